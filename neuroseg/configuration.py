@@ -1,0 +1,74 @@
+"""YAML files into validated models: a wrong key or value fails before anything starts and is named."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from neuroseg.errors import InputError
+
+
+class Section(BaseModel):
+    """A part of a configuration: immutable, and no key that it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Model = TypeVar("Model", bound=Section)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping in a YAML file; raises InputError when it is missing, malformed or not a mapping."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} must hold a mapping of keys to values, found {type(content).__name__}")
+    return content
+
+
+def load_configuration(path: Path, model: type[Model]) -> Model:
+    """Return the validated configuration in `path`; raises InputError naming every wrong key and the close ones."""
+    return validated(read_yaml(path), model, str(path))
+
+
+def validated(content: dict[str, Any], model: type[Model], where: str) -> Model:
+    """Return `content` as `model`; raises InputError naming `where` and every wrong key or value."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        problems = [_explained(problem, model) for problem in error.errors()]
+        raise InputError(f"{where}: " + "; ".join(problems)) from error
+
+
+def _explained(problem: Any, model: type[BaseModel]) -> str:
+    """Return one validation problem as 'key: what is wrong (what to write)'."""
+    location = problem["loc"]
+    key = ".".join(str(part) for part in location)
+    if problem["type"] == "extra_forbidden":
+        known = _known_keys(model, location[:-1])
+        close = difflib.get_close_matches(str(location[-1]), known, n=2)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known)}"
+        return f"unknown key {key!r}, {hint}"
+    if problem["type"] == "missing":
+        return f"key {key!r} is missing"
+    return f"{key} = {problem['input']!r}: {problem['msg']}"
+
+
+def _known_keys(model: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:
+    """Return the keys that the section at `location` takes."""
+    section: Any = model
+    for part in location:
+        if isinstance(part, int):
+            continue
+        annotation = section.model_fields[part].annotation
+        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        section = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), section)
+    return list(section.model_fields)

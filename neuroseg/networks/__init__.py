@@ -1,0 +1,1 @@
+"""Architectures and bundles: what prediction and training share."""

@@ -1,0 +1,29 @@
+"""The architectures by name: what a bundle's card and a training configuration may ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import nn
+
+from neuroseg.errors import InputError, unknown_name
+from neuroseg.networks.light import LightUNet
+from neuroseg.networks.superhuman import SuperhumanUNet
+
+ARCHITECTURES: Mapping[str, Callable[..., nn.Module]] = {"light": LightUNet, "superhuman": SuperhumanUNet}
+
+
+def build_network(architecture: str, parameters: Mapping[str, Any]) -> nn.Module:
+    """Return a freshly initialised network; raises InputError for an unknown name or parameter."""
+    if architecture not in ARCHITECTURES:
+        raise unknown_name("architecture", architecture, ARCHITECTURES)
+    try:
+        return ARCHITECTURES[architecture](**parameters)
+    except TypeError as error:
+        raise InputError(f"architecture {architecture!r} does not take {dict(parameters)}: {error}") from error
+
+
+def parameter_count(network: nn.Module) -> int:
+    """Return the number of trainable parameters."""
+    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)

@@ -1,0 +1,1 @@
+"""Training: labelled volumes -> samples -> targets -> network -> bundle."""

@@ -1,0 +1,59 @@
+"""The training loss: class-balanced cross entropy on affinities, squared error on shape descriptors."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional
+
+_LEAST_SHARE = 0.05
+
+
+def balanced_cross_entropy(logits: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Return the mean cross entropy per channel `(c,)` with both classes weighing the same.
+
+    `logits`, `targets` and `mask` are `(n, c, z, y, x)`. A class rarer than 5 % is weighted as if it were 5 %, so
+    that a patch of one class alone does not explode.
+    """
+    axes = (0, 2, 3, 4)
+    count = mask.sum(axes).clamp(min=1.0)
+    positive = ((targets * mask).sum(axes) / count).clamp(_LEAST_SHARE, 1 - _LEAST_SHARE).view(1, -1, 1, 1, 1)
+    weights = torch.addcmul(0.5 / (1 - positive), targets, 0.5 / positive - 0.5 / (1 - positive)) * mask
+    losses = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    return (losses * weights).sum(axes) / weights.sum(axes).clamp(min=1.0)
+
+
+def training_loss(
+    logits: torch.Tensor,
+    batch: dict[str, torch.Tensor],
+    *,
+    affinity_channels: int,
+    auxiliary_weight: float,
+    descriptor_weight: float,
+) -> dict[str, torch.Tensor]:
+    """Return the parts of the loss and their `total`, each a scalar.
+
+    Channels of `logits`: the affinities, then the auxiliary affinities, then ten descriptors where the batch has them.
+    Targets smaller than the logits belong to their centre: what the network says near the patch's faces, where it
+    lacks context, does not count.
+    """
+    targets = batch["targets"]
+    logits = _centre(logits, targets.shape[2:]).float()
+    entropy = balanced_cross_entropy(logits[:, : targets.shape[1]], targets, batch["mask"])
+    parts = {"affinities": entropy[:affinity_channels].mean()}
+    total = parts["affinities"]
+    if targets.shape[1] > affinity_channels:
+        parts["auxiliary"] = entropy[affinity_channels:].mean()
+        total = total + auxiliary_weight * parts["auxiliary"]
+    if "descriptors" in batch:
+        squared = (logits[:, targets.shape[1] :] - batch["descriptors"]) ** 2
+        described = batch["descriptor_mask"]
+        parts["descriptors"] = (squared * described).sum() / (described.sum() * squared.shape[1]).clamp(min=1.0)
+        total = total + descriptor_weight * parts["descriptors"]
+    return {"total": total, **parts}
+
+
+def _centre(tensor: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    """Return the central `shape` of the last three axes."""
+    margins = [(size - width) // 2 for size, width in zip(tensor.shape[2:], shape, strict=True)]
+    box = tuple(slice(margin, margin + width) for margin, width in zip(margins, shape, strict=True))
+    return tensor[(slice(None), slice(None), *box)]

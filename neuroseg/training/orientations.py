@@ -1,0 +1,60 @@
+"""The 48 orientations of a cube (16 that keep z where voxels are anisotropic), applied to arrays and descriptors."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+_PAIRS = ((0, 1), (0, 2), (1, 2))
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """Axes permuted by `permutation`, then flipped where `flips` is true."""
+
+    permutation: tuple[int, int, int]
+    flips: tuple[bool, bool, bool]
+
+    def source_shape(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
+        """Return the shape to cut so that its oriented copy has `shape`."""
+        source = [0, 0, 0]
+        for axis, origin in enumerate(self.permutation):
+            source[origin] = shape[axis]
+        return (source[0], source[1], source[2])
+
+    def apply(self, array: NDArray[np.generic]) -> NDArray[np.generic]:
+        """Return the oriented view of an array whose last three axes are z, y, x."""
+        lead = array.ndim - 3
+        order = [*range(lead), *(lead + axis for axis in self.permutation)]
+        steps = [slice(None)] * lead + [slice(None, None, -1 if flip else 1) for flip in self.flips]
+        return array.transpose(order)[tuple(steps)]
+
+    def apply_to_descriptors(self, descriptors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return oriented shape descriptors `(10, z, y, x)`: their vector components turn with the axes."""
+        moved = self.apply(descriptors)
+        out = np.empty(moved.shape, np.float32)
+        signs = [-1.0 if flip else 1.0 for flip in self.flips]
+        for axis, origin in enumerate(self.permutation):
+            out[axis] = signs[axis] * moved[origin]
+            out[3 + axis] = moved[3 + origin]
+        for index, (first, second) in enumerate(_PAIRS):
+            origin = _PAIRS.index(
+                (min(self.permutation[first], self.permutation[second]),
+                 max(self.permutation[first], self.permutation[second]))
+            )
+            out[6 + index] = signs[first] * signs[second] * moved[6 + origin]
+        out[9] = moved[9]
+        return out
+
+
+def orientations(which: str) -> list[Orientation]:
+    """Return the orientations of a cube: `all` 48, or the 16 `in_plane` that keep the z axis."""
+    permutations = [p for p in itertools.permutations(range(3)) if which == "all" or p[0] == 0]
+    return [
+        Orientation((p[0], p[1], p[2]), (f[0], f[1], f[2]))
+        for p in permutations
+        for f in itertools.product((False, True), repeat=3)
+    ]

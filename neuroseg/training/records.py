@@ -1,0 +1,55 @@
+"""What training leaves behind while it runs: a CSV log, TensorBoard events and the latest checkpoint."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from neuroseg.errors import InputError
+
+
+class Records:
+    """Appends rows of numbers to `log.csv` and to TensorBoard in the run's folder."""
+
+    _COLUMNS = ("step", "name", "value")
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from torch.utils.tensorboard.writer import SummaryWriter
+        except ImportError as error:
+            raise InputError("training logs to TensorBoard: pip install 'neuroseg[training]'") from error
+        self._path = folder / "log.csv"
+        if not self._path.exists():
+            with self._path.open("w", newline="") as file:
+                csv.writer(file).writerow(self._COLUMNS)
+        self._board = SummaryWriter(str(folder / "tensorboard"))
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Record named numbers of one step."""
+        with self._path.open("a", newline="") as file:
+            csv.writer(file).writerows((step, name, f"{value:.6g}") for name, value in values.items())
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+        self._board.flush()
+
+    def close(self) -> None:
+        """Close the files."""
+        self._board.close()
+
+
+def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a checkpoint aside, then replace the old one."""
+    aside = path.with_suffix(".partial")
+    torch.save(dict(state), aside)
+    os.replace(aside, path)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Return a checkpoint of tensors and plain values; nothing in the file is executed."""
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return state

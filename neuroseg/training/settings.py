@@ -1,0 +1,102 @@
+"""The training configuration: what configs/*.yaml may say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from neuroseg.configuration import Section
+
+Offset = tuple[int, int, int]
+
+
+class VolumeSettings(Section):
+    """One labelled volume, `file.h5:dataset` or a zarr array, and the part of it to use."""
+
+    raw: str
+    labels: str
+    region: str | None = None
+    voxel_size_nm: tuple[float, float, float] | None = None
+
+
+class DataSettings(Section):
+    """The volumes; relative paths are looked up in `folders`, in order, from the current folder."""
+
+    folders: tuple[str, ...] = (".",)
+    training: tuple[VolumeSettings, ...]
+    validation: VolumeSettings
+
+
+class NetworkSettings(Section):
+    """Which architecture, and its parameters."""
+
+    architecture: str = "light"
+    parameters: dict[str, Any] = {}
+
+
+class TargetSettings(Section):
+    """What the network learns: affinities at `offsets`, and auxiliary channels that only training needs."""
+
+    offsets: tuple[Offset, ...] = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
+    auxiliary_offsets: tuple[Offset, ...] = ()
+    auxiliary_weight: float = 0.5
+    descriptor_sigma_nm: float = 0.0
+    descriptor_weight: float = 1.0
+    border_axes: tuple[int, ...] = (0, 1, 2)
+    border_dilations: int = 0
+
+
+class AugmentationSettings(Section):
+    """Probabilities (0 to 1) and strengths of the augmentations."""
+
+    orientations: str = Field("all", pattern="^(all|in_plane)$")
+    deform: float = 0.5
+    scale_range: tuple[float, float] = (0.8, 1.25)
+    rotation_degrees: float = 45.0
+    elastic_spacing_voxels: float = 24.0
+    elastic_sigma_voxels: float = 2.0
+    intensity: float = 0.8
+    sections: float = 0.2
+    noise: float = 0.4
+    blur: float = 0.2
+    missing: float = 0.1
+
+
+class OptimiserSettings(Section):
+    """Adam with warm-up and cosine decay to zero."""
+
+    steps: int
+    batch: int = 2
+    patch_voxels: tuple[int, int, int]
+    margin_voxels: tuple[int, int, int] = (0, 0, 0)
+    learning_rate: float = 1e-3
+    warm_up_steps: int = 200
+    weight_decay: float = 1e-4
+    gradient_norm: float = 5.0
+    average_decay: float = 0.998
+
+
+class ValidationSettings(Section):
+    """How often to segment the validation volume, and with which scorings."""
+
+    every_steps: int = 500
+    scorings: tuple[str, ...] = ("mean", "quantile:50", "quantile:25")
+    tile_voxels: tuple[int, int, int] = (64, 64, 64)
+    context_voxels: tuple[int, int, int] = (32, 32, 32)
+
+
+class TrainingSettings(Section):
+    """The whole of a training configuration."""
+
+    name: str
+    description: str = ""
+    licence: str = ""
+    seed: int = 1
+    loader_workers: int = 1
+    data: DataSettings
+    network: NetworkSettings = NetworkSettings()
+    targets: TargetSettings = TargetSettings()
+    augmentation: AugmentationSettings = AugmentationSettings()
+    optimiser: OptimiserSettings
+    validation: ValidationSettings = ValidationSettings()

@@ -1,0 +1,47 @@
+"""Labels -> affinity targets, with widened borders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+
+def with_widened_borders(
+    labels: NDArray[np.integer], *, axes: Sequence[int], dilations: int
+) -> NDArray[np.integer]:
+    """Return `labels` with 0 wherever two labels touch along `axes`: one voxel on each side, more by `dilations`.
+
+    A dilation grows the border by one voxel along `axes`, diagonals included (the paper's 3x3 when axes are y, x).
+    """
+    border = np.zeros(labels.shape, bool)
+    for axis in axes:
+        low = tuple(slice(None, -1) if a == axis else slice(None) for a in range(3))
+        high = tuple(slice(1, None) if a == axis else slice(None) for a in range(3))
+        differs = labels[low] != labels[high]
+        border[low] |= differs
+        border[high] |= differs
+    if dilations:
+        structure = np.ones([3 if axis in axes else 1 for axis in range(3)], bool)
+        border = ndimage.binary_dilation(border, structure, iterations=dilations)
+    return np.where(border, 0, labels)
+
+
+def affinity_targets(
+    labels: NDArray[np.integer], offsets: Sequence[Sequence[int]]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the targets and their mask, both `(channels, z, y, x)` float32 of 0 and 1.
+
+    A target is 1 iff voxel v and voxel v + offset share a label that is not 0. The mask is 0 where v + offset lies
+    outside the array.
+    """
+    targets = np.zeros((len(offsets), *labels.shape), np.float32)
+    mask = np.zeros_like(targets)
+    for channel, offset in enumerate(offsets):
+        here = tuple(slice(max(0, -step), min(size, size - step)) for step, size in zip(offset, labels.shape, strict=True))
+        there = tuple(slice(max(0, step), min(size, size + step)) for step, size in zip(offset, labels.shape, strict=True))
+        targets[channel][here] = (labels[here] == labels[there]) & (labels[here] != 0)
+        mask[channel][here] = 1.0
+    return targets, mask
