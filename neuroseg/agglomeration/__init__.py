@@ -1,0 +1,1 @@
+"""The edge table -> one merge tree, which answers every threshold."""

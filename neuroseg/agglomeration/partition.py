@@ -1,0 +1,64 @@
+"""Merge tree and threshold -> which segment each fragment belongs to."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from neuroseg.tables import Table
+
+
+def segment_lookup(
+    tree: Table, nodes: Table, *, threshold: float, min_size_voxels: int = 0, small: str = "merge"
+) -> Table:
+    """Return the table (fragment, segment), fragments ascending: segments 1..N by their smallest fragment.
+
+    Merges while the score is below `threshold`. Segments of fewer than `min_size_voxels` voxels are merged on along
+    the tree, least score first, until they are large enough (`small = "merge"`); what is still too small, and all of
+    them with `small = "drop"`, becomes 0. `nodes` has at least `fragment` (ascending, unique) and `voxel_count`.
+    """
+    ids = nodes["fragment"]
+    a = np.searchsorted(ids, tree["a"]).astype(np.int64)
+    b = np.searchsorted(ids, tree["b"]).astype(np.int64)
+    sizes = nodes["voxel_count"].astype(np.int64)
+    reach = min_size_voxels if small == "merge" else 0
+    roots, root_sizes = _partition(a, b, tree["score"].astype(np.float64), sizes, float(threshold), reach)
+    kept = np.unique(roots[root_sizes[roots] >= min_size_voxels])
+    segments = np.searchsorted(kept, roots).astype(np.uint64) + np.uint64(1)
+    segments[root_sizes[roots] < min_size_voxels] = 0
+    return {"fragment": ids, "segment": segments}
+
+
+@numba.njit(cache=True, nogil=True)
+def _root(parents, node):  # type: ignore[no-untyped-def]
+    while parents[node] != node:
+        parents[node] = parents[parents[node]]
+        node = parents[node]
+    return node
+
+
+@numba.njit(cache=True, nogil=True)
+def _partition(a, b, scores, sizes, threshold, reach):  # type: ignore[no-untyped-def]
+    """Root of every fragment (the smallest of its segment) and the size at each root."""
+    parents = np.arange(len(sizes))
+    totals = sizes.copy()
+    for row in range(len(a)):
+        if scores[row] >= threshold and reach == 0:
+            break
+        one, other = _root(parents, a[row]), _root(parents, b[row])
+        if one == other or (scores[row] >= threshold and min(totals[one], totals[other]) >= reach):
+            continue
+        low, high = min(one, other), max(one, other)
+        parents[high] = low
+        totals[low] += totals[high]
+    roots = np.empty(len(sizes), np.int64)
+    for node in range(len(sizes)):
+        roots[node] = _root(parents, node)
+    return roots, totals
+
+
+def cut_points(tree: Table, thresholds: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return how many rows of the tree each threshold merges."""
+    counts: NDArray[np.int64] = np.searchsorted(tree["score"], thresholds, side="left")
+    return counts

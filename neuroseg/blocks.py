@@ -1,0 +1,78 @@
+"""Blocks: the lattice that cuts a volume into units of work, anchored at the volume's origin."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from funlib.geometry import Coordinate, Roi
+
+from neuroseg.geometry import Triple, grown, triple, whole
+
+
+@dataclass(frozen=True)
+class Block:
+    """One unit of work: `index` counts row-major over the whole volume's lattice; regions are in voxels.
+
+    `write_roi` is what this block alone may write; `read_roi` is that plus the stage's halo, clipped to what exists.
+    """
+
+    index: int
+    write_roi: Roi
+    read_roi: Roi
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """Cuts `roi`, a part of a volume of `volume_shape`, into blocks of `block_shape`.
+
+    Block faces lie at multiples of `block_shape` from voxel (0, 0, 0), wherever `roi` begins: a block keeps its index
+    and its region when the region of interest grows.
+    """
+
+    volume_shape: Triple
+    block_shape: Triple
+    roi: Roi
+
+    @property
+    def counts(self) -> Triple:
+        """How many blocks the whole volume has along z, y and x."""
+        return triple([-(-size // width) for size, width in zip(self.volume_shape, self.block_shape, strict=True)])
+
+    def indices(self) -> list[int]:
+        """Return the indices of the blocks that touch the region of interest, ascending."""
+        return self.indices_touching(self.roi)
+
+    def indices_touching(self, roi: Roi) -> list[int]:
+        """Return the indices of the blocks that touch `roi`, ascending."""
+        if roi.empty:
+            return []
+        ranges = [
+            range(begin // width, -(-end // width))
+            for begin, end, width in zip(roi.begin, roi.end, self.block_shape, strict=True)
+        ]
+        return [self.index_of(cell) for cell in itertools.product(*ranges)]
+
+    def index_of(self, cell: Sequence[int]) -> int:
+        """Return the index of the block in lattice cell (z, y, x)."""
+        counts = self.counts
+        return int((cell[0] * counts[1] + cell[1]) * counts[2] + cell[2])
+
+    def block(self, index: int, halo: Sequence[int] = (0, 0, 0)) -> Block:
+        """Return block `index` with a halo of that many voxels, clipped to the region of interest."""
+        counts = self.counts
+        cell = Coordinate((index // (counts[1] * counts[2]), index // counts[2] % counts[1], index % counts[2]))
+        shape = Coordinate(self.block_shape)
+        write_roi = Roi(cell * shape, shape).intersect(self.roi)
+        return Block(index, write_roi, grown(write_roi, halo, self.roi))
+
+    def blocks(self, halo: Sequence[int] = (0, 0, 0)) -> Iterator[Block]:
+        """Yield the blocks that touch the region of interest, by ascending index."""
+        for index in self.indices():
+            yield self.block(index, halo)
+
+
+def whole_lattice(volume_shape: Sequence[int], block_shape: Sequence[int]) -> Lattice:
+    """Return the lattice of a whole volume."""
+    return Lattice(triple(volume_shape), triple(block_shape), whole(volume_shape))

@@ -1,0 +1,64 @@
+"""Contingency -> variation of information and adapted Rand error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuroseg.errors import InputError
+from neuroseg.tables import Table
+
+
+@dataclass(frozen=True)
+class Scores:
+    """voi_split = H(segmentation | truth), voi_merge = H(truth | segmentation), in bits; arand = 1 - F, in [0, 1]."""
+
+    voi_split: float
+    voi_merge: float
+    arand: float
+
+    @property
+    def voi_sum(self) -> float:
+        """Split and merge together, in bits."""
+        return self.voi_split + self.voi_merge
+
+    def as_dict(self) -> dict[str, float]:
+        """Return the four numbers by name."""
+        return {
+            "voi_split": self.voi_split,
+            "voi_merge": self.voi_merge,
+            "voi_sum": self.voi_sum,
+            "arand": self.arand,
+        }
+
+
+def scores_of(table: Table) -> Scores:
+    """Return the scores of a contingency table (evaluation/contingency.py); raises InputError when it counts nothing.
+
+    Nunez-Iglesias et al. 2013 for the variation of information; Arganda-Carreras et al. 2015 for the Rand F-score of
+    which `arand` is the complement.
+    """
+    counts = table["count"].astype(np.float64)
+    total = counts.sum()
+    if total == 0:
+        raise InputError("nothing to compare: the truth holds only ignored labels where the two overlap")
+    by_segment = _sums(table["segment"], counts)
+    by_truth = _sums(table["truth"], counts)
+    joint = _entropy(counts, total)
+    squares, segment_squares, truth_squares = (float((c**2).sum()) for c in (counts, by_segment, by_truth))
+    return Scores(
+        voi_split=max(0.0, joint - _entropy(by_truth, total)),
+        voi_merge=max(0.0, joint - _entropy(by_segment, total)),
+        arand=1.0 - 2.0 * squares / (segment_squares + truth_squares),
+    )
+
+
+def _sums(labels: NDArray[np.generic], counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.bincount(np.unique(labels, return_inverse=True)[1], counts)
+
+
+def _entropy(counts: NDArray[np.float64], total: float) -> float:
+    shares = counts[counts > 0] / total
+    return float(-(shares * np.log2(shares)).sum())

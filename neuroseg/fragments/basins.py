@@ -1,0 +1,185 @@
+"""Heights -> fragments of one block, exits and entries.
+
+Every voxel points to its steepest-ascent neighbour; a voxel with none is a root, and its fragment is named by its
+global linear index + 1. A path that leaves the block's write region ends at the first voxel outside, and the fragment
+is provisionally named by *that* voxel:
+
+    block A          | block B                       names in A:  a -> e + 1  (e lies outside A: an exit)
+    a  ->  ->  ->  ->| e  ->  ->  r                  names in B:  e -> r + 1,   entry table of B:  e + 1 -> r + 1
+
+The entry table lists the block's voxels that a neighbour's voxel points to. Following exits through the entry tables
+of the blocks they lead to gives the root's name, whatever the path's length: see rename.py.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+from funlib.geometry import Roi
+from numpy.typing import NDArray
+
+from neuroseg.fragments.heights import heights
+from neuroseg.fragments.settings import BasinSettings
+from neuroseg.geometry import Triple, contact_channels, grown, slices, triple
+
+_ROOT = 13
+
+
+@dataclass(frozen=True)
+class BlockFragments:
+    """Fragment names `(z, y, x)` uint64 of the write region, and the entry table: voxel + 1 -> its name here."""
+
+    names: NDArray[np.uint64]
+    entry_voxels: NDArray[np.uint64]
+    entry_names: NDArray[np.uint64]
+
+
+def block_fragments(
+    affinities: NDArray[np.uint8],
+    *,
+    offsets: tuple[Triple, ...],
+    read_roi: Roi,
+    write_roi: Roi,
+    bounds: Roi,
+    volume_shape: Triple,
+    settings: BasinSettings,
+) -> BlockFragments:
+    """Return the fragments of `write_roi` from the affinities `(c, z, y, x)` uint8 of `read_roi`.
+
+    `read_roi` is `write_roi` grown by the settings' halo, clipped to `bounds`, the region being segmented. Names are
+    linear indices in the volume of `volume_shape`. Nothing ascends past `bounds`.
+    """
+    channels = contact_channels(offsets)
+    missing = missing_partners(read_roi, volume_shape, offsets, channels)
+    raised = heights(affinities, channels, missing, triple(read_roi.begin), settings)
+    shell = grown(write_roi, [1 if axis in settings.axes else 0 for axis in range(3)], bounds)
+    pointers = _pointers(
+        _with_frame(raised, read_roi, shell), *_neighbours(settings), np.array(volume_shape, np.int64)
+    )
+    inner = tuple(slice(int(b - s), int(e - s)) for b, e, s in zip(write_roi.begin, write_roi.end, shell.begin, strict=True))
+    begin = np.array([part.start for part in inner])
+    end = np.array([part.stop for part in inner])
+    names = _names(pointers, begin, end, np.array(shell.begin, np.int64), np.array(volume_shape, np.int64))
+    voxels, entered = _entries(pointers, names, begin, end, np.array(shell.begin, np.int64), np.array(volume_shape, np.int64))
+    order = np.unique(voxels, return_index=True)[1]
+    return BlockFragments(names, voxels[order], entered[order])
+
+
+def missing_partners(
+    roi: Roi, volume_shape: Triple, offsets: tuple[Triple, ...], channels: Triple
+) -> NDArray[np.bool_]:
+    """Return `(3, longest axis)`: per axis and coordinate of `roi`, whether v + offset lies outside the volume."""
+    out = np.zeros((3, max(roi.shape)), bool)
+    for axis in range(3):
+        partner = np.arange(roi.begin[axis], roi.end[axis]) + offsets[channels[axis]][axis]
+        out[axis, : len(partner)] = (partner < 0) | (partner >= volume_shape[axis])
+    return out
+
+
+def _with_frame(raised: NDArray[np.float32], read_roi: Roi, shell: Roi) -> NDArray[np.float32]:
+    """Return the heights of `shell` grown by one voxel on each side; what lies past `read_roi` is lowest."""
+    framed_roi = shell.grow((1, 1, 1), (1, 1, 1))
+    known = framed_roi.intersect(read_roi)
+    framed = np.full(tuple(framed_roi.shape), -np.inf, np.float32)
+    framed[slices(known, framed_roi.begin)] = raised[slices(known, read_roi.begin)]
+    return framed
+
+
+def _neighbours(settings: BasinSettings) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return the steps to the neighbours `(n, 3)` and the reciprocal of their lengths `(n,)`."""
+    reach = [(-1, 0, 1) if axis in settings.axes else (0,) for axis in range(3)]
+    steps = [step for step in itertools.product(*reach) if any(step)]
+    lengths = [
+        np.sqrt(sum((s * edge) ** 2 for s, edge in zip(step, settings.voxel_size, strict=True))) for step in steps
+    ]
+    return np.array(steps, np.int64), (1 / np.array(lengths)).astype(np.float32)
+
+
+@numba.njit(cache=True, nogil=True)
+def _pointers(framed, steps, slopes, volume_shape):  # type: ignore[no-untyped-def]
+    """Code of the steepest-ascent neighbour, 9 (dz + 1) + 3 (dy + 1) + dx + 1; 13 marks a root.
+
+    Among equally steep neighbours the one with the smallest global index wins: steps are in ascending order of the
+    index they add. On a plateau a voxel follows a neighbour of equal height only towards smaller indices: (height,
+    -index) grows with every step, so there are no cycles.
+    """
+    depth, height, width = framed.shape
+    codes = np.empty((depth - 2, height - 2, width - 2), np.int8)
+    half = len(steps) // 2
+    for z in range(depth - 2):
+        for y in range(height - 2):
+            for x in range(width - 2):
+                here = framed[z + 1, y + 1, x + 1]
+                best = np.float32(0.0)
+                code = _ROOT
+                for n in range(len(steps)):
+                    rise = (framed[z + 1 + steps[n, 0], y + 1 + steps[n, 1], x + 1 + steps[n, 2]] - here) * slopes[n]
+                    if rise > best or (rise == best and code == _ROOT and n < half):
+                        best = rise
+                        code = 9 * (steps[n, 0] + 1) + 3 * (steps[n, 1] + 1) + steps[n, 2] + 1
+                codes[z, y, x] = code
+    return codes
+
+
+@numba.njit(cache=True, nogil=True)
+def _global_name(z, y, x, origin, volume_shape):  # type: ignore[no-untyped-def]
+    index = ((z + origin[0]) * volume_shape[1] + y + origin[1]) * volume_shape[2] + x + origin[2]
+    return np.uint64(index + 1)
+
+
+@numba.njit(cache=True, nogil=True)
+def _names(pointers, begin, end, origin, volume_shape):  # type: ignore[no-untyped-def]
+    """Follow each path to its root, its exit or a voxel already named, then walk it again and name it."""
+    names = np.zeros((end[0] - begin[0], end[1] - begin[1], end[2] - begin[2]), np.uint64)
+    for z0 in range(begin[0], end[0]):
+        for y0 in range(begin[1], end[1]):
+            for x0 in range(begin[2], end[2]):
+                if names[z0 - begin[0], y0 - begin[1], x0 - begin[2]]:
+                    continue
+                z, y, x = z0, y0, x0
+                while True:
+                    if not (begin[0] <= z < end[0] and begin[1] <= y < end[1] and begin[2] <= x < end[2]):
+                        name = _global_name(z, y, x, origin, volume_shape)
+                        break
+                    name = names[z - begin[0], y - begin[1], x - begin[2]]
+                    if name:
+                        break
+                    code = np.int64(pointers[z, y, x])
+                    if code == _ROOT:
+                        name = _global_name(z, y, x, origin, volume_shape)
+                        break
+                    z, y, x = z + code // 9 - 1, y + code // 3 % 3 - 1, x + code % 3 - 1
+                z, y, x = z0, y0, x0
+                while begin[0] <= z < end[0] and begin[1] <= y < end[1] and begin[2] <= x < end[2]:
+                    if names[z - begin[0], y - begin[1], x - begin[2]]:
+                        break
+                    names[z - begin[0], y - begin[1], x - begin[2]] = name
+                    code = np.int64(pointers[z, y, x])
+                    z, y, x = z + code // 9 - 1, y + code // 3 % 3 - 1, x + code % 3 - 1
+    return names
+
+
+@numba.njit(cache=True, nogil=True)
+def _entries(pointers, names, begin, end, origin, volume_shape):  # type: ignore[no-untyped-def]
+    """The voxels of the block that a voxel of the shell around it points to, and their names; with repetitions."""
+    voxels = [np.uint64(0) for _ in range(0)]
+    entered = [np.uint64(0) for _ in range(0)]
+    depth, height, width = pointers.shape
+    for z0 in range(depth):
+        for y0 in range(height):
+            in_plane = begin[0] <= z0 < end[0] and begin[1] <= y0 < end[1]
+            x0 = 0
+            while x0 < width:
+                if in_plane and begin[2] <= x0 < end[2]:
+                    x0 = end[2]
+                    continue
+                code = np.int64(pointers[z0, y0, x0])
+                z, y, x = z0 + code // 9 - 1, y0 + code // 3 % 3 - 1, x0 + code % 3 - 1
+                if begin[0] <= z < end[0] and begin[1] <= y < end[1] and begin[2] <= x < end[2]:
+                    voxels.append(_global_name(z, y, x, origin, volume_shape))
+                    entered.append(names[z - begin[0], y - begin[1], x - begin[2]])
+                x0 += 1
+    return np.array(voxels, np.uint64), np.array(entered, np.uint64)

@@ -1,0 +1,114 @@
+"""Affinities -> the height whose ascent makes fragments.
+
+height = smoothed(distance inside - distance outside + mean affinity) + ripple. All terms are whole multiples of
+1/1024 voxel, held exactly in float32, so that the order of additions cannot change a bit.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from neuroseg.fragments.distances import UNITS_PER_SQUARED_VOXEL, squared_distances
+from neuroseg.fragments.settings import BasinSettings
+from neuroseg.geometry import Triple
+
+UNITS_PER_VOXEL = 1024
+_KERNEL_SUM = 256
+
+
+def heights(
+    affinities: NDArray[np.uint8], channels: Triple, missing: NDArray[np.bool_], origin: Triple, settings: BasinSettings
+) -> NDArray[np.float32]:
+    """Return the height `(z, y, x)` float32 of every voxel of `affinities` `(c, z, y, x)` uint8.
+
+    `channels` are those that link direct neighbours along z, y, x. `missing` `(3, n)` tells, per axis and coordinate,
+    where the partner of that channel lies outside the volume and the channel says nothing. `origin` is the global
+    coordinate of the first voxel. Values within the settings' halo (less the pointer's and the shell's voxel) of a
+    face of the array are right only if the volume ends there.
+    """
+    sums, inside = _mean_affinity(affinities, np.array(channels), missing, np.array(settings.axes))
+    limit = round(settings.reach**2 * UNITS_PER_SQUARED_VOXEL)
+    lengths = np.array(
+        [round(UNITS_PER_VOXEL * math.sqrt(s / UNITS_PER_SQUARED_VOXEL)) for s in range(limit + 1)], np.float32
+    )
+    raised = _signed(inside, squared_distances(~inside, settings), squared_distances(inside, settings), lengths, sums)
+    for axis in settings.axes:
+        raised = _smoothed(raised, axis, settings)
+    for axis in settings.axes:
+        shape = [-1 if a == axis else 1 for a in range(3)]
+        raised += ripple(origin[axis], raised.shape[axis], axis, settings).reshape(shape)
+    return raised
+
+
+def ripple(begin: int, count: int, axis: int, settings: BasinSettings) -> NDArray[np.float32]:
+    """Return the periodic term at global coordinates `begin` to `begin + count` of an axis."""
+    period = max(2, round(settings.period / settings.voxel_size[axis]))
+    height = settings.ripple * UNITS_PER_VOXEL / 2
+    table = np.array([round(height * (1 + math.cos(2 * math.pi * i / period))) for i in range(period)], np.float32)
+    return table[np.arange(begin, begin + count) % period]
+
+
+@numba.njit(cache=True, nogil=True)
+def _mean_affinity(affinities, channels, missing, axes):  # type: ignore[no-untyped-def]
+    """Mean affinity in 1/1024 over the channels whose partner exists, and whether it exceeds one half."""
+    _, depth, height, width = affinities.shape
+    means = np.empty((depth, height, width), np.float32)
+    inside = np.empty((depth, height, width), np.bool_)
+    for z in range(depth):
+        for y in range(height):
+            for x in range(width):
+                total = 0
+                count = 0
+                for axis in axes:
+                    coordinate = z if axis == 0 else (y if axis == 1 else x)
+                    if not missing[axis, coordinate]:
+                        total += affinities[channels[axis], z, y, x]
+                        count += 1
+                # A volume one voxel wide along every axis has no neighbours at all: nothing says that it is split.
+                inside[z, y, x] = 2 * total > 255 * count or count == 0
+                means[z, y, x] = (total * 1024 + 127 * count) // (255 * count) if count else 1024
+    return means, inside
+
+
+@numba.njit(cache=True, nogil=True)
+def _signed(inside, to_outside, to_inside, lengths, means):  # type: ignore[no-untyped-def]
+    out = np.empty(inside.shape, np.float32)
+    depth, height, width = inside.shape
+    for z in range(depth):
+        for y in range(height):
+            for x in range(width):
+                if inside[z, y, x]:
+                    length = lengths[np.int64(to_outside[z, y, x])]
+                else:
+                    length = -lengths[np.int64(to_inside[z, y, x])]
+                out[z, y, x] = length + means[z, y, x]
+    return out
+
+
+def _smoothed(values: NDArray[np.float32], axis: int, settings: BasinSettings) -> NDArray[np.float32]:
+    """Return `values` convolved along one axis with a Gaussian of whole-number weights; the last value repeats."""
+    reach = settings.smoothing_reach_voxels[axis]
+    if reach == 0:
+        return values
+    sigma = settings.sigma / settings.voxel_size[axis]
+    gaussian = np.exp(-0.5 * (np.arange(reach + 1) / sigma) ** 2)
+    weights = np.round(gaussian / (gaussian[0] + 2 * gaussian[1:].sum()) * _KERNEL_SUM)
+    weights[0] = _KERNEL_SUM - 2 * weights[1:].sum()
+    padded = np.pad(values, [(reach, reach) if a == axis else (0, 0) for a in range(3)], mode="edge")
+    count = values.shape[axis]
+
+    def shifted(step: int) -> NDArray[np.float32]:
+        box = tuple(slice(reach + step, reach + step + count) if a == axis else slice(None) for a in range(3))
+        return padded[box]
+
+    total = np.float32(weights[0]) * values
+    for step in range(1, reach + 1):
+        total += np.float32(weights[step]) * (shifted(-step) + shifted(step))
+    total += np.float32(_KERNEL_SUM / 2)
+    total *= np.float32(1 / _KERNEL_SUM)
+    smooth: NDArray[np.float32] = np.floor(total, out=total)
+    return smooth

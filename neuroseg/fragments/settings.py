@@ -1,0 +1,69 @@
+"""The parameters of distance basins, and the halo that follows from them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from neuroseg.geometry import Nanometres, Triple
+
+_PER_SECTION_ANISOTROPY = 3.0
+
+
+@dataclass(frozen=True)
+class BasinSettings:
+    """Lengths are in units of the xy voxel; z is scaled by the anisotropy.
+
+    reach: distances are clipped here. sigma: smoothing of the height. period and ripple: the periodic term that keeps
+    ascent short in flat interiors. per_section: fragments never cross sections.
+    """
+
+    voxel_size_nm: Nanometres
+    reach: float = 16.0
+    sigma: float = 0.5
+    period: float = 24.0
+    ripple: float = 0.5
+    per_section: bool = False
+
+    @property
+    def voxel_size(self) -> tuple[float, float, float]:
+        """The voxel's edges in units of the smaller of its y and x edges."""
+        unit = min(self.voxel_size_nm[1:])
+        z, y, x = (edge / unit for edge in self.voxel_size_nm)
+        return (z, y, x)
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The axes along which fragments extend."""
+        return (1, 2) if self.per_section else (0, 1, 2)
+
+    @property
+    def distance_reach_voxels(self) -> Triple:
+        """How far a distance looks along each axis."""
+        return self._along(lambda edge: max(0, math.ceil(self.reach / edge) - 1))
+
+    @property
+    def smoothing_reach_voxels(self) -> Triple:
+        """How far the smoothing kernel looks along each axis."""
+        return self._along(lambda edge: int(3 * self.sigma / edge + 0.5))
+
+    @property
+    def halo_voxels(self) -> Triple:
+        """Distances, smoothing, one voxel for the pointers, one for the pointers of the shell around the block."""
+        distance, smoothing = self.distance_reach_voxels, self.smoothing_reach_voxels
+        z, y, x = (
+            distance[axis] + smoothing[axis] + 2 if axis in self.axes else 0 for axis in range(3)
+        )
+        return (z, y, x)
+
+    def _along(self, reach: object) -> Triple:
+        z, y, x = (
+            int(reach(edge)) if axis in self.axes else 0  # type: ignore[operator]
+            for axis, edge in enumerate(self.voxel_size)
+        )
+        return (z, y, x)
+
+
+def wants_sections(voxel_size_nm: Nanometres) -> bool:
+    """Return whether fragments are better made per section: the z voxel is at least three times the xy voxel."""
+    return voxel_size_nm[0] >= _PER_SECTION_ANISOTROPY * min(voxel_size_nm[1:])

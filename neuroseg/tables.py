@@ -1,0 +1,77 @@
+"""Tables: the columns that stages exchange, and how parts of a table combine.
+
+A table is a dictionary of equally long numpy arrays. Parts combine by addition, minimum and maximum alone, so they
+give the same bytes in any order and however the volume was cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Table = dict[str, NDArray[np.generic]]
+
+EDGES: Mapping[str, type[np.generic]] = {
+    "u": np.uint64,  # the smaller fragment id
+    "v": np.uint64,  # the larger fragment id
+    "contact_count": np.uint64,  # voxel pairs between the two fragments
+    "affinity_sum": np.uint64,  # sum of their affinities, 0-255 each
+    "affinity_max": np.uint8,  # largest of them
+}
+BINS: Mapping[str, type[np.generic]] = {"u": np.uint64, "v": np.uint64, "bin": np.uint8, "count": np.uint64}
+NODES: Mapping[str, type[np.generic]] = {
+    "fragment": np.uint64,
+    "voxel_count": np.uint64,
+    "sum_z": np.uint64,  # sums of voxel coordinates: divided by voxel_count, the fragment's centre
+    "sum_y": np.uint64,
+    "sum_x": np.uint64,
+    "min_z": np.uint32,  # bounding box in voxels, maxima inclusive
+    "min_y": np.uint32,
+    "min_x": np.uint32,
+    "max_z": np.uint32,
+    "max_y": np.uint32,
+    "max_x": np.uint32,
+}
+ENTRIES: Mapping[str, type[np.generic]] = {"voxel": np.uint64, "name": np.uint64}
+TREE: Mapping[str, type[np.generic]] = {"a": np.uint64, "b": np.uint64, "score": np.float64}
+LOOKUP: Mapping[str, type[np.generic]] = {"fragment": np.uint64, "segment": np.uint64}
+
+_KEYS = {"u", "v", "bin", "fragment"}
+
+
+def empty(columns: Mapping[str, type[np.generic]]) -> Table:
+    """Return a table without rows."""
+    return {name: np.zeros(0, dtype) for name, dtype in columns.items()}
+
+
+def concatenated(parts: Sequence[Table], columns: Mapping[str, type[np.generic]]) -> Table:
+    """Return the rows of all parts, in their order."""
+    if not parts:
+        return empty(columns)
+    return {name: np.concatenate([part[name] for part in parts]) for name in columns}
+
+
+def combined(parts: Sequence[Table], columns: Mapping[str, type[np.generic]]) -> Table:
+    """Return one row per key, keys ascending: counts and sums added, `min_` and `_max` columns by minimum, maximum."""
+    rows = concatenated(parts, columns)
+    keys = [name for name in columns if name in _KEYS]
+    if not len(rows[keys[0]]):
+        return rows
+    order = np.lexsort([rows[key] for key in reversed(keys)])
+    rows = {name: column[order] for name, column in rows.items()}
+    new = np.zeros(len(order), bool)
+    new[0] = True
+    for key in keys:
+        new[1:] |= rows[key][1:] != rows[key][:-1]
+    starts = np.flatnonzero(new)
+    return {name: column[starts] if name in keys else _reduced(name, column, starts) for name, column in rows.items()}
+
+
+def _reduced(name: str, column: NDArray[np.generic], starts: NDArray[np.int64]) -> NDArray[np.generic]:
+    if name.startswith("min_"):
+        return np.minimum.reduceat(column, starts)
+    if name.startswith("max_") or name.endswith("_max"):
+        return np.maximum.reduceat(column, starts)
+    return np.add.reduceat(column, starts)
