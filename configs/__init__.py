@@ -1,0 +1,1 @@
+"""Runnable configurations, by name."""

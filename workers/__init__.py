@@ -1,0 +1,1 @@
+"""How workers are launched on each engine: thin mains."""

@@ -1,0 +1,1 @@
+"""The command line: `neuroseg --help` is the map."""

@@ -1,1 +1,104 @@
-def main(): print('x')
+"""The command `neuroseg`: its subcommands, and how every error ends."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import sys
+from typing import Any
+
+import click
+import typer
+from typer.core import TyperGroup
+
+from neuroseg.cli import demo, evaluate, importing, inspect, run, train
+from neuroseg.errors import NeurosegError
+
+_INTERRUPTED = 130
+
+
+class Commands(TyperGroup):
+    """A group that names the close commands when one is unknown, and lists them in the pipeline's order."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command; raises a usage error naming the close ones."""
+        name = args[0] if args else ""
+        if name and not name.startswith("-") and self.get_command(ctx, name) is None:
+            names = self.list_commands(ctx)
+            close = difflib.get_close_matches(name, names, n=2)
+            hint = f"did you mean {' or '.join(close)}?" if close else f"commands: {', '.join(names)}"
+            raise click.UsageError(f"unknown command {name!r}; {hint}")
+        return super().resolve_command(ctx, args)
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the commands in the order in which they are registered."""
+        return list(self.commands)
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Blockwise neuron segmentation of electron-microscopy volumes of any size.",
+    epilog="Start with: neuroseg demo   |   COMMAND --help shows examples; --debug on any command shows tracebacks.",
+)
+app.command("demo")(demo.demo)
+app.command("import")(importing.import_)
+app.command("info")(inspect.info)
+app.command("predict")(run.predict)
+app.command("segment")(run.segment)
+app.command("run")(run.run)
+app.command("status")(inspect.status)
+app.command("evaluate")(evaluate.evaluate)
+app.command("train")(train.train)
+app.command("models")(inspect.models)
+
+
+@app.callback()
+def _main() -> None:
+    """Blockwise neuron segmentation of electron-microscopy volumes of any size."""
+
+
+def main() -> None:
+    """Run the command line; exits 0 done, 1 failed, 2 wrong usage or input, 130 interrupted."""
+    sys.exit(exit_code(sys.argv[1:]))
+
+
+def exit_code(arguments: list[str]) -> int:
+    """Run one command; returns its exit code. Errors go to stderr as one message; --debug adds the traceback."""
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    logging.basicConfig(
+        level=logging.INFO if debug else logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr
+    )
+    try:
+        result = app(arguments, prog_name="neuroseg", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Abort:
+        return _interrupted()
+    except KeyboardInterrupt:
+        return _interrupted()
+    except click.ClickException as error:
+        error.show(file=sys.stderr)
+        return error.exit_code
+    except NeurosegError as error:
+        if debug:
+            logging.getLogger(__name__).exception("traceback")
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except Exception as error:
+        if debug:
+            raise
+        print(f"error: {type(error).__name__}: {error} (--debug shows where)", file=sys.stderr)
+        return 1
+
+
+def _interrupted() -> int:
+    print("interrupted; the same command continues where it stopped", file=sys.stderr)
+    return _INTERRUPTED
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Fragments and merge tree -> the segmentation, ids 1..N, and its pyramid."""

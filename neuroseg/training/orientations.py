@@ -32,7 +32,7 @@ class Orientation:
         steps = [slice(None)] * lead + [slice(None, None, -1 if flip else 1) for flip in self.flips]
         return array.transpose(order)[tuple(steps)]
 
-    def apply_to_descriptors(self, descriptors: NDArray[np.float32]) -> NDArray[np.float32]:
+    def apply_to_descriptors(self, descriptors: NDArray[np.floating]) -> NDArray[np.float32]:
         """Return oriented shape descriptors `(10, z, y, x)`: their vector components turn with the axes."""
         moved = self.apply(descriptors)
         out = np.empty(moved.shape, np.float32)

@@ -23,7 +23,7 @@ class LabelledVolume:
     raw: NDArray[np.uint8]
     labels: NDArray[np.uint32]
     voxel_size_nm: tuple[float, float, float]
-    descriptors: NDArray[np.float32] | None = None
+    descriptors: NDArray[np.floating] | None = None
 
 
 @dataclass(frozen=True)

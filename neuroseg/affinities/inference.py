@@ -1,0 +1,138 @@
+"""Input windows -> uint8 affinities of output tiles: the network's forward pass, made reproducible.
+
+On a CPU every forward uses one intra-op thread and the recorded batch shape: with another number of threads or another
+batch the same network gives other bytes. Cores are used by several workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from funlib.geometry import Coordinate, Roi
+from numpy.typing import NDArray
+from torch import nn
+
+from neuroseg.affinities.tiles import read_window, tiles_covering
+from neuroseg.errors import InputError
+from neuroseg.geometry import Triple
+
+ReadRaw = Callable[[Roi], NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class TileSettings:
+    """Shapes in voxels, the batch that every forward has, and what raw is divided by."""
+
+    output: Triple
+    context: Triple
+    batch: int
+    raw_scale: float
+    channels: int
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device called `auto`, `cpu`, `cuda` or `cuda:N`; raises InputError when it is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"unknown device {name!r} (valid: auto, cpu, cuda, cuda:N)") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"device {name} is not there: this machine has {torch.cuda.device_count()} CUDA devices")
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"device {name!r} is not supported (valid: auto, cpu, cuda, cuda:N)")
+    return device
+
+
+def precision_of(device: torch.device) -> torch.dtype:
+    """Return bfloat16 where the device multiplies it in hardware, float16 on older GPUs, float32 on older CPUs."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return torch.float32
+    return torch.bfloat16 if "amx_bf16" in flags or "avx512_bf16" in flags else torch.float32
+
+
+def device_identity(device: torch.device) -> dict[str, str]:
+    """Return what of the device and of torch decides the bytes of a forward pass."""
+    capability = torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else "-"
+    return {
+        "device_type": device.type,
+        "cpu_capability": capability,
+        "precision": str(precision_of(device)).removeprefix("torch."),
+        "torch": torch.__version__,
+    }
+
+
+class Predictor:
+    """Holds one network on one device; turns input windows into uint8 affinities."""
+
+    def __init__(self, network: nn.Module, settings: TileSettings, device: torch.device) -> None:
+        divisors = network.divisor_voxels
+        window = [o + 2 * c for o, c in zip(settings.output, settings.context, strict=True)]
+        if any(size % divisor for size, divisor in zip(window, divisors, strict=True)):  # type: ignore[arg-type]
+            raise InputError(f"input windows of {window} voxels are not multiples of {divisors}; change tile or context")
+        if device.type == "cpu":
+            torch.set_num_threads(1)
+        else:
+            torch.use_deterministic_algorithms(True, warn_only=True)
+            torch.backends.cudnn.benchmark = False
+        self._settings, self._device, self._precision = settings, device, precision_of(device)
+        self._network = network.eval().to(device=device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+
+    @torch.inference_mode()
+    def __call__(self, windows: Sequence[NDArray[np.generic]]) -> NDArray[np.uint8]:
+        """Return affinities `(n, c, z, y, x)` uint8, round(255 a), of n <= batch input windows `(z, y, x)`."""
+        settings = self._settings
+        stacked = np.zeros((settings.batch, 1, *windows[0].shape), np.float32)
+        for place, window in zip(stacked, windows, strict=False):
+            place[0] = window
+        raw = torch.from_numpy(stacked).to(self._device) / settings.raw_scale
+        with torch.autocast(self._device.type, self._precision, enabled=self._precision != torch.float32):
+            logits = self._network(raw.contiguous(memory_format=torch.channels_last_3d))
+        z, y, x = (slice(c, c + o) for c, o in zip(settings.context, settings.output, strict=True))
+        affinities = torch.sigmoid(logits[: len(windows), : settings.channels, z, y, x].float())
+        return (affinities * 255.0 + 0.5).to(torch.uint8).contiguous().cpu().numpy()
+
+
+def predict_tiles(
+    predictor: Predictor, read: ReadRaw, shape: Sequence[int], settings: TileSettings, tiles: Sequence[Roi]
+) -> Iterator[tuple[Roi, NDArray[np.uint8]]]:
+    """Yield (tile, affinities `(c, z, y, x)`) in order; the next windows are read while the network computes."""
+    context = Coordinate(settings.context)
+    batches = [tiles[at : at + settings.batch] for at in range(0, len(tiles), settings.batch)]
+
+    def windows(batch: Sequence[Roi]) -> list[NDArray[np.generic]]:
+        return [read_window(read, tile.grow(context, context), shape) for tile in batch]
+
+    with ThreadPoolExecutor(1, "read") as reader:
+        coming = reader.submit(windows, batches[0]) if batches else None
+        for number, batch in enumerate(batches):
+            assert coming is not None
+            ready = coming.result()
+            coming = reader.submit(windows, batches[number + 1]) if number + 1 < len(batches) else None
+            yield from zip(batch, predictor(ready), strict=True)
+
+
+def predict_region(
+    predictor: Predictor, read: ReadRaw, shape: Sequence[int], settings: TileSettings, roi: Roi
+) -> NDArray[np.uint8]:
+    """Return the affinities `(c, z, y, x)` uint8 of `roi`, a region of the volume of `shape`.
+
+    Whole tiles are computed and cropped.
+    """
+    out = np.empty((settings.channels, *roi.shape), np.uint8)
+    for tile, affinities in predict_tiles(predictor, read, shape, settings, tiles_covering(roi, settings.output)):
+        part = tile.intersect(roi)
+        target = tuple(slice(b - o, e - o) for b, e, o in zip(part.begin, part.end, roi.begin, strict=True))
+        source = tuple(slice(b - o, e - o) for b, e, o in zip(part.begin, part.end, tile.begin, strict=True))
+        out[(slice(None), *target)] = affinities[(slice(None), *source)]
+    return out

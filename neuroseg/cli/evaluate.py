@@ -1,0 +1,96 @@
+"""The command `evaluate`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from neuroseg.cli.summary import print_json
+from neuroseg.errors import InputError
+
+
+def evaluate(
+    segmentation: Annotated[str, typer.Argument(help="A workspace, or a label volume (zarr, file.h5:dataset).")],
+    truth: Annotated[str, typer.Option(help="Ground truth labels: zarr or file.h5:dataset.")],
+    roi: Annotated[str | None, typer.Option(help="z0:z1,y0:y1,x0:x1 in voxels of the segmentation.")] = None,
+    sweep: Annotated[bool, typer.Option("--sweep", help="Score every threshold from the merge tree.")] = False,
+    ignore: Annotated[str, typer.Option(help="Truth ids that do not count, separated by commas.")] = "0",
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+) -> None:
+    """Score a segmentation: variation of information (bits) and adapted Rand error.
+
+    Example: neuroseg evaluate volume.neuroseg --truth truth.h5:labels --roi 120:160,:,: --sweep
+    """
+    result = evaluated(segmentation, truth, roi, sweep=sweep, ignore=_ids(ignore))
+    if json:
+        print_json(result)
+    else:
+        _print(result)
+
+
+def evaluated(segmentation: str, truth: str, roi: str | None, *, sweep: bool, ignore: list[int]) -> dict[str, Any]:
+    """Return the scores by name; with `sweep` those of every threshold under the key `sweep`."""
+    from neuroseg.evaluation.evaluate import compare, overlap_of, report
+    from neuroseg.plan import read_plan
+    from neuroseg.storage.files import open_any
+    from neuroseg.storage.volumes import Volume, open_volume
+    from neuroseg.storage.workspace import Workspace, is_workspace
+
+    workspace = Workspace(Path(segmentation)) if is_workspace(Path(segmentation)) else None
+    plan = read_plan(workspace) if workspace else None
+    if workspace and not workspace.segmentation.exists():
+        raise InputError(f"{segmentation} has no segmentation yet; run neuroseg segment {segmentation}")
+    labels = open_volume(str(workspace.segmentation)) if workspace else open_any(segmentation)
+    true_labels = open_any(truth)
+    overlap = overlap_of(labels, true_labels, roi or (plan.roi if plan else None))
+    result = report(compare(labels, true_labels, overlap, ignore), overlap, labels)
+    result["threshold"] = plan.threshold if plan else None
+    result["scoring"] = plan.scoring if plan else None
+    if sweep:
+        if workspace is None or plan is None:
+            raise InputError(f"--sweep needs the merge tree of a workspace; {segmentation} is a plain label volume")
+        from neuroseg.storage.arrays import open_array
+
+        fragments = Volume(str(workspace.fragments), open_array(workspace.fragments), labels.voxel_size_nm, labels.offset_nm)
+        result["sweep"] = _sweep(workspace, plan, compare(fragments, true_labels, overlap, ignore))
+    return result
+
+
+def _sweep(workspace: Any, plan: Any, counted: Any) -> list[dict[str, float]]:
+    from neuroseg.evaluation.sweep import sweep
+    from neuroseg.storage.parts import read_table
+    from neuroseg.tables import NODES, TREE
+
+    results = sweep(
+        read_table(workspace.tree, TREE),
+        read_table(workspace.all_nodes, NODES),
+        counted,
+        min_size_voxels=plan.min_size_voxels,
+        small=plan.small,
+    )
+    return [{"threshold": threshold, **scores.as_dict()} for threshold, scores in results]
+
+
+def _ids(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError as error:
+        raise InputError(f"--ignore {text!r} is not a list of ids such as 0,7") from error
+
+
+def _print(result: dict[str, Any]) -> None:
+    print(f"   VOI split {result['voi_split']:.3f}  merge {result['voi_merge']:.3f}  sum {result['voi_sum']:.3f} bits")
+    print(f"       ARAND {result['arand']:.3f}")
+    print(f"    segments {result['segments']} against {result['truth_objects']} true objects")
+    print(f"    compared {result['roi']} ({100 * result['coverage']:.0f} % of the volume)", file=sys.stderr)
+    if result["threshold"] is not None:
+        print(f"   threshold {result['threshold']:g} ({result['scoring']})")
+    for row in result.get("sweep", []):
+        print(f"        {row['threshold']:.2f}  {row['voi_split']:.3f} + {row['voi_merge']:.3f} = {row['voi_sum']:.3f}"
+              f"  ARAND {row['arand']:.3f}")
+    if result.get("sweep"):
+        best = min(result["sweep"], key=lambda row: row["voi_sum"])
+        print(f"        best {best['threshold']:.2f}  sum {best['voi_sum']:.3f}")

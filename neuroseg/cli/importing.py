@@ -1,0 +1,53 @@
+"""The command `import`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from neuroseg.cli import progress
+from neuroseg.cli.summary import print_json
+
+
+def import_(
+    sources: Annotated[list[str], typer.Argument(help="A folder or list of TIFF/PNG sections, file.h5:dataset, or zarr.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The OME-NGFF zarr volume to make.")],
+    voxel_size: Annotated[
+        tuple[float, float, float] | None, typer.Option(metavar="Z Y X", help="Voxel size in nm, where the source does not say.")
+    ] = None,
+    range: Annotated[
+        tuple[float, float] | None,
+        typer.Option(metavar="LOW HIGH", help="Values that map to 0 and 255 (needed for float; uint16: default all)."),
+    ] = None,
+    level: Annotated[int, typer.Option(help="Pyramid level of an OME-NGFF source.")] = 0,
+    labels: Annotated[bool, typer.Option("--labels", help="The source holds labels (truth), not raw: keep its values.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+) -> None:
+    """Import section stacks, HDF5 or zarr into a zarr volume, streaming.
+
+    Examples: neuroseg import sections/ -o volume.zarr --voxel-size 30 6 6
+    neuroseg import data.h5:raw -o volume.zarr
+    """
+    from neuroseg.storage.arrays import use_threads
+    from neuroseg.storage.importing import import_volume
+
+    use_threads(2)
+    made = import_volume(
+        sources,
+        output,
+        voxel_size_nm=voxel_size,
+        value_range=range,
+        level=level,
+        labels=labels,
+        progress=progress.voxels_done("import"),
+    )
+    if json:
+        print_json({"path": str(made.path), "shape": list(made.shape), "dtype": str(made.dtype),
+                    "voxel_size_nm": list(made.voxel_size_nm), "offset_nm": list(made.offset_nm)})
+        return
+    size = " x ".join(f"{edge:g}" for edge in made.voxel_size_nm)
+    print(f"{made.path}: {' x '.join(map(str, made.shape))} voxels of {size} nm, {made.dtype}", file=sys.stderr)
+    print(f"  next: neuroseg run {made.path} --blocks 256", file=sys.stderr)

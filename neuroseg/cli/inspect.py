@@ -1,0 +1,150 @@
+"""The commands `info`, `status` and `models`: what is there, quickly (torch is not loaded)."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from neuroseg.cli.summary import print_json
+from neuroseg.geometry import parse_triple
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
+
+def info(
+    volume: Annotated[str, typer.Argument(help="A zarr array, OME-NGFF image, group with raw, or file.h5:dataset.")],
+    blocks: Annotated[str, typer.Option(help="Block size that the estimate assumes.")] = "256",
+    json: JsonFlag = False,
+) -> None:
+    """Show a volume: shape, voxel size, chunks, type, and what a run would need.
+
+    Example: neuroseg info volume.zarr
+    """
+    content = _described(volume, blocks)
+    if json:
+        print_json(content)
+        return
+    size = content["voxel_size_nm"]
+    print(f"      shape {' x '.join(map(str, content['shape']))} voxels (z y x), {content['dtype']}")
+    print(f" voxel size {' x '.join(f'{edge:g}' for edge in size)} nm" if size else " voxel size unknown: give --voxel-size Z Y X")
+    print(f"     offset {' x '.join(f'{edge:g}' for edge in content['offset_nm'])} nm")
+    print(f"     chunks {content['chunks']}  shards {content['shards']}")
+    print(f"     blocks {content['blocks']} of {content['block_voxels']} voxels")
+    print(f"disk needed {content['disk_gb']:.2f} GB at most (affinities {content['affinities_gb']:.2f})")
+
+
+def _described(address: str, blocks: str) -> dict[str, Any]:
+    from neuroseg.blocks import whole_lattice
+    from neuroseg.storage.files import open_any
+
+    opened = open_any(address)
+    block = parse_triple(blocks, "--blocks")
+    counts = whole_lattice(opened.shape, block).counts
+    voxels = opened.roi.size
+    return {
+        "path": address,
+        "shape": list(opened.shape),
+        "dtype": str(opened.dtype),
+        "voxel_size_nm": list(opened.voxel_size_nm) if opened.voxel_size_nm else None,
+        "offset_nm": list(opened.offset_nm),
+        "chunks": list(opened.array.chunks) if opened.array.chunks else None,
+        "shards": list(getattr(opened.array, "shards", None) or []) or None,
+        "block_voxels": list(block),
+        "blocks": counts[0] * counts[1] * counts[2],
+        # Affinities hardly compress; labels compress at least tenfold; the pyramid adds a seventh.
+        "affinities_gb": 3 * voxels / 1e9,
+        "disk_gb": (3 + 2 * 0.8 * 8 / 7) * voxels / 1e9,
+    }
+
+
+def status(
+    workspace: Annotated[str, typer.Argument(help="A workspace, V.neuroseg.")],
+    watch: Annotated[bool, typer.Option("--watch", help="Show again every two seconds until everything is done.")] = False,
+    json: JsonFlag = False,
+) -> None:
+    """Show a run: blocks done, failed and left per stage, rate and time left.
+
+    Example: neuroseg status volume.neuroseg --watch
+    """
+    while True:
+        rows = _stage_rows(workspace)
+        if json:
+            print_json({"workspace": workspace, "stages": rows})
+        else:
+            _print_status(workspace, rows)
+        if not watch or all(row["left"] == 0 for row in rows):
+            return
+        time.sleep(2)
+
+
+def _stage_rows(path: str) -> list[dict[str, Any]]:
+    """Return one row per stage from the ledger."""
+    from neuroseg.pipeline import workspace_at
+
+    workspace, plan = workspace_at(path)
+    stages: list[Any] = [plan.affinities_stage(workspace)] if plan.kind == "raw" else []
+    stages += plan.segmentation_stages(workspace)
+    rows = []
+    for stage in stages:
+        ledger = workspace.ledger(stage.name, stage.identity, stage.scope)
+        blocks = list(stage.lattice.blocks(stage.halo))
+        left = len(ledger.pending(blocks))
+        records = ledger.records()
+        first = min((r["time"] - r["seconds"] for r in records), default=0.0)
+        last = max((r["time"] for r in records), default=0.0)
+        rate = sum(r["voxels"] for r in records) / (last - first) / 1e6 if last > first else None
+        block_voxels = sum(block.write_roi.size for block in blocks) / max(1, len(blocks))
+        rows.append(
+            {
+                "stage": stage.name,
+                "blocks": len(blocks),
+                "done": len(blocks) - left,
+                "failed": len(ledger.failures()),
+                "left": left,
+                "mvoxel_per_s": rate,
+                "seconds_left": left * block_voxels / 1e6 / rate if rate and left else None,
+            }
+        )
+    return rows
+
+
+def _print_status(workspace: str, rows: list[dict[str, Any]]) -> None:
+    print(f"{workspace}")
+    print(f"{'stage':>14} {'done':>7} {'failed':>7} {'left':>7} {'Mvoxel/s':>9} {'time left':>10}")
+    for row in rows:
+        rate = f"{row['mvoxel_per_s']:.2f}" if row["mvoxel_per_s"] else "-"
+        eta = f"{row['seconds_left']:.0f} s" if row["seconds_left"] else "-"
+        print(f"{row['stage']:>14} {row['done']:>7} {row['failed']:>7} {row['left']:>7} {rate:>9} {eta:>10}")
+
+
+def models(json: JsonFlag = False) -> None:
+    """List the models that ship with the package.
+
+    Example: neuroseg models --json
+    """
+    from neuroseg.networks.bundle import WEIGHTS, bundled_names, open_bundle
+
+    bundles = [open_bundle(name) for name in bundled_names()]
+    if json:
+        print_json(
+            {
+                "models": [
+                    {
+                        **bundle.card.model_dump(mode="json"),
+                        "path": str(bundle.path),
+                        "bytes": Path(bundle.path / WEIGHTS).stat().st_size,
+                    }
+                    for bundle in bundles
+                ]
+            }
+        )
+        return
+    for bundle in bundles:
+        card = bundle.card
+        size = " x ".join(f"{edge:g}" for edge in card.voxel_size_nm)
+        print(f"{card.name}: {card.description}")
+        print(f"    voxels {size} nm, {card.segmentation.scoring}, threshold {card.segmentation.threshold:g}")
+        print(f"    scores {card.scores}")

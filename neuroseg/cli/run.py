@@ -1,0 +1,171 @@
+"""The commands `predict`, `segment` and `run`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from neuroseg.cli import progress
+from neuroseg.cli.summary import print_json, print_summary, run_summary
+
+Triple = tuple[float, float, float]
+
+Output = Annotated[str | None, typer.Option("-o", "--output", help="Workspace; default V.neuroseg beside the volume.")]
+Blocks = Annotated[str | None, typer.Option(help="Block size in voxels, N or Z,Y,X (default 256).")]
+Workers = Annotated[int | None, typer.Option(help="Worker processes (default: the cores this process may use).")]
+ExecutorName = Annotated[str | None, typer.Option("--executor", help="local (daisy workers, default) or serial.")]
+RoiText = Annotated[str | None, typer.Option("--roi", help="z0:z1,y0:y1,x0:x1 in voxels; an end may be left out.")]
+Config = Annotated[Path | None, typer.Option(help="YAML file with these options; flags win.")]
+Restart = Annotated[
+    str | None,
+    typer.Option(help="Redo a stage and what follows: affinities, fragments, edges, agglomeration, relabel or all."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+VoxelSize = Annotated[
+    Triple | None, typer.Option(metavar="Z Y X", help="Voxel size in nm, where the input does not say.")
+]
+Model = Annotated[str | None, typer.Option(help="A bundled model's name (neuroseg models) or a bundle's folder.")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Level = Annotated[int | None, typer.Option(help="Pyramid level (default: nearest to the model's voxel size).")]
+Range = Annotated[tuple[float, float] | None, typer.Option(metavar="LOW HIGH", help="Raw values that map to 0 and 255.")]
+Force = Annotated[bool, typer.Option("--force", help="Run although the model's voxel size is far from the volume's.")]
+Threshold = Annotated[float | None, typer.Option(help="Merge below this score, 0 to 1 (default: the model's).")]
+ScoringText = Annotated[str | None, typer.Option("--scoring", help="mean, quantile:Q or quantile:Q:all.")]
+Fragments = Annotated[str | None, typer.Option(help="distance-basins.")]
+PerSection = Annotated[str | None, typer.Option(help="Fragments per section: auto, on or off.")]
+MinSize = Annotated[str | None, typer.Option(help="Least segment, in voxels (500) or volume (0.01um3).")]
+Small = Annotated[str | None, typer.Option(help="Smaller segments: merge (into the best neighbour) or drop.")]
+
+
+def predict(
+    volume: Annotated[str, typer.Argument(help="Raw volume: zarr array, OME-NGFF image or group with raw.")],
+    output: Output = None,
+    blocks: Blocks = None,
+    model: Model = None,
+    device: Device = None,
+    level: Level = None,
+    range: Range = None,
+    force: Force = False,
+    voxel_size: VoxelSize = None,
+    roi: RoiText = None,
+    workers: Workers = None,
+    executor: ExecutorName = None,
+    config: Config = None,
+    restart: Restart = None,
+    json: Json = False,
+) -> None:
+    """Predict affinities: raw volume -> WORKSPACE/affinities.zarr.
+
+    Example: neuroseg predict volume.zarr --blocks 256 --workers 2
+    """
+    from neuroseg import pipeline
+
+    flags = dict(
+        volume=volume, output=output, blocks=blocks, model=model, device=device, level=level, range=range,
+        force=force, voxel_size=voxel_size, roi=roi, workers=workers, executor=executor,
+    )  # fmt: skip
+    _carry_out(pipeline.predict, flags, config, restart, json, lambda workspace: [f"neuroseg segment {workspace}"])
+
+
+def segment(
+    volume: Annotated[str | None, typer.Argument(help="The volume of a prediction, or its workspace.")] = None,
+    output: Output = None,
+    affinities: Annotated[str | None, typer.Option(help="Affinities (c,z,y,x) of another network, with -o.")] = None,
+    boundaries: Annotated[str | None, typer.Option(help="Boundary map (z,y,x), 1 = boundary, with -o.")] = None,
+    offsets: Annotated[str | None, typer.Option(help="What channels link: '-1,0,0;0,-1,0;0,0,-1'.")] = None,
+    blocks: Blocks = None,
+    threshold: Threshold = None,
+    scoring: ScoringText = None,
+    fragments: Fragments = None,
+    per_section: PerSection = None,
+    min_size: MinSize = None,
+    small: Small = None,
+    voxel_size: VoxelSize = None,
+    roi: RoiText = None,
+    workers: Workers = None,
+    executor: ExecutorName = None,
+    config: Config = None,
+    restart: Restart = None,
+    json: Json = False,
+) -> None:
+    """Segment affinities: fragments, edges, agglomeration, ids 1..N, pyramid.
+
+    Examples: neuroseg segment volume.zarr --threshold 0.4
+    neuroseg segment --affinities theirs.zarr --offsets='-1,0,0;0,-1,0;0,0,-1' -o theirs.neuroseg
+    """
+    from neuroseg import pipeline
+
+    flags = dict(
+        volume=volume, output=output, affinities=affinities, boundaries=boundaries, offsets=offsets, blocks=blocks,
+        threshold=threshold, scoring=scoring, fragments=fragments, per_section=per_section, min_size=min_size,
+        small=small, voxel_size=voxel_size, roi=roi, workers=workers, executor=executor,
+    )  # fmt: skip
+    _carry_out(pipeline.segment, flags, config, restart, json, _after_segmentation)
+
+
+def run(
+    volume: Annotated[str, typer.Argument(help="Raw volume: zarr array, OME-NGFF image or group with raw.")],
+    output: Output = None,
+    blocks: Blocks = None,
+    model: Model = None,
+    device: Device = None,
+    level: Level = None,
+    range: Range = None,
+    force: Force = False,
+    threshold: Threshold = None,
+    scoring: ScoringText = None,
+    fragments: Fragments = None,
+    per_section: PerSection = None,
+    min_size: MinSize = None,
+    small: Small = None,
+    voxel_size: VoxelSize = None,
+    roi: RoiText = None,
+    workers: Workers = None,
+    executor: ExecutorName = None,
+    config: Config = None,
+    restart: Restart = None,
+    json: Json = False,
+) -> None:
+    """Predict and segment: raw volume -> segmentation.
+
+    Example: neuroseg run volume.zarr --blocks 256
+    """
+    from neuroseg import pipeline
+
+    flags = dict(
+        volume=volume, output=output, blocks=blocks, model=model, device=device, level=level, range=range,
+        force=force, threshold=threshold, scoring=scoring, fragments=fragments, per_section=per_section,
+        min_size=min_size, small=small, voxel_size=voxel_size, roi=roi, workers=workers, executor=executor,
+    )  # fmt: skip
+    _carry_out(pipeline.run, flags, config, restart, json, _after_segmentation)
+
+
+def _after_segmentation(workspace: Path) -> Sequence[str]:
+    return [
+        f"neuroseg segment {workspace} --threshold T   (another threshold, in seconds)",
+        f"neuroseg evaluate {workspace} --truth TRUTH --sweep",
+    ]
+
+
+def _carry_out(
+    verb: Any,
+    flags: dict[str, Any],
+    config: Path | None,
+    restart: str | None,
+    json: bool,
+    next_steps: Callable[[Path], Sequence[str]],
+) -> None:
+    from neuroseg.options import options_from
+    from neuroseg.storage.arrays import use_threads
+
+    use_threads(1)
+    options = options_from(config, flags)
+    workspace, summaries = verb(options, restart=restart, begin=progress.begin)
+    content = run_summary(workspace, summaries)
+    if json:
+        print_json(content)
+    else:
+        print_summary(content, next_steps(workspace.path))

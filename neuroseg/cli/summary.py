@@ -1,0 +1,67 @@
+"""What a command prints at its end: a table on stderr, or one JSON object on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from neuroseg.pipeline import StageSummary
+from neuroseg.storage.workspace import Workspace
+
+
+def print_json(content: Any) -> None:
+    """Print one JSON object on stdout."""
+    print(json.dumps(content, indent=2))
+
+
+def stage_rows(summaries: Sequence[StageSummary]) -> list[dict[str, Any]]:
+    """Return what each stage did, by name."""
+    return [
+        {
+            "stage": s.stage,
+            "blocks": s.blocks,
+            "seconds": round(s.seconds, 2),
+            "mvoxel_per_s": round(s.voxels / s.seconds / 1e6, 3) if s.seconds else None,
+            "peak_mib": s.peak_mib or None,
+        }
+        for s in summaries
+    ]
+
+
+def run_summary(workspace: Workspace, summaries: Sequence[StageSummary]) -> dict[str, Any]:
+    """Return the summary of a run: stages, number and size of segments, where things are."""
+    content: dict[str, Any] = {"workspace": str(workspace.path), "stages": stage_rows(summaries)}
+    if workspace.lookup.exists() and workspace.segmentation.exists():
+        content["segments"] = segment_count(workspace)
+        content["segmentation"] = str(workspace.segmentation)
+    elif workspace.affinities.exists():
+        content["affinities"] = str(workspace.affinities)
+    return content
+
+
+def segment_count(workspace: Workspace) -> int:
+    """Return how many segments the stored segmentation has."""
+    from neuroseg.storage.parts import read_table
+    from neuroseg.tables import LOOKUP
+
+    segments = read_table(workspace.lookup, LOOKUP)["segment"]
+    return int(segments.max()) if len(segments) else 0
+
+
+def print_summary(content: dict[str, Any], next_steps: Sequence[str]) -> None:
+    """Print a run's summary for people, on stderr."""
+    lines = [f"{'stage':>14} {'blocks':>7} {'seconds':>8} {'Mvoxel/s':>9} {'peak MiB':>9}"]
+    for row in content["stages"]:
+        if row["blocks"]:
+            rate = f"{row['mvoxel_per_s']:9.2f}" if row["mvoxel_per_s"] else " " * 9
+            lines.append(f"{row['stage']:>14} {row['blocks']:7d} {row['seconds']:8.1f} {rate} {row['peak_mib'] or 0:9d}")
+        else:
+            lines.append(f"{row['stage']:>14}    done before")
+    if "segments" in content:
+        lines.append(f"{content['segments']} segments in {content['segmentation']}")
+    elif "affinities" in content:
+        lines.append(f"affinities in {content['affinities']}")
+    lines += [f"  next: {step}" for step in next_steps]
+    print("\n".join(lines), file=sys.stderr)

@@ -1,0 +1,135 @@
+"""The executor `local`: worker processes on this machine, fed by a daisy scheduler. The one file that imports daisy.
+
+    head                                   worker (one process each)
+    daisy server: hands out numbers   <->  python -m neuroseg.workers.local WORKSPACE STAGE
+    0 .. n-1 of the pending blocks         sets up once, then drains blocks until none is left
+
+The scheduler knows only numbers: which block a number means stands in the ledger's folder, so that workers need
+nothing but the workspace. Every executed block is deterministic and atomic, because daisy may run one twice.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from neuroseg.blocks import Block
+from neuroseg.errors import NeurosegError
+from neuroseg.execution.work import Observe, process_block
+from neuroseg.stage import Stage
+from neuroseg.storage.ledger import StageLedger
+from neuroseg.storage.publish import publish_text
+
+_BLOCK_TIMEOUT_S = 6 * 3600
+_RETRIES = 2
+# A worker that dies costs one restart; what is really broken fails its blocks long before.
+_WORKER_RESTARTS = 1000
+_ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")}
+
+
+@dataclass(frozen=True)
+class LocalExecutor:
+    """Runs `workers` processes on this machine; the scheduler listens on the loopback interface alone."""
+
+    workspace: Path
+    workers: int
+    logs: Path
+
+    def run(self, stage: Stage, blocks: Sequence[Block], ledger: StageLedger, observe: Observe) -> None:
+        """Run the blocks; see execution.work.Executor."""
+        import daisy.v2 as daisy
+        from daisy.logging import set_log_basedir
+
+        publish_text(_pending_path(ledger), json.dumps([block.index for block in blocks]))
+        set_log_basedir(str(self.logs))
+        logging.getLogger("daisy").setLevel(logging.CRITICAL)
+        command = [sys.executable, "-m", "neuroseg.workers.local", str(self.workspace.resolve()), stage.name]
+        task = daisy.Task(
+            stage.name,
+            total_roi=daisy.Roi((0,), (len(blocks),)),
+            read_roi=daisy.Roi((0,), (1,)),
+            write_roi=daisy.Roi((0,), (1,)),
+            process_function=partial(become_worker, command),
+            read_write_conflict=False,
+            max_workers=min(self.workers, len(blocks)),
+            max_retries=_RETRIES,
+            timeout=_BLOCK_TIMEOUT_S,
+            max_worker_restarts=_WORKER_RESTARTS,
+        )
+        try:
+            daisy.run_blockwise(
+                task, progress=_Observer(observe), block_tracking=False, host="127.0.0.1", summary=False
+            )
+        except RuntimeError as error:
+            raise NeurosegError(f"the workers of stage {stage.name} kept dying; see {self.logs}: {error}") from error
+
+
+def become_worker(command: Sequence[str]) -> None:
+    """Replace this process, which daisy started, by a worker with one thread per library."""
+    os.execve(command[0], list(command), {**os.environ, **_ONE_THREAD})
+
+
+def drain(stage: Stage, ledger: StageLedger) -> None:
+    """Set the stage up once and process blocks until the scheduler has none left: the body of a worker.
+
+    When the set-up itself fails, the blocks fail with its cause instead of the worker dying again and again.
+    """
+    import daisy.v2 as daisy
+
+    pending = json.loads(_pending_path(ledger).read_text())
+    client = daisy.Client()
+
+    def blocks(process: Any) -> None:
+        while True:
+            with client.acquire_block() as unit:
+                if unit is None:
+                    return
+                block = stage.lattice.block(pending[unit.write_roi.begin[0]], stage.halo)
+                done = process_block(process, block, ledger, stage.name)
+                unit.status = daisy.BlockStatus.SUCCESS if done else daisy.BlockStatus.FAILED
+
+    try:
+        opened = stage.open()
+        process = opened.__enter__()
+    except Exception as error:
+        blocks(partial(_fail, error))
+        return
+    try:
+        blocks(process)
+    finally:
+        opened.__exit__(None, None, None)
+
+
+def _fail(error: Exception, block: Block) -> None:
+    raise NeurosegError(f"a worker could not be set up: {type(error).__name__}: {error}") from error
+
+
+def _pending_path(ledger: StageLedger) -> Path:
+    return ledger.folder / "pending.json"
+
+
+class _Observer:
+    """Turns daisy's task states into (done, failed)."""
+
+    def __init__(self, observe: Observe) -> None:
+        self._observe = observe
+
+    def on_start(self, states: Any) -> None:
+        """Called when the workers start."""
+        self.on_progress(states)
+
+    def on_progress(self, states: Any) -> None:
+        """Called every half second or so."""
+        for state in states.values():
+            self._observe(int(state.completed_count), int(state.failed_count))
+
+    def on_finish(self, states: Any) -> None:
+        """Called at the end."""
+        self.on_progress(states)

@@ -1,0 +1,60 @@
+"""What every executor does with one block, and what an executor is."""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from neuroseg.blocks import Block
+from neuroseg.errors import NeurosegError
+from neuroseg.geometry import describe
+from neuroseg.stage import Process, Stage
+from neuroseg.storage.ledger import StageLedger
+
+Observe = Callable[[int, int], None]
+"""Told (blocks done, blocks failed) of this run, now and then."""
+
+logger = logging.getLogger(__name__)
+
+
+class Executor(Protocol):
+    """Runs the given blocks of a stage, each at least once, in any order, and marks each in the ledger.
+
+    A block that raises is marked failed and does not stop the others. Returns when no block is left.
+    """
+
+    def run(self, stage: Stage, blocks: Sequence[Block], ledger: StageLedger, observe: Observe) -> None:
+        """Run the blocks."""
+        ...
+
+
+def process_block(process: Process, block: Block, ledger: StageLedger, stage_name: str) -> bool:
+    """Process one block and mark it done or failed in the ledger; returns whether it is done."""
+    started = time.monotonic()
+    try:
+        process(block)
+    except Exception as error:
+        plain = isinstance(error, NeurosegError)
+        cause = str(error) if plain else f"{type(error).__name__}: {error}"
+        details = "" if plain else f"\n{traceback.format_exc()}"
+        logger.error("stage %s, block %d (%s) failed: %s", stage_name, block.index, describe(block.write_roi), cause)
+        ledger.mark_failed(block, f"stage {stage_name}, block {block.index} ({describe(block.write_roi)}): {cause}{details}")
+        return False
+    record = {
+        "seconds": round(time.monotonic() - started, 4),
+        "voxels": int(block.write_roi.size),
+        "peak_mib": peak_memory_mib(),
+        "process": os.getpid(),
+    }
+    ledger.mark_done(block, record)
+    return True
+
+
+def peak_memory_mib() -> int:
+    """Return the largest resident size this process ever had, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

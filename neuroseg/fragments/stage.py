@@ -1,0 +1,146 @@
+"""The stages `fragments` and `rename`: affinities -> fragments.zarr with provisional names -> final names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any
+
+import fastremap
+import numpy as np
+
+from neuroseg.blocks import Block, Lattice
+from neuroseg.fragments.basins import block_fragments
+from neuroseg.fragments.rename import Entries, final_names, owner_blocks
+from neuroseg.fragments.settings import BasinSettings
+from neuroseg.geometry import Triple, describe, slices
+from neuroseg.stage import Process
+from neuroseg.storage.affinity_source import AffinitySource
+from neuroseg.storage.arrays import create_array, open_array, require_aligned
+from neuroseg.storage.metadata import array_attributes
+from neuroseg.storage.parts import part_path, read_table, write_table
+from neuroseg.storage.workspace import Workspace
+from neuroseg.tables import ENTRIES
+
+ALGORITHM = 1
+_CACHED_TABLES = 32
+
+
+@dataclass(frozen=True)
+class FragmentsStage:
+    """Makes each block's fragments and its entry table."""
+
+    workspace: Workspace
+    affinities: AffinitySource
+    upstream: str
+    settings: BasinSettings
+    lattice: Lattice
+
+    name = "fragments"
+    inputs = ("affinities.zarr",)
+    outputs = ("fragments.zarr", "entries")
+
+    @property
+    def halo(self) -> Triple:
+        """What distances, smoothing and pointers reach."""
+        return self.settings.halo_voxels
+
+    @property
+    def scope(self) -> str:
+        """Nothing ascends past the region of interest, so a block's names depend on it."""
+        return describe(self.lattice.roi)
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """The settings of the basins and what made the affinities."""
+        return {
+            "algorithm": ALGORITHM,
+            "affinities": self.upstream,
+            "block_voxels": list(self.lattice.block_shape),
+            **{key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self.settings).items()},
+        }
+
+    def prepare(self) -> None:
+        """Create fragments.zarr unless it is there."""
+        if not self.workspace.fragments.exists():
+            create_array(
+                self.workspace.fragments,
+                shape=self.lattice.volume_shape,
+                dtype=np.uint64,
+                block=self.lattice.block_shape,
+                attributes=array_attributes(self.affinities.voxel_size_nm, self.affinities.offset_nm),
+            )
+        require_aligned(open_array(self.workspace.fragments), self.lattice.block_shape, self.name)
+
+    @contextmanager
+    def open(self) -> Iterator[Process]:
+        """Open the arrays once."""
+        read = self.affinities.open()
+        output = open_array(self.workspace.fragments, writable=True)
+
+        def process(block: Block) -> None:
+            made = block_fragments(
+                read(block.read_roi),
+                offsets=self.affinities.offsets,
+                read_roi=block.read_roi,
+                write_roi=block.write_roi,
+                bounds=self.lattice.roi,
+                volume_shape=self.lattice.volume_shape,
+                settings=self.settings,
+            )
+            output[slices(block.write_roi)] = made.names
+            entries = {"voxel": made.entry_voxels, "name": made.entry_names}
+            write_table(part_path(self.workspace.entries, block.index), entries)
+
+        yield process
+
+
+@dataclass(frozen=True)
+class RenameStage:
+    """Gives fragments that cross blocks their root's name, in place; renaming twice changes nothing."""
+
+    workspace: Workspace
+    lattice: Lattice
+    upstream: str
+
+    name = "rename"
+    inputs = ("fragments.zarr", "entries")
+    outputs = ("fragments.zarr",)
+    halo = (0, 0, 0)
+
+    @property
+    def scope(self) -> str:
+        """Names follow fragments, which depend on the region of interest."""
+        return describe(self.lattice.roi)
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What made the fragments."""
+        return {"algorithm": ALGORITHM, "fragments": self.upstream}
+
+    def prepare(self) -> None:
+        """Nothing to create: the fragments are renamed where they lie."""
+
+    @contextmanager
+    def open(self) -> Iterator[Process]:
+        """Open the fragments once and keep the entry tables of recent neighbours."""
+        fragments = open_array(self.workspace.fragments, writable=True)
+
+        @lru_cache(maxsize=_CACHED_TABLES)
+        def entries_of(block: int) -> Entries:
+            table = read_table(part_path(self.workspace.entries, block), ENTRIES)
+            return table["voxel"], table["name"]  # type: ignore[return-value]
+
+        def process(block: Block) -> None:
+            box = slices(block.write_roi)
+            names = np.asarray(fragments[box])
+            present = fastremap.unique(names)
+            abroad = present[owner_blocks(present, self.lattice) != block.index]
+            final = final_names(abroad, block.index, self.lattice, entries_of)
+            changed = {int(old): int(new) for old, new in zip(abroad, final, strict=True) if old != new}
+            if changed:
+                fragments[box] = fastremap.remap(names, changed, preserve_missing_labels=True, in_place=False)
+
+        yield process

@@ -1,0 +1,93 @@
+"""What a user may ask of a run: the options of predict, segment and run, from flags and from --config."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from neuroseg.agglomeration.scorings import parse_scoring
+from neuroseg.configuration import Section, read_yaml, validated
+from neuroseg.errors import InputError, unknown_name
+from neuroseg.geometry import Nanometres, parse_triple
+
+EXECUTORS = ("local", "serial")
+FRAGMENTS = ("distance-basins",)
+SMALL = ("merge", "drop")
+
+
+class Options(Section):
+    """Everything that may stand in a configuration file; None means: the default, or what the workspace has."""
+
+    volume: str | None = None
+    output: str | None = None
+    affinities: str | None = None
+    boundaries: str | None = None
+    offsets: str | None = None
+    voxel_size: tuple[float, float, float] | None = None
+    range: tuple[float, float] | None = None
+    level: int | None = None
+    roi: str | None = None
+    blocks: str | None = None
+    model: str | None = None
+    device: str | None = None
+    force: bool = False
+    fragments: str | None = None
+    per_section: str | None = None
+    scoring: str | None = None
+    threshold: float | None = None
+    min_size: str | None = None
+    small: str | None = None
+    workers: int | None = None
+    executor: str | None = None
+
+
+def options_from(config: Path | None, flags: dict[str, Any]) -> Options:
+    """Return the options of a configuration file overridden by the flags that were given (not None or False).
+
+    The file holds options at its top level, or under `options` as in a workspace's run.yaml. Raises InputError for
+    unknown keys and for values that no run could use.
+    """
+    content: dict[str, Any] = {}
+    if config is not None:
+        content = read_yaml(config)
+        content = content.get("options", content) if isinstance(content.get("options", {}), dict) else content
+    given = {key: value for key, value in flags.items() if value is not None and value is not False}
+    options = validated({**content, **given}, Options, str(config) if config else "options")
+    _check(options)
+    return options
+
+
+def _check(options: Options) -> None:
+    """Raise InputError for the first option whose value is not usable."""
+    if options.blocks is not None:
+        parse_triple(options.blocks, "--blocks")
+    if options.scoring is not None:
+        parse_scoring(options.scoring)
+    if options.min_size is not None:
+        min_size_voxels(options.min_size, (1.0, 1.0, 1.0))
+    for value, kind, valid in (
+        (options.executor, "executor", EXECUTORS),
+        (options.fragments, "fragments method", FRAGMENTS),
+        (options.small, "treatment of small segments", SMALL),
+        (options.per_section, "--per-section", ("auto", "on", "off")),
+    ):
+        if value is not None and value not in valid:
+            raise unknown_name(kind, value, valid)
+    if options.workers is not None and options.workers < 1:
+        raise InputError(f"--workers {options.workers} must be at least 1")
+    if options.threshold is not None and not 0 <= options.threshold <= 1:
+        raise InputError(f"--threshold {options.threshold} must lie in [0, 1]")
+    if options.range is not None and not options.range[0] < options.range[1]:
+        raise InputError(f"--range {options.range[0]:g} {options.range[1]:g}: LOW must be smaller than HIGH")
+
+
+def min_size_voxels(text: str, voxel_size_nm: Nanometres) -> int:
+    """Return `500` (voxels) or `0.01um3` as a number of voxels; raises InputError otherwise."""
+    match = re.fullmatch(r"(\d+)|(\d*\.?\d+)\s*um(?:3|\^3)", text.strip())
+    if match is None:
+        raise InputError(f"--min-size {text!r} is neither voxels (500) nor a volume (0.01um3)")
+    if match[1]:
+        return int(match[1])
+    voxel_um3 = voxel_size_nm[0] * voxel_size_nm[1] * voxel_size_nm[2] * 1e-9
+    return round(float(match[2]) / voxel_um3)

@@ -1,0 +1,140 @@
+"""The plan of a run: every option resolved, written to run.yaml, from which head and workers build the same stages."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from neuroseg import __version__
+from neuroseg.affinities.stage import AffinitiesStage
+from neuroseg.agglomeration.scorings import parse_scoring
+from neuroseg.agglomeration.stage import AgglomerationStage, LookupStage
+from neuroseg.blocks import Lattice
+from neuroseg.configuration import Section, validated
+from neuroseg.edges.stage import EdgesStage
+from neuroseg.errors import InputError, unknown_name
+from neuroseg.fragments.settings import BasinSettings
+from neuroseg.fragments.stage import FragmentsStage, RenameStage
+from neuroseg.geometry import Triple, parse_roi
+from neuroseg.options import Options
+from neuroseg.segmentation.stage import PyramidStage, RelabelStage, pyramid_stages
+from neuroseg.stage import Stage
+from neuroseg.storage.affinity_source import AffinitySource
+from neuroseg.storage.raw import RawSource
+from neuroseg.storage.workspace import Workspace
+
+PREDICTION = ("affinities",)
+SEGMENTATION = ("fragments", "rename", "edges", "agglomeration", "lookup", "relabel", "pyramid")
+
+
+class Plan(Section):
+    """A resolved run. `kind` says what `path` holds: raw, affinities or boundaries."""
+
+    kind: str
+    path: str
+    level: int
+    shape: Triple
+    voxel_size_nm: tuple[float, float, float]
+    offset_nm: tuple[float, float, float]
+    value_range: tuple[float, float] | None
+    input_identity: str
+    roi: str
+    blocks: Triple
+    model: str | None
+    model_identity: str | None
+    tile_voxels: Triple | None
+    device: str
+    device_identity: dict[str, str]
+    offsets: tuple[Triple, ...]
+    per_section: bool
+    scoring: str
+    threshold: float
+    min_size_voxels: int
+    small: str
+    executor: str
+    workers: int
+
+    @property
+    def lattice(self) -> Lattice:
+        """The blocks that the user asked for."""
+        return Lattice(self.shape, self.blocks, parse_roi(self.roi, self.shape))
+
+    def affinities_stage(self, workspace: Workspace) -> AffinitiesStage:
+        """Return the stage that predicts; raises InputError when the run's affinities come from elsewhere."""
+        if self.kind != "raw" or self.model is None or self.model_identity is None or self.tile_voxels is None:
+            raise InputError(f"the affinities of {workspace.path} come from {self.path}; there is nothing to predict")
+        raw = RawSource(
+            self.path, self.level, self.voxel_size_nm, self.offset_nm, self.value_range, self.input_identity
+        )
+        return AffinitiesStage(
+            workspace, raw, self.model, self.model_identity, self.device, self.device_identity, self.lattice,
+            self.tile_voxels,
+        )  # fmt: skip
+
+    def affinity_source(self, workspace: Workspace) -> AffinitySource:
+        """Return where the later stages read affinities."""
+        raw = self.kind == "raw"
+        identity = hash_of(self.affinities_stage(workspace).identity) if raw else self.input_identity
+        path = str(workspace.affinities) if raw else self.path
+        kind = "affinities" if raw else self.kind
+        return AffinitySource(path, kind, self.offsets, self.shape, self.voxel_size_nm, self.offset_nm, identity)
+
+    def segmentation_stages(self, workspace: Workspace) -> list[Stage]:
+        """Return the stages after prediction, in order; each carries the hash of what made its input."""
+        source, lattice = self.affinity_source(workspace), self.lattice
+        settings = BasinSettings(self.voxel_size_nm, per_section=self.per_section)
+        scoring = parse_scoring(self.scoring)
+        fragments = FragmentsStage(workspace, source, source.identity, settings, lattice)
+        rename = RenameStage(workspace, lattice, hash_of(fragments.identity))
+        edges = EdgesStage(workspace, source, lattice, hash_of(rename.identity), scoring.every_contact)
+        tree = AgglomerationStage(workspace, lattice, hash_of(edges.identity), scoring)
+        lookup = LookupStage(
+            workspace, lattice, hash_of(tree.identity), self.threshold, self.min_size_voxels, self.small
+        )
+        return [fragments, rename, edges, tree, lookup, *self.view_stages(workspace, hash_of(lookup.identity))]
+
+    def view_stages(self, workspace: Workspace, lookup: str) -> list[RelabelStage | PyramidStage]:
+        """Return relabel and pyramid; they write aside, and the finished segmentation is swapped in."""
+        aside = workspace.segmentation_aside
+        relabel = RelabelStage(workspace, aside, self.lattice, lookup, self.voxel_size_nm, self.offset_nm)
+        upstream = hash_of(relabel.identity)
+        levels = pyramid_stages(aside, self.lattice, upstream, self.voxel_size_nm, self.offset_nm)
+        return [relabel, *levels]
+
+    def stage(self, workspace: Workspace, name: str) -> Stage:
+        """Return one stage by name."""
+        if name == "affinities":
+            return self.affinities_stage(workspace)
+        stages = {stage.name: stage for stage in self.segmentation_stages(workspace)}
+        if name not in stages:
+            raise unknown_name("stage", name, ["affinities", *stages])
+        return stages[name]
+
+
+def hash_of(identity: Any) -> str:
+    """Return a short hash of a stage's identity."""
+    return hashlib.sha256(json.dumps(dict(identity), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def read_plan(workspace: Workspace) -> Plan:
+    """Return the plan in a workspace's run.yaml."""
+    content = workspace.read_run()
+    return validated(content.get("plan", {}), Plan, str(workspace.path / "run.yaml"))
+
+
+def read_options(workspace: Workspace) -> Options:
+    """Return the options in a workspace's run.yaml."""
+    return validated(workspace.read_run().get("options", {}), Options, str(workspace.path / "run.yaml"))
+
+
+def write_plan(workspace: Workspace, plan: Plan, options: Options) -> None:
+    """Write run.yaml: version, options as given, plan as resolved."""
+    given = options.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    workspace.write_run({"neuroseg": __version__, "options": given, "plan": plan.model_dump(mode="json")})
+
+
+def workspace_of(options: Options, default: Path) -> Workspace:
+    """Return the workspace that -o names, or the default one."""
+    return Workspace(Path(options.output) if options.output else default)

@@ -1,0 +1,182 @@
+"""Options -> plan: the defaults, the model's card and the input's metadata filled in, and everything checked."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from neuroseg.errors import InputError, RunRefusedError
+from neuroseg.fragments.settings import wants_sections
+from neuroseg.geometry import Nanometres, describe, parse_roi, parse_triple, triple, whole
+from neuroseg.networks.bundle import Bundle, bundled_names, open_bundle
+from neuroseg.options import Options, min_size_voxels
+from neuroseg.plan import Plan, read_plan
+from neuroseg.storage.affinity_source import open_affinities, open_boundaries
+from neuroseg.storage.arrays import open_node
+from neuroseg.storage.files import open_any
+from neuroseg.storage.metadata import ome_levels
+from neuroseg.storage.raw import checked_range
+from neuroseg.storage.volumes import require_voxel_size
+from neuroseg.storage.workspace import Workspace, is_workspace
+
+DEFAULT_BLOCK_VOXELS = 256
+_WARN_RATIO, _REFUSE_RATIO = 1.5, 3.0
+
+logger = logging.getLogger(__name__)
+
+
+def resolve(options: Options, workspace: Workspace) -> Plan:
+    """Return the plan of a run; raises InputError for whatever would make it fail later."""
+    if options.affinities or options.boundaries:
+        plan = _plan_of_affinities(options)
+    elif options.volume:
+        plan = _plan_of_raw(options)
+    else:
+        raise InputError("nothing to work on: give a volume, or --affinities or --boundaries with -o")
+    if is_workspace(workspace.path):
+        _require_same_input(read_plan(workspace), plan, workspace)
+    return plan
+
+
+def _plan_of_raw(options: Options) -> Plan:
+    assert options.volume is not None
+    bundle = open_bundle(options.model or _default_model())
+    card = bundle.card
+    level = options.level if options.level is not None else nearest_level(options.volume, card.voxel_size_nm)
+    volume = open_any(options.volume, level=level, voxel_size_nm=options.voxel_size)
+    size = require_voxel_size(volume)
+    _compare_voxel_sizes(bundle, size, options)
+    value_range = checked_range(volume, options.range)
+    common = _common(options, volume.shape, size)
+    from neuroseg.affinities.inference import choose_device, device_identity
+
+    device = choose_device(options.device or "auto")
+    return Plan(
+        kind="raw",
+        path=str(_absolute(options.volume)),
+        level=level,
+        offset_nm=volume.offset_nm,
+        value_range=value_range,
+        input_identity=volume.identity(),
+        model=_stored_model(options.model or _default_model()),
+        model_identity=f"{card.name}@{bundle.sha256[:16]}",
+        tile_voxels=card.tile.output_voxels,
+        device=str(device),
+        device_identity=device_identity(device),
+        offsets=card.offsets,
+        scoring=options.scoring or card.segmentation.scoring,
+        threshold=_threshold(options, card.segmentation.scoring, card.segmentation.threshold),
+        **common,
+    )
+
+
+def _plan_of_affinities(options: Options) -> Plan:
+    if options.affinities and options.boundaries:
+        raise InputError("--affinities and --boundaries exclude each other")
+    if options.affinities:
+        source = open_affinities(options.affinities, options.offsets, options.voxel_size)
+    else:
+        assert options.boundaries is not None
+        source = open_boundaries(options.boundaries, options.voxel_size)
+    return Plan(
+        kind=source.kind,
+        path=str(_absolute(source.path)),
+        level=0,
+        offset_nm=source.offset_nm,
+        value_range=None,
+        input_identity=source.identity,
+        model=None,
+        model_identity=None,
+        tile_voxels=None,
+        device="cpu",
+        device_identity={},
+        offsets=source.offsets,
+        scoring=options.scoring or "mean",
+        threshold=0.5 if options.threshold is None else options.threshold,
+        **_common(options, source.shape, source.voxel_size_nm),
+    )
+
+
+def _common(options: Options, shape: Any, voxel_size_nm: Nanometres) -> dict[str, Any]:
+    """Return the part of the plan that does not depend on the kind of input."""
+    shape = triple(shape)
+    roi = parse_roi(options.roi, shape) if options.roi else whole(shape)
+    per_section = options.per_section or "auto"
+    return {
+        "shape": shape,
+        "voxel_size_nm": voxel_size_nm,
+        "roi": describe(roi),
+        "blocks": parse_triple(options.blocks, "--blocks") if options.blocks else (DEFAULT_BLOCK_VOXELS,) * 3,
+        "per_section": wants_sections(voxel_size_nm) if per_section == "auto" else per_section == "on",
+        "min_size_voxels": min_size_voxels(options.min_size or "0", voxel_size_nm),
+        "small": options.small or "merge",
+        "executor": options.executor or "local",
+        "workers": options.workers or len(os.sched_getaffinity(0)),
+    }
+
+
+def _threshold(options: Options, card_scoring: str, card_threshold: float) -> float:
+    """Return the threshold; the card's belongs to the card's scoring alone: thresholds do not transfer."""
+    if options.threshold is not None:
+        return options.threshold
+    return card_threshold if options.scoring in (None, card_scoring) else 0.5
+
+
+def nearest_level(volume: str, voxel_size_nm: Nanometres) -> int:
+    """Return the pyramid level of an OME-NGFF image whose voxels are nearest in size; 0 for anything else."""
+    if ":" in volume or not Path(volume).exists():
+        return 0
+    node = open_node(volume)
+    levels = [] if hasattr(node, "shape") else ome_levels(node.attrs)
+    if len(levels) < 2:
+        return 0
+    return min(range(len(levels)), key=lambda n: _largest_ratio(levels[n].scale_nm[-3:], voxel_size_nm))
+
+
+def _largest_ratio(size: Any, other: Any) -> float:
+    return max(math.exp(abs(math.log(a / b))) for a, b in zip(size, other, strict=True))
+
+
+def _compare_voxel_sizes(bundle: Bundle, size: Nanometres, options: Options) -> None:
+    ratio = _largest_ratio(size, bundle.card.voxel_size_nm)
+    text = (
+        f"model {bundle.card.name} was trained at {_nm(bundle.card.voxel_size_nm)} nm voxels, "
+        f"{options.volume} has {_nm(size)} nm ({ratio:.1f} times off)"
+    )
+    if ratio > _REFUSE_RATIO and not options.force:
+        raise InputError(f"{text}; use a pyramid level (--level) or another model (--model), or --force")
+    if ratio > _WARN_RATIO:
+        logger.warning("%s: expect a poor segmentation", text)
+
+
+def _nm(size: Any) -> str:
+    return " x ".join(f"{edge:g}" for edge in size)
+
+
+def _default_model() -> str:
+    names = bundled_names()
+    if not names:
+        raise InputError("no model ships with this package; give one with --model PATH")
+    return names[0]
+
+
+def _stored_model(model: str) -> str:
+    """Return a shipped model's name as it is, a folder as an absolute path."""
+    return str(Path(model).resolve()) if (Path(model) / "card.yaml").is_file() else model
+
+
+def _absolute(path: str) -> Path:
+    return Path(path).resolve()
+
+
+def _require_same_input(old: Plan, new: Plan, workspace: Workspace) -> None:
+    if (old.kind, old.path, old.level) != (new.kind, new.path, new.level):
+        raise RunRefusedError(
+            f"{workspace.path} is the workspace of {old.kind} {old.path}, not of {new.kind} {new.path}; "
+            "choose another with -o"
+        )
+
+

@@ -1,0 +1,59 @@
+"""Fragments of a block -> segments, through the lookup table."""
+
+from __future__ import annotations
+
+import fastremap
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from neuroseg.tables import Table
+
+
+def relabelled(fragments: NDArray[np.uint64], lookup: Table) -> NDArray[np.uint64]:
+    """Return the segment `(z, y, x)` uint64 of each voxel; 0 where the fragment is 0 or not listed.
+
+    `lookup` has the columns of tables.LOOKUP, fragments ascending.
+    """
+    ids = fastremap.unique(fragments)
+    known = lookup["fragment"]
+    segments = np.zeros(len(ids), np.uint64)
+    if len(known):
+        at = np.minimum(np.searchsorted(known, ids), len(known) - 1)
+        segments = np.where(known[at] == ids, lookup["segment"][at], np.uint64(0)).astype(np.uint64)
+    table = {int(old): int(new) for old, new in zip(ids, segments, strict=True)}
+    out: NDArray[np.uint64] = fastremap.remap(fragments, table, in_place=False)
+    return out
+
+
+@numba.njit(cache=True, nogil=True)
+def _least_of_most(labels, factors):  # type: ignore[no-untyped-def]
+    depth, height, width = labels.shape
+    fz, fy, fx = factors
+    out = np.zeros((-(-depth // fz), -(-height // fy), -(-width // fx)), np.uint64)
+    for z in range(out.shape[0]):
+        for y in range(out.shape[1]):
+            for x in range(out.shape[2]):
+                best_label, best_count = np.uint64(0), 0
+                window = labels[
+                    z * fz : min(depth, (z + 1) * fz),
+                    y * fy : min(height, (y + 1) * fy),
+                    x * fx : min(width, (x + 1) * fx),
+                ]
+                for label in window.flat:
+                    count = 0
+                    for other in window.flat:
+                        count += other == label
+                    if count > best_count or (count == best_count and label < best_label):
+                        best_label, best_count = label, count
+                out[z, y, x] = best_label
+    return out
+
+
+def downsampled(labels: NDArray[np.uint64], factors: tuple[int, int, int]) -> NDArray[np.uint64]:
+    """Return the most frequent label of each window of `factors` voxels, the smallest of several; windows may be cut.
+
+    The array must begin at a multiple of `factors` of the volume.
+    """
+    out: NDArray[np.uint64] = _least_of_most(labels, factors)
+    return out

@@ -1,0 +1,172 @@
+"""The stages `lookup`, `relabel` and `pyramid`: merge tree and fragments -> segmentation.zarr."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from funlib.geometry import Coordinate, Roi
+
+from neuroseg.blocks import Block, Lattice
+from neuroseg.geometry import Nanometres, Triple, describe, slices, triple, whole
+from neuroseg.segmentation.pyramid import level_factors
+from neuroseg.segmentation.relabel import downsampled, relabelled
+from neuroseg.stage import Process
+from neuroseg.storage.arrays import create_array, open_array, require_aligned
+from neuroseg.storage.metadata import array_attributes
+from neuroseg.storage.parts import read_table
+from neuroseg.storage.volumes import create_volume, write_levels
+from neuroseg.storage.workspace import Workspace
+from neuroseg.tables import LOOKUP
+
+ALGORITHM = 1
+
+
+@dataclass(frozen=True)
+class RelabelStage:
+    """Writes each block's segments at full resolution, into a segmentation that is still aside."""
+
+    workspace: Workspace
+    aside: Path
+    lattice: Lattice
+    upstream: str
+    voxel_size_nm: Nanometres
+    offset_nm: Nanometres
+
+    name = "relabel"
+    inputs = ("fragments.zarr", "merges/lookup.parquet")
+    outputs = ("segmentation.zarr",)
+    halo = (0, 0, 0)
+
+    @property
+    def scope(self) -> str:
+        """Segments are those of the region of interest."""
+        return describe(self.lattice.roi)
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What made the lookup."""
+        return {"algorithm": ALGORITHM, "lookup": self.upstream}
+
+    def prepare(self) -> None:
+        """Create the label image unless it is there."""
+        if not (self.aside / "0").exists():
+            if self.aside.exists():
+                shutil.rmtree(self.aside)
+            create_volume(
+                self.aside,
+                shape=self.lattice.volume_shape,
+                dtype=np.uint64,
+                block=self.lattice.block_shape,
+                voxel_size_nm=self.voxel_size_nm,
+                offset_nm=self.offset_nm,
+                labels=True,
+            )
+        require_aligned(open_array(self.aside / "0"), self.lattice.block_shape, self.name)
+
+    @contextmanager
+    def open(self) -> Iterator[Process]:
+        """Read the lookup once."""
+        fragments = open_array(self.workspace.fragments)
+        output = open_array(self.aside / "0", writable=True)
+        lookup = read_table(self.workspace.lookup, LOOKUP)
+
+        def process(block: Block) -> None:
+            box = slices(block.write_roi)
+            output[box] = relabelled(np.asarray(fragments[box]), lookup)
+
+        yield process
+
+
+@dataclass(frozen=True)
+class PyramidStage:
+    """Halves one level into the next; block by block, aligned to the coarser level."""
+
+    aside: Path
+    level: int
+    factors: Triple
+    finer_shape: Triple
+    finer_roi: Roi
+    block_shape: Triple
+    upstream: str
+    voxel_size_nm: Nanometres
+    offset_nm: Nanometres
+
+    inputs = ("segmentation.zarr",)
+    outputs = ("segmentation.zarr",)
+    halo = (0, 0, 0)
+    scope = ""
+
+    @property
+    def name(self) -> str:
+        """One stage per level."""
+        return f"pyramid-{self.level}"
+
+    @property
+    def lattice(self) -> Lattice:
+        """The blocks of the coarser level that the region of interest touches."""
+        shape = triple([-(-n // f) for n, f in zip(self.finer_shape, self.factors, strict=True)])
+        begin = [b // f for b, f in zip(self.finer_roi.begin, self.factors, strict=True)]
+        end = [-(-e // f) for e, f in zip(self.finer_roi.end, self.factors, strict=True)]
+        return Lattice(shape, self.block_shape, Roi(begin, [e - b for b, e in zip(begin, end, strict=True)]))
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What made the finer level."""
+        return {"algorithm": ALGORITHM, "finer": self.upstream, "factors": list(self.factors)}
+
+    def prepare(self) -> None:
+        """Create the level unless it is there."""
+        path = self.aside / str(self.level)
+        if not path.exists():
+            create_array(
+                path,
+                shape=self.lattice.volume_shape,
+                dtype=np.uint64,
+                block=self.block_shape,
+                attributes=array_attributes(self.voxel_size_nm, self.offset_nm),
+            )
+
+    @contextmanager
+    def open(self) -> Iterator[Process]:
+        """Open both levels once."""
+        finer = open_array(self.aside / str(self.level - 1))
+        output = open_array(self.aside / str(self.level), writable=True)
+        factors, bounds = Coordinate(self.factors), whole(self.finer_shape)
+
+        def process(block: Block) -> None:
+            source = Roi(block.write_roi.begin * factors, block.write_roi.shape * factors).intersect(bounds)
+            output[slices(block.write_roi)] = downsampled(np.asarray(finer[slices(source)]), self.factors)
+
+        yield process
+
+
+def pyramid_stages(
+    aside: Path, lattice: Lattice, upstream: str, voxel_size_nm: Nanometres, offset_nm: Nanometres
+) -> list[PyramidStage]:
+    """Return one stage per coarser level of the segmentation."""
+    stages: list[PyramidStage] = []
+    shape, roi, total = lattice.volume_shape, lattice.roi, Coordinate((1, 1, 1))
+    for level, factors in enumerate(level_factors(shape, voxel_size_nm), start=1):
+        total = total * Coordinate(factors)
+        z, y, x = (edge * factor for edge, factor in zip(voxel_size_nm, total, strict=True))
+        coarse = (z, y, x)
+        stages.append(
+            PyramidStage(aside, level, factors, shape, roi, lattice.block_shape, upstream, coarse, offset_nm)
+        )
+        shape, roi = stages[-1].lattice.volume_shape, stages[-1].lattice.roi
+    return stages
+
+
+def list_levels(aside: Path, stages: list[PyramidStage], voxel_size_nm: Nanometres, offset_nm: Nanometres) -> None:
+    """Write the metadata that name every level of a finished pyramid."""
+    levels: list[tuple[str, Triple]] = [("0", (1, 1, 1))]
+    for stage in stages:
+        before = levels[-1][1]
+        levels.append((str(stage.level), triple([a * b for a, b in zip(before, stage.factors, strict=True)])))
+    write_levels(aside, levels, voxel_size_nm, offset_nm, labels=True)

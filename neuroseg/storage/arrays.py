@@ -1,0 +1,104 @@
+"""Zarr arrays: opened, created and kept aligned to the blocks that write them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numcodecs.errors import UnknownCodecError  # type: ignore[attr-defined]
+from zarr.codecs import ZstdCodec
+
+from neuroseg.errors import InputError, NeurosegError
+
+_CHUNK_VOXELS = 64
+_LEAST_CHUNK_VOXELS = 16
+
+
+def use_threads(count: int) -> None:
+    """Limit what zarr does at a time in this process, and let Rust do the compression."""
+    zarr.config.set(
+        {
+            "async.concurrency": max(2, count),
+            "threading.max_workers": max(1, count),
+            "codec_pipeline.path": "zarrs.ZarrsCodecPipeline",
+            "codec_pipeline.chunk_concurrent_maximum": max(1, count),
+        }
+    )
+
+
+def open_node(path: Path | str) -> Any:
+    """Return the zarr array or group at `path`, read-only; raises InputError when there is none."""
+    location = Path(path)
+    if not location.exists():
+        raise InputError(f"{path} does not exist")
+    try:
+        return zarr.open(store=str(location), mode="r")
+    except (FileNotFoundError, ValueError, KeyError, UnknownCodecError, zarr.errors.NodeNotFoundError) as error:
+        raise InputError(f"{path} is not a zarr array or group: {error}") from error
+
+
+def open_array(path: Path | str, *, writable: bool = False) -> Any:
+    """Return an array of the workspace; raises NeurosegError when it is missing."""
+    try:
+        return zarr.open_array(store=str(path), mode="r+" if writable else "r")
+    except (FileNotFoundError, zarr.errors.NodeNotFoundError) as error:
+        raise NeurosegError(f"{path} is missing; run the stage that makes it (neuroseg status shows which)") from error
+
+
+def inner_chunk(block: int) -> int:
+    """Return the chunk size within a block's shard: the largest divisor up to 64, the whole block if that is tiny."""
+    divisors = [size for size in range(1, min(block, _CHUNK_VOXELS) + 1) if block % size == 0]
+    return divisors[-1] if divisors[-1] >= min(block, _LEAST_CHUNK_VOXELS) else block
+
+
+def create_array(
+    path: Path,
+    *,
+    shape: Sequence[int],
+    dtype: type[np.generic],
+    block: Sequence[int],
+    attributes: Mapping[str, Any],
+) -> None:
+    """Create (or replace) a zarr v3 array whose shards are the blocks of the last three axes.
+
+    A shard is the atomic unit of a write: two writers in one shard would silently lose data. Leading axes (channels)
+    are never cut into shards.
+    """
+    if path.exists():
+        shutil.rmtree(path)
+    lead = tuple(shape[: len(shape) - 3])
+    chunk = tuple(inner_chunk(size) for size in block)
+    shards = (*lead, *block) if (*lead, *block) != (*(1 for _ in lead), *chunk) else None
+    zarr.create_array(
+        store=str(path),
+        shape=tuple(shape),
+        dtype=np.dtype(dtype),
+        chunks=(*(1 for _ in lead), *chunk),
+        shards=shards,
+        compressors=ZstdCodec(level=1),
+        fill_value=0,
+        attributes=dict(attributes),
+        zarr_format=3,
+    )
+
+
+def create_group(path: Path, attributes: Mapping[str, Any]) -> None:
+    """Create a zarr v3 group (or replace the attributes of one)."""
+    group = zarr.open_group(store=str(path), mode="a", zarr_format=3)
+    group.attrs.put(dict(attributes))
+
+
+def require_aligned(array: Any, write_shape: Sequence[int], name: str) -> None:
+    """Raise NeurosegError unless blocks of `write_shape` cover whole shards (or chunks) of the array."""
+    unit = (array.shards or array.chunks)[-3:]
+    sizes = array.shape[-3:]
+    for step, size, width in zip(unit, sizes, write_shape, strict=True):
+        if width % step and not (width >= size and step >= size):
+            raise NeurosegError(
+                f"write_shape {tuple(write_shape)} of stage {name} is not a multiple of the shards {tuple(unit)} of "
+                f"{array.store_path}; two blocks would write one shard and lose data"
+            )

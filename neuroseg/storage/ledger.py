@@ -1,0 +1,115 @@
+"""The ledger: what is done, and the hash of what did it.
+
+    ledger/fragments/identity.yaml       the keys and values whose change would change the stage's bytes
+    ledger/fragments/done/00000007-9f2c  block 7 is complete; the suffix hashes the identity and the block's region
+    ledger/fragments/failed/00000008     why block 8 failed
+
+A mark is a file, so that marking is atomic and a listing of the folder is the state of the stage.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from neuroseg.blocks import Block
+from neuroseg.errors import RunRefusedError
+from neuroseg.geometry import describe
+from neuroseg.storage.publish import publish_text
+
+_TOKEN_LENGTH = 12
+
+
+@dataclass(frozen=True)
+class StageLedger:
+    """The done marks of one stage under one identity; `scope` joins the hash of every block (see Stage.scope)."""
+
+    folder: Path
+    identity: Mapping[str, Any]
+    scope: str = ""
+
+    def token(self, block: Block) -> str:
+        """Return the hash that a done mark of `block` must carry."""
+        described = [dict(self.identity), describe(block.write_roi), describe(block.read_roi), self.scope]
+        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:_TOKEN_LENGTH]
+
+    def claim(self) -> None:
+        """Record the identity; raises RunRefusedError naming the keys that differ from what is recorded."""
+        path = self.folder / "identity.yaml"
+        if path.exists():
+            stored = yaml.safe_load(path.read_text())
+            differences = _differences(stored, dict(self.identity))
+            if differences:
+                raise RunRefusedError(
+                    f"stage {self.folder.name} was made with other settings: {'; '.join(differences)}. "
+                    f"Use --restart {self.folder.name} to redo it and what follows, or another workspace (-o)"
+                )
+            return
+        publish_text(path, yaml.safe_dump(dict(self.identity), sort_keys=True))
+
+    def is_same(self) -> bool:
+        """Return whether the recorded identity, if there is one, is this one."""
+        path = self.folder / "identity.yaml"
+        return not path.exists() or not _differences(yaml.safe_load(path.read_text()), dict(self.identity))
+
+    def done(self) -> set[str]:
+        """Return the names of all done marks, `index-token`."""
+        folder = self.folder / "done"
+        return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+
+    def pending(self, blocks: Sequence[Block]) -> list[Block]:
+        """Return the blocks without a valid done mark, in their order."""
+        done = self.done()
+        return [block for block in blocks if self._name(block) not in done]
+
+    def mark_done(self, block: Block, record: Mapping[str, Any]) -> None:
+        """Mark a block complete, with numbers about it; an older mark or failure of the block is removed."""
+        for stale in (self.folder / "done").glob(f"{block.index:08d}-*"):
+            stale.unlink(missing_ok=True)
+        publish_text(self.folder / "done" / self._name(block), json.dumps({**record, "time": time.time()}))
+        (self.folder / "failed" / f"{block.index:08d}").unlink(missing_ok=True)
+
+    def mark_failed(self, block: Block, cause: str) -> None:
+        """Record why a block failed."""
+        publish_text(self.folder / "failed" / f"{block.index:08d}", cause)
+
+    def failures(self) -> dict[int, str]:
+        """Return the cause of each failed block."""
+        folder = self.folder / "failed"
+        paths = sorted(folder.iterdir()) if folder.is_dir() else []
+        return {int(path.name): path.read_text() for path in paths if path.name.isdigit()}
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the numbers that the done marks carry."""
+        folder = self.folder / "done"
+        return [json.loads(path.read_text()) for path in folder.iterdir()] if folder.is_dir() else []
+
+    def forget(self) -> None:
+        """Remove all marks and the identity: the stage will be redone."""
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+
+    def forget_blocks(self) -> None:
+        """Remove all marks of blocks, not the identity."""
+        for folder in (self.folder / "done", self.folder / "failed"):
+            if folder.exists():
+                shutil.rmtree(folder)
+
+    def _name(self, block: Block) -> str:
+        return f"{block.index:08d}-{self.token(block)}"
+
+
+def _differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Return `key: old -> new` for each key whose value differs."""
+    keys = sorted(stored.keys() | wanted.keys())
+    return [
+        f"{key}: {stored.get(key)!r} -> {wanted.get(key)!r}" for key in keys if stored.get(key) != wanted.get(key)
+    ]

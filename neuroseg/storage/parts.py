@@ -1,0 +1,48 @@
+"""Tables on disk: one Parquet file per block (a part), or one for the whole volume."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from neuroseg.errors import NeurosegError
+from neuroseg.storage.publish import published
+from neuroseg.tables import Table
+
+
+def write_table(path: Path, table: Table) -> None:
+    """Write a table in one step; a part that exists is replaced."""
+    with published(path) as aside:
+        pq.write_table(
+            pa.table({name: pa.array(column) for name, column in table.items()}),
+            aside,
+            compression="zstd",
+            use_dictionary=False,
+            write_page_checksum=True,
+        )
+
+
+def read_table(path: Path, columns: Mapping[str, type[np.generic]]) -> Table:
+    """Return the table at `path`; raises NeurosegError when it is missing, damaged or lacks a column."""
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            stored = file.read(columns=list(columns), use_threads=False)
+    except FileNotFoundError as error:
+        raise NeurosegError(f"{path} is missing: an earlier stage did not finish; rerun it") from error
+    except (pa.ArrowException, OSError) as error:
+        raise NeurosegError(f"{path} is damaged ({error}); redo its stage with --restart") from error
+    return {name: stored[name].to_numpy().astype(dtype, copy=False) for name, dtype in columns.items()}
+
+
+def part_path(folder: Path, block: int) -> Path:
+    """Return the file of one block's part."""
+    return folder / f"{block:08d}.parquet"
+
+
+def read_parts(folder: Path, blocks: Iterable[int], columns: Mapping[str, type[np.generic]]) -> list[Table]:
+    """Return the parts of `blocks`, in that order."""
+    return [read_table(part_path(folder, block), columns) for block in blocks]

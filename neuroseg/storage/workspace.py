@@ -1,0 +1,142 @@
+"""The workspace: one plain folder a person can list, and where each artifact lies in it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from neuroseg.configuration import read_yaml
+from neuroseg.errors import InputError, RunRefusedError
+from neuroseg.storage.ledger import StageLedger
+from neuroseg.storage.publish import publish_text
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder of a run, `V.neuroseg/` beside the volume by default."""
+
+    path: Path
+
+    @property
+    def affinities(self) -> Path:
+        """Bare array (c, z, y, x) uint8 with the attribute `offsets`."""
+        return self.path / "affinities.zarr"
+
+    @property
+    def fragments(self) -> Path:
+        """Bare array (z, y, x) uint64."""
+        return self.path / "fragments.zarr"
+
+    @property
+    def entries(self) -> Path:
+        """Entry tables, one part per block: how the blocks' fragments meet."""
+        return self.path / "entries"
+
+    @property
+    def edges(self) -> Path:
+        """The edge table, one part per block."""
+        return self.path / "edges"
+
+    @property
+    def bins(self) -> Path:
+        """Histograms of the edges' affinities, one part per block, where the scoring needs them."""
+        return self.path / "bins"
+
+    @property
+    def nodes(self) -> Path:
+        """The node table, one part per block."""
+        return self.path / "nodes"
+
+    @property
+    def tree(self) -> Path:
+        """The merge tree: (a, b, score) in merge order."""
+        return self.path / "merges" / "tree.parquet"
+
+    @property
+    def all_nodes(self) -> Path:
+        """The node table of the whole volume."""
+        return self.path / "merges" / "nodes.parquet"
+
+    @property
+    def lookup(self) -> Path:
+        """The segment of each fragment at the stored threshold."""
+        return self.path / "merges" / "lookup.parquet"
+
+    @property
+    def segmentation(self) -> Path:
+        """OME-NGFF label image."""
+        return self.path / "segmentation.zarr"
+
+    @property
+    def segmentation_aside(self) -> Path:
+        """The segmentation while it is being written, beside the finished one that it will replace."""
+        return self.path / ".segmentation.partial.zarr"
+
+    def publish_segmentation(self) -> None:
+        """Swap the finished segmentation in; the one before is removed."""
+        before = self.path / ".segmentation.before.zarr"
+        if self.segmentation.exists():
+            os.replace(self.segmentation, before)
+        os.replace(self.segmentation_aside, self.segmentation)
+        shutil.rmtree(before, ignore_errors=True)
+
+    @property
+    def logs(self) -> Path:
+        """Logs of the workers."""
+        return self.path / "logs"
+
+    def ledger(self, stage: str, identity: Mapping[str, Any], scope: str = "") -> StageLedger:
+        """Return the ledger of one stage."""
+        return StageLedger(self.path / "ledger" / stage, identity, scope)
+
+    def read_run(self) -> dict[str, Any]:
+        """Return `run.yaml`; raises InputError when the folder is not a workspace."""
+        if not (self.path / "run.yaml").is_file():
+            raise InputError(f"{self.path} is not a workspace: it has no run.yaml")
+        return read_yaml(self.path / "run.yaml")
+
+    def write_run(self, content: Mapping[str, Any]) -> None:
+        """Write `run.yaml`: what is needed to reproduce the run."""
+        publish_text(self.path / "run.yaml", yaml.safe_dump(dict(content), sort_keys=False, width=120))
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the workspace; raises RunRefusedError when another run on this machine holds it."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = (self.path / ".lock").open("a+")
+        except OSError as error:
+            raise InputError(f"cannot write to the workspace {self.path}: {error.strerror}") from error
+        with handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                handle.seek(0)
+                raise RunRefusedError(
+                    f"another run (process {handle.read().strip() or 'unknown'}) works in {self.path}; wait for it "
+                    "or choose another workspace with -o"
+                ) from error
+            handle.truncate(0)
+            handle.write(str(os.getpid()))
+            handle.flush()
+            yield
+
+
+def default_workspace(volume_path: str) -> Path:
+    """Return `V.neuroseg` beside the volume `V.zarr`; for an array inside a zarr, beside that zarr."""
+    path = Path(volume_path)
+    root = next((parent for parent in (path, *path.parents) if parent.suffix == ".zarr"), path)
+    return root.with_suffix(".neuroseg") if root.suffix == ".zarr" else root.with_name(root.name + ".neuroseg")
+
+
+def is_workspace(path: Path) -> bool:
+    """Return whether `path` is the folder of a run."""
+    return (path / "run.yaml").is_file()

@@ -1,0 +1,66 @@
+"""The averaged network and its validation -> a bundle: auxiliary channels dropped, scoring and threshold chosen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from neuroseg.networks.bundle import save_bundle
+from neuroseg.networks.card import Card, NetworkCard, SegmentationCard, TileCard, TrainingCard
+from neuroseg.training.settings import TrainingSettings
+from neuroseg.training.validation import Choice
+
+
+def export_bundle(
+    folder: Path,
+    network: nn.Module,
+    settings: TrainingSettings,
+    *,
+    voxel_size_nm: tuple[float, float, float],
+    step: int,
+    choices: list[Choice],
+    configuration: str,
+) -> None:
+    """Write the bundle of a network that predicts the affinities alone; `choices` are sorted, the best first."""
+    best = choices[0]
+    card = Card(
+        name=settings.name,
+        description=settings.description,
+        network=NetworkCard(
+            architecture=settings.network.architecture,
+            parameters={**settings.network.parameters, "outputs": len(settings.targets.offsets)},
+        ),
+        offsets=settings.targets.offsets,
+        voxel_size_nm=voxel_size_nm,
+        tile=TileCard(
+            output_voxels=settings.validation.tile_voxels, context_voxels=settings.validation.context_voxels
+        ),
+        segmentation=SegmentationCard(scoring=best.scoring, threshold=best.threshold),
+        training=TrainingCard(
+            data="; ".join(f"{v.raw} [{v.region or 'all'}]" for v in settings.data.training),
+            licence=settings.licence,
+            configuration=configuration,
+            seed=settings.seed,
+            steps=step,
+            command=f"neuroseg train {configuration}",
+        ),
+        scores={
+            "validation": f"{settings.data.validation.raw} [{settings.data.validation.region or 'all'}]",
+            "note": "the validation sweep chose scoring and threshold, so these are the best of the sweep",
+            "scorings": {
+                c.scoring: {"threshold": c.threshold, **{k: round(v, 4) for k, v in c.scores.as_dict().items()}}
+                for c in choices
+            },
+        },
+    )
+    save_bundle(folder, card, affinity_weights(network, len(settings.targets.offsets)))
+
+
+def affinity_weights(network: nn.Module, channels: int) -> dict[str, torch.Tensor]:
+    """Return the network's state with only the first `channels` of its head: the rest was auxiliary."""
+    weights = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+    for name in ("head.weight", "head.bias"):
+        weights[name] = weights[name][:channels].clone()
+    return weights

@@ -1,0 +1,131 @@
+"""The whole of `neuroseg train`: configuration -> data -> loop -> best bundle."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+
+from neuroseg.affinities.inference import choose_device
+from neuroseg.configuration import load_configuration
+from neuroseg.errors import InputError, RunRefusedError
+from neuroseg.networks.architectures import parameter_count
+from neuroseg.storage.publish import publish_text
+from neuroseg.training.export import export_bundle
+from neuroseg.training.loop import Trainer, run_training
+from neuroseg.training.samples import Samples
+from neuroseg.training.settings import TrainingSettings
+from neuroseg.training.validation import Choice, validate
+from neuroseg.training.volumes import OpenedVolume, open_labelled, read_labelled
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where the best bundle lies and how it scored."""
+
+    bundle: Path
+    step: int
+    best: Choice
+
+
+def train(
+    configuration: Path, folder: Path, *, device: str = "auto", restart: bool = False, progress: bool = True
+) -> Outcome:
+    """Train to the last step, resuming what `folder` holds; returns the best bundle.
+
+    Raises InputError for a wrong configuration or missing data and RunRefusedError when the folder holds a training
+    of another configuration.
+    """
+    settings = load_configuration(configuration, TrainingSettings)
+    chosen = choose_device(device)
+    training = [open_labelled(volume, settings.data.folders) for volume in settings.data.training]
+    validation = open_labelled(settings.data.validation, settings.data.folders)
+    _claim(folder, settings, restart)
+    trainer = Trainer(settings, folder, chosen)
+    logger.info("%s: %d parameters on %s", settings.name, parameter_count(trainer.network), chosen)
+    if (folder / "checkpoint.pt").exists():
+        trainer.load()
+    keeper = _BestKeeper(folder, settings, validation, chosen, str(configuration.name))
+    if trainer.step < settings.optimiser.steps:
+        run_training(trainer, _samples(training, settings, trainer.step), keeper, progress=progress)
+    return keeper.outcome()
+
+
+def _claim(folder: Path, settings: TrainingSettings, restart: bool) -> None:
+    """Make the folder this configuration's; raises RunRefusedError when it belongs to another."""
+    path = folder / "configuration.yaml"
+    text = yaml.safe_dump(settings.model_dump(mode="json", exclude={"data": {"folders"}}), sort_keys=False)
+    if path.exists() and not restart:
+        if path.read_text() != text:
+            raise RunRefusedError(
+                f"{folder} holds a training of another configuration (see {path}); "
+                "choose another folder with -o, or --restart to begin again"
+            )
+        return
+    for stale in ("checkpoint.pt", "best.yaml", "log.csv"):
+        (folder / stale).unlink(missing_ok=True)
+    publish_text(path, text)
+
+
+def _samples(opened: list[OpenedVolume], settings: TrainingSettings, step: int) -> Samples:
+    optimiser, sigma = settings.optimiser, settings.targets.descriptor_sigma_nm
+    volumes = [read_labelled(o, patch=optimiser.patch_voxels, descriptor_sigma_nm=sigma) for o in opened]
+    return Samples(
+        volumes,
+        shape=optimiser.patch_voxels,
+        margin=optimiser.margin_voxels,
+        count=optimiser.steps * optimiser.batch,
+        seed=settings.seed,
+        targets=settings.targets,
+        augmentation=settings.augmentation,
+        start=step * optimiser.batch,
+    )
+
+
+class _BestKeeper:
+    """Validates the averaged network and keeps the best bundle in `folder/bundle`."""
+
+    def __init__(
+        self, folder: Path, settings: TrainingSettings, opened: OpenedVolume, device: torch.device, configuration: str
+    ) -> None:
+        self._folder, self._settings, self._opened = folder, settings, opened
+        self._device, self._configuration = device, configuration
+
+    def __call__(self, network: nn.Module, step: int) -> dict[str, float]:
+        choices = validate(network, self._opened, self._settings, self._device)
+        best = choices[0]
+        record = self._record()
+        if record is None or best.scores.voi_sum < record["voi_sum"]:
+            export_bundle(
+                self._folder / "bundle",
+                network,
+                self._settings,
+                voxel_size_nm=self._opened.voxel_size_nm,
+                step=step,
+                choices=choices,
+                configuration=self._configuration,
+            )
+            content = {"step": step, "scoring": best.scoring, "threshold": best.threshold, **best.scores.as_dict()}
+            publish_text(self._folder / "best.yaml", yaml.safe_dump(content))
+        return {**best.scores.as_dict(), "threshold": best.threshold}
+
+    def outcome(self) -> Outcome:
+        """Return the best so far; raises InputError when nothing was validated."""
+        from neuroseg.evaluation.metrics import Scores
+
+        record = self._record()
+        if record is None:
+            raise InputError(f"{self._folder} has no validated bundle")
+        scores = Scores(record["voi_split"], record["voi_merge"], record["arand"])
+        return Outcome(self._folder / "bundle", record["step"], Choice(record["scoring"], record["threshold"], scores))
+
+    def _record(self) -> dict[str, Any] | None:
+        path = self._folder / "best.yaml"
+        return yaml.safe_load(path.read_text()) if path.exists() else None

@@ -1,0 +1,183 @@
+"""Raw, affinities, fragments, segmentation and truth of one region -> a picture of its three central planes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuroseg.errors import InputError
+from neuroseg.views.colours import colours_of, named_as_truth, renamed
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Image = NDArray[np.float64]
+
+WIDTH_PIXELS, DOTS_PER_INCH = 2000, 200
+# How much of a label's colour covers the raw greys beneath it.
+LABEL_OPACITY = 0.5
+# The rows: name, the axis cut through, the axes shown downwards and rightwards.
+PLANES = (("xy", 0, 1, 2), ("xz", 1, 0, 2), ("yz", 2, 0, 1))
+AXES = "zyx"
+# Inches around and between panels.
+MARGIN, GAP, ROW_NAME, COLUMN_NAME, TITLE = 0.12, 0.07, 0.42, 0.26, 0.32
+# No row is lower than its name needs, nor are all rows together higher than this many widths of the figure.
+MIN_ROW, MAX_HEIGHT = 0.42, 1.6
+
+
+def segmentation_figure(
+    path: Path,
+    *,
+    raw: NDArray[np.uint8],
+    affinities: NDArray[np.uint8],
+    fragments: NDArray[np.integer],
+    segmentation: NDArray[np.integer],
+    truth: NDArray[np.integer] | None = None,
+    voxel_size_nm: Sequence[float],
+    title: str = "",
+) -> None:
+    """Write a PNG, 2000 pixels wide, of the central planes of arrays `(z, y, x)` (affinities `(c, z, y, x)`, uint8).
+
+    Columns are raw, affinities (the first three channels as red, green, blue; of fewer, the mean), and the labels
+    over the raw greys; rows are the planes xy, xz, yz. Id 0 is clear. A segment that matches a true one has its
+    colour. All panels have one scale in nm; the bar in the first gives it. The folder of `path` must exist.
+
+    Raises:
+        InputError: the arrays' shapes differ, one is empty, or `voxel_size_nm` is not three sizes above 0.
+    """
+    labels = {"fragments": fragments, "segmentation": segmentation} | ({} if truth is None else {"truth": truth})
+    _check({"raw": raw.shape, "affinities": affinities.shape[1:]} | {n: a.shape for n, a in labels.items()})
+    if len(voxel_size_nm) != 3 or min(voxel_size_nm) <= 0:
+        raise InputError(
+            f"voxel_size_nm {list(voxel_size_nm)} is not three sizes above 0 nm; use for example [8, 8, 8]"
+        )
+    names = {"segmentation": {} if truth is None else named_as_truth(segmentation, truth)}
+    columns: dict[str, list[Image]] = {"raw": [], "affinities": []} | {name: [] for name in labels}
+    for _, axis, _, _ in PLANES:
+        grey = np.repeat(_central(raw, axis)[..., None] / 255, 3, axis=-1)
+        columns["raw"].append(grey)
+        columns["affinities"].append(_affinity_colours(_central(affinities, axis + 1)))
+        for name, array in labels.items():
+            ids = renamed(_central(array, axis), names.get(name, {}))
+            columns[name].append(_covered(grey, colours_of(ids)))
+    extent = [length * size for length, size in zip(raw.shape, voxel_size_nm, strict=True)]
+    cuts = [f"{AXES[axis]} = {raw.shape[axis] // 2}" for _, axis, _, _ in PLANES]
+    _write(path, _drawn(columns, extent, cuts, title))
+
+
+def _check(shapes: dict[str, tuple[int, ...]]) -> None:
+    """Raise unless all `shapes` are the first one's, three lengths of at least 1."""
+    expected = shapes["raw"]
+    if len(expected) != 3 or min(expected) < 1:
+        raise InputError(f"raw has shape {expected}; expected (z, y, x) with at least 1 voxel each")
+    for name, shape in shapes.items():
+        if shape != expected:
+            raise InputError(f"{name} covers {shape} voxels but raw {expected}; cut both to one region")
+
+
+def _central(array: NDArray[Any], axis: int) -> NDArray[Any]:
+    """Return the middle plane across `axis`."""
+    return array.take(array.shape[axis] // 2, axis)
+
+
+def _affinity_colours(plane: NDArray[np.uint8]) -> Image:
+    """Return colours `(height, width, 3)` in 0 to 1 of affinities `(c, height, width)`."""
+    channels = plane[:3] if len(plane) >= 3 else np.repeat(plane.mean(axis=0, keepdims=True), 3, axis=0)
+    return np.moveaxis(channels, 0, -1) / 255
+
+
+def _covered(grey: Image, colours: Image) -> Image:
+    """Return `grey` under translucent `colours`."""
+    opacity = LABEL_OPACITY * colours[..., 3:]
+    return grey * (1 - opacity) + colours[..., :3] * opacity
+
+
+def _drawn(columns: dict[str, list[Image]], extent: Sequence[float], cuts: Sequence[str], title: str) -> Figure:
+    """Return the figure of `columns` of three images each, of a region of `extent` nm (z, y, x)."""
+    from matplotlib.figure import Figure
+
+    width = WIDTH_PIXELS / DOTS_PER_INCH
+    column = (width - 2 * MARGIN - ROW_NAME - GAP * (len(columns) - 1)) / len(columns)
+    sizes = [(extent[down], extent[right]) for _, _, down, right in PLANES]
+    scale = min(column / max(right for _, right in sizes), MAX_HEIGHT * width / sum(down for down, _ in sizes))
+    rows = [max(MIN_ROW, down * scale) for down, _ in sizes]
+    top = MARGIN + COLUMN_NAME + (TITLE if title else 0)
+    height = top + sum(rows) + GAP * (len(rows) - 1) + MARGIN
+    figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, facecolor="white")
+    if title:
+        figure.text((MARGIN + ROW_NAME) / width, 1 - MARGIN / height, title, va="top", fontsize=12, weight="bold")
+    for row, (down, right) in enumerate(sizes):
+        middle = top + sum(rows[:row]) + GAP * row + rows[row] / 2
+        label = f"{PLANES[row][0]}\n"
+        figure.text((MARGIN + ROW_NAME / 2) / width, 1 - middle / height, label, ha="center", va="center", fontsize=10)
+        figure.text(
+            (MARGIN + ROW_NAME / 2) / width,
+            1 - middle / height,
+            f"\n{cuts[row]}",
+            ha="center",
+            va="center",
+            fontsize=6.5,
+        )
+        for number, (name, images) in enumerate(columns.items()):
+            centre = MARGIN + ROW_NAME + number * (column + GAP) + column / 2
+            box = (centre - right * scale / 2, height - middle - down * scale / 2, right * scale, down * scale)
+            axes = figure.add_axes([b / side for b, side in zip(box, (width, height, width, height), strict=True)])
+            axes.imshow(images[row], aspect="auto", interpolation="nearest")
+            axes.set_axis_off()
+            if row == 0:
+                figure.text(centre / width, 1 - (top - 0.07) / height, name, ha="center", va="bottom", fontsize=10)
+                if number == 0:
+                    _add_scale_bar(axes, right)
+    return figure
+
+
+def _add_scale_bar(axes: Axes, width_nm: float) -> None:
+    """Draw a bar of a round length, up to a third of the panel's width, and its length in the lower left corner."""
+    from matplotlib import patheffects
+
+    length = _round_length(width_nm / 3)
+    text = f"{length / 1000:g} µm" if length >= 1000 else f"{length:g} nm"
+    outline = [patheffects.withStroke(linewidth=2.5, foreground="black")]
+    bar_outline = [patheffects.withStroke(linewidth=5.0, foreground="black")]
+    right = 0.05 + length / width_nm
+    axes.plot(
+        [0.05, right],
+        [0.06, 0.06],
+        transform=axes.transAxes,
+        color="white",
+        linewidth=3,
+        solid_capstyle="butt",
+        path_effects=bar_outline,
+    )
+    axes.text(
+        (0.05 + right) / 2,
+        0.09,
+        text,
+        transform=axes.transAxes,
+        color="white",
+        ha="center",
+        va="bottom",
+        fontsize=8,
+        path_effects=outline,
+    )
+
+
+def _round_length(longest_nm: float) -> float:
+    """Return the greatest of 1, 2 and 5 times a power of ten that is not above `longest_nm`."""
+    power = 10.0 ** math.floor(math.log10(longest_nm))
+    return max(step * power for step in (1, 2, 5) if step * power <= longest_nm)
+
+
+def _write(path: Path, figure: Figure) -> None:
+    """Write the figure as PNG under a temporary name, then rename: a reader never meets half a picture."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    partial = path.with_name(f".{path.name}.partial")
+    FigureCanvasAgg(figure).print_png(partial)
+    partial.replace(path)

@@ -1,0 +1,91 @@
+"""The height of a voxel: signed distance, mean affinity, smoothing and ripple, by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from neuroseg.fragments.heights import UNITS_PER_VOXEL, heights, ripple
+from neuroseg.fragments.settings import BasinSettings
+
+ISOTROPIC = (10.0, 10.0, 10.0)
+BARE = BasinSettings(ISOTROPIC, reach=4, sigma=0, ripple=0)
+
+
+def row_heights(values: list[int], made: BasinSettings, origin: int = 0) -> NDArray[np.float64]:
+    """Heights in voxels of a row along x; no channel of its first voxel has a partner."""
+    affinities = np.broadcast_to(np.array(values, np.uint8), (3, 1, 1, len(values))).copy()
+    missing = np.zeros((3, len(values)), bool)
+    missing[:2] = True  # the volume is one voxel thick along z and y
+    missing[2, 0] = origin == 0
+    return heights(affinities, (0, 1, 2), missing, (0, 0, origin), made).ravel() / UNITS_PER_VOXEL
+
+
+def test_height_is_distance_inside_minus_distance_outside_plus_mean_affinity() -> None:
+    # inside:            1    1    0   0    1    1
+    # distance:          2    1   -1  -1    1    2
+    # mean affinity:     1    1    0   0   .6    1
+    found = row_heights([0, 255, 0, 0, 153, 255], BARE)
+    np.testing.assert_allclose(found, [3, 2, -1, -1, 1.6, 3], atol=1 / UNITS_PER_VOXEL)
+
+
+def test_half_is_outside_and_a_little_more_is_inside() -> None:
+    # 127 < 127.5 < 128
+    assert np.sign(row_heights([255, 127, 255, 128, 255], BARE)).tolist() == [1, -1, 1, 1, 1]
+
+
+def test_channels_without_a_partner_are_left_out_of_the_mean() -> None:
+    affinities = np.zeros((3, 1, 1, 4), np.uint8)
+    affinities[2] = 255
+    missing = np.zeros((3, 4), bool)
+    missing[:2] = True
+    found = heights(affinities, (0, 1, 2), missing, (0, 0, 0), BARE).ravel() / UNITS_PER_VOXEL
+    assert found.tolist() == [5, 5, 5, 5]
+    found = heights(affinities, (0, 1, 2), np.zeros((3, 4), bool), (0, 0, 0), BARE).ravel() / UNITS_PER_VOXEL
+    np.testing.assert_allclose(found, [-4 + 1 / 3] * 4, atol=1 / UNITS_PER_VOXEL)
+
+
+def test_smoothing_keeps_a_constant_and_the_sum_of_a_bump() -> None:
+    made = BasinSettings(ISOTROPIC, reach=4, sigma=1.0, ripple=0)
+    assert row_heights([255] * 9, made).tolist() == [5.0] * 9
+    bump = row_heights([0, 255, 255, 255, 0, 255, 255, 255, 255, 255, 255], made)
+    plain = row_heights([0, 255, 255, 255, 0, 255, 255, 255, 255, 255, 255], BARE)
+    assert plain[4] < bump[4] < plain[3]
+    assert (bump[:4] <= plain[:4].max()).all()
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_the_ripple_is_periodic_in_global_coordinates(axis: int) -> None:
+    made = BasinSettings((20.0, 10.0, 10.0), period=24, ripple=0.5)
+    period = 12 if axis == 0 else 24
+    row = ripple(0, 100, axis, made) / UNITS_PER_VOXEL
+    assert row[0] == row.max() == 0.5
+    assert row[period // 2] == row.min() == 0
+    assert sorted(np.flatnonzero(row == row.max())) == list(range(0, 100, period))
+    np.testing.assert_array_equal(ripple(37, 50, axis, made) / UNITS_PER_VOXEL, row[37:87])
+
+
+def test_heights_at_an_offset_are_those_of_the_volume() -> None:
+    made = BasinSettings(ISOTROPIC, reach=2, sigma=0.5)
+    values = np.random.default_rng(1).integers(0, 256, 60).tolist()
+    far = sum((made.distance_reach_voxels[2], made.smoothing_reach_voxels[2]))
+    np.testing.assert_array_equal(
+        row_heights(values[20 - far : 30 + far], made, origin=20 - far)[far:-far], row_heights(values, made)[20:30]
+    )
+
+
+def test_heights_are_whole_multiples_that_float32_holds_exactly() -> None:
+    made = BasinSettings((30.0, 6.3, 6.3), reach=16, sigma=1.5)
+    affinities = np.random.default_rng(2).integers(0, 256, (3, 8, 30, 30)).astype(np.uint8)
+    found = heights(affinities, (0, 1, 2), np.zeros((3, 30), bool), (0, 0, 0), made)
+    np.testing.assert_array_equal(found, np.floor(found))
+    # The smoothing multiplies by 256 before it rounds.
+    assert np.abs(found).max() * 256 < 2**24
+
+
+def test_halo_is_what_distance_smoothing_pointer_and_shell_look_at() -> None:
+    assert BasinSettings(ISOTROPIC).halo_voxels == (19, 19, 19)
+    # z: ceil(16 / 2) - 1 + int(1.5 / 2 + .5) + 2
+    assert BasinSettings((20.0, 10.0, 10.0)).halo_voxels == (10, 19, 19)
+    assert BasinSettings((50.0, 4.0, 4.0), per_section=True).halo_voxels == (0, 19, 19)

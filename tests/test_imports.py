@@ -1,0 +1,170 @@
+"""Who may import whom (docs of the layout): every module is read, none is imported.
+
+A new file is covered by the folder it lies in.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+VOCABULARY = {"errors", "geometry", "blocks", "tables", "stage"}
+STAGE_ROOMS = {"affinities", "fragments", "edges", "agglomeration", "segmentation"}
+ALGORITHM_ROOMS = STAGE_ROOMS | {"networks"}
+NOT_ALGORITHMS = {"stage.py", "card.py", "bundle.py", "__init__.py"}
+NOT_FOR_ALGORITHMS = (
+    "zarr", "daisy", "dask", "h5py", "pyarrow", "yaml", "neuroseg.configuration", "neuroseg.storage"
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Import:
+    """`file` (relative to the repository) imports `name` on `line`."""
+
+    file: str
+    line: int
+    name: str
+
+    @property
+    def room(self) -> str:
+        """The folder under neuroseg/ ("" for its own files and for what lies elsewhere)."""
+        parts = self.file.split("/")
+        return parts[1] if parts[0] == "neuroseg" and len(parts) > 2 else ""
+
+    def is_of(self, *modules: str) -> bool:
+        """Whether the import is of one of these modules or of something below one."""
+        return any(self.name == module or self.name.startswith(module + ".") for module in modules)
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line} imports {self.name}"
+
+
+def imports_in(source: str, file: str) -> Iterator[Import]:
+    """Every import in `source`, at the top or inside functions, by the full name of what it fetches."""
+    package = file.removesuffix(".py").split("/")[:-1]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (Import(file, node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield from (Import(file, node.lineno, f"{base}.{alias.name}") for alias in node.names)
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if called in ("import_module", "__import__") and isinstance(node.args[0].value, str):
+                yield Import(file, node.lineno, node.args[0].value)
+
+
+def all_imports() -> list[Import]:
+    """The imports of every module of the package and its workers."""
+    paths = [path for folder in ("neuroseg", "workers") for path in sorted((REPOSITORY / folder).rglob("*.py"))]
+    assert len(paths) > 20, f"the package is not where this test looks for it: {REPOSITORY}"
+    return [
+        found
+        for path in paths
+        for found in imports_in(path.read_text(encoding="utf-8"), path.relative_to(REPOSITORY).as_posix())
+    ]
+
+
+def vocabulary_reaches_out(found: Import) -> bool:
+    """errors, geometry, blocks, tables and stage import numpy, funlib.geometry, the standard library and themselves."""
+    is_vocabulary = found.file in {f"neuroseg/{name}.py" for name in VOCABULARY}
+    allowed = found.is_of("numpy", "funlib.geometry", *(f"neuroseg.{name}" for name in VOCABULARY))
+    return is_vocabulary and not allowed and found.name.split(".")[0] not in sys.stdlib_module_names
+
+
+def algorithm_reads_or_writes(found: Import) -> bool:
+    """Algorithm files never import storage formats, executors or configuration."""
+    is_algorithm = found.room in ALGORITHM_ROOMS and Path(found.file).name not in NOT_ALGORITHMS
+    return is_algorithm and found.is_of(*NOT_FOR_ALGORITHMS)
+
+
+def stage_room_imports_another(found: Import) -> bool:
+    """Stage rooms meet through stored artifacts; only affinities imports networks."""
+    if found.room not in STAGE_ROOMS:
+        return False
+    closed = (STAGE_ROOMS | {"networks"}) - {found.room}
+    if found.room == "affinities":
+        closed.discard("networks")
+    return found.is_of(*(f"neuroseg.{room}" for room in closed))
+
+
+def top_is_imported(found: Import) -> bool:
+    """Nothing imports the command line (but itself) or the workers."""
+    if not found.file.startswith("neuroseg/"):
+        return False
+    return found.is_of("neuroseg.workers", "workers") or (found.is_of("neuroseg.cli") and found.room != "cli")
+
+
+def execution_knows_a_stage(found: Import) -> bool:
+    """Execution knows the stage contract, never a stage."""
+    return found.room == "execution" and found.is_of(*(f"neuroseg.{room}" for room in STAGE_ROOMS))
+
+
+RULES = [
+    vocabulary_reaches_out,
+    algorithm_reads_or_writes,
+    stage_room_imports_another,
+    top_is_imported,
+    execution_knows_a_stage,
+]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_no_module_breaks_the_import_rules(rule: Callable[[Import], bool]) -> None:
+    broken = [str(found) for found in all_imports() if rule(found)]
+    assert not broken, "\n".join([f"{rule.__doc__} But:", *broken])
+
+
+@pytest.mark.parametrize("engine", ["daisy", "dask"])
+def test_each_engine_is_imported_in_one_file(engine: str) -> None:
+    files = sorted({found.file for found in all_imports() if found.is_of(engine)})
+    assert len(files) <= 1, f"{engine} is to be imported in one file, found it in {', '.join(files)}"
+
+
+BREACHES = [
+    (vocabulary_reaches_out, "neuroseg/geometry.py", "import scipy.ndimage"),
+    (vocabulary_reaches_out, "neuroseg/tables.py", "from neuroseg.storage import files"),
+    (vocabulary_reaches_out, "neuroseg/stage.py", "from neuroseg import configuration"),
+    (vocabulary_reaches_out, "neuroseg/blocks.py", "from . import pipeline"),
+    (algorithm_reads_or_writes, "neuroseg/edges/new.py", "def f():\n    import zarr.storage"),
+    (algorithm_reads_or_writes, "neuroseg/networks/deep/new.py", "from neuroseg.configuration import read_yaml"),
+    (algorithm_reads_or_writes, "neuroseg/fragments/new.py", "from ..storage.files import publish"),
+    (algorithm_reads_or_writes, "neuroseg/segmentation/new.py", "importlib.import_module('h5py')"),
+    (stage_room_imports_another, "neuroseg/edges/stage.py", "from neuroseg import fragments"),
+    (stage_room_imports_another, "neuroseg/segmentation/stage.py", "from neuroseg.agglomeration.tree import x"),
+    (stage_room_imports_another, "neuroseg/fragments/new.py", "import neuroseg.networks.card"),
+    (top_is_imported, "neuroseg/pipeline.py", "from neuroseg.cli import main"),
+    (top_is_imported, "neuroseg/execution/new.py", "import neuroseg.workers.slurm"),
+    (execution_knows_a_stage, "neuroseg/execution/new.py", "from neuroseg.fragments.stage import FragmentsStage"),
+]
+
+
+@pytest.mark.parametrize(("rule", "file", "source"), BREACHES)
+def test_each_rule_sees_a_breach(rule: Callable[[Import], bool], file: str, source: str) -> None:
+    assert any(rule(found) for found in imports_in(source, file))
+
+
+ALLOWED = [
+    ("neuroseg/geometry.py", "import re\nimport numpy as np\nfrom funlib.geometry import Roi\nfrom . import errors"),
+    ("neuroseg/edges/stage.py", "from neuroseg.storage import files\nfrom neuroseg.edges import nodes\nimport zarr"),
+    ("neuroseg/affinities/new.py", "from neuroseg.networks.bundle import Bundle\nimport torch"),
+    ("neuroseg/networks/card.py", "import yaml"),
+    ("neuroseg/cli/main.py", "from neuroseg.cli import options\nfrom neuroseg.edges import stage"),
+    ("neuroseg/execution/daisy.py", "import daisy\nfrom neuroseg.stage import Stage"),
+    ("neuroseg/evaluation/sweep.py", "from neuroseg.agglomeration.partition import segment_lookup"),
+    ("workers/slurm.py", "from neuroseg.cli import main"),
+]
+
+
+@pytest.mark.parametrize(("file", "source"), ALLOWED)
+def test_the_rules_let_through_what_the_design_allows(file: str, source: str) -> None:
+    broken = [(rule.__name__, str(found)) for found in imports_in(source, file) for rule in RULES if rule(found)]
+    assert not broken
