@@ -36,8 +36,7 @@ class InMemory:
         """Return segments `(z, y, x)` uint64, 1..N."""
         lookup = segment_lookup(self.tree(scoring), self.nodes, threshold=threshold)
         ids, rows = np.unique(self.fragments, return_inverse=True)
-        segments: NDArray[np.uint64] = looked_up(ids, lookup)[rows].reshape(self.fragments.shape)
-        return segments
+        return looked_up(ids, lookup)[rows].reshape(self.fragments.shape)
 
 
 def fragments_and_tables(

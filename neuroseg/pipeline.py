@@ -41,6 +41,9 @@ class StageSummary:
     peak_mib: int
 
 
+Outcome = tuple[Workspace, list[StageSummary]]
+
+
 def silent(stage: str, blocks: int, voxels: int) -> Callable[[int, int], None]:
     """Return an observer that shows nothing."""
     return lambda done, failed: None
@@ -76,19 +79,19 @@ def prepare_run(options: Options, *, resume_input: bool = False) -> tuple[Worksp
     return workspace, resolve(options, workspace)
 
 
-def predict(options: Options, *, restart: str | None = None, begin: Begin = silent) -> tuple[Workspace, list[StageSummary]]:
+def predict(options: Options, *, restart: str | None = None, begin: Begin = silent) -> Outcome:
     """Predict the affinities of a volume; returns the workspace and what was done."""
     workspace, plan = prepare_run(options)
     return workspace, _execute(workspace, plan, options, ["affinities"], restart, begin)
 
 
-def segment(options: Options, *, restart: str | None = None, begin: Begin = silent) -> tuple[Workspace, list[StageSummary]]:
+def segment(options: Options, *, restart: str | None = None, begin: Begin = silent) -> Outcome:
     """Segment the affinities in a workspace, or affinities or boundaries from elsewhere."""
     workspace, plan = prepare_run(options, resume_input=not (options.affinities or options.boundaries))
     return workspace, _execute(workspace, plan, options, ["segmentation"], restart, begin)
 
 
-def run(options: Options, *, restart: str | None = None, begin: Begin = silent) -> tuple[Workspace, list[StageSummary]]:
+def run(options: Options, *, restart: str | None = None, begin: Begin = silent) -> Outcome:
     """Predict and segment."""
     workspace, plan = prepare_run(options)
     return workspace, _execute(workspace, plan, options, ["affinities", "segmentation"], restart, begin)

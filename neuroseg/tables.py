@@ -7,11 +7,12 @@ give the same bytes in any order and however the volume was cut.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Table = dict[str, NDArray[np.generic]]
+Table = dict[str, NDArray[Any]]
 
 EDGES: Mapping[str, type[np.generic]] = {
     "u": np.uint64,  # the smaller fragment id

@@ -79,7 +79,7 @@ class Predictor:
         divisors = network.divisor_voxels
         window = [o + 2 * c for o, c in zip(settings.output, settings.context, strict=True)]
         if any(size % divisor for size, divisor in zip(window, divisors, strict=True)):  # type: ignore[arg-type]
-            raise InputError(f"input windows of {window} voxels are not multiples of {divisors}; change tile or context")
+            raise InputError(f"windows of {window} voxels are not multiples of {divisors}; change tile or context")
         if device.type == "cpu":
             torch.set_num_threads(1)
         else:

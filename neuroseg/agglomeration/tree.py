@@ -60,7 +60,7 @@ def _initial_entries(
 
 @numba.njit(cache=True, nogil=True)
 def _quantile_score(edge, head, nexts, values, counts, contacts, percent):  # type: ignore[no-untyped-def]
-    """One minus the upper quantile, waterz' HistogramQuantileAffinity: pivot floor(Q n / 100) + 1, value (bin + .5) / 256."""
+    """One minus waterz' HistogramQuantileAffinity: the entry of rank floor(Q n / 100) + 1, value (bin + .5) / 256."""
     pivot = percent * contacts[edge] // 100 + 1
     at = head[edge]
     seen = counts[at]

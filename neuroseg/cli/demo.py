@@ -20,8 +20,8 @@ _SEED = 7
 
 
 def demo(
-    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to put the volume and the result.")] = Path("demo"),
-    workers: Annotated[int | None, typer.Option(help="Worker processes (default: the cores this process may use).")] = None,
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where volume and result go.")] = Path("demo"),
+    workers: Annotated[int | None, typer.Option(help="Worker processes (default: the cores it may use).")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
 ) -> None:
     """Segment a synthetic EM volume with the bundled model, score it and draw it; under three minutes on two cores.
@@ -98,7 +98,7 @@ def _draw(path: Path, folder: Path, workspace: Any) -> None:
     import numpy as np
 
     from neuroseg.storage.arrays import open_array
-    from neuroseg.storage.volumes import open_volume
+    from neuroseg.storage.volumes import open_volume, require_voxel_size
     from neuroseg.views.figure import segmentation_figure
 
     raw = open_volume(str(folder / "volume.zarr"))
@@ -109,6 +109,6 @@ def _draw(path: Path, folder: Path, workspace: Any) -> None:
         fragments=np.asarray(open_array(workspace.fragments)[:]),
         segmentation=np.asarray(open_array(workspace.segmentation / "0")[:]),
         truth=np.asarray(open_array(folder / "truth.zarr" / "0")[:]),
-        voxel_size_nm=raw.voxel_size_nm,
+        voxel_size_nm=require_voxel_size(raw),
         title="neuroseg demo: synthetic neuropil, bundled model",
     )

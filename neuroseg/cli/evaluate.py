@@ -54,7 +54,8 @@ def evaluated(segmentation: str, truth: str, roi: str | None, *, sweep: bool, ig
             raise InputError(f"--sweep needs the merge tree of a workspace; {segmentation} is a plain label volume")
         from neuroseg.storage.arrays import open_array
 
-        fragments = Volume(str(workspace.fragments), open_array(workspace.fragments), labels.voxel_size_nm, labels.offset_nm)
+        array = open_array(workspace.fragments)
+        fragments = Volume(str(workspace.fragments), array, labels.voxel_size_nm, labels.offset_nm)
         result["sweep"] = _sweep(workspace, plan, compare(fragments, true_labels, overlap, ignore))
     return result
 

@@ -13,17 +13,18 @@ from neuroseg.cli.summary import print_json
 
 
 def import_(
-    sources: Annotated[list[str], typer.Argument(help="A folder or list of TIFF/PNG sections, file.h5:dataset, or zarr.")],
+    sources: Annotated[list[str], typer.Argument(help="Folder or list of TIFF/PNG sections, file.h5:dataset, zarr.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The OME-NGFF zarr volume to make.")],
     voxel_size: Annotated[
-        tuple[float, float, float] | None, typer.Option(metavar="Z Y X", help="Voxel size in nm, where the source does not say.")
+        tuple[float, float, float] | None,
+        typer.Option(metavar="Z Y X", help="Voxel size in nm, where the source does not say."),
     ] = None,
     range: Annotated[
         tuple[float, float] | None,
         typer.Option(metavar="LOW HIGH", help="Values that map to 0 and 255 (needed for float; uint16: default all)."),
     ] = None,
     level: Annotated[int, typer.Option(help="Pyramid level of an OME-NGFF source.")] = 0,
-    labels: Annotated[bool, typer.Option("--labels", help="The source holds labels (truth), not raw: keep its values.")] = False,
+    labels: Annotated[bool, typer.Option("--labels", help="Labels, not raw: keep the values.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
 ) -> None:
     """Import section stacks, HDF5 or zarr into a zarr volume, streaming.

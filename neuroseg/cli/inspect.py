@@ -29,7 +29,8 @@ def info(
         return
     size = content["voxel_size_nm"]
     print(f"      shape {' x '.join(map(str, content['shape']))} voxels (z y x), {content['dtype']}")
-    print(f" voxel size {' x '.join(f'{edge:g}' for edge in size)} nm" if size else " voxel size unknown: give --voxel-size Z Y X")
+    known = f"{' x '.join(f'{edge:g}' for edge in size)} nm" if size else "unknown: give --voxel-size Z Y X"
+    print(f" voxel size {known}")
     print(f"     offset {' x '.join(f'{edge:g}' for edge in content['offset_nm'])} nm")
     print(f"     chunks {content['chunks']}  shards {content['shards']}")
     print(f"     blocks {content['blocks']} of {content['block_voxels']} voxels")
@@ -62,7 +63,7 @@ def _described(address: str, blocks: str) -> dict[str, Any]:
 
 def status(
     workspace: Annotated[str, typer.Argument(help="A workspace, V.neuroseg.")],
-    watch: Annotated[bool, typer.Option("--watch", help="Show again every two seconds until everything is done.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show again every two seconds until all is done.")] = False,
     json: JsonFlag = False,
 ) -> None:
     """Show a run: blocks done, failed and left per stage, rate and time left.

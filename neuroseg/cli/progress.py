@@ -64,6 +64,7 @@ def _lines(stage: str, blocks: int, voxels: int) -> Callable[[int, int], None]:
         rate = voxels * done / blocks / elapsed / 1e6
         left = f", {elapsed * (blocks - done) / done:.0f} s left" if 0 < done < blocks else ""
         trouble = f", {failed} failed" if failed else ""
-        print(f"{stage:>14} {100 * done / blocks:3.0f}% {rate:.2f} Mvoxel/s{left}{trouble}", file=sys.stderr, flush=True)
+        line = f"{stage:>14} {100 * done / blocks:3.0f}% {rate:.2f} Mvoxel/s{left}{trouble}"
+        print(line, file=sys.stderr, flush=True)
 
     return observe

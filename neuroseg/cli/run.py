@@ -30,7 +30,9 @@ VoxelSize = Annotated[
 Model = Annotated[str | None, typer.Option(help="A bundled model's name (neuroseg models) or a bundle's folder.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Level = Annotated[int | None, typer.Option(help="Pyramid level (default: nearest to the model's voxel size).")]
-Range = Annotated[tuple[float, float] | None, typer.Option(metavar="LOW HIGH", help="Raw values that map to 0 and 255.")]
+Range = Annotated[
+    tuple[float, float] | None, typer.Option(metavar="LOW HIGH", help="Raw values that map to 0 and 255.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Run although the model's voxel size is far from the volume's.")]
 Threshold = Annotated[float | None, typer.Option(help="Merge below this score, 0 to 1 (default: the model's).")]
 ScoringText = Annotated[str | None, typer.Option("--scoring", help="mean, quantile:Q or quantile:Q:all.")]
@@ -63,10 +65,11 @@ def predict(
     """
     from neuroseg import pipeline
 
-    flags = dict(
-        volume=volume, output=output, blocks=blocks, model=model, device=device, level=level, range=range,
-        force=force, voxel_size=voxel_size, roi=roi, workers=workers, executor=executor,
-    )  # fmt: skip
+    flags: dict[str, Any] = {
+        "volume": volume, "output": output, "blocks": blocks, "model": model, "device": device, "level": level,
+        "range": range, "force": force, "voxel_size": voxel_size, "roi": roi, "workers": workers, "executor":
+        executor,
+    }  # fmt: skip
     _carry_out(pipeline.predict, flags, config, restart, json, lambda workspace: [f"neuroseg segment {workspace}"])
 
 
@@ -98,11 +101,12 @@ def segment(
     """
     from neuroseg import pipeline
 
-    flags = dict(
-        volume=volume, output=output, affinities=affinities, boundaries=boundaries, offsets=offsets, blocks=blocks,
-        threshold=threshold, scoring=scoring, fragments=fragments, per_section=per_section, min_size=min_size,
-        small=small, voxel_size=voxel_size, roi=roi, workers=workers, executor=executor,
-    )  # fmt: skip
+    flags: dict[str, Any] = {
+        "volume": volume, "output": output, "affinities": affinities, "boundaries": boundaries, "offsets": offsets,
+        "blocks": blocks, "threshold": threshold, "scoring": scoring, "fragments": fragments, "per_section":
+        per_section, "min_size": min_size, "small": small, "voxel_size": voxel_size, "roi": roi, "workers": workers,
+        "executor": executor,
+    }  # fmt: skip
     _carry_out(pipeline.segment, flags, config, restart, json, _after_segmentation)
 
 
@@ -135,11 +139,12 @@ def run(
     """
     from neuroseg import pipeline
 
-    flags = dict(
-        volume=volume, output=output, blocks=blocks, model=model, device=device, level=level, range=range,
-        force=force, threshold=threshold, scoring=scoring, fragments=fragments, per_section=per_section,
-        min_size=min_size, small=small, voxel_size=voxel_size, roi=roi, workers=workers, executor=executor,
-    )  # fmt: skip
+    flags: dict[str, Any] = {
+        "volume": volume, "output": output, "blocks": blocks, "model": model, "device": device, "level": level,
+        "range": range, "force": force, "threshold": threshold, "scoring": scoring, "fragments": fragments,
+        "per_section": per_section, "min_size": min_size, "small": small, "voxel_size": voxel_size, "roi": roi,
+        "workers": workers, "executor": executor,
+    }  # fmt: skip
     _carry_out(pipeline.run, flags, config, restart, json, _after_segmentation)
 
 

@@ -56,7 +56,8 @@ def print_summary(content: dict[str, Any], next_steps: Sequence[str]) -> None:
     for row in content["stages"]:
         if row["blocks"]:
             rate = f"{row['mvoxel_per_s']:9.2f}" if row["mvoxel_per_s"] else " " * 9
-            lines.append(f"{row['stage']:>14} {row['blocks']:7d} {row['seconds']:8.1f} {rate} {row['peak_mib'] or 0:9d}")
+            counts = f"{row['stage']:>14} {row['blocks']:7d} {row['seconds']:8.1f}"
+            lines.append(f"{counts} {rate} {row['peak_mib'] or 0:9d}")
         else:
             lines.append(f"{row['stage']:>14}    done before")
     if "segments" in content:

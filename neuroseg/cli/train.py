@@ -15,7 +15,7 @@ from neuroseg.errors import unknown_name
 
 def train(
     configuration: Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file, or the name of a packaged one.")],
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder of the run (default runs/NAME).")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder (default runs/NAME).")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     restart: Annotated[bool, typer.Option("--restart", help="Begin again instead of resuming.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,

@@ -61,7 +61,7 @@ def _dense(fragments: NDArray[np.uint64]) -> tuple[NDArray[np.uint32], NDArray[n
     if fragments.size == 0:
         return fragments.astype(np.uint32), np.zeros(1, np.uint64)
     dense, mapping = fastremap.renumber(fragments, preserve_zero=True, in_place=False)
-    ids = np.zeros(max(mapping.values(), default=0) + 1, np.uint64)
+    ids = np.zeros(int(max(mapping.values(), default=0)) + 1, np.uint64)
     ids[np.fromiter(mapping.values(), np.int64, len(mapping))] = np.fromiter(mapping.keys(), np.uint64, len(mapping))
     ids[0] = 0
     return dense.astype(np.uint32), ids

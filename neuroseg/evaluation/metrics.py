@@ -56,7 +56,8 @@ def scores_of(table: Table) -> Scores:
 
 
 def _sums(labels: NDArray[np.generic], counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.bincount(np.unique(labels, return_inverse=True)[1], counts)
+    sums: NDArray[np.float64] = np.bincount(np.unique(labels, return_inverse=True)[1], counts).astype(np.float64)
+    return sums
 
 
 def _entropy(counts: NDArray[np.float64], total: float) -> float:

@@ -38,9 +38,10 @@ def sweep(
     return out
 
 
-def looked_up(fragments: NDArray[np.generic], lookup: Table) -> NDArray[np.generic]:
+def looked_up(fragments: NDArray[np.uint64], lookup: Table) -> NDArray[np.uint64]:
     """Return the segment of each fragment; 0 for those the lookup does not list."""
     if not len(lookup["fragment"]):
         return np.zeros(len(fragments), np.uint64)
     at = np.minimum(np.searchsorted(lookup["fragment"], fragments), len(lookup["fragment"]) - 1)
-    return np.where(lookup["fragment"][at] == fragments, lookup["segment"][at], np.uint64(0))
+    segments: NDArray[np.uint64] = np.where(lookup["fragment"][at] == fragments, lookup["segment"][at], np.uint64(0))
+    return segments

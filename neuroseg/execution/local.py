@@ -31,7 +31,7 @@ _BLOCK_TIMEOUT_S = 6 * 3600
 _RETRIES = 2
 # A worker that dies costs one restart; what is really broken fails its blocks long before.
 _WORKER_RESTARTS = 1000
-_ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")}
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 
 
 @dataclass(frozen=True)

@@ -42,8 +42,9 @@ def process_block(process: Process, block: Block, ledger: StageLedger, stage_nam
         plain = isinstance(error, NeurosegError)
         cause = str(error) if plain else f"{type(error).__name__}: {error}"
         details = "" if plain else f"\n{traceback.format_exc()}"
-        logger.error("stage %s, block %d (%s) failed: %s", stage_name, block.index, describe(block.write_roi), cause)
-        ledger.mark_failed(block, f"stage {stage_name}, block {block.index} ({describe(block.write_roi)}): {cause}{details}")
+        where = f"stage {stage_name}, block {block.index} ({describe(block.write_roi)})"
+        logger.error("%s failed: %s", where, cause)
+        ledger.mark_failed(block, f"{where}: {cause}{details}")
         return False
     record = {
         "seconds": round(time.monotonic() - started, 4),

@@ -56,14 +56,12 @@ def block_fragments(
     missing = missing_partners(read_roi, volume_shape, offsets, channels)
     raised = heights(affinities, channels, missing, triple(read_roi.begin), settings)
     shell = grown(write_roi, [1 if axis in settings.axes else 0 for axis in range(3)], bounds)
-    pointers = _pointers(
-        _with_frame(raised, read_roi, shell), *_neighbours(settings), np.array(volume_shape, np.int64)
-    )
-    inner = tuple(slice(int(b - s), int(e - s)) for b, e, s in zip(write_roi.begin, write_roi.end, shell.begin, strict=True))
-    begin = np.array([part.start for part in inner])
-    end = np.array([part.stop for part in inner])
-    names = _names(pointers, begin, end, np.array(shell.begin, np.int64), np.array(volume_shape, np.int64))
-    voxels, entered = _entries(pointers, names, begin, end, np.array(shell.begin, np.int64), np.array(volume_shape, np.int64))
+    pointers = _pointers(_with_frame(raised, read_roi, shell), *_neighbours(settings))
+    origin, extent = np.array(shell.begin, np.int64), np.array(volume_shape, np.int64)
+    begin = np.array(write_roi.begin, np.int64) - origin
+    end = np.array(write_roi.end, np.int64) - origin
+    names = _names(pointers, begin, end, origin, extent)
+    voxels, entered = _entries(pointers, names, begin, end, origin, extent)
     order = np.unique(voxels, return_index=True)[1]
     return BlockFragments(names, voxels[order], entered[order])
 
@@ -99,7 +97,7 @@ def _neighbours(settings: BasinSettings) -> tuple[NDArray[np.int64], NDArray[np.
 
 
 @numba.njit(cache=True, nogil=True)
-def _pointers(framed, steps, slopes, volume_shape):  # type: ignore[no-untyped-def]
+def _pointers(framed, steps, slopes):  # type: ignore[no-untyped-def]
     """Code of the steepest-ascent neighbour, 9 (dz + 1) + 3 (dy + 1) + dx + 1; 13 marks a root.
 
     Among equally steep neighbours the one with the smallest global index wins: steps are in ascending order of the
@@ -147,7 +145,7 @@ def _names(pointers, begin, end, origin, volume_shape):  # type: ignore[no-untyp
                     name = names[z - begin[0], y - begin[1], x - begin[2]]
                     if name:
                         break
-                    code = np.int64(pointers[z, y, x])
+                    code = int(pointers[z, y, x])
                     if code == _ROOT:
                         name = _global_name(z, y, x, origin, volume_shape)
                         break
@@ -157,7 +155,7 @@ def _names(pointers, begin, end, origin, volume_shape):  # type: ignore[no-untyp
                     if names[z - begin[0], y - begin[1], x - begin[2]]:
                         break
                     names[z - begin[0], y - begin[1], x - begin[2]] = name
-                    code = np.int64(pointers[z, y, x])
+                    code = int(pointers[z, y, x])
                     z, y, x = z + code // 9 - 1, y + code // 3 % 3 - 1, x + code % 3 - 1
     return names
 

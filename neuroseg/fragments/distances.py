@@ -25,7 +25,7 @@ def squared_distances(mask: NDArray[np.bool_], settings: BasinSettings) -> NDArr
     limit = np.float32(round(settings.reach**2 * UNITS_PER_SQUARED_VOXEL))
     weights = [np.float32(round(edge**2 * UNITS_PER_SQUARED_VOXEL)) for edge in settings.voxel_size]
     reach = settings.distance_reach_voxels
-    distances = _along_rows(mask, weights[2], reach[2], limit)
+    distances: NDArray[np.float32] = _along_rows(mask, weights[2], reach[2], limit)
     distances = _along_columns(distances, weights[1], reach[1], limit)
     if 0 in settings.axes:
         swapped = np.ascontiguousarray(distances.transpose(1, 0, 2))

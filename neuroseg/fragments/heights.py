@@ -35,7 +35,8 @@ def heights(
     lengths = np.array(
         [round(UNITS_PER_VOXEL * math.sqrt(s / UNITS_PER_SQUARED_VOXEL)) for s in range(limit + 1)], np.float32
     )
-    raised = _signed(inside, squared_distances(~inside, settings), squared_distances(inside, settings), lengths, sums)
+    to_outside, to_inside = squared_distances(~inside, settings), squared_distances(inside, settings)
+    raised: NDArray[np.float32] = _signed(inside, to_outside, to_inside, lengths, sums)
     for axis in settings.axes:
         raised = _smoothed(raised, axis, settings)
     for axis in settings.axes:

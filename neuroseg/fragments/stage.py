@@ -131,7 +131,7 @@ class RenameStage:
         @lru_cache(maxsize=_CACHED_TABLES)
         def entries_of(block: int) -> Entries:
             table = read_table(part_path(self.workspace.entries, block), ENTRIES)
-            return table["voxel"], table["name"]  # type: ignore[return-value]
+            return table["voxel"], table["name"]
 
         def process(block: Block) -> None:
             box = slices(block.write_roi)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import Field
+
 from neuroseg.configuration import Section
 
 Triple = tuple[int, int, int]
@@ -13,7 +15,7 @@ class NetworkCard(Section):
     """The architecture's name and its parameters."""
 
     architecture: str
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] = Field(default_factory=dict)
 
 
 class TileCard(Section):
@@ -54,5 +56,5 @@ class Card(Section):
     tile: TileCard
     segmentation: SegmentationCard = SegmentationCard()
     training: TrainingCard = TrainingCard()
-    scores: dict[str, Any] = {}
+    scores: dict[str, Any] = Field(default_factory=dict)
     notes: str = ""

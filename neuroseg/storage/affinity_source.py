@@ -53,7 +53,8 @@ def quantised(values: NDArray[Any], where: str) -> NDArray[np.uint8]:
         found = f"{finite.min():g} to {finite.max():g}" if finite.size else "nothing finite"
         raise NeurosegError(f"{where}: affinities must be finite and in [0, 1]; found {found} and "
                             f"{int((~np.isfinite(values)).sum())} values that are not finite")
-    return np.floor(values * np.asarray(255, values.dtype) + np.asarray(0.5, values.dtype)).astype(np.uint8)
+    rounded: NDArray[np.uint8] = np.floor(values * values.dtype.type(255) + values.dtype.type(0.5)).astype(np.uint8)
+    return rounded
 
 
 def affinities_of_interior(inside: NDArray[np.uint8], lead: Sequence[int]) -> NDArray[np.uint8]:
@@ -88,7 +89,10 @@ def open_affinities(path: str, offsets: object, voxel_size_nm: Nanometres | None
         raise InputError(f"{path} holds {array.dtype} values; affinities are float in [0, 1] or uint8")
     stated = offsets if offsets is not None else array.attrs.get("offsets")
     if stated is None:
-        raise InputError(f"{path} has no attribute `offsets`; say which voxels each channel links: --offsets='-1,0,0;0,-1,0;0,0,-1'")
+        raise InputError(
+            f"{path} has no attribute `offsets`; say which voxels each channel links: "
+            "--offsets='-1,0,0;0,-1,0;0,0,-1'"
+        )
     parsed = parse_offsets(stated)
     if len(parsed) != array.shape[0]:
         raise InputError(f"{path} has {array.shape[0]} channels but {len(parsed)} offsets {list(parsed)}")
@@ -117,7 +121,7 @@ def open_boundaries(path: str, voxel_size_nm: Nanometres | None) -> AffinitySour
 def _boundary_reader(volume: Volume) -> ReadAffinities:
     def read(roi: Roi) -> NDArray[np.uint8]:
         lead = [1 if begin > 0 else 0 for begin in roi.begin]
-        wide = Roi([b - s for b, s in zip(roi.begin, lead, strict=True)], [n + s for n, s in zip(roi.shape, lead, strict=True)])
+        wide = roi.grow(lead, (0, 0, 0))
         boundaries = volume.read(wide)
         inside = 255 - boundaries if boundaries.dtype == np.uint8 else 1 - boundaries
         return affinities_of_interior(quantised(inside, f"{volume.path} at {describe(wide)}"), lead)

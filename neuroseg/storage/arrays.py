@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import zarr
-from numcodecs.errors import UnknownCodecError  # type: ignore[attr-defined]
+from numcodecs.errors import UnknownCodecError
 from zarr.codecs import ZstdCodec
 
 from neuroseg.errors import InputError, NeurosegError

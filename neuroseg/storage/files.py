@@ -10,7 +10,7 @@ import h5py
 from neuroseg.errors import InputError
 from neuroseg.geometry import Nanometres
 from neuroseg.storage.metadata import plain_metadata
-from neuroseg.storage.volumes import Volume, open_volume
+from neuroseg.storage.volumes import Volume, checked, open_volume
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
 
@@ -49,7 +49,7 @@ def _open_hdf5(file: str, dataset: str, voxel_size_nm: Nanometres | None) -> Vol
     if node.ndim != 3:
         raise InputError(f"{file}:{dataset} is a {node.ndim}D array of shape {node.shape}; 3D (z, y, x) is expected")
     size, offset = plain_metadata(dict(node.attrs), node.ndim)
-    return Volume(f"{file}:{dataset}", node, voxel_size_nm or size, offset, placed="offset" in node.attrs)
+    return checked(Volume(f"{file}:{dataset}", node, voxel_size_nm or size, offset, placed="offset" in node.attrs))
 
 
 def _listed(file: str) -> str:

@@ -23,6 +23,7 @@ from neuroseg.errors import InputError
 from neuroseg.geometry import Nanometres, Triple, slices, triple, whole
 from neuroseg.storage.arrays import open_array
 from neuroseg.storage.files import open_any
+from neuroseg.storage.scaling import scaled
 from neuroseg.storage.stacks import SectionStack, is_stack, open_stack
 from neuroseg.storage.volumes import Volume, create_volume, require_voxel_size
 
@@ -81,17 +82,6 @@ def _first_unusable(part: NDArray[Any], *, labels: bool) -> int | None:
     else:
         return None
     return int(wrong.argmax()) if wrong.any() else None
-
-
-def scaled(values: NDArray[Any], value_range: tuple[float, float]) -> NDArray[np.uint8]:
-    """Return values as uint8: `low` becomes 0, `high` 255, values beyond are clipped, values between rounded."""
-    low, high = value_range
-    if values.dtype.kind == "u" and values.dtype.itemsize <= 2:
-        # Looking up each of at most 65536 values is several times faster than computing it.
-        table = scaled(np.arange(np.iinfo(values.dtype).max + 1, dtype=np.float64), value_range)
-        return np.take(table, values)
-    relative = np.clip((values.astype(np.float64) - low) / (high - low), 0, 1)
-    return np.rint(relative * 255).astype(np.uint8)
 
 
 def import_volume(

@@ -17,12 +17,16 @@ _NANOMETRES_PER_UNIT = {
 
 @dataclass(frozen=True)
 class Level:
-    """One resolution of an OME-NGFF image: its path in the group, and per-axis scale and translation in nm."""
+    """One resolution of an OME-NGFF image: its path in the group, and per-axis scale and translation in nm.
+
+    `scaled` is false where the image does not say how large its voxels are.
+    """
 
     path: str
     axes: tuple[str, ...]
     scale_nm: tuple[float, ...]
     translation_nm: tuple[float, ...]
+    scaled: bool
 
 
 def ome_levels(attributes: Mapping[str, Any]) -> list[Level]:
@@ -51,6 +55,7 @@ def ome_levels(attributes: Mapping[str, Any]) -> list[Level]:
                 names,
                 tuple(s * u for s, u in zip(scale, units, strict=True)),
                 tuple(t * u for t, u in zip(translation, units, strict=True)),
+                any(t["type"] == "scale" for t in [*dataset.get("coordinateTransformations", []), *shared]),
             )
         )
     return levels

@@ -9,9 +9,10 @@ import numpy as np
 from funlib.geometry import Roi
 from numpy.typing import NDArray
 
-from neuroseg.errors import InputError
-from neuroseg.geometry import Nanometres
+from neuroseg.errors import InputError, NeurosegError
+from neuroseg.geometry import Nanometres, describe
 from neuroseg.storage.files import open_any
+from neuroseg.storage.scaling import scaled
 from neuroseg.storage.volumes import Volume
 
 
@@ -33,7 +34,11 @@ class RawSource:
 
         def read(roi: Roi) -> NDArray[np.uint8]:
             values = volume.read(roi)
-            return scaled(values, value_range) if value_range else values.astype(np.uint8, copy=False)
+            if value_range is None:
+                return values.astype(np.uint8, copy=False)
+            if not np.isfinite(values).all():
+                raise NeurosegError(f"{volume.path} at {describe(roi)}: raw holds values that are not finite")
+            return scaled(values, value_range)
 
         return read
 
@@ -50,9 +55,3 @@ def checked_range(volume: Volume, value_range: tuple[float, float] | None) -> tu
         return value_range
     raise InputError(f"{volume.path} holds {volume.dtype} values; raw must be uint8, uint16 or float")
 
-
-def scaled(values: NDArray[np.generic], value_range: tuple[float, float]) -> NDArray[np.uint8]:
-    """Return values mapped linearly from `value_range` to 0-255, clipped and rounded."""
-    low, high = value_range
-    unit = (values.astype(np.float32) - np.float32(low)) / np.float32(high - low)
-    return (np.clip(unit, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)

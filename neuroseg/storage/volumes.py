@@ -46,7 +46,8 @@ class Volume:
     @property
     def dtype(self) -> np.dtype[Any]:
         """The type of the voxels."""
-        return np.dtype(self.array.dtype)
+        dtype: np.dtype[Any] = np.dtype(self.array.dtype)
+        return dtype
 
     def read(self, roi: Roi) -> NDArray[Any]:
         """Return the voxels `(z, y, x)` of a region within the volume."""
@@ -54,7 +55,8 @@ class Volume:
 
     def identity(self) -> str:
         """Return a hash of path, metadata and a sample of the voxels: what done marks remember of the input."""
-        described = [str(Path(self.path).resolve()), list(self.shape), str(self.dtype), self.voxel_size_nm, self.offset_nm]
+        path = str(Path(self.path).resolve())
+        described = [path, list(self.shape), str(self.dtype), self.voxel_size_nm, self.offset_nm]
         digest = hashlib.sha256(json.dumps(described).encode())
         for roi in _sampled_boxes(self.shape):
             digest.update(np.ascontiguousarray(self.read(roi)).tobytes())
@@ -86,7 +88,7 @@ def open_volume(path: str, *, level: int = 0, voxel_size_nm: Nanometres | None =
             + ("; only OME-NGFF axes metadata can tell which axes to drop" if node.ndim > 3 else "")
         )
     size, offset = plain_metadata(node.attrs, node.ndim)
-    return _checked(Volume(str(path), node, voxel_size_nm or size, offset, placed="offset" in node.attrs))
+    return checked(Volume(str(path), node, voxel_size_nm or size, offset, placed="offset" in node.attrs))
 
 
 def _open_level(path: str, node: Any, levels: Sequence[Any], level: int, voxel_size_nm: Nanometres | None) -> Volume:
@@ -99,10 +101,11 @@ def _open_level(path: str, node: Any, levels: Sequence[Any], level: int, voxel_s
         raise InputError(f"{path} has axes {axes} and shape {tuple(array.shape)}; z, y, x with t = c = 1 are expected")
     lead = (0,) * (array.ndim - 3)
     scale, translation = chosen.scale_nm[-3:], chosen.translation_nm[-3:]
-    return _checked(Volume(path, array, voxel_size_nm or scale, translation, lead))
+    return checked(Volume(path, array, voxel_size_nm or (scale if chosen.scaled else None), translation, lead))
 
 
-def _checked(volume: Volume) -> Volume:
+def checked(volume: Volume) -> Volume:
+    """Return the volume; raises InputError when it is empty or its voxel size is not usable."""
     if min(volume.shape) == 0:
         raise InputError(f"{volume.path} is empty: shape {volume.shape}")
     size = volume.voxel_size_nm

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,12 +26,13 @@ class Orientation:
             source[origin] = shape[axis]
         return (source[0], source[1], source[2])
 
-    def apply(self, array: NDArray[np.generic]) -> NDArray[np.generic]:
+    def apply(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return the oriented view of an array whose last three axes are z, y, x."""
         lead = array.ndim - 3
         order = [*range(lead), *(lead + axis for axis in self.permutation)]
         steps = [slice(None)] * lead + [slice(None, None, -1 if flip else 1) for flip in self.flips]
-        return array.transpose(order)[tuple(steps)]
+        oriented: NDArray[Any] = array.transpose(order)[tuple(steps)]
+        return oriented
 
     def apply_to_descriptors(self, descriptors: NDArray[np.floating]) -> NDArray[np.float32]:
         """Return oriented shape descriptors `(10, z, y, x)`: their vector components turn with the axes."""

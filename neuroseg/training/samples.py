@@ -96,7 +96,8 @@ class Samples:
             coordinates[axis] = relative[axis] + np.float32(rng.uniform(low, high))
         raw = ndimage.map_coordinates(volume.raw, coordinates, np.float32, order=1, mode="mirror")
         labels = ndimage.map_coordinates(volume.labels, coordinates, order=0, mode="mirror")
-        return Patch(orientation.apply(raw) / np.float32(255), orientation.apply(labels).astype(np.uint32), None)
+        turned = orientation.apply(raw).astype(np.float32) / np.float32(255)
+        return Patch(turned, orientation.apply(labels).astype(np.uint32), None)
 
     def _sample(self, patch: Patch, rng: np.random.Generator) -> dict[str, NDArray[np.float32]]:
         settings = self._targets

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -32,7 +32,7 @@ class NetworkSettings(Section):
     """Which architecture, and its parameters."""
 
     architecture: str = "light"
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] = Field(default_factory=dict)
 
 
 class TargetSettings(Section):
@@ -50,7 +50,7 @@ class TargetSettings(Section):
 class AugmentationSettings(Section):
     """Probabilities (0 to 1) and strengths of the augmentations."""
 
-    orientations: str = Field("all", pattern="^(all|in_plane)$")
+    orientations: Literal["all", "in_plane"] = "all"
     deform: float = 0.5
     scale_range: tuple[float, float] = (0.8, 1.25)
     rotation_degrees: float = 45.0

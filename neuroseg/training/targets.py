@@ -40,8 +40,9 @@ def affinity_targets(
     targets = np.zeros((len(offsets), *labels.shape), np.float32)
     mask = np.zeros_like(targets)
     for channel, offset in enumerate(offsets):
-        here = tuple(slice(max(0, -step), min(size, size - step)) for step, size in zip(offset, labels.shape, strict=True))
-        there = tuple(slice(max(0, step), min(size, size + step)) for step, size in zip(offset, labels.shape, strict=True))
+        steps = list(zip(offset, labels.shape, strict=True))
+        here = tuple(slice(max(0, -step), min(size, size - step)) for step, size in steps)
+        there = tuple(slice(max(0, step), min(size, size + step)) for step, size in steps)
         targets[channel][here] = (labels[here] == labels[there]) & (labels[here] != 0)
         mask[channel][here] = 1.0
     return targets, mask

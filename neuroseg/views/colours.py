@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,34 +32,31 @@ def colours_of(ids: NDArray[np.integer]) -> NDArray[np.float64]:
     return colours
 
 
-def named_as_truth(segmentation: NDArray[np.integer], truth: NDArray[np.integer]) -> dict[int, int]:
-    """Return segment id -> the truth id whose colour it takes: each is the one the other overlaps most.
+def named_as_truth(segmentation: NDArray[np.integer], truth: NDArray[np.integer]) -> NDArray[np.uint64]:
+    """Return `segmentation` with the ids of `truth`, so that `colours_of` gives a right segment its truth's colour.
 
-    Segments that are no truth's largest part are missing, and so is id 0. Both arrays have one shape.
+    A segment takes the id of the true one it overlaps most if it is also that one's largest part; every other
+    gets an id that `truth` does not have. Both arrays have one shape; 0 stays 0.
     """
+    present, rows = np.unique(segmentation, return_inverse=True)
+    names = _matches(segmentation, truth)
+    true_ids = set(np.unique(truth).tolist()) - {0}
+    used = true_ids.union(present.tolist())
+    unused = (number for number in count(1) if number not in used)
+    table = [names.get(i) or (next(unused) if i in true_ids else i) for i in present.tolist()]
+    return np.array(table, np.uint64)[rows].reshape(segmentation.shape)
+
+
+def _matches(segmentation: NDArray[np.integer], truth: NDArray[np.integer]) -> dict[int, int]:
+    """Return segment id -> truth id of the pairs in which each is the one that the other overlaps most."""
     table = contingency(segmentation, truth)
-    segment, true, count = (table[name][table["segment"] != 0].astype(np.int64) for name in table)
-    best_truth = _best(segment, true, count)
-    best_segment = _best(true, segment, count)
+    segment, true, voxels = (table[name][table["segment"] != 0] for name in ("segment", "truth", "count"))
+    best_truth, best_segment = _best(segment, true, voxels), _best(true, segment, voxels)
     return {segment: true for segment, true in best_truth.items() if best_segment[true] == segment}
 
 
-def _best(of: NDArray[np.int64], among: NDArray[np.int64], count: NDArray[np.int64]) -> dict[int, int]:
-    """Return for each id in `of` the id in `among` of the row with the highest count; of equals, the lowest id."""
-    order = np.lexsort((-among, count))
+def _best(of: NDArray[np.uint64], among: NDArray[np.uint64], voxels: NDArray[np.uint64]) -> dict[int, int]:
+    """Return for each id in `of` the id in `among` of the row with most voxels; of equals, the lowest id."""
+    # The last row of an id wins; the complement of an unsigned id sorts the other way round.
+    order = np.lexsort((~among, voxels))
     return dict(zip(of[order].tolist(), among[order].tolist(), strict=True))
-
-
-def renamed(ids: NDArray[np.integer], names: dict[int, int]) -> NDArray[np.uint64]:
-    """Return `ids` with those in `names` exchanged; an id that is not but equals a name gets another one.
-
-    So two ids share a colour only if `names` says so.
-    """
-    present, rows = np.unique(ids, return_inverse=True)
-    taken = set(names.values()) - {0}
-    # Ids beyond every id in use: as far apart in colour as any others.
-    free = max([int(present.max(initial=0)), *taken, 0]) + 1
-    table = np.array(
-        [names.get(i, i + free if i in taken and i not in names else i) for i in present.tolist()], np.uint64
-    )
-    return table[rows].reshape(ids.shape)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuroseg.errors import InputError
-from neuroseg.views.colours import colours_of, named_as_truth, renamed
+from neuroseg.views.colours import colours_of, named_as_truth
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,11 +22,13 @@ Image = NDArray[np.float64]
 WIDTH_PIXELS, DOTS_PER_INCH = 2000, 200
 # How much of a label's colour covers the raw greys beneath it.
 LABEL_OPACITY = 0.5
+# How bright a voxel beside another label is, to the label's own voxels.
+BORDER_BRIGHTNESS = 0.6
 # The rows: name, the axis cut through, the axes shown downwards and rightwards.
 PLANES = (("xy", 0, 1, 2), ("xz", 1, 0, 2), ("yz", 2, 0, 1))
 AXES = "zyx"
 # Inches around and between panels.
-MARGIN, GAP, ROW_NAME, COLUMN_NAME, TITLE = 0.12, 0.07, 0.42, 0.26, 0.32
+MARGIN, GAP, ROW_NAME, COLUMN_NAME, TITLE = 0.12, 0.07, 0.46, 0.22, 0.28
 # No row is lower than its name needs, nor are all rows together higher than this many widths of the figure.
 MIN_ROW, MAX_HEIGHT = 0.42, 1.6
 
@@ -45,57 +47,68 @@ def segmentation_figure(
     """Write a PNG, 2000 pixels wide, of the central planes of arrays `(z, y, x)` (affinities `(c, z, y, x)`, uint8).
 
     Columns are raw, affinities (the first three channels as red, green, blue; of fewer, the mean), and the labels
-    over the raw greys; rows are the planes xy, xz, yz. Id 0 is clear. A segment that matches a true one has its
-    colour. All panels have one scale in nm; the bar in the first gives it. The folder of `path` must exist.
+    over the raw greys; rows are the planes xy, xz, yz. Id 0 is clear. A segment that matches a true one, on these
+    planes, has its colour. All panels have one scale in nm, given by the bar. The folder of `path` must exist.
 
     Raises:
         InputError: the arrays' shapes differ, one is empty, or `voxel_size_nm` is not three sizes above 0.
     """
     labels = {"fragments": fragments, "segmentation": segmentation} | ({} if truth is None else {"truth": truth})
-    _check({"raw": raw.shape, "affinities": affinities.shape[1:]} | {n: a.shape for n, a in labels.items()})
-    if len(voxel_size_nm) != 3 or min(voxel_size_nm) <= 0:
-        raise InputError(
-            f"voxel_size_nm {list(voxel_size_nm)} is not three sizes above 0 nm; use for example [8, 8, 8]"
-        )
-    names = {"segmentation": {} if truth is None else named_as_truth(segmentation, truth)}
-    columns: dict[str, list[Image]] = {"raw": [], "affinities": []} | {name: [] for name in labels}
-    for _, axis, _, _ in PLANES:
-        grey = np.repeat(_central(raw, axis)[..., None] / 255, 3, axis=-1)
-        columns["raw"].append(grey)
-        columns["affinities"].append(_affinity_colours(_central(affinities, axis + 1)))
-        for name, array in labels.items():
-            ids = renamed(_central(array, axis), names.get(name, {}))
-            columns[name].append(_covered(grey, colours_of(ids)))
+    shapes = {name: array.shape for name, array in labels.items()}
+    _check({"raw": raw.shape, "affinities": affinities.shape[1:]} | shapes, voxel_size_nm)
+    greys = [np.repeat(plane[..., None] / 255, 3, axis=-1) for plane in _central_planes(raw)]
+    columns = {"raw": greys, "affinities": [_affinity_colours(plane) for plane in _central_planes(affinities)]}
+    for name, planes in _label_planes(labels).items():
+        columns[name] = [_covered(grey, plane) for grey, plane in zip(greys, planes, strict=True)]
     extent = [length * size for length, size in zip(raw.shape, voxel_size_nm, strict=True)]
     cuts = [f"{AXES[axis]} = {raw.shape[axis] // 2}" for _, axis, _, _ in PLANES]
     _write(path, _drawn(columns, extent, cuts, title))
 
 
-def _check(shapes: dict[str, tuple[int, ...]]) -> None:
-    """Raise unless all `shapes` are the first one's, three lengths of at least 1."""
+def _check(shapes: dict[str, tuple[int, ...]], voxel_size_nm: Sequence[float]) -> None:
+    """Raise unless all `shapes` are the first one's, three lengths of at least 1, and voxels have three sizes."""
     expected = shapes["raw"]
     if len(expected) != 3 or min(expected) < 1:
         raise InputError(f"raw has shape {expected}; expected (z, y, x) with at least 1 voxel each")
     for name, shape in shapes.items():
         if shape != expected:
             raise InputError(f"{name} covers {shape} voxels but raw {expected}; cut both to one region")
+    if len(voxel_size_nm) != 3 or min(voxel_size_nm) <= 0:
+        raise InputError(f"voxel_size_nm {list(voxel_size_nm)} is not three sizes above 0; use for example [8, 8, 8]")
 
 
-def _central(array: NDArray[Any], axis: int) -> NDArray[Any]:
-    """Return the middle plane across `axis`."""
-    return array.take(array.shape[axis] // 2, axis)
+def _central_planes(array: NDArray[Any]) -> list[NDArray[Any]]:
+    """Return the middle planes `(..., height, width)` of an array `(..., z, y, x)`, in the order of PLANES."""
+    return [array.take(array.shape[axis - 3] // 2, axis - 3) for _, axis, _, _ in PLANES]
+
+
+def _label_planes(labels: dict[str, NDArray[np.integer]]) -> dict[str, list[NDArray[np.integer]]]:
+    """Return the middle planes of each label array, the segmentation's with the ids of the truth if there is one."""
+    planes = {name: _central_planes(array) for name, array in labels.items()}
+    if "truth" in planes:
+        # All three planes at once: an id has one colour in the whole picture.
+        flat = (np.concatenate([plane.ravel() for plane in planes[name]]) for name in ("segmentation", "truth"))
+        ends = np.cumsum([plane.size for plane in planes["truth"]])[:-1]
+        parts = np.split(named_as_truth(*flat), ends)
+        planes["segmentation"] = [p.reshape(t.shape) for p, t in zip(parts, planes["truth"], strict=True)]
+    return planes
 
 
 def _affinity_colours(plane: NDArray[np.uint8]) -> Image:
     """Return colours `(height, width, 3)` in 0 to 1 of affinities `(c, height, width)`."""
     channels = plane[:3] if len(plane) >= 3 else np.repeat(plane.mean(axis=0, keepdims=True), 3, axis=0)
-    return np.moveaxis(channels, 0, -1) / 255
+    colours: Image = np.moveaxis(channels, 0, -1) / 255
+    return colours
 
 
-def _covered(grey: Image, colours: Image) -> Image:
-    """Return `grey` under translucent `colours`."""
+def _covered(grey: Image, ids: NDArray[np.integer]) -> Image:
+    """Return `grey` under translucent colours of `ids`, darker where an id meets another: colours may look alike."""
+    colours = colours_of(ids)
     opacity = LABEL_OPACITY * colours[..., 3:]
-    return grey * (1 - opacity) + colours[..., :3] * opacity
+    covered = grey * (1 - opacity) + colours[..., :3] * opacity
+    covered[:-1][ids[1:] != ids[:-1]] *= BORDER_BRIGHTNESS
+    covered[:, :-1][(ids[:, 1:] != ids[:, :-1])] *= BORDER_BRIGHTNESS
+    return covered
 
 
 def _drawn(columns: dict[str, list[Image]], extent: Sequence[float], cuts: Sequence[str], title: str) -> Figure:
@@ -110,30 +123,23 @@ def _drawn(columns: dict[str, list[Image]], extent: Sequence[float], cuts: Seque
     top = MARGIN + COLUMN_NAME + (TITLE if title else 0)
     height = top + sum(rows) + GAP * (len(rows) - 1) + MARGIN
     figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, facecolor="white")
+    centres = [MARGIN + ROW_NAME + number * (column + GAP) + column / 2 for number in range(len(columns))]
+    for centre, name in zip(centres, columns, strict=True):
+        figure.text(centre / width, 1 - (top - 0.07) / height, name, ha="center", va="bottom", fontsize=10)
     if title:
         figure.text((MARGIN + ROW_NAME) / width, 1 - MARGIN / height, title, va="top", fontsize=12, weight="bold")
     for row, (down, right) in enumerate(sizes):
-        middle = top + sum(rows[:row]) + GAP * row + rows[row] / 2
-        label = f"{PLANES[row][0]}\n"
-        figure.text((MARGIN + ROW_NAME / 2) / width, 1 - middle / height, label, ha="center", va="center", fontsize=10)
-        figure.text(
-            (MARGIN + ROW_NAME / 2) / width,
-            1 - middle / height,
-            f"\n{cuts[row]}",
-            ha="center",
-            va="center",
-            fontsize=6.5,
-        )
-        for number, (name, images) in enumerate(columns.items()):
-            centre = MARGIN + ROW_NAME + number * (column + GAP) + column / 2
-            box = (centre - right * scale / 2, height - middle - down * scale / 2, right * scale, down * scale)
-            axes = figure.add_axes([b / side for b, side in zip(box, (width, height, width, height), strict=True)])
+        middle = height - top - sum(rows[:row]) - GAP * row - rows[row] / 2
+        left = (MARGIN + ROW_NAME / 2) / width
+        figure.text(left, (middle + 0.02) / height, PLANES[row][0], ha="center", va="bottom", fontsize=10)
+        figure.text(left, (middle - 0.02) / height, cuts[row], ha="center", va="top", fontsize=6.5)
+        for number, images in enumerate(columns.values()):
+            centre = centres[number]
+            box = (centre - right * scale / 2, middle - down * scale / 2, right * scale, down * scale)
+            axes = figure.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
             axes.imshow(images[row], aspect="auto", interpolation="nearest")
             axes.set_axis_off()
-            if row == 0:
-                figure.text(centre / width, 1 - (top - 0.07) / height, name, ha="center", va="bottom", fontsize=10)
-                if number == 0:
-                    _add_scale_bar(axes, right)
+    _add_scale_bar(figure.axes[0], sizes[0][1])
     return figure
 
 
@@ -143,29 +149,12 @@ def _add_scale_bar(axes: Axes, width_nm: float) -> None:
 
     length = _round_length(width_nm / 3)
     text = f"{length / 1000:g} µm" if length >= 1000 else f"{length:g} nm"
-    outline = [patheffects.withStroke(linewidth=2.5, foreground="black")]
-    bar_outline = [patheffects.withStroke(linewidth=5.0, foreground="black")]
-    right = 0.05 + length / width_nm
-    axes.plot(
-        [0.05, right],
-        [0.06, 0.06],
-        transform=axes.transAxes,
-        color="white",
-        linewidth=3,
-        solid_capstyle="butt",
-        path_effects=bar_outline,
-    )
-    axes.text(
-        (0.05 + right) / 2,
-        0.09,
-        text,
-        transform=axes.transAxes,
-        color="white",
-        ha="center",
-        va="bottom",
-        fontsize=8,
-        path_effects=outline,
-    )
+    left, right = 0.05, 0.05 + length / width_nm
+    white: dict[str, Any] = {"transform": axes.transAxes, "color": "white"}
+    white["path_effects"] = [patheffects.withStroke(linewidth=1.5, foreground="black")]
+    axes.text((left + right) / 2, 0.09, text, ha="center", va="bottom", fontsize=8, **white)
+    white["path_effects"] = [patheffects.withStroke(linewidth=4.0, foreground="black")]
+    axes.plot([left, right], [0.06, 0.06], linewidth=3, solid_capstyle="butt", **white)
 
 
 def _round_length(longest_nm: float) -> float:
@@ -179,5 +168,6 @@ def _write(path: Path, figure: Figure) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     partial = path.with_name(f".{path.name}.partial")
-    FigureCanvasAgg(figure).print_png(partial)
+    FigureCanvasAgg(figure)
+    figure.savefig(partial, format="png")
     partial.replace(path)

@@ -26,7 +26,7 @@ def micrograph(labels: NDArray[np.uint32], samples: Samples, rng: np.random.Gene
     """Return the raw volume `(z, y, x)`, 31 to 217, of neurites `labels` 1..N: membranes lie on their borders."""
     distance = border_distance(labels)
     raw = _cytoplasm(labels, rng)
-    raw += 30 * vesicle_shade(distance, labels.size // 800, rng)
+    raw += 45 * vesicle_shade(distance, labels.size // 800, rng)
     # Mitochondria end before the membrane: a thin light gap remains, as in tissue.
     inside = np.minimum(mitochondrion_depth(labels, samples, rng), distance - 4)
     _blend(raw, _mitochondria(labels.shape, rng), np.clip(inside + 0.5, 0, 1))
@@ -59,16 +59,15 @@ def _cytoplasm(labels: NDArray[np.uint32], rng: np.random.Generator) -> Float:
     # Skewed: most neurites are bright, a few are dark.
     levels = CYTOPLASM + CYTOPLASM_SPREAD * (1 - rng.gamma(2.0, 0.6, count))
     strengths = rng.uniform(0.6, 1.5, count)
-    grey: Float = 9 * smooth_noise(labels.shape, 2.2, rng) + 6 * smooth_noise(labels.shape, 5, rng)
-    grey *= strengths.astype(np.float32)[labels]
-    grey += levels.astype(np.float32)[labels]
+    texture = 9 * smooth_noise(labels.shape, 2.2, rng) + 6 * smooth_noise(labels.shape, 5, rng)
+    grey: Float = texture * strengths.astype(np.float32)[labels] + levels.astype(np.float32)[labels]
     return grey
 
 
 def _mitochondria(shape: tuple[int, ...], rng: np.random.Generator) -> Float:
     """Return grey values of mitochondria: dark, with faint bands (cristae) where a field crosses zero."""
     bands = np.abs(smooth_noise(shape, 5, rng))
-    grey: Float = MITOCHONDRION - 6 + 8 * bands + 4 * smooth_noise(shape, 2.5, rng)
+    grey: Float = 8 * bands + 4 * smooth_noise(shape, 2.5, rng) + np.float32(MITOCHONDRION - 6)
     return grey
 
 

@@ -15,6 +15,8 @@ GRID_VOXELS = 2
 OUTSIDE_VOXELS = -3.0
 # Neurites thinner than this hold no mitochondrion.
 MIN_NEURITE_RADIUS_VOXELS = 6.0
+# Vesicles are 60 nm across, rims included.
+VESICLE_REACH_VOXELS = 3
 # One mitochondrion begins per this many voxels of a neurite that can hold one.
 SPACING_VOXELS = 50.0
 
@@ -63,17 +65,18 @@ def _mitochondria(
 def vesicle_shade(border_distance: Float, count: int, rng: np.random.Generator) -> Float:
     """Return the shade `(z, y, x)` of up to `count` vesicles, from -1 (dark rim) to 0.5 (bright core), 0 elsewhere.
 
-    Vesicles gather in clouds and lie where `border_distance`, in voxels, is above their radius of 3.
+    Vesicles gather in clouds, inside neurites: where `border_distance`, in voxels, is above their radius.
     """
     shape = border_distance.shape
     shade = np.zeros(shape, np.float32)
     clouds = rng.uniform(0, shape, (max(1, count // 25), 3))
     centres = np.rint(clouds[rng.integers(len(clouds), size=count)] + rng.normal(0, 8, (count, 3))).astype(int)
-    centres = centres[((centres >= 3) & (centres < np.array(shape) - 3)).all(axis=1)]
-    centres = centres[border_distance[tuple(centres.T)] > 5]
-    offsets = np.indices((7, 7, 7)).reshape(3, -1).T - 3
+    reach = VESICLE_REACH_VOXELS
+    centres = centres[((centres >= reach) & (centres < np.array(shape) - reach)).all(axis=1)]
+    centres = centres[border_distance[tuple(centres.T)] > reach + 1]
+    offsets = np.indices((2 * reach + 1,) * 3).reshape(3, -1).T - reach
     distance = np.linalg.norm(offsets, axis=1)
-    rim = 0.5 * (distance < 1) - np.exp(-((distance - 2) ** 2)) * (distance < 3.5)
+    rim = 0.5 * (distance < 1) - np.exp(-((distance - 2) ** 2)) * (distance < reach + 0.5)
     rims = np.broadcast_to(rim.astype(np.float32), (len(centres), len(rim)))
     places = (centres[:, None] + offsets).reshape(-1, 3)
     np.minimum.at(shade, tuple(places.T), rims.ravel())
