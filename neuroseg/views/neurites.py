@@ -26,8 +26,8 @@ from neuroseg.views.tips import Tips, advanced, branches, first_tips
 
 # (radius in voxels, share of the volume that the round's neurites would fill if they crossed it), thickest first.
 ROUNDS = (
-    (20.0, 0.12),
-    (15.0, 0.16),
+    (17.0, 0.12),
+    (14.0, 0.16),
     (11.0, 0.18),
     (8.0, 0.12),
     (8.0, 0.10),
@@ -68,7 +68,8 @@ def _seeds(
     if not (territory.winner >= 0).any() and radius == ROUNDS[-1][0]:
         count = max(count, 1)
     nodes = rng.permutation(np.argwhere(territory.score > 0.8 * radius))[:count]
-    places = (nodes + rng.uniform(-0.5, 0.5, nodes.shape)) * CELL_VOXELS
+    # The grid reaches a little beyond the volume; seeds do not.
+    places = np.clip((nodes + rng.uniform(-0.5, 0.5, nodes.shape)) * CELL_VOXELS, 0, np.array(shape) - 1)
     # Neurites of one round do not see each other while they grow: let them begin apart.
     close = cKDTree(places).query_pairs(3 * radius, output_type="ndarray") if len(places) else np.zeros((0, 2), int)
     kept: Float = np.delete(places, np.unique(close[:, 1]), axis=0).astype(np.float32)

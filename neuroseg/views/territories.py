@@ -20,8 +20,8 @@ Float = NDArray[np.float32]
 CELL_VOXELS = 4
 # Samples along a strand are this far apart, close enough for a thin tube without beads.
 STEP_VOXELS = 2.0
-# The score of a point that no neurite has come near, more than any radius.
-UNCLAIMED_VOXELS = 60.0
+# The score before there is a neurite: the first one, however far away, claims every node.
+UNCLAIMED_VOXELS = 1e6
 # Candidates per node and round: the nearest sample need not have the least score when radii vary.
 CANDIDATES = 3
 # The steps from a cell's first node to its eight corners.

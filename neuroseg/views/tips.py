@@ -69,7 +69,7 @@ def advanced(tips: Tips, clearance: Float, slope: Float, rng: np.random.Generato
     # Thick neurites wind less.
     bend = tips.tortuosity[:, None] * turn * (4 / tips.radius[:, None]) ** 0.5
     heading = _unit(tips.heading + bend + 0.5 * crowding[:, None] * slope)
-    swelling = 0.95 * tips.swelling + 0.08 * rng.standard_normal(len(tips), np.float32)
+    swelling = 0.95 * tips.swelling + 0.06 * rng.standard_normal(len(tips), np.float32)
     position = tips.position + np.float32(STEP_VOXELS) * heading
     return replace(tips, position=position, heading=heading, turn=turn, swelling=swelling)
 

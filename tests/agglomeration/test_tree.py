@@ -136,6 +136,22 @@ def test_larger_graphs_merge_alike(
     assert rows_of(merge_tree(*tables_from(histograms), parse_scoring(scoring))) == expected
 
 
+@pytest.mark.parametrize("scoring", ["mean", "quantile:50:all"])
+def test_regions_that_keep_doubling_merge_alike(slow_greedy: Callable, tables_from: Callable, scoring: str) -> None:
+    # Neighbours merge first, then pairs of pairs: most edges change hands at each of eight rounds, so that the table
+    # of edges inside runs full and is made anew.
+    rng = np.random.default_rng(0)
+    histograms = {}
+    for level in range(8):
+        for begin in range(0, 256, 2 << level):
+            histograms[begin + 1, begin + (1 << level) + 1] = {255 - level: 30}
+    while len(histograms) < 1024:
+        u, v = sorted(rng.choice(256, 2, replace=False).tolist())
+        histograms.setdefault((u + 1, v + 1), {int(rng.integers(0, 9)): 1})
+    expected, _ = slow_greedy(histograms, parse_scoring(scoring))
+    assert rows_of(merge_tree(*tables_from(histograms), parse_scoring(scoring))) == expected
+
+
 @pytest.mark.parametrize("scoring", SCORINGS)
 def test_scores_never_decrease_and_every_component_becomes_one(
     graph_of: Callable, tables_from: Callable, scoring: str

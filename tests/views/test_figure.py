@@ -62,9 +62,9 @@ def test_a_right_segmentation_with_other_ids_shows_no_other_colours_than_the_tru
 def test_voxels_have_their_physical_proportions(tmp_path: Path) -> None:
     plain = drawn(tmp_path / "plain.png", voxel_size_nm=(8, 8, 8))
     tall = drawn(tmp_path / "tall.png", voxel_size_nm=(64, 8, 8))
-    # Both xz and yz grow from 6 * 8 to 6 * 64 nm on a scale of (column width) / (20 * 8 nm).
-    column = (plain == 200).all(axis=-1).any(axis=0).sum()
-    assert tall.shape[0] - plain.shape[0] == pytest.approx(2 * column * 6 * (64 - 8) / (20 * 8), rel=0.12)
+    # The affinity panels' area, in squares of 8 nm: 16 x 20, then 6 x 20 and 6 x 16, these eight times as tall.
+    areas = [(pixels == 200).all(axis=-1).sum() for pixels in (plain, tall)]
+    assert areas[1] / areas[0] == pytest.approx((320 + 8 * 216) / (320 + 216), rel=0.02)
 
 
 def test_matplotlib_keeps_no_global_figure(tmp_path: Path) -> None:

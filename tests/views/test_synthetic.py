@@ -72,7 +72,7 @@ def test_neurites_are_thick_and_thin(volume: SyntheticVolume) -> None:
     radii = ndimage.maximum(border_distance(volume.labels), volume.labels, ids)
     assert len(ids) >= 10
     assert np.percentile(radii, 25) < 6
-    assert radii.max() > 10
+    assert radii.max() > 14
 
 
 def test_an_odd_thin_shape_works() -> None:
@@ -81,9 +81,10 @@ def test_an_odd_thin_shape_works() -> None:
     assert_dense_and_connected(thin.labels)
 
 
-def test_a_sliver_is_one_neurite_without_membranes() -> None:
-    sliver = synthetic_volume((1, 3, 2), seed=0)
-    assert sliver.labels.tolist() == [[[1, 1], [1, 1], [1, 1]]]
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 3, 2), (5, 5, 5)])
+def test_a_sliver_is_one_neurite(shape: tuple[int, int, int]) -> None:
+    # Fewer voxels than the smallest neurite has; every seed must find a place to grow.
+    assert [(synthetic_volume(shape, seed).labels == 1).all() for seed in range(5)] == [True] * 5
 
 
 @pytest.mark.parametrize(("shape", "seed"), [((8, 0, 8), 0), ((8, 8), 0), ((8, 8, 8), -1)])

@@ -1,0 +1,60 @@
+"""Prediction gives the same bytes whatever region asks for it."""
+
+import numpy as np
+import pytest
+import torch
+from funlib.geometry import Roi
+
+from neuroseg.affinities.inference import Predictor, TileSettings, choose_device, predict_region
+from neuroseg.errors import InputError
+from neuroseg.geometry import slices, whole
+from neuroseg.networks.bundle import open_bundle
+
+SHAPE = (30, 41, 22)
+SETTINGS = TileSettings((16, 16, 16), (8, 8, 8), 2, 255.0, 3)
+
+
+@pytest.fixture
+def predictor(tiny_model: str) -> Predictor:
+    return Predictor(open_bundle(tiny_model).network(), SETTINGS, torch.device("cpu"))
+
+
+@pytest.fixture
+def raw() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, SHAPE).astype(np.uint8)
+
+
+def test_any_region_has_the_bytes_of_the_whole(predictor: Predictor, raw: np.ndarray) -> None:
+    def read(roi: Roi) -> np.ndarray:
+        return raw[slices(roi)]
+
+    complete = predict_region(predictor, read, SHAPE, SETTINGS, whole(SHAPE))
+    assert complete.dtype == np.uint8
+    assert complete.std() > 0
+    for roi in (Roi((3, 5, 7), (20, 30, 9)), Roi((16, 16, 16), (1, 1, 1)), Roi((0, 0, 0), (30, 41, 1))):
+        assert np.array_equal(
+            predict_region(predictor, read, SHAPE, SETTINGS, roi), complete[(slice(None), *slices(roi))]
+        )
+
+
+def test_values_are_the_rounded_sigmoid_of_the_network(tiny_model: str, raw: np.ndarray) -> None:
+    network = open_bundle(tiny_model).network()
+    settings = TileSettings((16, 16, 16), (8, 8, 8), 1, 255.0, 3)
+    window = raw[:, :32, :].repeat(2, axis=2)[:32, :32, :32]
+    window = np.pad(window, [(0, 32 - s) for s in window.shape], mode="edge")
+    found = Predictor(network, settings, torch.device("cpu"))([window])[0]
+    with torch.inference_mode():
+        exact = torch.sigmoid(network(torch.from_numpy(window / 255.0).float()[None, None]))[0].numpy()
+    expected = np.round(255 * exact[:, 8:24, 8:24, 8:24])
+    assert np.abs(found.astype(float) - expected).max() <= 4, "bfloat16 moves a value by no more"
+
+
+def test_windows_that_the_network_cannot_pool_are_refused(tiny_model: str) -> None:
+    with pytest.raises(InputError, match="multiples"):
+        Predictor(open_bundle(tiny_model).network(), TileSettings((15, 16, 16), (8, 8, 8), 1, 255.0, 3), torch.device("cpu"))
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "gpu", "mps"])
+def test_a_device_that_is_not_there_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match="device"):
+        choose_device(name)

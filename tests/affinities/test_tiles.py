@@ -1,0 +1,38 @@
+"""Tiles lie on the origin's lattice and windows reflect at faces."""
+
+import numpy as np
+import pytest
+from funlib.geometry import Roi
+
+from neuroseg.affinities.tiles import read_window, reflected_indices, rounded_to_tiles, tiles_covering
+from neuroseg.geometry import slices
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_reflection_is_that_of_numpy(size: int) -> None:
+    row = np.arange(size)
+    expected = np.pad(row, 9, mode="reflect")
+    assert np.array_equal(row[reflected_indices(-9, size + 9, size)], expected)
+
+
+def test_tiles_begin_at_multiples_of_their_shape() -> None:
+    tiles = tiles_covering(Roi((5, 0, 16), (10, 4, 1)), (4, 4, 16))
+    assert [tuple(tile.begin) for tile in tiles] == [(4, 0, 16), (8, 0, 16), (12, 0, 16)]
+
+
+def test_blocks_are_rounded_up_to_whole_tiles() -> None:
+    assert rounded_to_tiles((100, 128, 80), (64, 64, 64)) == (128, 128, 128)
+
+
+def test_a_window_past_a_face_reflects_and_reads_only_the_volume() -> None:
+    volume = np.arange(4 * 5 * 6).reshape(4, 5, 6)
+    asked = []
+
+    def read(roi: Roi) -> np.ndarray:
+        asked.append(roi)
+        return volume[slices(roi)]
+
+    window = read_window(read, Roi((-2, 1, 3), (5, 3, 6)), volume.shape)
+    expected = np.pad(volume, [(2, 0), (0, 0), (0, 3)], mode="reflect")[0:5, 1:4, 3:9]
+    assert np.array_equal(window, expected)
+    assert asked == [Roi((0, 1, 2), (3, 3, 4))]

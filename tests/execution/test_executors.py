@@ -1,0 +1,85 @@
+"""The conformance suite of executors: what `serial` does, every executor does, with the same bytes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from neuroseg import pipeline
+from neuroseg.errors import BlocksFailedError
+from neuroseg.options import Options
+from neuroseg.storage.arrays import open_array
+from neuroseg.storage.workspace import Workspace
+
+EXECUTORS = ("serial", "local")
+
+
+def options(volume: str, model: str, workspace: Path, **more: object) -> Options:
+    return Options.model_validate({"volume": volume, "model": model, "output": str(workspace), "workers": 2, **more})
+
+
+def arrays(workspace: Workspace) -> dict[str, np.ndarray]:
+    paths = {"affinities": workspace.affinities, "fragments": workspace.fragments, "segments": workspace.segmentation / "0"}
+    return {name: np.asarray(open_array(path)[:]) for name, path in paths.items()}
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_every_executor_gives_the_bytes_of_one_serial_block(
+    executor: str, raw_volume: str, tiny_model: str, tmp_path: Path
+) -> None:
+    whole, _ = pipeline.run(options(raw_volume, tiny_model, tmp_path / "a", blocks="64", executor="serial"))
+    cut, summaries = pipeline.run(options(raw_volume, tiny_model, tmp_path / "b", blocks="16,32,48", executor=executor))
+    assert summaries[0].blocks == 3 * 2 * 1
+    expected = arrays(whole)
+    assert len(np.unique(expected["fragments"])) > 10
+    for name, array in arrays(cut).items():
+        assert np.array_equal(array, expected[name]), name
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_a_failing_block_is_reported_and_the_others_are_done(
+    executor: str, raw_volume: str, tiny_model: str, tmp_path: Path
+) -> None:
+    given = options(raw_volume, tiny_model, tmp_path / "w", blocks="16,32,48", executor=executor)
+    workspace, _ = pipeline.predict(given)
+    # A chunk that no longer decodes fails the blocks that read it, and only those.
+    shard = workspace.affinities / "c" / "0" / "0" / "0" / "0"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[: len(whole) // 2])
+    again = Options.model_validate({"volume": str(workspace.path), "executor": executor, "workers": 2})
+    with pytest.raises(BlocksFailedError, match=r"stage fragments, block 0 \(0:16,0:32,0:45\)"):
+        pipeline.segment(again)
+    ledger = workspace.ledger("fragments", {})
+    assert 0 in ledger.failures()
+    assert len(ledger.done()) + len(ledger.failures()) == 6
+    assert not workspace.segmentation.exists()
+    shard.write_bytes(whole)
+    _, summaries = pipeline.segment(again)
+    assert 0 < summaries[0].blocks < 6
+    assert ledger.failures() == {}
+
+
+def test_a_killed_head_and_its_workers_leave_a_run_that_resumes(raw_volume: str, tiny_model: str, tmp_path: Path) -> None:
+    expected, _ = pipeline.run(options(raw_volume, tiny_model, tmp_path / "a", blocks="64", executor="serial"))
+    workspace = tmp_path / "b"
+    command = [
+        sys.executable, "-m", "neuroseg.cli.main", "run", raw_volume, "--model", tiny_model, "-o", str(workspace),
+        "--blocks", "16", "--workers", "2",
+    ]  # fmt: skip
+    head = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+    done = workspace / "ledger" / "affinities" / "done"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and (not done.exists() or len(list(done.iterdir())) < 3):
+        time.sleep(0.02)
+    os.killpg(head.pid, signal.SIGKILL)
+    head.wait()
+    resumed, _ = pipeline.run(options(raw_volume, tiny_model, workspace, blocks="16"))
+    for name, array in arrays(resumed).items():
+        assert np.array_equal(array, arrays(expected)[name]), name

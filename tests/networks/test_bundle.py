@@ -1,0 +1,57 @@
+"""Bundles survive a round trip, and damaged ones say what is wrong."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from neuroseg.errors import InputError
+from neuroseg.networks.bundle import bundled_names, open_bundle
+
+
+def test_a_saved_bundle_gives_the_same_outputs(tiny_model: str) -> None:
+    raw = torch.rand(1, 1, 8, 8, 8)
+    with torch.inference_mode():
+        first, second = open_bundle(tiny_model).network()(raw), open_bundle(tiny_model).network()(raw)
+    assert torch.equal(first, second)
+    assert first.std() > 0
+
+
+def test_the_hash_follows_the_weights(tiny_model: str, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_model, copy)
+    assert open_bundle(str(copy)).sha256 == open_bundle(tiny_model).sha256
+    weights = bytearray((copy / "weights.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (copy / "weights.safetensors").write_bytes(bytes(weights))
+    assert open_bundle(str(copy)).sha256 != open_bundle(tiny_model).sha256
+
+
+def test_an_unknown_key_in_the_card_is_named(tiny_model: str, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_model, copy)
+    card = copy / "card.yaml"
+    card.write_text(card.read_text().replace("offsets:", "ofsets:"))
+    with pytest.raises(InputError, match="ofsets.*did you mean offsets"):
+        open_bundle(str(copy))
+
+
+def test_weights_of_another_network_are_refused(tiny_model: str, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_model, copy)
+    card = copy / "card.yaml"
+    card.write_text(card.read_text().replace("widths: [4, 8]", "widths: [4, 16]"))
+    with pytest.raises(InputError, match="do not fit"):
+        open_bundle(str(copy)).network()
+
+
+def test_an_unknown_model_lists_the_bundled_ones() -> None:
+    with pytest.raises(InputError, match="fib25_light"):
+        open_bundle("fib25_lihgt")
+
+
+def test_bundled_models_fit_in_the_package() -> None:
+    folders = [open_bundle(name).path for name in bundled_names()]
+    assert folders
+    assert sum(file.stat().st_size for folder in folders for file in folder.iterdir()) < 10_000_000

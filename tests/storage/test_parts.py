@@ -1,0 +1,56 @@
+"""Tables survive a round trip; damaged and missing ones are refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from neuroseg.errors import NeurosegError
+from neuroseg.storage.parts import read_table, write_table
+from neuroseg.storage.publish import published
+from neuroseg.tables import EDGES, empty
+
+TABLE = {
+    "u": np.array([1, 2**63], np.uint64),
+    "v": np.array([2, 2**64 - 1], np.uint64),
+    "contact_count": np.array([3, 4], np.uint64),
+    "affinity_sum": np.array([5, 6], np.uint64),
+    "affinity_max": np.array([7, 255], np.uint8),
+}
+
+
+def test_a_table_keeps_values_and_types(tmp_path: Path) -> None:
+    write_table(tmp_path / "a" / "t.parquet", TABLE)
+    read = read_table(tmp_path / "a" / "t.parquet", EDGES)
+    for name, column in TABLE.items():
+        assert read[name].dtype == column.dtype
+        assert np.array_equal(read[name], column)
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["t.parquet"]
+
+
+def test_an_empty_table_keeps_its_columns(tmp_path: Path) -> None:
+    write_table(tmp_path / "t.parquet", empty(EDGES))
+    assert read_table(tmp_path / "t.parquet", EDGES).keys() == EDGES.keys()
+
+
+def test_a_truncated_part_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    write_table(path, TABLE)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(NeurosegError, match="damaged"):
+        read_table(path, EDGES)
+
+
+def test_a_missing_part_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NeurosegError, match=r"t\.parquet is missing"):
+        read_table(tmp_path / "t.parquet", EDGES)
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "text"
+    path.write_text("old")
+    with pytest.raises(ValueError, match="stop"), published(path) as aside:
+        aside.write_text("half")
+        raise ValueError("stop")
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["text"]
