@@ -6,10 +6,9 @@
 mirrors the command line: `predict`, `segment` and `run` take the same options by name and return the workspace.
 """
 
-from importlib.metadata import version
 from typing import Any
 
-__version__ = version("neuroseg")
+__version__ = "0.1.0"
 
 
 def predict(volume: str, *, restart: str | None = None, **options: Any) -> Any:

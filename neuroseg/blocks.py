@@ -28,7 +28,7 @@ class Lattice:
     """Cuts `roi`, a part of a volume of `volume_shape`, into blocks of `block_shape`.
 
     Block faces lie at multiples of `block_shape` from voxel (0, 0, 0), wherever `roi` begins: a block keeps its index
-    and its region when the region of interest grows.
+    when the region of interest grows. Its regions are clipped to `roi`, so done marks carry them.
     """
 
     volume_shape: Triple
@@ -45,7 +45,8 @@ class Lattice:
         return self.indices_touching(self.roi)
 
     def indices_touching(self, roi: Roi) -> list[int]:
-        """Return the indices of the blocks that touch `roi`, ascending."""
+        """Return the indices of the volume's blocks that touch `roi`, ascending."""
+        roi = roi.intersect(whole(self.volume_shape))
         if roi.empty:
             return []
         ranges = [

@@ -64,7 +64,7 @@ def parse_roi(text: str, shape: Sequence[int]) -> Roi:
     Raises InputError when it is malformed, empty or not inside the volume.
     """
     parts = [part.strip() for part in text.split(",")]
-    matches = [re.fullmatch(r"(-?\d*):(-?\d*)", part) for part in parts]
+    matches = [re.fullmatch(r"(-?\d+)?:(-?\d+)?", part) for part in parts]
     if len(parts) != 3 or not all(matches):
         raise InputError(f"ROI {text!r} is not of the form z0:z1,y0:y1,x0:x1 (voxels; an end may be left out)")
     begins, ends = [], []
@@ -105,7 +105,10 @@ def parse_offsets(value: object) -> tuple[Triple, ...]:
         rows: object = value
         if isinstance(value, str):
             rows = [[int(number) for number in row.split(",")] for row in value.replace(" ", "").split(";")]
-        return tuple(triple(row) for row in rows)  # type: ignore[attr-defined]
+        offsets = tuple(triple(row) for row in rows)  # type: ignore[attr-defined]
+        if not offsets or any(int(step) != step for row in rows for step in row):  # type: ignore[attr-defined]
+            raise ValueError("whole numbers are needed")
+        return offsets
     except (TypeError, ValueError) as error:
         raise InputError(f"offsets {value!r} are not rows of z,y,x steps such as -1,0,0;0,-1,0;0,0,-1") from error
 

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from neuroseg.agglomeration.partition import SMALL
 from neuroseg.agglomeration.scorings import parse_scoring
 from neuroseg.configuration import Section, read_yaml, validated
 from neuroseg.errors import InputError, unknown_name
@@ -13,7 +14,6 @@ from neuroseg.geometry import Nanometres, parse_triple
 
 EXECUTORS = ("local", "serial")
 FRAGMENTS = ("distance-basins",)
-SMALL = ("merge", "drop")
 
 
 class Options(Section):

@@ -36,7 +36,13 @@ NODES: Mapping[str, type[np.generic]] = {
     "max_x": np.uint32,
 }
 ENTRIES: Mapping[str, type[np.generic]] = {"voxel": np.uint64, "name": np.uint64}
-TREE: Mapping[str, type[np.generic]] = {"a": np.uint64, "b": np.uint64, "score": np.float64}
+TREE: Mapping[str, type[np.generic]] = {
+    "a": np.uint64,  # smallest fragments of the two regions that merge, a < b
+    "b": np.uint64,
+    "score": np.float64,
+    "u": np.uint64,  # fragments of the two regions that touch: the largest pair of their common edge
+    "v": np.uint64,
+}
 LOOKUP: Mapping[str, type[np.generic]] = {"fragment": np.uint64, "segment": np.uint64}
 
 _KEYS = {"u", "v", "bin", "fragment"}

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 import zarr
+from hypothesis import HealthCheck, settings
 from scipy import ndimage
 
 from neuroseg.networks.architectures import build_network
 from neuroseg.networks.bundle import save_bundle
 from neuroseg.networks.card import Card, NetworkCard, TileCard
-from hypothesis import HealthCheck, settings
 
 # Compiling and slow shared machines make deadlines meaningless; the examples are chosen the same way on every run.
 settings.register_profile(

@@ -69,7 +69,8 @@ def test_blockwise_equals_in_memory(affinities: str, tmp_path: Path, scoring: st
 def test_all_artifacts_are_equal_for_any_blocks(affinities: str, tmp_path: Path) -> None:
     one, other = (segment(affinities, tmp_path / n, blocks=b) for n, b in (("a", "64"), ("b", "7,19,32")))
     assert np.array_equal(open_array(one.fragments)[:], open_array(other.fragments)[:])
-    for first, second in ((edge_table(one), edge_table(other)), (read_table(one.tree, TREE), read_table(other.tree, TREE))):
+    trees = (read_table(one.tree, TREE), read_table(other.tree, TREE))
+    for first, second in ((edge_table(one), edge_table(other)), trees):
         for name, column in first.items():
             assert np.array_equal(column, second[name]), name
     assert np.array_equal(labels(one), labels(other))
@@ -121,8 +122,8 @@ def test_a_workspace_of_another_volume_is_refused(affinities: str, tmp_path: Pat
 
 def test_a_region_grows_without_a_trace_of_the_smaller_one(raw_volume: str, tiny_model: str, tmp_path: Path) -> None:
     def run(workspace: str, roi: str | None) -> tuple[Workspace, list[pipeline.StageSummary]]:
-        given = {"volume": raw_volume, "model": tiny_model, "output": str(tmp_path / workspace), "blocks": "16", "roi": roi}
-        return pipeline.run(Options.model_validate({**given, "executor": "serial"}))
+        given = {"volume": raw_volume, "model": tiny_model, "output": str(tmp_path / workspace), "roi": roi}
+        return pipeline.run(Options.model_validate({**given, "blocks": "16", "executor": "serial"}))
 
     small, first = run("w", "0:20,5:32,0:45")
     assert labels(small)[20:].max() == 0
@@ -159,9 +160,8 @@ def test_a_boundary_map_is_segmented(tmp_path: Path) -> None:
 
 
 def test_the_pyramid_halves_each_level(affinities: str, tmp_path: Path) -> None:
-    wide = zarr.create_array(
-        str(tmp_path / "W.zarr"), shape=(3, 8, 8, 300), dtype="u1", attributes={"offsets": OFFSETS, "voxel_size": [1, 1, 1]}
-    )
+    attributes = {"offsets": OFFSETS, "voxel_size": [1, 1, 1]}
+    wide = zarr.create_array(str(tmp_path / "W.zarr"), shape=(3, 8, 8, 300), dtype="u1", attributes=attributes)
     wide[:] = 255
     made = segment(str(tmp_path / "W.zarr"), tmp_path / "w", blocks="8,8,64")
     group = zarr.open_group(str(made.segmentation), mode="r")

@@ -6,7 +6,10 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from neuroseg.errors import unknown_name
 from neuroseg.tables import Table
+
+SMALL = ("merge", "drop")
 
 
 def segment_lookup(
@@ -14,13 +17,16 @@ def segment_lookup(
 ) -> Table:
     """Return the table (fragment, segment), fragments ascending: segments 1..N by their smallest fragment.
 
-    Merges while the score is below `threshold`. Segments of fewer than `min_size_voxels` voxels are merged on along
-    the tree, least score first, until they are large enough (`small = "merge"`); what is still too small, and all of
-    them with `small = "drop"`, becomes 0. `nodes` has at least `fragment` (ascending, unique) and `voxel_count`.
+    Merges while the score is below `threshold`; a row joins the segments of its fragments u and v, which touch.
+    Segments of fewer than `min_size_voxels` voxels are merged on along the tree, least score first, until they are large
+    enough (`small = "merge"`); what is still too small, and all of them with `small = "drop"`, becomes 0. `nodes` has
+    at least `fragment` (ascending, unique) and `voxel_count`. Raises InputError for another `small`.
     """
+    if small not in SMALL:
+        raise unknown_name("treatment of small segments", small, SMALL)
     ids = nodes["fragment"]
-    a = np.searchsorted(ids, tree["a"]).astype(np.int64)
-    b = np.searchsorted(ids, tree["b"]).astype(np.int64)
+    a = np.searchsorted(ids, tree["u"]).astype(np.int64)
+    b = np.searchsorted(ids, tree["v"]).astype(np.int64)
     sizes = nodes["voxel_count"].astype(np.int64)
     reach = min_size_voxels if small == "merge" else 0
     roots, root_sizes = _partition(a, b, tree["score"].astype(np.float64), sizes, float(threshold), reach)

@@ -16,11 +16,12 @@ from neuroseg.tables import TREE, Table, empty
 
 
 def merge_tree(edges: Table, bins: Table, scoring: Scoring) -> Table:
-    """Return the merge tree: rows (a, b, score) in merge order, scores ascending.
+    """Return the merge tree: rows (a, b, score, u, v) in merge order, scores ascending.
 
     `edges` has the columns of tables.EDGES, sorted by (u, v), each pair once; `bins` those of tables.BINS, needed
     (complete, sorted) only by scorings of every contact. a < b are the smallest fragments of the two regions that
-    merge; score = 1 - statistic, in [0, 1]. No edges give an empty tree.
+    merge; score = 1 - statistic, in [0, 1]; u < v are the largest pair of fragments through which they touch. No edges
+    give an empty tree.
     """
     if not len(edges["u"]):
         return empty(TREE)
@@ -28,7 +29,7 @@ def merge_tree(edges: Table, bins: Table, scoring: Scoring) -> Table:
     first = np.searchsorted(ids, edges["u"]).astype(np.int64)
     second = np.searchsorted(ids, edges["v"]).astype(np.int64)
     heads, values, counts = _initial_entries(edges, bins, scoring)
-    a, b, scores = _merge_all(
+    a, b, scores, keys = _merge_all(
         first,
         second,
         len(ids),
@@ -39,7 +40,7 @@ def merge_tree(edges: Table, bins: Table, scoring: Scoring) -> Table:
         counts,
         scoring.percent,
     )
-    return {"a": ids[a], "b": ids[b], "score": scores}
+    return {"a": ids[a], "b": ids[b], "score": scores, "u": edges["u"][keys], "v": edges["v"][keys]}
 
 
 def _initial_entries(
@@ -176,6 +177,7 @@ def _merge_all(first, second, regions, sums, contacts, starts, values, counts, p
     out_a = np.empty(regions, np.int64)
     out_b = np.empty(regions, np.int64)
     out_scores = np.empty(regions, np.float64)
+    out_keys = np.empty(regions, np.int64)
     merges = 0
     while size > 0:
         score, edge, stamp = heap_scores[0], heap_edges[0], heap_versions[0]
@@ -189,6 +191,7 @@ def _merge_all(first, second, regions, sums, contacts, starts, values, counts, p
         out_a[merges] = min(smallest[kept], smallest[gone])
         out_b[merges] = max(smallest[kept], smallest[gone])
         out_scores[merges] = score
+        out_keys[merges] = key[edge]
         merges += 1
         smallest[kept] = min(smallest[kept], smallest[gone])
         table[_edge_slot(table, first, second, kept, gone)] = -2
@@ -240,4 +243,4 @@ def _merge_all(first, second, regions, sums, contacts, starts, values, counts, p
                         filled = edges
             half = after
         degree[gone] = 0
-    return out_a[:merges], out_b[:merges], out_scores[:merges]
+    return out_a[:merges], out_b[:merges], out_scores[:merges], out_keys[:merges]

@@ -14,8 +14,8 @@ from neuroseg.cli import progress
 from neuroseg.cli.summary import print_json, print_summary, run_summary
 from neuroseg.errors import InputError
 
-_SHAPE = (128, 160, 160)
-_BLOCKS = "128,96,96"
+_SHAPE = (128, 128, 192)
+_BLOCKS = "64,128,128"
 _SEED = 7
 
 

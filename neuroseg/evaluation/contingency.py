@@ -8,6 +8,7 @@ import fastremap
 import numpy as np
 from numpy.typing import NDArray
 
+from neuroseg.errors import InputError
 from neuroseg.tables import Table
 
 COLUMNS = {"segment": np.uint64, "truth": np.uint64, "count": np.uint64}
@@ -18,6 +19,8 @@ def contingency(segments: NDArray[np.integer], truth: NDArray[np.integer], ignor
 
     Voxels whose truth is in `ignore` do not count. Segment 0 counts as a label of its own.
     """
+    if segments.shape != truth.shape:
+        raise InputError(f"segments have shape {segments.shape}, truth has {truth.shape}; they must be equal")
     counted = ~np.isin(truth, list(ignore))
     if not counted.any():
         return {name: np.zeros(0, dtype) for name, dtype in COLUMNS.items()}

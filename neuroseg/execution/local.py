@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from typing import Any
 
 from neuroseg.blocks import Block
 from neuroseg.errors import NeurosegError
+from neuroseg.execution.handover import become_worker
 from neuroseg.execution.work import Observe, process_block
 from neuroseg.stage import Stage
 from neuroseg.storage.ledger import StageLedger
@@ -31,7 +31,6 @@ _BLOCK_TIMEOUT_S = 6 * 3600
 _RETRIES = 2
 # A worker that dies costs one restart; what is really broken fails its blocks long before.
 _WORKER_RESTARTS = 1000
-_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 
 
 @dataclass(frozen=True)
@@ -69,11 +68,6 @@ class LocalExecutor:
             )
         except RuntimeError as error:
             raise NeurosegError(f"the workers of stage {stage.name} kept dying; see {self.logs}: {error}") from error
-
-
-def become_worker(command: Sequence[str]) -> None:
-    """Replace this process, which daisy started, by a worker with one thread per library."""
-    os.execve(command[0], list(command), {**os.environ, **_ONE_THREAD})
 
 
 def drain(stage: Stage, ledger: StageLedger) -> None:

@@ -53,8 +53,8 @@ def block_fragments(
     linear indices in the volume of `volume_shape`. Nothing ascends past `bounds`.
     """
     channels = contact_channels(offsets)
-    missing = missing_partners(read_roi, volume_shape, offsets, channels)
-    raised = heights(affinities, channels, missing, triple(read_roi.begin), settings)
+    links = stored_links(read_roi, volume_shape, offsets, channels)
+    raised = heights(affinities, channels, links, triple(read_roi.begin), settings)
     shell = grown(write_roi, [1 if axis in settings.axes else 0 for axis in range(3)], bounds)
     pointers = _pointers(_with_frame(raised, read_roi, shell), *_neighbours(settings))
     origin, extent = np.array(shell.begin, np.int64), np.array(volume_shape, np.int64)
@@ -66,14 +66,21 @@ def block_fragments(
     return BlockFragments(names, voxels[order], entered[order])
 
 
-def missing_partners(
+def stored_links(
     roi: Roi, volume_shape: Triple, offsets: tuple[Triple, ...], channels: Triple
-) -> NDArray[np.bool_]:
-    """Return `(3, longest axis)`: per axis and coordinate of `roi`, whether v + offset lies outside the volume."""
-    out = np.zeros((3, max(roi.shape)), bool)
+) -> NDArray[np.int64]:
+    """Return `(3, longest axis)`: per axis and coordinate of `roi`, where in `roi` the voxel's link is stored.
+
+    The link of v to v + offset is stored at v. Where v + offset lies outside the volume, the link of v - offset to v is
+    taken, stored at v - offset; -1 where that is not in `roi` either, which only one voxel thick regions have.
+    """
+    out = np.full((3, max(roi.shape)), -1, np.int64)
     for axis in range(3):
-        partner = np.arange(roi.begin[axis], roi.end[axis]) + offsets[channels[axis]][axis]
-        out[axis, : len(partner)] = (partner < 0) | (partner >= volume_shape[axis])
+        size, step = roi.shape[axis], offsets[channels[axis]][axis]
+        at = np.arange(size)
+        partner = at + roi.begin[axis] + step
+        at = np.where((partner < 0) | (partner >= volume_shape[axis]), at - step, at)
+        out[axis, :size] = np.where((at >= 0) & (at < size), at, -1)
     return out
 
 

@@ -21,16 +21,17 @@ _KERNEL_SUM = 256
 
 
 def heights(
-    affinities: NDArray[np.uint8], channels: Triple, missing: NDArray[np.bool_], origin: Triple, settings: BasinSettings
+    affinities: NDArray[np.uint8], channels: Triple, links: NDArray[np.int64], origin: Triple, settings: BasinSettings
 ) -> NDArray[np.float32]:
     """Return the height `(z, y, x)` float32 of every voxel of `affinities` `(c, z, y, x)` uint8.
 
-    `channels` are those that link direct neighbours along z, y, x. `missing` `(3, n)` tells, per axis and coordinate,
-    where the partner of that channel lies outside the volume and the channel says nothing. `origin` is the global
-    coordinate of the first voxel. Values within the settings' halo (less the pointer's and the shell's voxel) of a
-    face of the array are right only if the volume ends there.
+    `channels` are those that link direct neighbours along z, y, x. `links` `(3, n)` tells, per axis and coordinate,
+    at which coordinate the voxel's link along that axis is stored: its own, at a face of the volume that of the link to
+    the other side, or -1 where there is no neighbour at all. `origin` is the global coordinate of the first voxel.
+    Values within the settings' halo (less the pointer's and the shell's voxel) of a face of the array are right only if
+    the volume ends there.
     """
-    sums, inside = _mean_affinity(affinities, np.array(channels), missing, np.array(settings.axes))
+    sums, inside = _mean_affinity(affinities, np.array(channels), links, np.array(settings.axes))
     limit = round(settings.reach**2 * UNITS_PER_SQUARED_VOXEL)
     lengths = np.array(
         [round(UNITS_PER_VOXEL * math.sqrt(s / UNITS_PER_SQUARED_VOXEL)) for s in range(limit + 1)], np.float32
@@ -54,8 +55,8 @@ def ripple(begin: int, count: int, axis: int, settings: BasinSettings) -> NDArra
 
 
 @numba.njit(cache=True, nogil=True)
-def _mean_affinity(affinities, channels, missing, axes):  # type: ignore[no-untyped-def]
-    """Mean affinity in 1/1024 over the channels whose partner exists, and whether it exceeds one half."""
+def _mean_affinity(affinities, channels, links, axes):  # type: ignore[no-untyped-def]
+    """Mean affinity in 1/1024 over the axes that have a link, and whether it exceeds one half."""
     _, depth, height, width = affinities.shape
     means = np.empty((depth, height, width), np.float32)
     inside = np.empty((depth, height, width), np.bool_)
@@ -65,9 +66,11 @@ def _mean_affinity(affinities, channels, missing, axes):  # type: ignore[no-unty
                 total = 0
                 count = 0
                 for axis in axes:
-                    coordinate = z if axis == 0 else (y if axis == 1 else x)
-                    if not missing[axis, coordinate]:
-                        total += affinities[channels[axis], z, y, x]
+                    at = links[axis, z if axis == 0 else (y if axis == 1 else x)]
+                    if at >= 0:
+                        total += affinities[
+                            channels[axis], at if axis == 0 else z, at if axis == 1 else y, at if axis == 2 else x
+                        ]
                         count += 1
                 # A volume one voxel wide along every axis has no neighbours at all: nothing says that it is split.
                 inside[z, y, x] = 2 * total > 255 * count or count == 0

@@ -50,8 +50,9 @@ def test_values_are_the_rounded_sigmoid_of_the_network(tiny_model: str, raw: np.
 
 
 def test_windows_that_the_network_cannot_pool_are_refused(tiny_model: str) -> None:
+    settings = TileSettings((15, 16, 16), (8, 8, 8), 1, 255.0, 3)
     with pytest.raises(InputError, match="multiples"):
-        Predictor(open_bundle(tiny_model).network(), TileSettings((15, 16, 16), (8, 8, 8), 1, 255.0, 3), torch.device("cpu"))
+        Predictor(open_bundle(tiny_model).network(), settings, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("name", ["cuda:99", "gpu", "mps"])

@@ -9,6 +9,7 @@ import pytest
 from funlib.geometry import Roi
 from numpy.typing import NDArray
 
+from neuroseg.fragments.basins import stored_links
 from neuroseg.fragments.settings import BasinSettings, wants_sections
 
 Made = Callable[..., NDArray[np.uint64]]
@@ -130,7 +131,17 @@ def test_channels_are_chosen_by_their_offsets(fragments_of: Made) -> None:
     np.testing.assert_array_equal(fragments_of(shuffled, None, settings, offsets=offsets), expected)
 
 
-@pytest.mark.xfail(strict=True, reason="voxel (0, 0, 0) has no partner on any channel and counts as inside")
+def test_a_link_past_the_volume_is_replaced_by_the_one_to_the_other_side() -> None:
+    # z 2-3 of 4, y 0-2 of 3, x 0-3 of 9; columns past an axis' own length mean nothing.
+    block, volume = Roi((2, 0, 0), (2, 3, 4)), (4, 3, 9)
+    up = stored_links(block, volume, ((1, 0, 0), (0, 1, 0), (0, 0, 1)), (0, 1, 2)).tolist()
+    assert (up[0][:2], up[1][:3], up[2]) == ([0, 0], [0, 1, 1], [0, 1, 2, 3])
+    down = stored_links(block, volume, ((0, 0, -1), (0, -1, 0), (-1, 0, 0)), (2, 1, 0)).tolist()
+    assert (down[0][:2], down[1][:3], down[2]) == ([0, 1], [1, 1, 2], [1, 1, 2, 3])
+    thin = stored_links(Roi((0, 0, 0), (1, 2, 2)), (1, 2, 2), ((-1, 0, 0), (0, -1, 0), (0, 0, -1)), (0, 1, 2))
+    assert thin[:, 0].tolist() == [-1, 1, 1]
+
+
 def test_a_black_volumes_corner_is_outside_too(fragments_of: Made) -> None:
     # White from x = 6 on, black before: every voxel must ascend to the white, the first one too.
     picture = np.zeros((3, 4, 12), bool)

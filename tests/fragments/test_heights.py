@@ -14,12 +14,13 @@ BARE = BasinSettings(ISOTROPIC, reach=4, sigma=0, ripple=0)
 
 
 def row_heights(values: list[int], made: BasinSettings, origin: int = 0) -> NDArray[np.float64]:
-    """Heights in voxels of a row along x; no channel of its first voxel has a partner."""
+    """Heights in voxels of a row along x; the first voxel's link to the left does not exist: it uses the next one's."""
     affinities = np.broadcast_to(np.array(values, np.uint8), (3, 1, 1, len(values))).copy()
-    missing = np.zeros((3, len(values)), bool)
-    missing[:2] = True  # the volume is one voxel thick along z and y
-    missing[2, 0] = origin == 0
-    return heights(affinities, (0, 1, 2), missing, (0, 0, origin), made).ravel() / UNITS_PER_VOXEL
+    links = np.full((3, len(values)), -1)  # the volume is one voxel thick along z and y
+    links[2] = np.arange(len(values))
+    if origin == 0:
+        links[2, 0] = 1
+    return heights(affinities, (0, 1, 2), links, (0, 0, origin), made).ravel() / UNITS_PER_VOXEL
 
 
 def test_height_is_distance_inside_minus_distance_outside_plus_mean_affinity() -> None:
@@ -32,17 +33,18 @@ def test_height_is_distance_inside_minus_distance_outside_plus_mean_affinity() -
 
 def test_half_is_outside_and_a_little_more_is_inside() -> None:
     # 127 < 127.5 < 128
-    assert np.sign(row_heights([255, 127, 255, 128, 255], BARE)).tolist() == [1, -1, 1, 1, 1]
+    assert np.sign(row_heights([0, 255, 127, 255, 128, 255], BARE)).tolist() == [1, 1, -1, 1, 1, 1]
 
 
-def test_channels_without_a_partner_are_left_out_of_the_mean() -> None:
+def test_axes_without_a_link_are_left_out_of_the_mean() -> None:
     affinities = np.zeros((3, 1, 1, 4), np.uint8)
     affinities[2] = 255
-    missing = np.zeros((3, 4), bool)
-    missing[:2] = True
-    found = heights(affinities, (0, 1, 2), missing, (0, 0, 0), BARE).ravel() / UNITS_PER_VOXEL
+    links = np.full((3, 4), -1)
+    links[2] = np.arange(4)
+    found = heights(affinities, (0, 1, 2), links, (0, 0, 0), BARE).ravel() / UNITS_PER_VOXEL
     assert found.tolist() == [5, 5, 5, 5]
-    found = heights(affinities, (0, 1, 2), np.zeros((3, 4), bool), (0, 0, 0), BARE).ravel() / UNITS_PER_VOXEL
+    links[:2] = 0
+    found = heights(affinities, (0, 1, 2), links, (0, 0, 0), BARE).ravel() / UNITS_PER_VOXEL
     np.testing.assert_allclose(found, [-4 + 1 / 3] * 4, atol=1 / UNITS_PER_VOXEL)
 
 
@@ -78,7 +80,7 @@ def test_heights_at_an_offset_are_those_of_the_volume() -> None:
 def test_heights_are_whole_multiples_that_float32_holds_exactly() -> None:
     made = BasinSettings((30.0, 6.3, 6.3), reach=16, sigma=1.5)
     affinities = np.random.default_rng(2).integers(0, 256, (3, 8, 30, 30)).astype(np.uint8)
-    found = heights(affinities, (0, 1, 2), np.zeros((3, 30), bool), (0, 0, 0), made)
+    found = heights(affinities, (0, 1, 2), np.tile(np.arange(30), (3, 1)), (0, 0, 0), made)
     np.testing.assert_array_equal(found, np.floor(found))
     # The smoothing multiplies by 256 before it rounds.
     assert np.abs(found).max() * 256 < 2**24

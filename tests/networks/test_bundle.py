@@ -33,7 +33,7 @@ def test_an_unknown_key_in_the_card_is_named(tiny_model: str, tmp_path: Path) ->
     shutil.copytree(tiny_model, copy)
     card = copy / "card.yaml"
     card.write_text(card.read_text().replace("offsets:", "ofsets:"))
-    with pytest.raises(InputError, match="ofsets.*did you mean offsets"):
+    with pytest.raises(InputError, match=r"ofsets.*did you mean offsets"):
         open_bundle(str(copy))
 
 

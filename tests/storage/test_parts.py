@@ -49,8 +49,13 @@ def test_a_missing_part_is_named(tmp_path: Path) -> None:
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "text"
     path.write_text("old")
-    with pytest.raises(ValueError, match="stop"), published(path) as aside:
-        aside.write_text("half")
-        raise ValueError("stop")
+
+    def write_half() -> None:
+        with published(path) as aside:
+            aside.write_text("half")
+            raise ValueError("stop")
+
+    with pytest.raises(ValueError, match="stop"):
+        write_half()
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["text"]

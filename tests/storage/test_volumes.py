@@ -89,5 +89,5 @@ def test_affinities_out_of_range_name_the_place(tmp_path: Path) -> None:
     array[1, 2, 3, 4] = np.nan
     source = open_affinities(str(tmp_path / "a"), "-1,0,0;0,-1,0;0,0,-1", (1, 1, 1))
     assert source.open()(Roi((0, 0, 0), (2, 5, 6))).max() == 128
-    with pytest.raises(NeurosegError, match="2:4,0:5,0:6.*1 values that are not finite"):
+    with pytest.raises(NeurosegError, match=r"2:4,0:5,0:6.*1 values that are not finite"):
         source.open()(Roi((2, 0, 0), (2, 5, 6)))

@@ -1,0 +1,162 @@
+"""Training learns, resumes exactly, and exports a bundle that prediction takes."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+import zarr
+
+from neuroseg import pipeline
+from neuroseg.errors import InputError, RunRefusedError
+from neuroseg.networks.bundle import open_bundle
+from neuroseg.options import Options
+from neuroseg.training.loop import learning_rate
+from neuroseg.training.records import load_checkpoint
+from neuroseg.training.samples import LabelledVolume, Samples
+from neuroseg.training.settings import AugmentationSettings, OptimiserSettings, TargetSettings
+from neuroseg.training.train import train
+from neuroseg.views.synthetic import synthetic_volume
+
+SHAPE = (32, 40, 40)
+
+
+@pytest.fixture(scope="module")
+def configuration(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A configuration of a few steps on a small synthetic volume."""
+    folder = tmp_path_factory.mktemp("training")
+    made = synthetic_volume(SHAPE, 1)
+    for name, array in (("raw", made.raw), ("labels", made.labels)):
+        stored = zarr.create_array(
+            str(folder / f"{name}.zarr"), shape=SHAPE, dtype=array.dtype, attributes={"voxel_size": [10, 10, 10]}
+        )
+        stored[:] = array
+    volume = {"raw": "raw.zarr", "labels": "labels.zarr"}
+    content = {
+        "name": "small",
+        "loader_workers": 0,
+        "data": {
+            "folders": ["nowhere", str(folder)],
+            "training": [{**volume, "region": "0:24,:,:"}],
+            "validation": {**volume, "region": "24:32,:,:"},
+        },
+        "network": {"parameters": {"widths": [4, 8]}},
+        "targets": {"auxiliary_offsets": [[0, 0, -3]], "descriptor_sigma_nm": 40},
+        "optimiser": {"steps": 24, "batch": 1, "patch_voxels": [24, 24, 24], "margin_voxels": [2, 2, 2],
+                      "warm_up_steps": 2, "learning_rate": 0.01},
+        "validation": {"every_steps": 12, "scorings": ["mean"], "tile_voxels": [16, 16, 16],
+                       "context_voxels": [8, 8, 8]},
+    }  # fmt: skip
+    path = folder / "small.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def edited(configuration: Path, **optimiser: object) -> Path:
+    content = yaml.safe_load(configuration.read_text())
+    content["optimiser"] |= optimiser
+    path = configuration.with_name(f"edited-{'-'.join(map(str, optimiser.values()))}.yaml")
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_training_learns_and_its_bundle_predicts(configuration: Path, tmp_path: Path, raw_volume: str) -> None:
+    outcome = train(configuration, tmp_path / "run", device="cpu", progress=False)
+    rows = [line.split(",") for line in (tmp_path / "run" / "log.csv").read_text().splitlines()]
+    scores = [float(value) for _, name, value in rows if name == "validation/voi_sum"]
+    assert len(scores) == 2
+    assert outcome.best.scores.voi_sum == pytest.approx(min(scores), rel=1e-4)
+    assert list((tmp_path / "run" / "tensorboard").iterdir())
+    card = open_bundle(str(outcome.bundle)).card
+    assert (card.training.steps, card.segmentation.threshold) == (outcome.step, outcome.best.threshold)
+    given = {"volume": raw_volume, "model": str(outcome.bundle), "output": str(tmp_path / "w"), "executor": "serial"}
+    workspace, _ = pipeline.predict(Options.model_validate(given))
+    assert zarr.open_array(str(workspace.affinities), mode="r").shape[0] == 3
+
+
+def test_the_loss_falls(configuration: Path, tmp_path: Path) -> None:
+    longer = edited(configuration, steps=80)
+    train(longer, tmp_path / "run", device="cpu", progress=False)
+    rows = [line.split(",") for line in (tmp_path / "run" / "log.csv").read_text().splitlines()]
+    losses = [float(value) for _, name, value in rows if name == "loss/affinities"]
+    assert losses[-1] < 0.92 * losses[0]
+
+
+def test_a_resumed_training_gives_the_weights_of_an_uncut_one(configuration: Path, tmp_path: Path) -> None:
+    train(configuration, tmp_path / "uncut", device="cpu", progress=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("neuroseg.training.loop.Records.write", _interrupt_after(12))
+        with pytest.raises(KeyboardInterrupt):
+            train(configuration, tmp_path / "cut", device="cpu", progress=False)
+    assert load_checkpoint(tmp_path / "cut" / "checkpoint.pt")["step"] == 12
+    train(configuration, tmp_path / "cut", device="cpu", progress=False)
+    one, other = (load_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("uncut", "cut"))
+    assert one["step"] == other["step"] == 24
+    for part in ("network", "average"):
+        for name, tensor in one[part].items():
+            assert torch.equal(tensor, other[part][name]), name
+
+
+def _interrupt_after(step: int) -> object:
+    def write(records: object, at: int, values: object) -> None:
+        if at >= step:
+            raise KeyboardInterrupt
+
+    return write
+
+
+def test_a_folder_of_another_training_is_refused(configuration: Path, tmp_path: Path) -> None:
+    short = edited(configuration, steps=1)
+    train(short, tmp_path / "run", device="cpu", progress=False)
+    with pytest.raises(RunRefusedError, match="another configuration"):
+        train(configuration, tmp_path / "run", device="cpu", progress=False)
+    train(edited(configuration, steps=2), tmp_path / "run", device="cpu", restart=True, progress=False)
+    assert load_checkpoint(tmp_path / "run" / "checkpoint.pt")["step"] == 2
+
+
+def test_missing_data_names_where_it_was_looked_for(configuration: Path, tmp_path: Path) -> None:
+    content = yaml.safe_load(configuration.read_text())
+    content["data"]["training"][0]["raw"] = "absent.zarr"
+    path = tmp_path / "absent.yaml"
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(InputError, match=r"absent\.zarr is in none of the folders nowhere"):
+        train(path, tmp_path / "run", device="cpu")
+
+
+def test_sample_number_i_is_the_same_whoever_asks() -> None:
+    made = synthetic_volume(SHAPE, 2)
+    volume = LabelledVolume(made.raw, made.labels, (10, 10, 10))
+
+    def samples(start: int) -> Samples:
+        return Samples(
+            [volume], shape=(16, 20, 24), count=6, seed=9, targets=TargetSettings(),
+            augmentation=AugmentationSettings(), start=start,
+        )  # fmt: skip
+
+    late = samples(4)
+    assert len(late) == 2
+    for name, array in samples(0)[5].items():
+        assert np.array_equal(array, late[1][name])
+    assert not np.array_equal(samples(0)[0]["raw"], samples(0)[1]["raw"])
+
+
+def test_without_augmentation_a_sample_is_a_piece_of_the_volume() -> None:
+    made = synthetic_volume((24, 24, 24), 2)
+    volume = LabelledVolume(made.raw, made.labels, (10, 10, 10))
+    still = AugmentationSettings(deform=0, intensity=0, sections=0, noise=0, blur=0, missing=0)
+    samples = Samples([volume], shape=(24, 24, 24), count=1, seed=0, targets=TargetSettings(), augmentation=still)
+    raw = samples[0]["raw"][0]
+    assert np.array_equal(np.sort(raw.ravel()), np.sort((made.raw / np.float32(255)).ravel().astype(np.float32)))
+
+
+def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:
+    settings = OptimiserSettings(steps=100, patch_voxels=(8, 8, 8), learning_rate=1.0, warm_up_steps=10)
+    rates = [learning_rate(step, settings) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == rates[9] == 1.0
+    assert rates[100] == pytest.approx(0)
+    assert all(a >= b for a, b in itertools.pairwise(rates[9:]))
