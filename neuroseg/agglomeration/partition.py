@@ -18,9 +18,9 @@ def segment_lookup(
     """Return the table (fragment, segment), fragments ascending: segments 1..N by their smallest fragment.
 
     Merges while the score is below `threshold`; a row joins the segments of its fragments u and v, which touch.
-    Segments of fewer than `min_size_voxels` voxels are merged on along the tree, least score first, until they are large
-    enough (`small = "merge"`); what is still too small, and all of them with `small = "drop"`, becomes 0. `nodes` has
-    at least `fragment` (ascending, unique) and `voxel_count`. Raises InputError for another `small`.
+    Segments of fewer than `min_size_voxels` voxels are merged on along the tree, least score first, until they are
+    large enough (`small = "merge"`); what is still too small, and all of them with `small = "drop"`, becomes 0.
+    `nodes` has at least `fragment` (ascending, unique) and `voxel_count`. Raises InputError for another `small`.
     """
     if small not in SMALL:
         raise unknown_name("treatment of small segments", small, SMALL)
