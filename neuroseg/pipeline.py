@@ -15,7 +15,7 @@ from neuroseg.execution.serial import SerialExecutor
 from neuroseg.execution.work import Executor, peak_memory_mib
 from neuroseg.memory import segmentation_of as segmentation_of
 from neuroseg.options import Options
-from neuroseg.plan import Plan, hash_of, read_options, read_plan, workspace_of, write_plan
+from neuroseg.plan import PREDICTION, Plan, hash_of, read_options, read_plan, workspace_of, write_plan
 from neuroseg.resolve import resolve
 from neuroseg.stage import Stage
 from neuroseg.storage.ledger import StageLedger
@@ -167,7 +167,7 @@ def _run_stage(workspace: Workspace, plan: Plan, stage: Stage, begin: Begin) -> 
     voxels = sum(block.write_roi.size for block in pending)
     observe = begin(stage.name, len(pending), voxels)
     before = {record["time"] for record in ledger.records()}
-    _executor(workspace, plan, pending).run(stage, pending, ledger, observe)
+    _executor(workspace, plan, stage, pending).run(stage, pending, ledger, observe)
     failed = ledger.pending(pending)
     if failed:
         raise BlocksFailedError(_failure_report(stage, failed, ledger))
@@ -176,11 +176,12 @@ def _run_stage(workspace: Workspace, plan: Plan, stage: Stage, begin: Begin) -> 
     return StageSummary(stage.name, len(pending), voxels, time.monotonic() - started, peak)
 
 
-def _executor(workspace: Workspace, plan: Plan, pending: Sequence[Block]) -> Executor:
+def _executor(workspace: Workspace, plan: Plan, stage: Stage, pending: Sequence[Block]) -> Executor:
     """Return the plan's executor; one block alone is not worth the start of a worker."""
+    workers = plan.prediction_workers if stage.name in PREDICTION else plan.workers
     if plan.executor == "serial" or len(pending) == 1:
         return SerialExecutor()
-    return LocalExecutor(workspace.path, plan.workers, workspace.logs)
+    return LocalExecutor(workspace.path, workers, workspace.logs)
 
 
 def _failure_report(stage: Stage, failed: Sequence[Block], ledger: StageLedger) -> str:

@@ -26,7 +26,6 @@ from neuroseg.storage.raw import RawSource
 from neuroseg.storage.workspace import Workspace
 
 PREDICTION = ("affinities",)
-SEGMENTATION = ("fragments", "rename", "edges", "agglomeration", "lookup", "relabel", "pyramid")
 
 
 class Plan(Section):
@@ -55,6 +54,7 @@ class Plan(Section):
     small: str
     executor: str
     workers: int
+    prediction_workers: int
 
     @property
     def lattice(self) -> Lattice:

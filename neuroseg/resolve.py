@@ -50,7 +50,6 @@ def _plan_of_raw(options: Options) -> Plan:
     size = require_voxel_size(volume)
     _compare_voxel_sizes(bundle, size, options)
     value_range = checked_range(volume, options.range)
-    common = _common(options, volume.shape, size)
     from neuroseg.affinities.inference import choose_device, device_identity
 
     device = choose_device(options.device or "auto")
@@ -69,7 +68,7 @@ def _plan_of_raw(options: Options) -> Plan:
         offsets=card.offsets,
         scoring=options.scoring or card.segmentation.scoring,
         threshold=_threshold(options, card.segmentation.scoring, card.segmentation.threshold),
-        **common,
+        **_common(options, volume.shape, size, device.type),
     )
 
 
@@ -96,13 +95,14 @@ def _plan_of_affinities(options: Options) -> Plan:
         offsets=source.offsets,
         scoring=options.scoring or "mean",
         threshold=0.5 if options.threshold is None else options.threshold,
-        **_common(options, source.shape, source.voxel_size_nm),
+        **_common(options, source.shape, source.voxel_size_nm, "cpu"),
     )
 
 
-def _common(options: Options, shape: Any, voxel_size_nm: Nanometres) -> dict[str, Any]:
+def _common(options: Options, shape: Any, voxel_size_nm: Nanometres, device: str) -> dict[str, Any]:
     """Return the part of the plan that does not depend on the kind of input."""
     shape = triple(shape)
+    cores = len(os.sched_getaffinity(0))
     roi = parse_roi(options.roi, shape) if options.roi else whole(shape)
     per_section = options.per_section or "auto"
     return {
@@ -114,7 +114,9 @@ def _common(options: Options, shape: Any, voxel_size_nm: Nanometres) -> dict[str
         "min_size_voxels": min_size_voxels(options.min_size or "0", voxel_size_nm),
         "small": options.small or "merge",
         "executor": options.executor or "local",
-        "workers": options.workers or len(os.sched_getaffinity(0)),
+        "workers": options.workers or cores,
+        # Several workers on one GPU would only share it; on CPUs every worker computes with one thread.
+        "prediction_workers": options.workers or (1 if device.startswith("cuda") else cores),
     }
 
 

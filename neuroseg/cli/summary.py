@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from neuroseg.pipeline import StageSummary
-from neuroseg.storage.workspace import Workspace
+if TYPE_CHECKING:
+    from neuroseg.pipeline import StageSummary
+    from neuroseg.storage.workspace import Workspace
 
 
 def print_json(content: Any) -> None:
