@@ -7,27 +7,28 @@ import logging
 import sys
 from typing import Any
 
-import click
 import typer
 from typer.core import TyperGroup
 
 from neuroseg.cli import demo, evaluate, importing, inspect, run, train
-from neuroseg.errors import NeurosegError
+from neuroseg.errors import InputError, NeurosegError
 
 _INTERRUPTED = 130
+# The base of typer's errors for wrong options and arguments, which typer itself does not export.
+_UsageError: type[Any] = typer.BadParameter.__mro__[1]
 
 
 class Commands(TyperGroup):
     """A group that names the close commands when one is unknown, and lists them in the pipeline's order."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Return the command; raises a usage error naming the close ones."""
+        """Return the command; raises InputError naming the close ones."""
         name = args[0] if args else ""
         if name and not name.startswith("-") and self.get_command(ctx, name) is None:
             names = self.list_commands(ctx)
             close = difflib.get_close_matches(name, names, n=2)
             hint = f"did you mean {' or '.join(close)}?" if close else f"commands: {', '.join(names)}"
-            raise click.UsageError(f"unknown command {name!r}; {hint}")
+            raise InputError(f"unknown command {name!r}; {hint}")
         return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -75,14 +76,13 @@ def exit_code(arguments: list[str]) -> int:
     )
     try:
         result = app(arguments, prog_name="neuroseg", standalone_mode=False)
-        return result if isinstance(result, int) else 0
-    except click.exceptions.Abort:
+        # typer turns Ctrl-C into an ordinary return of this number.
+        return _interrupted() if result == _INTERRUPTED else 0
+    except (KeyboardInterrupt, typer.Abort):
         return _interrupted()
-    except KeyboardInterrupt:
-        return _interrupted()
-    except click.ClickException as error:
+    except _UsageError as error:
         error.show(file=sys.stderr)
-        return error.exit_code
+        return InputError.exit_code
     except NeurosegError as error:
         if debug:
             logging.getLogger(__name__).exception("traceback")

@@ -82,6 +82,15 @@ def test_an_unknown_command_names_the_close_one(capfd: pytest.CaptureFixture[str
     assert "did you mean segment" in fails(["segmnt"], capfd)
 
 
+@pytest.mark.parametrize(
+    "arguments", [["run"], ["run", "a", "b"], ["run", "a", "--workers", "two"], ["run", "a", "--blokcs", "9"]]
+)
+def test_wrong_usage_shows_how_to_use(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    message = fails(arguments, capfd)
+    assert "Usage: neuroseg run" in message
+    assert "Error:" in message
+
+
 def test_an_unknown_key_in_a_configuration_names_the_close_one(
     raw_volume: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
