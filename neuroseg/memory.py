@@ -12,11 +12,10 @@ from neuroseg.agglomeration.scorings import Scoring
 from neuroseg.agglomeration.tree import merge_tree
 from neuroseg.edges.contacts import block_edges
 from neuroseg.edges.nodes import block_nodes
-from neuroseg.evaluation.sweep import looked_up
 from neuroseg.fragments.basins import block_fragments
 from neuroseg.fragments.settings import BasinSettings
 from neuroseg.geometry import Triple, triple, whole
-from neuroseg.tables import Table
+from neuroseg.tables import Table, looked_up
 
 
 @dataclass(frozen=True)

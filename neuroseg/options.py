@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from pydantic import ConfigDict, field_validator
+
 from neuroseg.agglomeration.partition import SMALL
 from neuroseg.agglomeration.scorings import parse_scoring
 from neuroseg.configuration import Section, read_yaml, validated
@@ -18,6 +20,8 @@ FRAGMENTS = ("distance-basins",)
 
 class Options(Section):
     """Everything that may stand in a configuration file; None means: the default, or what the workspace has."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
 
     volume: str | None = None
     output: str | None = None
@@ -40,6 +44,25 @@ class Options(Section):
     small: str | None = None
     workers: int | None = None
     executor: str | None = None
+
+    @field_validator("blocks", mode="before")
+    @classmethod
+    def _joined(cls, value: object) -> object:
+        """Accept [64, 256, 256] beside 64,256,256."""
+        return ",".join(map(str, value)) if isinstance(value, list | tuple) else value
+
+    @field_validator("offsets", mode="before")
+    @classmethod
+    def _rows_joined(cls, value: object) -> object:
+        """Accept [[-1, 0, 0], ...] beside -1,0,0;..."""
+        return ";".join(",".join(map(str, row)) for row in value) if isinstance(value, list | tuple) else value
+
+    def with_absolute_paths(self) -> Options:
+        """Return the options with every path absolute, so that they mean the same from any folder."""
+        paths = {name: getattr(self, name) for name in ("volume", "output", "affinities", "boundaries")}
+        if self.model and (Path(self.model) / "card.yaml").is_file():
+            paths["model"] = self.model
+        return self.model_copy(update={name: str(Path(path).resolve()) for name, path in paths.items() if path})
 
 
 def options_from(config: Path | None, flags: dict[str, Any]) -> Options:

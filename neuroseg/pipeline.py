@@ -12,15 +12,16 @@ from neuroseg.blocks import Block
 from neuroseg.errors import BlocksFailedError, InputError, unknown_name
 from neuroseg.execution.local import LocalExecutor
 from neuroseg.execution.serial import SerialExecutor
-from neuroseg.execution.work import Executor, peak_memory_mib
+from neuroseg.execution.work import Executor
 from neuroseg.memory import segmentation_of as segmentation_of
 from neuroseg.options import Options
-from neuroseg.plan import PREDICTION, Plan, hash_of, read_options, read_plan, workspace_of, write_plan
-from neuroseg.resolve import resolve
+from neuroseg.plan import PREDICTION, SEGMENTATION, Plan, hash_of, read_plan, write_plan
+from neuroseg.resolve import plan_of_run, plan_of_segmentation
+from neuroseg.segmentation.stage import PyramidStage, RelabelStage, finish_metadata
 from neuroseg.stage import Stage
 from neuroseg.storage.ledger import StageLedger
 from neuroseg.storage.publish import publish_text
-from neuroseg.storage.workspace import Workspace, default_workspace, is_workspace
+from neuroseg.storage.workspace import Workspace
 
 _RESTARTABLE = ("affinities", "fragments", "edges", "agglomeration", "relabel")
 _REDONE_WITHOUT_ASKING = ("lookup", "relabel", "pyramid")
@@ -49,131 +50,120 @@ def silent(stage: str, blocks: int, voxels: int) -> Callable[[int, int], None]:
     return lambda done, failed: None
 
 
-def prepare_run(options: Options, *, resume_input: bool = False) -> tuple[Workspace, Plan]:
-    """Return workspace and plan of `options`; with `resume_input` the volume may be a workspace, or have one.
-
-    A workspace remembers the options of its last run (not its region of interest): those given now win.
-    """
-    given = options
-    if options.volume and is_workspace(Path(options.volume)):
-        if not resume_input:
-            raise InputError(f"{options.volume} is a workspace; give the volume (neuroseg segment takes workspaces)")
-        workspace = Workspace(Path(options.volume))
-        options = options.model_copy(update={"volume": None})
-    elif options.volume:
-        workspace = workspace_of(options, default_workspace(options.volume))
-    elif options.output:
-        workspace = Workspace(Path(options.output))
-    else:
-        raise InputError("say where the result goes: -o WORKSPACE")
-    if is_workspace(workspace.path):
-        remembered = read_options(workspace).model_dump(exclude_none=True, exclude_defaults=True)
-        if not resume_input:
-            remembered.pop("roi", None)
-        now = options.model_dump(exclude_none=True, exclude_defaults=True)
-        options = Options.model_validate({**remembered, **now})
-    elif workspace.path.exists() and any(workspace.path.iterdir()):
-        raise InputError(f"{workspace.path} exists and is not a workspace; choose another with -o")
-    elif resume_input and given.volume:
-        raise InputError(f"{workspace.path} does not exist: run neuroseg predict {given.volume} first")
-    return workspace, resolve(options, workspace)
-
-
 def predict(options: Options, *, restart: str | None = None, begin: Begin = silent) -> Outcome:
     """Predict the affinities of a volume; returns the workspace and what was done."""
-    workspace, plan = prepare_run(options)
-    return workspace, _execute(workspace, plan, options, ["affinities"], restart, begin)
+    workspace, plan, options = plan_of_run(options)
+    return _execute(workspace, plan, options, PREDICTION, restart, begin)
 
 
 def segment(options: Options, *, restart: str | None = None, begin: Begin = silent) -> Outcome:
     """Segment the affinities in a workspace, or affinities or boundaries from elsewhere."""
-    workspace, plan = prepare_run(options, resume_input=not (options.affinities or options.boundaries))
-    return workspace, _execute(workspace, plan, options, ["segmentation"], restart, begin)
+    brought = options.affinities or options.boundaries
+    workspace, plan, options = plan_of_run(options) if brought else plan_of_segmentation(options)
+    return _execute(workspace, plan, options, SEGMENTATION, restart, begin)
 
 
 def run(options: Options, *, restart: str | None = None, begin: Begin = silent) -> Outcome:
     """Predict and segment."""
-    workspace, plan = prepare_run(options)
-    return workspace, _execute(workspace, plan, options, ["affinities", "segmentation"], restart, begin)
+    workspace, plan, options = plan_of_run(options)
+    return _execute(workspace, plan, options, PREDICTION + SEGMENTATION, restart, begin)
 
 
 def _execute(
-    workspace: Workspace, plan: Plan, options: Options, parts: Sequence[str], restart: str | None, begin: Begin
-) -> list[StageSummary]:
-    if restart is not None and restart not in (*_RESTARTABLE, "all"):
-        raise unknown_name("stage to restart", restart, [*_RESTARTABLE, "all"])
-    predicting = plan.kind == "raw"
-    stages: list[Stage] = [plan.affinities_stage(workspace)] if predicting and "affinities" in parts else []
+    workspace: Workspace, plan: Plan, options: Options, names: Sequence[str], restart: str | None, begin: Begin
+) -> Outcome:
+    """Run the stages called `names` (a pyramid's levels count as `pyramid`), after a restart where one is asked for."""
+    every = plan.stages(workspace)
+    stages = [stage for stage in every if stage.name.split("-")[0] in names]
+    first = _restart_index(restart, every, stages)
     with workspace.locked():
+        if stages[0] is not every[0]:
+            _require_affinities(workspace, plan, every[0])
+        for stage in every[:first]:
+            if stage in stages and stage.name.split("-")[0] not in _REDONE_WITHOUT_ASKING:
+                _ledger(workspace, stage).require_same()
+        write_plan(workspace, plan, options)
         if restart is not None:
-            _forget(workspace, plan, restart)
-        if "segmentation" in parts:
-            if predicting and "affinities" not in parts:
-                _require_affinities(workspace, plan)
-            stages += plan.segmentation_stages(workspace)
-        _claim(workspace, stages)
-        remembered = read_options(workspace) if is_workspace(workspace.path) else Options()
-        merged = {
-            **remembered.model_dump(exclude_none=True, exclude_defaults=True),
-            **options.model_dump(exclude_none=True, exclude_defaults=True),
-        }
-        if "volume" in merged and is_workspace(Path(merged["volume"])):
-            merged["volume"] = plan.path
-        write_plan(workspace, plan, Options.model_validate(merged))
-        return _run_all(workspace, plan, stages, begin)
+            _discard(workspace, every[first:])
+        return workspace, _run_all(workspace, plan, every, stages, begin)
 
 
-def _claim(workspace: Workspace, stages: Sequence[Stage]) -> None:
-    """Record every stage's identity before any runs; refuse when one differs from what is stored."""
-    for stage in stages:
-        ledger = _ledger(workspace, stage)
-        if stage.name.split("-")[0] in _REDONE_WITHOUT_ASKING and not ledger.is_same():
-            ledger.forget()
-        ledger.claim()
+def _restart_index(restart: str | None, every: Sequence[Stage], stages: Sequence[Stage]) -> int:
+    """Return where in `every` the restart begins; its length when there is none."""
+    if restart is None:
+        return len(every)
+    valid = [name for name in _RESTARTABLE if any(stage.name == name for stage in stages)]
+    if restart not in (*valid, "all"):
+        raise unknown_name("stage to restart", restart, [*valid, "all"])
+    return every.index(stages[0] if restart == "all" else next(stage for stage in stages if stage.name == restart))
 
 
-def _run_all(workspace: Workspace, plan: Plan, stages: Sequence[Stage], begin: Begin) -> list[StageSummary]:
-    summaries = []
-    views = [stage for stage in stages if stage.name.startswith(("relabel", "pyramid"))]
-    published = workspace.path / "ledger" / "relabel" / "published"
+def _run_all(
+    workspace: Workspace, plan: Plan, every: Sequence[Stage], stages: Sequence[Stage], begin: Begin
+) -> list[StageSummary]:
+    """Run what is pending; whatever follows a stage that has to run is not done any more, whoever marked it."""
+    views = [stage for stage in stages if isinstance(stage, RelabelStage | PyramidStage)]
+    published = workspace.path / "ledger" / "published"
     wanted = hash_of({"views": [dict(stage.identity) for stage in views], "roi": plan.roi})
-    fresh = not (workspace.segmentation.exists() and published.exists() and published.read_text() == wanted)
-    if views and fresh and not workspace.segmentation_aside.exists():
-        for stage in views:
-            _ledger(workspace, stage).forget_blocks()
+    if views and not views[0].aside.exists() and not _is_published(workspace, published, wanted):
+        for view in views:
+            _ledger(workspace, view).forget()
+    workspace.remove_unfinished_segmentations(keep=views[0].aside if views else None)
+    summaries = []
     for stage in stages:
-        if stage in views and not fresh:
+        if stage in views and _is_published(workspace, published, wanted):
             summaries.append(StageSummary(stage.name, 0, 0, 0.0, 0))
             continue
-        summaries.append(_run_stage(workspace, plan, stage, begin))
-    if views and fresh:
-        from neuroseg.segmentation.stage import PyramidStage, list_levels
-
+        ledger = _ledger(workspace, stage)
+        pending = ledger.pending(list(stage.lattice.blocks(stage.halo)))
+        if pending and stage not in views:
+            _invalidate(workspace, published, every[every.index(stage) + 1 :], keep_labels=stage.name == "lookup")
+        summaries.append(_run_stage(workspace, plan, stage, pending, begin))
+    if views and not _is_published(workspace, published, wanted):
+        made_by = {"threshold": plan.threshold, "scoring": plan.scoring, "roi": plan.roi}
         levels = [stage for stage in views if isinstance(stage, PyramidStage)]
-        list_levels(workspace.segmentation_aside, levels, plan.voxel_size_nm, plan.offset_nm)
-        workspace.publish_segmentation()
+        finish_metadata(views[0].aside, levels, plan.voxel_size_nm, plan.offset_nm, made_by)
+        workspace.publish_segmentation(views[0].aside)
         publish_text(published, wanted)
     return summaries
 
 
-def _run_stage(workspace: Workspace, plan: Plan, stage: Stage, begin: Begin) -> StageSummary:
+def _is_published(workspace: Workspace, published: Path, wanted: str) -> bool:
+    return workspace.segmentation.exists() and published.exists() and published.read_text() == wanted
+
+
+def _invalidate(workspace: Workspace, published: Path, later: Sequence[Stage], *, keep_labels: bool) -> None:
+    """Unmark the stages that follow one that is about to run; labels of other fragments must not look complete.
+
+    Another threshold (`keep_labels`) leaves the segmentation in place until the new one is swapped in.
+    """
+    for stage in later:
+        _ledger(workspace, stage).forget_blocks()
+    published.unlink(missing_ok=True)
+    if not keep_labels and workspace.segmentation.exists():
+        shutil.rmtree(workspace.segmentation)
+
+
+def _run_stage(
+    workspace: Workspace, plan: Plan, stage: Stage, pending: Sequence[Block], begin: Begin
+) -> StageSummary:
     """Run what is pending of one stage; raises BlocksFailedError when some of it failed."""
     started = time.monotonic()
     ledger = _ledger(workspace, stage)
-    pending = ledger.pending(list(stage.lattice.blocks(stage.halo)))
+    ledger.claim()
     if not pending:
         return StageSummary(stage.name, 0, 0, 0.0, 0)
+    ledger.clear(pending)
     stage.prepare()
     voxels = sum(block.write_roi.size for block in pending)
     observe = begin(stage.name, len(pending), voxels)
-    before = {record["time"] for record in ledger.records()}
+    began = time.time()
     _executor(workspace, plan, stage, pending).run(stage, pending, ledger, observe)
     failed = ledger.pending(pending)
     if failed:
         raise BlocksFailedError(_failure_report(stage, failed, ledger))
-    peaks = [int(record["peak_mib"]) for record in ledger.records() if record["time"] not in before]
-    peak = max(peaks, default=peak_memory_mib())
-    return StageSummary(stage.name, len(pending), voxels, time.monotonic() - started, peak)
+    peaks = [int(record["peak_mib"]) for record in ledger.records() if record["time"] >= began]
+    return StageSummary(stage.name, len(pending), voxels, time.monotonic() - started, max(peaks, default=0))
 
 
 def _executor(workspace: Workspace, plan: Plan, stage: Stage, pending: Sequence[Block]) -> Executor:
@@ -198,31 +188,24 @@ def _failure_report(stage: Stage, failed: Sequence[Block], ledger: StageLedger) 
     )
 
 
-def _require_affinities(workspace: Workspace, plan: Plan) -> None:
+def _require_affinities(workspace: Workspace, plan: Plan, stage: Stage) -> None:
     """Raise InputError unless the run's affinities are complete."""
-    stage = plan.affinities_stage(workspace)
-    ledger = _ledger(workspace, stage)
-    left = len(ledger.pending(list(stage.lattice.blocks(stage.halo))))
+    left = len(_ledger(workspace, stage).pending(list(stage.lattice.blocks(stage.halo))))
     if left:
         raise InputError(f"{left} blocks of affinities are missing; run neuroseg predict {plan.path} first")
 
 
-def _forget(workspace: Workspace, plan: Plan, restart: str) -> None:
-    """Remove the marks and artifacts of a stage and of all that follow."""
-    stages: list[Stage] = [plan.affinities_stage(workspace)] if plan.kind == "raw" else []
-    stages += plan.segmentation_stages(workspace)
-    names = [stage.name for stage in stages]
-    first = 0 if restart == "all" or restart not in names else names.index(restart)
-    for stage in stages[first:]:
+def _discard(workspace: Workspace, stages: Sequence[Stage]) -> None:
+    """Remove the marks and artifacts of a stage that is restarted and of all that follow."""
+    for stage in stages:
         _ledger(workspace, stage).forget()
         for output in stage.outputs:
             path = workspace.path / output
-            if output == "segmentation.zarr":
-                path = workspace.segmentation_aside
             if path.is_dir():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
+    workspace.remove_unfinished_segmentations()
 
 
 def _ledger(workspace: Workspace, stage: Stage) -> StageLedger:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
 from typing import Any
 
 from neuroseg import __version__
@@ -26,6 +25,7 @@ from neuroseg.storage.raw import RawSource
 from neuroseg.storage.workspace import Workspace
 
 PREDICTION = ("affinities",)
+SEGMENTATION = ("fragments", "rename", "edges", "agglomeration", "lookup", "relabel", "pyramid")
 
 
 class Plan(Section):
@@ -97,19 +97,22 @@ class Plan(Section):
 
     def view_stages(self, workspace: Workspace, lookup: str) -> list[RelabelStage | PyramidStage]:
         """Return relabel and pyramid; they write aside, and the finished segmentation is swapped in."""
-        aside = workspace.segmentation_aside
+        aside = workspace.segmentation_aside(hash_of({"lookup": lookup, "roi": self.roi}))
         relabel = RelabelStage(workspace, aside, self.lattice, lookup, self.voxel_size_nm, self.offset_nm)
         upstream = hash_of(relabel.identity)
         levels = pyramid_stages(aside, self.lattice, upstream, self.voxel_size_nm, self.offset_nm)
         return [relabel, *levels]
 
+    def stages(self, workspace: Workspace) -> list[Stage]:
+        """Return every stage of the run, prediction included where it predicts."""
+        prediction = [self.affinities_stage(workspace)] if self.kind == "raw" else []
+        return [*prediction, *self.segmentation_stages(workspace)]
+
     def stage(self, workspace: Workspace, name: str) -> Stage:
         """Return one stage by name."""
-        if name == "affinities":
-            return self.affinities_stage(workspace)
-        stages = {stage.name: stage for stage in self.segmentation_stages(workspace)}
+        stages = {stage.name: stage for stage in self.stages(workspace)}
         if name not in stages:
-            raise unknown_name("stage", name, ["affinities", *stages])
+            raise unknown_name("stage", name, stages)
         return stages[name]
 
 
@@ -135,6 +138,3 @@ def write_plan(workspace: Workspace, plan: Plan, options: Options) -> None:
     workspace.write_run({"neuroseg": __version__, "options": given, "plan": plan.model_dump(mode="json")})
 
 
-def workspace_of(options: Options, default: Path) -> Workspace:
-    """Return the workspace that -o names, or the default one."""
-    return Workspace(Path(options.output) if options.output else default)

@@ -13,32 +13,84 @@ from neuroseg.fragments.settings import wants_sections
 from neuroseg.geometry import Nanometres, describe, parse_roi, parse_triple, triple, whole
 from neuroseg.networks.bundle import Bundle, bundled_names, open_bundle
 from neuroseg.options import Options, min_size_voxels
-from neuroseg.plan import Plan, read_plan
+from neuroseg.plan import Plan, read_options, read_plan
 from neuroseg.storage.affinity_source import open_affinities, open_boundaries
 from neuroseg.storage.arrays import open_node
 from neuroseg.storage.files import open_any
 from neuroseg.storage.metadata import ome_levels
 from neuroseg.storage.raw import checked_range
 from neuroseg.storage.volumes import require_voxel_size
-from neuroseg.storage.workspace import Workspace, is_workspace
+from neuroseg.storage.workspace import Workspace, default_workspace, is_unused, is_workspace
 
 DEFAULT_BLOCK_VOXELS = 256
+_DEFAULT_THRESHOLD = 0.5
+# The option that decides each part of the plan which segmenting alone may change.
+_OPTION_OF = {
+    "blocks": "blocks", "per_section": "per_section", "min_size_voxels": "min_size", "small": "small",
+    "executor": "executor", "workers": "workers",
+}  # fmt: skip
+_LEAST_Z_EDGE = 0.25
 _WARN_RATIO, _REFUSE_RATIO = 1.5, 3.0
 
 logger = logging.getLogger(__name__)
 
 
-def resolve(options: Options, workspace: Workspace) -> Plan:
-    """Return the plan of a run; raises InputError for whatever would make it fail later."""
-    if options.affinities or options.boundaries:
-        plan = _plan_of_affinities(options)
-    elif options.volume:
-        plan = _plan_of_raw(options)
-    else:
-        raise InputError("nothing to work on: give a volume, or --affinities or --boundaries with -o")
+def plan_of_run(options: Options) -> tuple[Workspace, Plan, Options]:
+    """Return workspace, plan and options of a prediction, a run, or affinities from elsewhere.
+
+    A workspace remembers the options of its last run (not its region of interest): those given now win. Raises
+    InputError for whatever would make the run fail later.
+    """
+    if options.volume and is_workspace(Path(options.volume)):
+        raise InputError(f"{options.volume} is a workspace; give the volume (neuroseg segment takes workspaces)")
+    if not options.volume and not options.output:
+        raise InputError("say where the result goes: -o WORKSPACE")
+    workspace = Workspace(Path(options.output) if options.output else default_workspace(options.volume or ""))
+    merged = _with_remembered(workspace, options)
+    plan = _plan_of_raw(merged) if merged.volume else _plan_of_affinities(merged)
     if is_workspace(workspace.path):
         _require_same_input(read_plan(workspace), plan, workspace)
-    return plan
+    return workspace, plan, merged
+
+
+def plan_of_segmentation(options: Options) -> tuple[Workspace, Plan, Options]:
+    """Return workspace, plan and options of segmenting what a workspace holds: only its later stages may change.
+
+    Neither the volume nor the model needs to be there any more.
+    """
+    if not options.volume:
+        raise InputError("nothing to segment: give a volume or its workspace, or --affinities or --boundaries with -o")
+    if is_workspace(Path(options.volume)):
+        if options.output and Path(options.output).resolve() != Path(options.volume).resolve():
+            raise InputError(f"-o {options.output} differs from the workspace {options.volume}; leave it out")
+        workspace = Workspace(Path(options.volume))
+    else:
+        workspace = Workspace(Path(options.output) if options.output else default_workspace(options.volume))
+    if not is_workspace(workspace.path):
+        raise InputError(f"{workspace.path} is not a workspace: run neuroseg predict {options.volume} first")
+    old = read_plan(workspace)
+    given = options.model_copy(update={"volume": None, "output": None})
+    merged = _with_remembered(workspace, given)
+    common = _common(options.model_copy(update={"roi": options.roi or old.roi}), old.shape, old.voxel_size_nm, "cpu")
+    kept = {"prediction_workers"}
+    kept |= {name for name, option in _OPTION_OF.items() if getattr(options, option) is None}
+    changed = {name: value for name, value in common.items() if name not in kept}
+    scoring = options.scoring or old.scoring
+    threshold = old.threshold if scoring == old.scoring else _DEFAULT_THRESHOLD
+    changed |= {"scoring": scoring, "threshold": threshold if options.threshold is None else options.threshold}
+    return workspace, old.model_copy(update=changed), merged
+
+
+def _with_remembered(workspace: Workspace, options: Options) -> Options:
+    """Return the options of the workspace's last run overridden by those given now, paths made absolute."""
+    if not is_workspace(workspace.path):
+        if not is_unused(workspace.path):
+            raise InputError(f"{workspace.path} exists and is not a workspace; choose another with -o")
+        return options.with_absolute_paths()
+    remembered = read_options(workspace).model_dump(exclude_none=True, exclude_defaults=True)
+    remembered.pop("roi", None)
+    now = options.with_absolute_paths().model_dump(exclude_none=True, exclude_defaults=True)
+    return Options.model_validate({**remembered, **now})
 
 
 def _plan_of_raw(options: Options) -> Plan:
@@ -55,12 +107,12 @@ def _plan_of_raw(options: Options) -> Plan:
     device = choose_device(options.device or "auto")
     return Plan(
         kind="raw",
-        path=str(_absolute(options.volume)),
+        path=options.volume,
         level=level,
         offset_nm=volume.offset_nm,
         value_range=value_range,
         input_identity=volume.identity(),
-        model=_stored_model(options.model or _default_model()),
+        model=options.model or _default_model(),
         model_identity=f"{card.name}@{bundle.sha256[:16]}",
         tile_voxels=card.tile.output_voxels,
         device=str(device),
@@ -82,7 +134,7 @@ def _plan_of_affinities(options: Options) -> Plan:
         source = open_boundaries(options.boundaries, options.voxel_size)
     return Plan(
         kind=source.kind,
-        path=str(_absolute(source.path)),
+        path=source.path,
         level=0,
         offset_nm=source.offset_nm,
         value_range=None,
@@ -94,7 +146,7 @@ def _plan_of_affinities(options: Options) -> Plan:
         device_identity={},
         offsets=source.offsets,
         scoring=options.scoring or "mean",
-        threshold=0.5 if options.threshold is None else options.threshold,
+        threshold=_DEFAULT_THRESHOLD if options.threshold is None else options.threshold,
         **_common(options, source.shape, source.voxel_size_nm, "cpu"),
     )
 
@@ -102,6 +154,12 @@ def _plan_of_affinities(options: Options) -> Plan:
 def _common(options: Options, shape: Any, voxel_size_nm: Nanometres, device: str) -> dict[str, Any]:
     """Return the part of the plan that does not depend on the kind of input."""
     shape = triple(shape)
+    unit = min(voxel_size_nm[1:])
+    if voxel_size_nm[0] < _LEAST_Z_EDGE * unit:
+        raise InputError(
+            f"voxels of {_nm(voxel_size_nm)} nm are more than {1 / _LEAST_Z_EDGE:g} times finer in z than in xy; "
+            "downsample z first"
+        )
     cores = len(os.sched_getaffinity(0))
     roi = parse_roi(options.roi, shape) if options.roi else whole(shape)
     per_section = options.per_section or "auto"
@@ -124,7 +182,7 @@ def _threshold(options: Options, card_scoring: str, card_threshold: float) -> fl
     """Return the threshold; the card's belongs to the card's scoring alone: thresholds do not transfer."""
     if options.threshold is not None:
         return options.threshold
-    return card_threshold if options.scoring in (None, card_scoring) else 0.5
+    return card_threshold if options.scoring in (None, card_scoring) else _DEFAULT_THRESHOLD
 
 
 def nearest_level(volume: str, voxel_size_nm: Nanometres) -> int:
@@ -163,15 +221,6 @@ def _default_model() -> str:
     if not names:
         raise InputError("no model ships with this package; give one with --model PATH")
     return names[0]
-
-
-def _stored_model(model: str) -> str:
-    """Return a shipped model's name as it is, a folder as an absolute path."""
-    return str(Path(model).resolve()) if (Path(model) / "card.yaml").is_file() else model
-
-
-def _absolute(path: str) -> Path:
-    return Path(path).resolve()
 
 
 def _require_same_input(old: Plan, new: Plan, workspace: Workspace) -> None:

@@ -76,6 +76,16 @@ def combined(parts: Sequence[Table], columns: Mapping[str, type[np.generic]]) ->
     return {name: column[starts] if name in keys else _reduced(name, column, starts) for name, column in rows.items()}
 
 
+def looked_up(fragments: NDArray[np.uint64], lookup: Table) -> NDArray[np.uint64]:
+    """Return the segment of each fragment; 0 for those that the lookup (fragments ascending) does not list."""
+    known = lookup["fragment"]
+    if not len(known):
+        return np.zeros(len(fragments), np.uint64)
+    at = np.minimum(np.searchsorted(known, fragments), len(known) - 1)
+    segments: NDArray[np.uint64] = np.where(known[at] == fragments, lookup["segment"][at], np.uint64(0))
+    return segments
+
+
 def _reduced(name: str, column: NDArray[np.generic], starts: NDArray[np.int64]) -> NDArray[np.generic]:
     if name.startswith("min_"):
         return np.minimum.reduceat(column, starts)

@@ -136,6 +136,97 @@ def test_a_region_grows_without_a_trace_of_the_smaller_one(raw_volume: str, tiny
     assert first[0].blocks == 12
 
 
+def stop_after(stage: str, patch: pytest.MonkeyPatch) -> None:
+    """Make every run end as if it were killed once `stage` is done."""
+    run_stage = pipeline._run_stage
+
+    def run_then_stop(workspace: Workspace, plan: object, made: object, *rest: object) -> object:
+        summary = run_stage(workspace, plan, made, *rest)  # type: ignore[arg-type]
+        if summary.stage == stage:
+            raise KeyboardInterrupt
+        return summary
+
+    patch.setattr(pipeline, "_run_stage", run_then_stop)
+
+
+@pytest.mark.parametrize("stage", ["fragments", "rename", "edges", "lookup", "relabel"])
+def test_a_run_of_another_region_that_stopped_leaves_no_trace(affinities: str, tmp_path: Path, stage: str) -> None:
+    made = segment(affinities, tmp_path / "w", blocks="16", threshold=0.3)
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(stage, patch)
+        with pytest.raises(KeyboardInterrupt):
+            segment(affinities, tmp_path / "w", blocks="16", threshold=0.3, roi="0:18,:,5:30")
+    segment(affinities, tmp_path / "w", blocks="16", threshold=0.3)
+    pipeline.segment(Options(volume=str(made.path), threshold=0.6))
+    fresh = segment(affinities, tmp_path / "f", blocks="16", threshold=0.6)
+    assert np.array_equal(open_array(made.fragments)[:], open_array(fresh.fragments)[:])
+    assert np.array_equal(labels(made), labels(fresh))
+
+
+def test_a_workspace_can_be_segmented_again_from_anywhere_without_volume_and_model(
+    raw_volume: str, tiny_model: str, tmp_path: Path
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        made, _ = pipeline.run(
+            Options(volume="V.zarr", model=tiny_model, blocks="32", executor="serial", roi="0:20,:,:")
+        )
+    Path(raw_volume).rename(tmp_path / "gone.zarr")
+    workspace, summaries = pipeline.segment(Options(volume=str(tmp_path / made.path), threshold=0.9))
+    assert [s.stage for s in summaries if s.blocks] == ["lookup", "relabel"]
+    assert labels(workspace)[20:].max() == 0
+    assert labels(workspace)[:20].min() == 1
+
+
+def test_restarting_a_segmentation_keeps_the_affinities(raw_volume: str, tiny_model: str, tmp_path: Path) -> None:
+    given = Options(volume=raw_volume, model=tiny_model, blocks="32", executor="serial")
+    made, _ = pipeline.run(given)
+    before = labels(made)
+    with pytest.raises(InputError, match="unknown stage to restart 'affinities'"):
+        pipeline.segment(Options(volume=str(made.path)), restart="affinities")
+    _, summaries = pipeline.segment(Options(volume=str(made.path)), restart="all")
+    assert [s.stage for s in summaries] == ["fragments", "rename", "edges", "agglomeration", "lookup", "relabel"]
+    assert all(s.blocks for s in summaries)
+    assert np.array_equal(labels(made), before)
+
+
+def test_a_refused_restart_destroys_nothing(affinities: str, tmp_path: Path) -> None:
+    made = segment(affinities, tmp_path / "w", blocks="16")
+    with pytest.raises(RunRefusedError, match="block_voxels"):
+        pipeline.segment(Options(volume=str(made.path), blocks="8"), restart="edges")
+    assert made.tree.exists()
+    assert list(made.edges.iterdir())
+    _, summaries = pipeline.segment(Options(volume=str(made.path), blocks="16"))
+    assert not any(s.blocks for s in summaries)
+
+
+def test_other_offsets_are_refused(affinities: str, tmp_path: Path) -> None:
+    segment(affinities, tmp_path / "w")
+    with pytest.raises(RunRefusedError, match="offsets"):
+        segment(affinities, tmp_path / "w", offsets="1,0,0;0,-1,0;0,0,-1")
+
+
+def test_the_old_segmentation_stays_until_the_new_one_is_whole(affinities: str, tmp_path: Path) -> None:
+    made = segment(affinities, tmp_path / "w", blocks="16", threshold=0.3)
+    before = labels(made)
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after("lookup", patch)
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.segment(Options(volume=str(made.path), threshold=0.6))
+    assert np.array_equal(labels(made), before)
+    assert zarr.open_group(str(made.segmentation), mode="r").attrs["neuroseg"]["threshold"] == 0.3
+    (made.path / ".segmentation.before.zarr").mkdir()
+    ((made.path / ".segmentation.before.zarr") / "left").touch()
+    pipeline.segment(Options(volume=str(made.path), threshold=0.6))
+    assert zarr.open_group(str(made.segmentation), mode="r").attrs["neuroseg"]["threshold"] == 0.6
+    assert not list(made.path.glob(".segmentation*"))
+
+
+def test_numbers_and_lists_are_taken_as_options(affinities: str, tmp_path: Path) -> None:
+    made = segment(affinities, tmp_path / "w", blocks=[16, 16, 32], min_size=50, offsets=[list(o) for o in OFFSETS])
+    assert pipeline.workspace_at(str(made.path))[1].blocks == (16, 16, 32)
+
+
 def test_small_segments_are_merged_or_dropped(affinities: str, tmp_path: Path) -> None:
     kept = labels(segment(affinities, tmp_path / "a", threshold=0.2))
     merged = labels(segment(affinities, tmp_path / "b", threshold=0.2, min_size="300"))

@@ -54,6 +54,7 @@ class AffinitiesStage:
             "algorithm": ALGORITHM,
             "model": self.model_sha256,
             "input": self.raw.identity,
+            "value_range": list(self.raw.value_range) if self.raw.value_range else None,
             "block_voxels": list(self.lattice.block_shape),
             **self.device_identity,
         }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
 
 from neuroseg.errors import unknown_name
 from neuroseg.tables import Table
@@ -62,9 +61,3 @@ def _partition(a, b, scores, sizes, threshold, reach):  # type: ignore[no-untype
     for node in range(len(sizes)):
         roots[node] = _root(parents, node)
     return roots, totals
-
-
-def cut_points(tree: Table, thresholds: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return how many rows of the tree each threshold merges."""
-    counts: NDArray[np.int64] = np.searchsorted(tree["score"], thresholds, side="left")
-    return counts

@@ -16,7 +16,7 @@ from neuroseg.agglomeration.tree import merge_tree
 from neuroseg.blocks import Block, Lattice
 from neuroseg.geometry import describe
 from neuroseg.stage import Process
-from neuroseg.storage.parts import read_parts, read_table, write_table
+from neuroseg.storage.parts import read_parts, read_table, write_lookup, write_table
 from neuroseg.storage.workspace import Workspace
 from neuroseg.tables import BINS, EDGES, NODES, TREE, combined, empty
 
@@ -85,7 +85,7 @@ class LookupStage:
 
     name = "lookup"
     inputs = ("merges/tree.parquet", "merges/nodes.parquet")
-    outputs = ("merges/lookup.parquet",)
+    outputs = ("merges/lookup.npy",)
     halo = (0, 0, 0)
 
     @property
@@ -124,6 +124,6 @@ class LookupStage:
                 min_size_voxels=self.min_size_voxels,
                 small=self.small,
             )
-            write_table(self.workspace.lookup, lookup)
+            write_lookup(self.workspace.lookup, lookup)
 
         yield process

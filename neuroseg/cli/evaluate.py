@@ -33,27 +33,29 @@ def evaluate(
 
 def evaluated(segmentation: str, truth: str, roi: str | None, *, sweep: bool, ignore: list[int]) -> dict[str, Any]:
     """Return the scores by name; with `sweep` those of every threshold under the key `sweep`."""
-    from neuroseg.evaluation.evaluate import compare, overlap_of, report
+    from neuroseg.evaluation.evaluate import compare, overlap_of, report, require_labels
     from neuroseg.plan import read_plan
+    from neuroseg.storage.arrays import open_array, open_node
     from neuroseg.storage.files import open_any
     from neuroseg.storage.volumes import Volume, open_volume
     from neuroseg.storage.workspace import Workspace, is_workspace
 
     workspace = Workspace(Path(segmentation)) if is_workspace(Path(segmentation)) else None
-    plan = read_plan(workspace) if workspace else None
     if workspace and not workspace.segmentation.exists():
         raise InputError(f"{segmentation} has no segmentation yet; run neuroseg segment {segmentation}")
-    labels = open_volume(str(workspace.segmentation)) if workspace else open_any(segmentation)
-    true_labels = open_any(truth)
-    overlap = overlap_of(labels, true_labels, roi or (plan.roi if plan else None))
+    labels = require_labels(open_volume(str(workspace.segmentation)) if workspace else open_any(segmentation))
+    true_labels = require_labels(open_any(truth))
+    # What the segmentation itself says of its making: the workspace's plan may be ahead of it.
+    made_by = open_node(workspace.segmentation).attrs["neuroseg"] if workspace else {}
+    overlap = overlap_of(labels, true_labels, roi or made_by.get("roi"))
     result = report(compare(labels, true_labels, overlap, ignore), overlap, labels)
-    result["threshold"] = plan.threshold if plan else None
-    result["scoring"] = plan.scoring if plan else None
+    result |= {"threshold": made_by.get("threshold"), "scoring": made_by.get("scoring")}
     if sweep:
-        if workspace is None or plan is None:
+        if workspace is None:
             raise InputError(f"--sweep needs the merge tree of a workspace; {segmentation} is a plain label volume")
-        from neuroseg.storage.arrays import open_array
-
+        plan = read_plan(workspace)
+        if plan.scoring != made_by["scoring"]:
+            raise InputError(f"the merge tree is not that of the segmentation; run neuroseg segment {segmentation}")
         array = open_array(workspace.fragments)
         fragments = Volume(str(workspace.fragments), array, labels.voxel_size_nm, labels.offset_nm)
         result["sweep"] = _sweep(workspace, plan, compare(fragments, true_labels, overlap, ignore))

@@ -11,6 +11,7 @@ import typer
 from neuroseg.cli.summary import print_json
 from neuroseg.geometry import parse_triple
 
+_RECENT_S = 600.0
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 
@@ -63,7 +64,7 @@ def _described(address: str, blocks: str) -> dict[str, Any]:
 
 def status(
     workspace: Annotated[str, typer.Argument(help="A workspace, V.neuroseg.")],
-    watch: Annotated[bool, typer.Option("--watch", help="Show again every two seconds until all is done.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show again every two seconds until done.")] = False,
     json: JsonFlag = False,
 ) -> None:
     """Show a run: blocks done, failed and left per stage, rate and time left.
@@ -76,7 +77,7 @@ def status(
             print_json({"workspace": workspace, "stages": rows})
         else:
             _print_status(workspace, rows)
-        if not watch or all(row["left"] == 0 for row in rows):
+        if not watch or all(row["left"] == 0 for row in rows if row["begun"]):
             return
         time.sleep(2)
 
@@ -86,21 +87,18 @@ def _stage_rows(path: str) -> list[dict[str, Any]]:
     from neuroseg.pipeline import workspace_at
 
     workspace, plan = workspace_at(path)
-    stages: list[Any] = [plan.affinities_stage(workspace)] if plan.kind == "raw" else []
-    stages += plan.segmentation_stages(workspace)
     rows = []
-    for stage in stages:
+    for stage in plan.stages(workspace):
         ledger = workspace.ledger(stage.name, stage.identity, stage.scope)
         blocks = list(stage.lattice.blocks(stage.halo))
         left = len(ledger.pending(blocks))
         records = ledger.records()
-        first = min((r["time"] - r["seconds"] for r in records), default=0.0)
-        last = max((r["time"] for r in records), default=0.0)
-        rate = sum(r["voxels"] for r in records) / (last - first) / 1e6 if last > first else None
+        rate = _rate(records)
         block_voxels = sum(block.write_roi.size for block in blocks) / max(1, len(blocks))
         rows.append(
             {
                 "stage": stage.name,
+                "begun": ledger.is_claimed(),
                 "blocks": len(blocks),
                 "done": len(blocks) - left,
                 "failed": len(ledger.failures()),
@@ -110,6 +108,14 @@ def _stage_rows(path: str) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _rate(records: list[dict[str, Any]]) -> float | None:
+    """Return the Mvoxel/s of the last ten minutes of work: a pause before it does not count."""
+    last = max((r["time"] for r in records), default=0.0)
+    recent = [r for r in records if r["time"] > last - _RECENT_S]
+    first = min((r["time"] - r["seconds"] for r in recent), default=0.0)
+    return sum(r["voxels"] for r in recent) / (last - first) / 1e6 if last > first else None
 
 
 def _print_status(workspace: str, rows: list[dict[str, Any]]) -> None:

@@ -44,10 +44,9 @@ def run_summary(workspace: Workspace, summaries: Sequence[StageSummary]) -> dict
 
 def segment_count(workspace: Workspace) -> int:
     """Return how many segments the stored segmentation has."""
-    from neuroseg.storage.parts import read_table
-    from neuroseg.tables import LOOKUP
+    from neuroseg.storage.parts import map_lookup
 
-    segments = read_table(workspace.lookup, LOOKUP)["segment"]
+    segments = map_lookup(workspace.lookup)["segment"]
     return int(segments.max()) if len(segments) else 0
 
 

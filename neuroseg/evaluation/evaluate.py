@@ -15,7 +15,7 @@ from neuroseg.geometry import describe, parse_roi, voxels_between
 from neuroseg.storage.volumes import Volume
 from neuroseg.tables import Table
 
-_SLAB_VOXELS = 64 * 1024 * 1024
+_SLAB_VOXELS = 8 * 1024 * 1024
 _VOXEL_SIZE_TOLERANCE = 0.01
 
 
@@ -25,6 +25,13 @@ class Overlap:
 
     roi: Roi
     truth_origin: Coordinate
+
+
+def require_labels(volume: Volume) -> Volume:
+    """Return the volume; raises InputError unless it holds integers."""
+    if volume.dtype.kind not in "ui":
+        raise InputError(f"{volume.path} holds {volume.dtype} values; labels are integers")
+    return volume
 
 
 def overlap_of(segmentation: Volume, truth: Volume, roi: str | None) -> Overlap:

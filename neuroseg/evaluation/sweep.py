@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from neuroseg.agglomeration.partition import segment_lookup
 from neuroseg.evaluation.contingency import grouped
 from neuroseg.evaluation.metrics import Scores, scores_of
-from neuroseg.tables import Table
+from neuroseg.tables import Table, looked_up
 
 THRESHOLDS: NDArray[np.float64] = np.round(np.arange(0.02, 0.99, 0.02), 2)
 
@@ -36,12 +36,3 @@ def sweep(
         table = grouped(segments, fragment_contingency["truth"], fragment_contingency["count"])
         out.append((threshold, scores_of(table)))
     return out
-
-
-def looked_up(fragments: NDArray[np.uint64], lookup: Table) -> NDArray[np.uint64]:
-    """Return the segment of each fragment; 0 for those the lookup does not list."""
-    if not len(lookup["fragment"]):
-        return np.zeros(len(fragments), np.uint64)
-    at = np.minimum(np.searchsorted(lookup["fragment"], fragments), len(lookup["fragment"]) - 1)
-    segments: NDArray[np.uint64] = np.where(lookup["fragment"][at] == fragments, lookup["segment"][at], np.uint64(0))
-    return segments

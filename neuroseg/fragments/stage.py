@@ -58,6 +58,7 @@ class FragmentsStage:
         return {
             "algorithm": ALGORITHM,
             "affinities": self.upstream,
+            "offsets": [list(offset) for offset in self.affinities.offsets],
             "block_voxels": list(self.lattice.block_shape),
             **{key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self.settings).items()},
         }

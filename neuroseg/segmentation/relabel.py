@@ -7,21 +7,16 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from neuroseg.tables import Table
+from neuroseg.tables import Table, looked_up
 
 
 def relabelled(fragments: NDArray[np.uint64], lookup: Table) -> NDArray[np.uint64]:
     """Return the segment `(z, y, x)` uint64 of each voxel; 0 where the fragment is 0 or not listed.
 
-    `lookup` has the columns of tables.LOOKUP, fragments ascending.
+    `lookup` has the columns fragment (ascending) and segment.
     """
     ids = fastremap.unique(fragments)
-    known = lookup["fragment"]
-    segments = np.zeros(len(ids), np.uint64)
-    if len(known):
-        at = np.minimum(np.searchsorted(known, ids), len(known) - 1)
-        segments = np.where(known[at] == ids, lookup["segment"][at], np.uint64(0)).astype(np.uint64)
-    table = {int(old): int(new) for old, new in zip(ids, segments, strict=True)}
+    table = {int(old): int(new) for old, new in zip(ids, looked_up(ids, lookup), strict=True)}
     out: NDArray[np.uint64] = fastremap.remap(fragments, table, in_place=False)
     return out
 

@@ -1,4 +1,4 @@
-"""The stages `lookup`, `relabel` and `pyramid`: merge tree and fragments -> segmentation.zarr."""
+"""The stages `relabel` and `pyramid`: merge tree and fragments -> segmentation.zarr."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ from neuroseg.segmentation.relabel import downsampled, relabelled
 from neuroseg.stage import Process
 from neuroseg.storage.arrays import create_array, open_array, require_aligned
 from neuroseg.storage.metadata import array_attributes
-from neuroseg.storage.parts import read_table
+from neuroseg.storage.parts import map_lookup
 from neuroseg.storage.volumes import create_volume, write_levels
 from neuroseg.storage.workspace import Workspace
-from neuroseg.tables import LOOKUP
 
 ALGORITHM = 1
 
@@ -39,7 +38,7 @@ class RelabelStage:
     offset_nm: Nanometres
 
     name = "relabel"
-    inputs = ("fragments.zarr", "merges/lookup.parquet")
+    inputs = ("fragments.zarr", "merges/lookup.npy")
     outputs = ("segmentation.zarr",)
     halo = (0, 0, 0)
 
@@ -71,10 +70,10 @@ class RelabelStage:
 
     @contextmanager
     def open(self) -> Iterator[Process]:
-        """Read the lookup once."""
+        """Open the arrays and map the lookup once."""
         fragments = open_array(self.workspace.fragments)
         output = open_array(self.aside / "0", writable=True)
-        lookup = read_table(self.workspace.lookup, LOOKUP)
+        lookup = map_lookup(self.workspace.lookup)
 
         def process(block: Block) -> None:
             box = slices(block.write_roi)
@@ -100,7 +99,11 @@ class PyramidStage:
     inputs = ("segmentation.zarr",)
     outputs = ("segmentation.zarr",)
     halo = (0, 0, 0)
-    scope = ""
+
+    @property
+    def scope(self) -> str:
+        """The finer level is that of the region of interest."""
+        return describe(self.finer_roi)
 
     @property
     def name(self) -> str:
@@ -163,10 +166,16 @@ def pyramid_stages(
     return stages
 
 
-def list_levels(aside: Path, stages: list[PyramidStage], voxel_size_nm: Nanometres, offset_nm: Nanometres) -> None:
-    """Write the metadata that name every level of a finished pyramid."""
+def finish_metadata(
+    aside: Path,
+    stages: list[PyramidStage],
+    voxel_size_nm: Nanometres,
+    offset_nm: Nanometres,
+    made_by: Mapping[str, Any],
+) -> None:
+    """Write the metadata of a finished segmentation: every level of its pyramid, and how it was made."""
     levels: list[tuple[str, Triple]] = [("0", (1, 1, 1))]
     for stage in stages:
         before = levels[-1][1]
         levels.append((str(stage.level), triple([a * b for a, b in zip(before, stage.factors, strict=True)])))
-    write_levels(aside, levels, voxel_size_nm, offset_nm, labels=True)
+    write_levels(aside, levels, voxel_size_nm, offset_nm, labels=True, more={"neuroseg": dict(made_by)})

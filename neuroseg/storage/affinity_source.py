@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -96,13 +97,12 @@ def open_affinities(path: str, offsets: object, voxel_size_nm: Nanometres | None
     parsed = parse_offsets(stated)
     if len(parsed) != array.shape[0]:
         raise InputError(f"{path} has {array.shape[0]} channels but {len(parsed)} offsets {list(parsed)}")
-    contact_channels(parsed)
     size, offset = plain_metadata(array.attrs, 4)
     size = voxel_size_nm or size
     if size is None:
         raise InputError(f"{path} has no voxel size; give it in nm, for example --voxel-size 30 6 6 (z y x)")
-    # The sample that identifies the input is taken from the first channel.
-    identity = Volume(path, array, size, offset, (0,)).identity()
+    samples = [Volume(path, array, size, offset, (channel,)).identity() for channel in contact_channels(parsed)]
+    identity = hashlib.sha256("".join(samples).encode()).hexdigest()
     return AffinitySource(path, "affinities", parsed, triple(array.shape[1:]), size, offset, identity)
 
 

@@ -19,15 +19,12 @@ _LEAST_CHUNK_VOXELS = 16
 
 
 def use_threads(count: int) -> None:
-    """Limit what zarr does at a time in this process, and let Rust do the compression."""
-    zarr.config.set(
-        {
-            "async.concurrency": max(2, count),
-            "threading.max_workers": max(1, count),
-            "codec_pipeline.path": "zarrs.ZarrsCodecPipeline",
-            "codec_pipeline.chunk_concurrent_maximum": max(1, count),
-        }
-    )
+    """Limit what zarr does at a time in this process.
+
+    zarr's own codec pipeline is kept: it writes a shard aside and renames it, where the faster one of zarrs overwrites
+    the file in place and a killed worker would leave half a shard.
+    """
+    zarr.config.set({"async.concurrency": max(2, count), "threading.max_workers": max(1, count)})
 
 
 def open_node(path: Path | str) -> Any:

@@ -41,24 +41,26 @@ class StageLedger:
         described = [dict(self.identity), describe(block.write_roi), describe(block.read_roi), self.scope]
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:_TOKEN_LENGTH]
 
+    def require_same(self) -> None:
+        """Raise RunRefusedError naming the keys that differ from the recorded identity, if there is one."""
+        differences = self._differences()
+        if differences:
+            raise RunRefusedError(
+                f"stage {self.folder.name} was made with other settings: {'; '.join(differences)}. "
+                f"Use --restart {self.folder.name} to redo it and what follows, or another workspace (-o)"
+            )
+
     def claim(self) -> None:
-        """Record the identity; raises RunRefusedError naming the keys that differ from what is recorded."""
-        path = self.folder / "identity.yaml"
-        if path.exists():
-            stored = yaml.safe_load(path.read_text())
-            differences = _differences(stored, dict(self.identity))
-            if differences:
-                raise RunRefusedError(
-                    f"stage {self.folder.name} was made with other settings: {'; '.join(differences)}. "
-                    f"Use --restart {self.folder.name} to redo it and what follows, or another workspace (-o)"
-                )
-            return
-        publish_text(path, yaml.safe_dump(dict(self.identity), sort_keys=True))
+        """Record the identity."""
+        publish_text(self.folder / "identity.yaml", yaml.safe_dump(dict(self.identity), sort_keys=True))
 
     def is_same(self) -> bool:
         """Return whether the recorded identity, if there is one, is this one."""
-        path = self.folder / "identity.yaml"
-        return not path.exists() or not _differences(yaml.safe_load(path.read_text()), dict(self.identity))
+        return not self._differences()
+
+    def is_claimed(self) -> bool:
+        """Return whether the stage was ever begun."""
+        return (self.folder / "identity.yaml").exists()
 
     def done(self) -> set[str]:
         """Return the names of all done marks, `index-token`."""
@@ -71,15 +73,22 @@ class StageLedger:
         return [block for block in blocks if self._name(block) not in done]
 
     def mark_done(self, block: Block, record: Mapping[str, Any]) -> None:
-        """Mark a block complete, with numbers about it; an older mark or failure of the block is removed."""
-        for stale in (self.folder / "done").glob(f"{block.index:08d}-*"):
-            stale.unlink(missing_ok=True)
+        """Mark a block complete, with numbers about it; a failure of the block is removed."""
         publish_text(self.folder / "done" / self._name(block), json.dumps({**record, "time": time.time()}))
         (self.folder / "failed" / f"{block.index:08d}").unlink(missing_ok=True)
 
     def mark_failed(self, block: Block, cause: str) -> None:
         """Record why a block failed."""
         publish_text(self.folder / "failed" / f"{block.index:08d}", cause)
+
+    def clear(self, blocks: Sequence[Block]) -> None:
+        """Remove older marks and failures of blocks that are about to be processed again."""
+        indices = {f"{block.index:08d}" for block in blocks}
+        for name in self.done():
+            if name.split("-")[0] in indices:
+                (self.folder / "done" / name).unlink(missing_ok=True)
+        for index in indices:
+            (self.folder / "failed" / index).unlink(missing_ok=True)
 
     def failures(self) -> dict[int, str]:
         """Return the cause of each failed block."""
@@ -103,13 +112,16 @@ class StageLedger:
             if folder.exists():
                 shutil.rmtree(folder)
 
+    def _differences(self) -> list[str]:
+        """Return `key: old -> new` for each key whose recorded value differs."""
+        path = self.folder / "identity.yaml"
+        if not path.exists():
+            return []
+        stored, wanted = yaml.safe_load(path.read_text()), dict(self.identity)
+        keys = sorted(stored.keys() | wanted.keys())
+        return [
+            f"{key}: {stored.get(key)!r} -> {wanted.get(key)!r}" for key in keys if stored.get(key) != wanted.get(key)
+        ]
+
     def _name(self, block: Block) -> str:
         return f"{block.index:08d}-{self.token(block)}"
-
-
-def _differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """Return `key: old -> new` for each key whose value differs."""
-    keys = sorted(stored.keys() | wanted.keys())
-    return [
-        f"{key}: {stored.get(key)!r} -> {wanted.get(key)!r}" for key in keys if stored.get(key) != wanted.get(key)
-    ]

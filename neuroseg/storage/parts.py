@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from neuroseg.errors import NeurosegError
 from neuroseg.storage.publish import published
-from neuroseg.tables import Table
+from neuroseg.tables import LOOKUP, Table
 
 
 def write_table(path: Path, table: Table) -> None:
@@ -36,6 +36,21 @@ def read_table(path: Path, columns: Mapping[str, type[np.generic]]) -> Table:
     except (pa.ArrowException, OSError) as error:
         raise NeurosegError(f"{path} is damaged ({error}); redo its stage with --restart") from error
     return {name: stored[name].to_numpy().astype(dtype, copy=False) for name, dtype in columns.items()}
+
+
+def write_lookup(path: Path, lookup: Table) -> None:
+    """Write a lookup table (fragment, segment) in one step, as an array `(2, n)` uint64."""
+    with published(path) as aside, aside.open("wb") as file:
+        np.save(file, np.stack([lookup[name].astype(dtype) for name, dtype in LOOKUP.items()]))
+
+
+def map_lookup(path: Path) -> Table:
+    """Return a lookup table whose columns are mapped, not read: a block touches only the pages of its fragments."""
+    try:
+        columns = np.load(path, mmap_mode="r")
+    except (OSError, ValueError) as error:
+        raise NeurosegError(f"{path} is missing or damaged ({error}); redo it with --restart relabel") from error
+    return dict(zip(LOOKUP, columns, strict=True))
 
 
 def part_path(folder: Path, block: int) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -151,9 +151,10 @@ def write_levels(
     offset_nm: Nanometres,
     *,
     labels: bool,
+    more: Mapping[str, Any],
 ) -> None:
-    """Replace the metadata of an OME-NGFF image so that it lists `levels` (path, downsampling factors)."""
-    create_group(path, ome_attributes(path.stem, levels, voxel_size_nm, offset_nm, labels=labels))
+    """Replace the metadata of an OME-NGFF image so that it lists `levels` (path, factors) and holds `more`."""
+    create_group(path, {**ome_attributes(path.stem, levels, voxel_size_nm, offset_nm, labels=labels), **more})
 
 
 def _sampled_boxes(shape: Triple) -> list[Roi]:

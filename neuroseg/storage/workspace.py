@@ -67,26 +67,32 @@ class Workspace:
 
     @property
     def lookup(self) -> Path:
-        """The segment of each fragment at the stored threshold."""
-        return self.path / "merges" / "lookup.parquet"
+        """The segment of each fragment at the stored threshold, as an array that workers map into memory."""
+        return self.path / "merges" / "lookup.npy"
 
     @property
     def segmentation(self) -> Path:
         """OME-NGFF label image."""
         return self.path / "segmentation.zarr"
 
-    @property
-    def segmentation_aside(self) -> Path:
-        """The segmentation while it is being written, beside the finished one that it will replace."""
-        return self.path / ".segmentation.partial.zarr"
+    def segmentation_aside(self, token: str) -> Path:
+        """A segmentation while it is written, beside the finished one; `token` hashes what it will be."""
+        return self.path / f".segmentation.{token}.partial.zarr"
 
-    def publish_segmentation(self) -> None:
-        """Swap the finished segmentation in; the one before is removed."""
+    def publish_segmentation(self, aside: Path) -> None:
+        """Swap a finished segmentation in; the one before and all unfinished ones are removed."""
         before = self.path / ".segmentation.before.zarr"
+        shutil.rmtree(before, ignore_errors=True)
         if self.segmentation.exists():
             os.replace(self.segmentation, before)
-        os.replace(self.segmentation_aside, self.segmentation)
-        shutil.rmtree(before, ignore_errors=True)
+        os.replace(aside, self.segmentation)
+        self.remove_unfinished_segmentations()
+
+    def remove_unfinished_segmentations(self, keep: Path | None = None) -> None:
+        """Remove segmentations that are not the finished one, except `keep`."""
+        for path in self.path.glob(".segmentation.*"):
+            if path != keep:
+                shutil.rmtree(path, ignore_errors=True)
 
     @property
     def logs(self) -> Path:
@@ -135,6 +141,13 @@ def default_workspace(volume_path: str) -> Path:
     path = Path(volume_path)
     root = next((parent for parent in (path, *path.parents) if parent.suffix == ".zarr"), path)
     return root.with_suffix(".neuroseg") if root.suffix == ".zarr" else root.with_name(root.name + ".neuroseg")
+
+
+def is_unused(path: Path) -> bool:
+    """Return whether a run may begin in the folder: nothing is there, or only what a run leaves that barely began."""
+    if not path.exists():
+        return True
+    return path.is_dir() and {entry.name for entry in path.iterdir()} <= {".lock", "ledger"}
 
 
 def is_workspace(path: Path) -> bool:

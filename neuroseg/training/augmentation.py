@@ -11,15 +11,24 @@ from neuroseg.training.settings import AugmentationSettings
 Float = NDArray[np.float32]
 
 
-def deformation(shape: tuple[int, int, int], settings: AugmentationSettings, rng: np.random.Generator) -> Float:
+def deformation(
+    shape: tuple[int, int, int],
+    voxel_size_nm: tuple[float, float, float],
+    settings: AugmentationSettings,
+    rng: np.random.Generator,
+) -> Float:
     """Return where each output voxel comes from, `(3, z, y, x)` voxels relative to the patch's centre.
 
-    A rotation about a random axis, a scale, and a smooth elastic displacement.
+    A rotation about a random axis (about z where orientations stay in plane), a scale, and a smooth elastic
+    displacement. Rotations turn lengths in nm, so that anisotropic voxels keep their shapes.
     """
     centre = (np.asarray(shape, np.float32) - 1) / 2
     grid = np.stack(np.meshgrid(*(np.arange(s, dtype=np.float32) for s in shape), indexing="ij"))
     grid -= centre[:, None, None, None]
-    matrix = _rotation(settings.rotation_degrees, rng) / rng.uniform(*settings.scale_range)
+    axis = rng.normal(size=3) if settings.orientations == "all" else np.array([1.0, 0.0, 0.0])
+    edges = np.asarray(voxel_size_nm, float) / min(voxel_size_nm)
+    turn = _rotation(axis, settings.rotation_degrees, rng) * (edges[None] / edges[:, None])
+    matrix = turn / rng.uniform(*settings.scale_range)
     moved = np.tensordot(matrix.astype(np.float32), grid, axes=1)
     coarse_shape = [max(2, round(s / settings.elastic_spacing_voxels) + 1) for s in shape]
     sigma = settings.elastic_sigma_voxels * rng.uniform()
@@ -30,10 +39,9 @@ def deformation(shape: tuple[int, int, int], settings: AugmentationSettings, rng
     return deformed
 
 
-def _rotation(degrees: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return the matrix of a rotation by up to `degrees` about a random axis (Rodrigues' formula)."""
-    axis = rng.normal(size=3)
-    axis /= np.linalg.norm(axis)
+def _rotation(axis: NDArray[np.float64], degrees: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return the matrix of a rotation by up to `degrees` about `axis` (Rodrigues' formula)."""
+    axis = axis / np.linalg.norm(axis)
     angle = np.deg2rad(rng.uniform(-degrees, degrees))
     cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
     matrix: NDArray[np.float64] = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross

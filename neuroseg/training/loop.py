@@ -136,8 +136,9 @@ def run_training(trainer: Trainer, samples: Samples, validate: Validate, *, prog
                 bar.set_postfix_str(" ".join(f"{name} {value:.3f}" for name, value in losses.items()))
                 records.write(trainer.step, {**{f"loss/{k}": v for k, v in losses.items()}, "steps_per_s": rate})
             if trainer.step % settings.validation.every_steps == 0 or trainer.step == settings.optimiser.steps:
-                trainer.save()
+                # Validated before it is saved: a training cut off in between validates again when it resumes.
                 scores = validate(trainer.average.network, trainer.step)
+                trainer.save()
                 records.write(trainer.step, {f"validation/{name}": value for name, value in scores.items()})
     finally:
         bar.close()

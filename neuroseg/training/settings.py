@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from neuroseg.agglomeration.scorings import parse_scoring
 from neuroseg.configuration import Section
 
 Offset = tuple[int, int, int]
@@ -43,7 +44,7 @@ class TargetSettings(Section):
     auxiliary_weight: float = 0.5
     descriptor_sigma_nm: float = 0.0
     descriptor_weight: float = 1.0
-    border_axes: tuple[int, ...] = (0, 1, 2)
+    border_axes: tuple[Literal[0, 1, 2], ...] = (0, 1, 2)
     border_dilations: int = 0
 
 
@@ -66,8 +67,8 @@ class AugmentationSettings(Section):
 class OptimiserSettings(Section):
     """Adam with warm-up and cosine decay to zero."""
 
-    steps: int
-    batch: int = 2
+    steps: int = Field(ge=1)
+    batch: int = Field(default=2, ge=1)
     patch_voxels: tuple[int, int, int]
     margin_voxels: tuple[int, int, int] = (0, 0, 0)
     learning_rate: float = 1e-3
@@ -80,10 +81,18 @@ class OptimiserSettings(Section):
 class ValidationSettings(Section):
     """How often to segment the validation volume, and with which scorings."""
 
-    every_steps: int = 500
-    scorings: tuple[str, ...] = ("mean", "quantile:50", "quantile:25")
+    every_steps: int = Field(default=500, ge=1)
+    scorings: tuple[str, ...] = Field(default=("mean", "quantile:50", "quantile:25"), min_length=1)
     tile_voxels: tuple[int, int, int] = (64, 64, 64)
     context_voxels: tuple[int, int, int] = (32, 32, 32)
+
+    @field_validator("scorings")
+    @classmethod
+    def _known(cls, scorings: tuple[str, ...]) -> tuple[str, ...]:
+        """Refuse an unknown scoring before training begins, not at its first validation."""
+        for text in scorings:
+            parse_scoring(text)
+        return scorings
 
 
 class TrainingSettings(Section):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from neuroseg.networks.architectures import parameter_count
 from neuroseg.storage.publish import publish_text
 from neuroseg.training.export import export_bundle
 from neuroseg.training.loop import Trainer, run_training
+from neuroseg.training.orientations import orientations
 from neuroseg.training.samples import Samples
 from neuroseg.training.settings import TrainingSettings
 from neuroseg.training.validation import Choice, validate
@@ -71,12 +73,18 @@ def _claim(folder: Path, settings: TrainingSettings, restart: bool) -> None:
         return
     for stale in ("checkpoint.pt", "best.yaml", "log.csv"):
         (folder / stale).unlink(missing_ok=True)
+    for stale in ("bundle", "tensorboard"):
+        shutil.rmtree(folder / stale, ignore_errors=True)
     publish_text(path, text)
 
 
 def _samples(opened: list[OpenedVolume], settings: TrainingSettings, step: int) -> Samples:
     optimiser, sigma = settings.optimiser, settings.targets.descriptor_sigma_nm
-    volumes = [read_labelled(o, patch=optimiser.patch_voxels, descriptor_sigma_nm=sigma) for o in opened]
+    turned = orientations(settings.augmentation.orientations)
+    volumes = [
+        read_labelled(volume, patch=optimiser.patch_voxels, turned=turned, descriptor_sigma_nm=sigma)
+        for volume in opened
+    ]
     return Samples(
         volumes,
         shape=optimiser.patch_voxels,

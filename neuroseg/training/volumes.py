@@ -13,6 +13,7 @@ from neuroseg.geometry import parse_roi
 from neuroseg.storage.files import find_file, open_any
 from neuroseg.storage.volumes import Volume, require_voxel_size
 from neuroseg.training.descriptors import shape_descriptors
+from neuroseg.training.orientations import Orientation
 from neuroseg.training.samples import LabelledVolume
 from neuroseg.training.settings import VolumeSettings
 
@@ -39,11 +40,18 @@ def open_labelled(settings: VolumeSettings, folders: Sequence[str]) -> OpenedVol
     return OpenedVolume(raw, labels, region, require_voxel_size(raw))
 
 
-def read_labelled(opened: OpenedVolume, *, patch: tuple[int, int, int], descriptor_sigma_nm: float) -> LabelledVolume:
-    """Return the region in memory; raises InputError when it is smaller than a patch."""
+def read_labelled(
+    opened: OpenedVolume, *, patch: tuple[int, int, int], turned: Sequence[Orientation], descriptor_sigma_nm: float
+) -> LabelledVolume:
+    """Return the region in memory; raises InputError when a patch, turned by one of `turned`, does not fit in it."""
     shape = tuple(opened.region.shape)
-    if any(size < width for size, width in zip(shape, patch, strict=True)):
-        raise InputError(f"{opened.raw.path}: the region {shape} is smaller than a patch {patch}")
+    for orientation in turned:
+        source = orientation.source_shape(patch)
+        if any(size < width for size, width in zip(shape, source, strict=True)):
+            raise InputError(
+                f"{opened.raw.path}: the region {shape} is smaller than a patch {patch} turned to {source}; take a "
+                "smaller patch_voxels, or augmentation.orientations: in_plane"
+            )
     labels = opened.labels.read(opened.region).astype(np.uint32)
     descriptors = None
     if descriptor_sigma_nm > 0:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neuroseg.agglomeration.partition import cut_points, segment_lookup
+from neuroseg.agglomeration.partition import segment_lookup
 from neuroseg.agglomeration.scorings import parse_scoring
 from neuroseg.agglomeration.tree import merge_tree
 from neuroseg.tables import TREE, Table
@@ -115,7 +115,7 @@ def test_one_tree_answers_every_threshold_like_a_run_stopped_there(
     nodes = nodes_from({f: 1 for pair in histograms for f in pair})
     # At a score itself, just above it and away from all: merging stops before the score that equals the threshold.
     thresholds = np.unique(np.concatenate([tree["score"], np.nextafter(tree["score"], 2), [0.0, 0.3, 1.1]]))
-    for threshold, rows in zip(thresholds, cut_points(tree, thresholds).tolist(), strict=True):
+    for threshold, rows in zip(thresholds, np.searchsorted(tree["score"], thresholds).tolist(), strict=True):
         merged, regions = slow_greedy(histograms, parse_scoring(scoring), threshold)
         lookup = segment_lookup(tree, nodes, threshold=threshold)
         found = {
