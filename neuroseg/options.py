@@ -74,7 +74,9 @@ def options_from(config: Path | None, flags: dict[str, Any]) -> Options:
     content: dict[str, Any] = {}
     if config is not None:
         content = read_yaml(config)
-        content = content.get("options", content) if isinstance(content.get("options", {}), dict) else content
+        if isinstance(content.get("options"), dict):
+            # A workspace's run.yaml: what it was done with, not where.
+            content = {key: value for key, value in content["options"].items() if key not in ("volume", "output")}
     given = {key: value for key, value in flags.items() if value is not None and value is not False}
     options = validated({**content, **given}, Options, str(config) if config else "options")
     _check(options)

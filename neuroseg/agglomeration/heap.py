@@ -7,7 +7,6 @@ the smaller key.
 from __future__ import annotations
 
 import numba
-import numpy as np
 
 
 @numba.njit(cache=True, nogil=True)
@@ -43,11 +42,3 @@ def drop_least(scores, keys, edges, versions, size):  # type: ignore[no-untyped-
         scores[at], keys[at], edges[at], versions[at] = scores[child], keys[child], edges[child], versions[child]
         at = child
     scores[at], keys[at], edges[at], versions[at] = score, key, edge, version
-
-
-@numba.njit(cache=True, nogil=True)
-def doubled(values):  # type: ignore[no-untyped-def]
-    """Return a copy with twice the room."""
-    bigger = np.empty(2 * len(values), values.dtype)
-    bigger[: len(values)] = values
-    return bigger

@@ -10,9 +10,12 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from neuroseg.agglomeration.heap import doubled, drop_least, push
+from neuroseg.agglomeration.heap import drop_least, push
 from neuroseg.agglomeration.scorings import MEAN, Scoring
 from neuroseg.tables import TREE, Table, empty
+
+# States of a slot in the table of edges that hold no edge.
+_FREE, _REMOVED = -1, -2
 
 
 def merge_tree(edges: Table, bins: Table, scoring: Scoring) -> Table:
@@ -26,20 +29,11 @@ def merge_tree(edges: Table, bins: Table, scoring: Scoring) -> Table:
     if not len(edges["u"]):
         return empty(TREE)
     ids = np.unique(np.concatenate([edges["u"], edges["v"]]))
-    first = np.searchsorted(ids, edges["u"]).astype(np.int64)
-    second = np.searchsorted(ids, edges["v"]).astype(np.int64)
-    heads, values, counts = _initial_entries(edges, bins, scoring)
-    a, b, scores, keys = _merge_all(
-        first,
-        second,
-        len(ids),
-        edges["affinity_sum"].astype(np.float64),
-        edges["contact_count"].astype(np.int64),
-        heads,
-        values,
-        counts,
-        scoring.percent,
-    )
+    ends = np.stack([np.searchsorted(ids, edges["u"]), np.searchsorted(ids, edges["v"])], axis=1).astype(np.int64)
+    starts, values, counts = _initial_entries(edges, bins, scoring)
+    sums, contacts = edges["affinity_sum"].astype(np.float64), edges["contact_count"].astype(np.int64)
+    statistics = _linked(sums, contacts, starts, values, counts, scoring.percent)
+    a, b, scores, keys = _merge_all(ends, len(ids), statistics, scoring.percent)
     return {"a": ids[a], "b": ids[b], "score": scores, "u": edges["u"][keys], "v": edges["v"][keys]}
 
 
@@ -60,15 +54,51 @@ def _initial_entries(
 
 
 @numba.njit(cache=True, nogil=True)
-def _quantile_score(edge, head, nexts, values, counts, contacts, percent):  # type: ignore[no-untyped-def]
-    """One minus waterz' HistogramQuantileAffinity: the entry of rank floor(Q n / 100) + 1, value (bin + .5) / 256."""
+def _linked(sums, contacts, starts, values, counts, percent):  # type: ignore[no-untyped-def]
+    """The statistics of all edges: (sums, contacts, heads, nexts, values, counts).
+
+    For the mean, sums and contacts; for a quantile, each edge's histogram as a linked list of entries (bin ascending)
+    that begins at heads[edge], and contacts is the number of its entries' values.
+    """
+    heads = np.zeros(len(sums), np.int64)
+    nexts = np.full(len(values), -1, np.int64)
+    if percent >= 0:
+        for edge in range(len(sums)):
+            heads[edge] = starts[edge]
+            contacts[edge] = 0
+            for at in range(starts[edge], starts[edge + 1]):
+                contacts[edge] += counts[at]
+                if at + 1 < starts[edge + 1]:
+                    nexts[at] = at + 1
+    return sums, contacts, heads, nexts, values, counts
+
+
+@numba.njit(cache=True, nogil=True)
+def _score(edge, statistics, percent):  # type: ignore[no-untyped-def]
+    """One minus the mean affinity, or one minus waterz' HistogramQuantileAffinity.
+
+    The quantile is the entry of rank floor(Q n / 100) + 1 of n, with the value (bin + .5) / 256.
+    """
+    sums, contacts, heads, nexts, values, counts = statistics
+    if percent < 0:
+        return 1.0 - sums[edge] / (255.0 * contacts[edge])
     pivot = percent * contacts[edge] // 100 + 1
-    at = head[edge]
+    at = heads[edge]
     seen = counts[at]
     while seen < pivot and nexts[at] >= 0:
         at = nexts[at]
         seen += counts[at]
     return 1.0 - (values[at] + 0.5) / 256.0
+
+
+@numba.njit(cache=True, nogil=True)
+def _add(edge, other, statistics, percent):  # type: ignore[no-untyped-def]
+    """Add the statistics of edge `other` to those of `edge`."""
+    sums, contacts, heads, nexts, values, counts = statistics
+    sums[edge] += sums[other]
+    contacts[edge] += contacts[other]
+    if percent >= 0:
+        heads[edge] = _joined(heads[edge], heads[other], nexts, values, counts)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -91,21 +121,20 @@ def _joined(one, other, nexts, values, counts):  # type: ignore[no-untyped-def]
                 head = taken
             tail = taken
             nexts[tail] = -1
-        # `taken` was unlinked from its list before; what follows it there is still reachable by `one` or `other`.
     return head
 
 
 @numba.njit(cache=True, nogil=True)
-def _edge_slot(table, first, second, a, b):  # type: ignore[no-untyped-def]
+def _slot(table, ends, a, b):  # type: ignore[no-untyped-def]
     """Slot of the edge between regions a and b in an open-addressing table of edges, or a free one (-1)."""
     low, high = np.uint64(min(a, b)), np.uint64(max(a, b))
     mask = np.uint64(len(table) - 1)
     mixed = (low * np.uint64(0x9E3779B97F4A7C15)) ^ (high * np.uint64(0xC2B2AE3D27D4EB4F))
     at = (mixed ^ (mixed >> np.uint64(29))) & mask
-    while table[at] != -1:
+    while table[at] != _FREE:
         edge = table[at]
         if edge >= 0 and (
-            (first[edge] == a and second[edge] == b) or (first[edge] == b and second[edge] == a)
+            (ends[edge, 0] == a and ends[edge, 1] == b) or (ends[edge, 0] == b and ends[edge, 1] == a)
         ):
             return np.int64(at)
         at = (at + np.uint64(1)) & mask
@@ -113,134 +142,117 @@ def _edge_slot(table, first, second, a, b):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _rebuilt(size, first, second, alive):  # type: ignore[no-untyped-def]
-    """A fresh table of the edges alive."""
-    table = np.full(size, -1, np.int64)
-    for edge in range(len(first)):
+def _table_of(ends, alive):  # type: ignore[no-untyped-def]
+    """A fresh table of the edges alive, at most a quarter full."""
+    size = 16
+    while size < 4 * len(ends):
+        size *= 2
+    table = np.full(size, _FREE, np.int64)
+    for edge in range(len(ends)):
         if alive[edge]:
-            table[_edge_slot(table, first, second, first[edge], second[edge])] = edge
+            table[_slot(table, ends, ends[edge, 0], ends[edge, 1])] = edge
     return table
 
 
 @numba.njit(cache=True, nogil=True)
-def _merge_all(first, second, regions, sums, contacts, starts, values, counts, percent):  # type: ignore[no-untyped-def]
+def _append(half, region, lists):  # type: ignore[no-untyped-def]
+    """Append a half-edge to a region's list; lists = (next of each half-edge, first, last and number per region)."""
+    nexts, firsts, lasts, numbers = lists
+    nexts[half] = -1
+    if firsts[region] < 0:
+        firsts[region] = half
+    else:
+        nexts[lasts[region]] = half
+    lasts[region] = half
+    numbers[region] += 1
+
+
+@numba.njit(cache=True, nogil=True)
+def _half_edges(ends, regions):  # type: ignore[no-untyped-def]
+    """Each region's list of half-edges: 2 e where it is edge e's first end, 2 e + 1 where it is the second."""
+    lists = (
+        np.full(2 * len(ends), -1, np.int64),
+        np.full(regions, -1, np.int64),
+        np.full(regions, -1, np.int64),
+        np.zeros(regions, np.int64),
+    )
+    for half in range(2 * len(ends)):
+        _append(half, ends[half >> 1, half & 1], lists)
+    return lists
+
+
+@numba.njit(cache=True, nogil=True)
+def _queue(ends, statistics, percent):  # type: ignore[no-untyped-def]
+    """The heap of all edges, with room for the one entry that each edge's end may add."""
+    room = 2 * len(ends)
+    heap = (np.empty(room, np.float64), np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.int32))
+    for edge in range(len(ends)):
+        push(*heap, edge, _score(edge, statistics, percent), edge, edge, 0)
+    return heap
+
+
+@numba.njit(cache=True, nogil=True)
+def _merge_all(ends, regions, statistics, percent):  # type: ignore[no-untyped-def]
     """Greedy merging with lazy deletion: an entry of the heap counts only while its version is the edge's.
 
-    Each region keeps a linked list of half-edges (2 e at its first end, 2 e + 1 at its second); on a merge the region
-    with fewer half-edges moves to the other. `smallest` is the region's smallest fragment, which names it in the tree.
+    On a merge the region with fewer half-edges moves to the other. `smallest` is the region's smallest fragment, which
+    names it in the tree; `keys` is each edge's largest row among those it was merged from.
     """
-    edges = len(first)
-    alive = np.ones(edges, np.bool_)
-    version = np.zeros(edges, np.int32)
-    key = np.arange(edges)
-    nexts = np.full(len(values), -1, np.int64)
-    head = np.zeros(edges if percent >= 0 else 0, np.int64)
-    if percent >= 0:
-        for edge in range(edges):
-            head[edge] = starts[edge]
-            total = 0
-            for at in range(starts[edge], starts[edge + 1]):
-                total += counts[at]
-                if at + 1 < starts[edge + 1]:
-                    nexts[at] = at + 1
-            contacts[edge] = total
-    half_next = np.full(2 * edges, -1, np.int64)
-    half_head = np.full(regions, -1, np.int64)
-    half_tail = np.full(regions, -1, np.int64)
-    degree = np.zeros(regions, np.int64)
-    for half in range(2 * edges):
-        region = second[half >> 1] if half & 1 else first[half >> 1]
-        if half_head[region] < 0:
-            half_head[region] = half
-        else:
-            half_next[half_tail[region]] = half
-        half_tail[region] = half
-        degree[region] += 1
-    smallest = np.arange(regions)
-    slots = 16
-    while slots < 4 * edges:
-        slots *= 2
-    table = _rebuilt(slots, first, second, alive)
-    filled = edges
-    heap_scores = np.empty(edges + 16, np.float64)
-    heap_keys = np.empty(edges + 16, np.int64)
-    heap_edges = np.empty(edges + 16, np.int64)
-    heap_versions = np.empty(edges + 16, np.int32)
-    size = 0
-    for edge in range(edges):
-        if percent >= 0:
-            score = _quantile_score(edge, head, nexts, values, counts, contacts, percent)
-        else:
-            score = 1.0 - sums[edge] / (255.0 * contacts[edge])
-        push(heap_scores, heap_keys, heap_edges, heap_versions, size, score, key[edge], edge, version[edge])
-        size += 1
-    out_a = np.empty(regions, np.int64)
-    out_b = np.empty(regions, np.int64)
+    edges = len(ends)
+    alive, versions, keys = np.ones(edges, np.bool_), np.zeros(edges, np.int32), np.arange(edges)
+    lists, smallest = _half_edges(ends, regions), np.arange(regions)
+    table, filled = _table_of(ends, alive), edges
+    heap, size = _queue(ends, statistics, percent), edges
+    out_a, out_b, out_keys = np.empty(regions, np.int64), np.empty(regions, np.int64), np.empty(regions, np.int64)
     out_scores = np.empty(regions, np.float64)
-    out_keys = np.empty(regions, np.int64)
     merges = 0
     while size > 0:
-        score, edge, stamp = heap_scores[0], heap_edges[0], heap_versions[0]
-        drop_least(heap_scores, heap_keys, heap_edges, heap_versions, size)
+        score, edge, version = heap[0][0], heap[2][0], heap[3][0]
+        drop_least(*heap, size)
         size -= 1
-        if not alive[edge] or version[edge] != stamp:
+        if not alive[edge] or versions[edge] != version:
             continue
-        kept, gone = first[edge], second[edge]
-        if degree[kept] < degree[gone]:
+        kept, gone = ends[edge, 0], ends[edge, 1]
+        if lists[3][kept] < lists[3][gone]:
             kept, gone = gone, kept
-        out_a[merges] = min(smallest[kept], smallest[gone])
-        out_b[merges] = max(smallest[kept], smallest[gone])
-        out_scores[merges] = score
-        out_keys[merges] = key[edge]
+        one, other = smallest[kept], smallest[gone]
+        out_a[merges], out_b[merges] = min(one, other), max(one, other)
+        out_scores[merges], out_keys[merges] = score, keys[edge]
         merges += 1
-        smallest[kept] = min(smallest[kept], smallest[gone])
-        table[_edge_slot(table, first, second, kept, gone)] = -2
+        smallest[kept] = min(one, other)
+        table[_slot(table, ends, kept, gone)] = _REMOVED
         alive[edge] = False
-        half = half_head[gone]
+        half = lists[1][gone]
         while half >= 0:
-            after = half_next[half]
-            moved = half >> 1
-            if alive[moved]:
-                other = first[moved] if half & 1 else second[moved]
-                table[_edge_slot(table, first, second, gone, other)] = -2
-                at = _edge_slot(table, first, second, kept, other)
-                partner = table[at]
-                if partner >= 0:
-                    alive[moved] = False
-                    sums[partner] += sums[moved]
-                    contacts[partner] += contacts[moved]
-                    key[partner] = max(key[partner], key[moved])
-                    version[partner] += 1
-                    if percent >= 0:
-                        head[partner] = _joined(head[partner], head[moved], nexts, values, counts)
-                        joint = _quantile_score(partner, head, nexts, values, counts, contacts, percent)
-                    else:
-                        joint = 1.0 - sums[partner] / (255.0 * contacts[partner])
-                    if size == len(heap_scores):
-                        heap_scores, heap_keys = doubled(heap_scores), doubled(heap_keys)
-                        heap_edges, heap_versions = doubled(heap_edges), doubled(heap_versions)
-                    push(
-                        heap_scores, heap_keys, heap_edges, heap_versions, size,
-                        joint, key[partner], partner, version[partner],
-                    )
+            after = lists[0][half]
+            if alive[half >> 1]:
+                joined = _move(half, kept, gone, ends, table, alive, keys, lists, statistics, percent)
+                if joined >= 0:
+                    versions[joined] += 1
+                    push(*heap, size, _score(joined, statistics, percent), keys[joined], joined, versions[joined])
                     size += 1
                 else:
-                    if half & 1:
-                        second[moved] = kept
-                    else:
-                        first[moved] = kept
-                    table[at] = moved
                     filled += 1
-                    half_next[half] = -1
-                    if half_head[kept] < 0:
-                        half_head[kept] = half
-                    else:
-                        half_next[half_tail[kept]] = half
-                    half_tail[kept] = half
-                    degree[kept] += 1
-                    if 2 * filled > slots:
-                        table = _rebuilt(slots, first, second, alive)
-                        filled = edges
+                    if 2 * filled > len(table):
+                        table, filled = _table_of(ends, alive), edges
             half = after
-        degree[gone] = 0
     return out_a[:merges], out_b[:merges], out_scores[:merges], out_keys[:merges]
+
+
+@numba.njit(cache=True, nogil=True)
+def _move(half, kept, gone, ends, table, alive, keys, lists, statistics, percent):  # type: ignore[no-untyped-def]
+    """Move one edge of region `gone` to `kept`; returns the edge of `kept` that it was added to, or -1."""
+    edge, side = half >> 1, half & 1
+    other = ends[edge, 1 - side]
+    table[_slot(table, ends, gone, other)] = _REMOVED
+    at = _slot(table, ends, kept, other)
+    partner = table[at]
+    if partner >= 0:
+        alive[edge] = False
+        keys[partner] = max(keys[partner], keys[edge])
+        _add(partner, edge, statistics, percent)
+        return partner
+    ends[edge, side] = kept
+    table[at] = edge
+    _append(half, kept, lists)
+    return np.int64(-1)
