@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -21,9 +22,13 @@ def export_bundle(
     voxel_size_nm: tuple[float, float, float],
     step: int,
     choices: list[Choice],
+    context: Mapping[str, float],
     configuration: str,
 ) -> None:
-    """Write the bundle of a network that predicts the affinities alone; `choices` are sorted, the best first."""
+    """Write the bundle of a network that predicts the affinities alone; `choices` are sorted, the best first.
+
+    `context` tells how much depends on what lies beyond the tiles' context (training/context.py).
+    """
     best = choices[0]
     card = Card(
         name=settings.name,
@@ -53,6 +58,7 @@ def export_bundle(
                 c.scoring: {"threshold": c.threshold, **{k: round(v, 4) for k, v in c.scores.as_dict().items()}}
                 for c in choices
             },
+            "twice_the_context": dict(context),
         },
     )
     save_bundle(folder, card, affinity_weights(network, len(settings.targets.offsets)))

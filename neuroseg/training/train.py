@@ -17,6 +17,7 @@ from neuroseg.configuration import load_configuration
 from neuroseg.errors import InputError, RunRefusedError
 from neuroseg.networks.architectures import parameter_count
 from neuroseg.storage.publish import publish_text
+from neuroseg.training.context import context_effect
 from neuroseg.training.export import export_bundle
 from neuroseg.training.loop import Trainer, run_training
 from neuroseg.training.orientations import orientations
@@ -107,6 +108,15 @@ class _BestKeeper:
         self._device, self._configuration = device, configuration
 
     def __call__(self, network: nn.Module, step: int) -> dict[str, float]:
+        # Prediction pins the process to one thread; training goes on with as many as before.
+        threads = torch.get_num_threads()
+        try:
+            return self._judge(network, step)
+        finally:
+            torch.set_num_threads(threads)
+
+    def _judge(self, network: nn.Module, step: int) -> dict[str, float]:
+        """Validate, and keep the bundle when it is the best so far; returns the scores to log."""
         choices = validate(network, self._opened, self._settings, self._device)
         best = choices[0]
         record = self._record()
@@ -118,6 +128,7 @@ class _BestKeeper:
                 voxel_size_nm=self._opened.voxel_size_nm,
                 step=step,
                 choices=choices,
+                context=context_effect(network, self._opened, self._settings, self._device),
                 configuration=self._configuration,
             )
             content = {"step": step, "scoring": best.scoring, "threshold": best.threshold, **best.scores.as_dict()}

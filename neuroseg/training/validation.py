@@ -38,10 +38,8 @@ def validate(
     tiles = TileSettings(
         settings.validation.tile_voxels, settings.validation.context_voxels, 1, 255.0, len(offsets)
     )
-    threads = torch.get_num_threads()
     predictor = Predictor(network, tiles, device)
     affinities = predict_region(predictor, opened.raw.read, opened.raw.shape, tiles, opened.region)
-    torch.set_num_threads(threads)
     basins = BasinSettings(opened.voxel_size_nm, per_section=wants_sections(opened.voxel_size_nm))
     scorings = [parse_scoring(text) for text in settings.validation.scorings]
     made = fragments_and_tables(
