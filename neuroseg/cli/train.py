@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from importlib import resources
 from pathlib import Path
@@ -27,6 +28,8 @@ def train(
     """
     from neuroseg.training.train import train as train_
 
+    # Training takes long before its first step; say what it is doing.
+    logging.getLogger("neuroseg").setLevel(logging.INFO)
     path = configuration_path(configuration)
     folder = output or Path("runs") / path.stem
     outcome = train_(path, folder, device=device, restart=restart)

@@ -57,6 +57,7 @@ def train(
         trainer.load()
     keeper = _BestKeeper(folder, settings, validation, chosen, str(configuration.name))
     if trainer.step < settings.optimiser.steps:
+        logger.info("reading the training volumes and computing their shape descriptors (a minute per 10 Mvoxel)")
         run_training(trainer, _samples(training, settings, trainer.step), keeper, progress=progress)
     return keeper.outcome()
 
