@@ -1,7 +1,7 @@
 """Blockwise neuron segmentation of electron-microscopy volumes of any size.
 
     import neuroseg
-    neuroseg.run("volume.zarr", blocks="256")
+    neuroseg.run("volume.zarr", blocks=256)
 
 mirrors the command line: `predict`, `segment` and `run` take the same options by name and return the workspace.
 """

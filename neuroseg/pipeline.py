@@ -183,7 +183,7 @@ def _failure_report(stage: Stage, failed: Sequence[Block], ledger: StageLedger) 
     more = f"\n  and {len(failed) - _LISTED_FAILURES} more" if len(failed) > _LISTED_FAILURES else ""
     listed = "\n  ".join(lines)
     return (
-        f"{len(failed)} blocks of stage {stage.name} failed:\n  {listed}{more}\n"
+        f"{len(failed)} {'block' if len(failed) == 1 else 'blocks'} of stage {stage.name} failed:\n  {listed}{more}\n"
         f"The others are done; run the same command again to redo only these. Details: {ledger.folder / 'failed'}"
     )
 

@@ -67,6 +67,8 @@ def plan_of_segmentation(options: Options) -> tuple[Workspace, Plan, Options]:
     else:
         workspace = Workspace(Path(options.output) if options.output else default_workspace(options.volume))
     if not is_workspace(workspace.path):
+        if Path(options.volume).suffix == ".neuroseg":
+            raise InputError(f"{options.volume} is not a workspace yet; run neuroseg run VOLUME first")
         raise InputError(f"{workspace.path} is not a workspace: run neuroseg predict {options.volume} first")
     old = read_plan(workspace)
     given = options.model_copy(update={"volume": None, "output": None})
@@ -207,7 +209,10 @@ def _compare_voxel_sizes(bundle: Bundle, size: Nanometres, options: Options) -> 
         f"{options.volume} has {_nm(size)} nm ({ratio:.1f} times off)"
     )
     if ratio > _REFUSE_RATIO and not options.force:
-        raise InputError(f"{text}; use a pyramid level (--level) or another model (--model), or --force")
+        raise InputError(
+            f"{text}; use a pyramid level (--level), another model (--model; docs/training.md tells how to train your "
+            "own), or --force"
+        )
     if ratio > _WARN_RATIO:
         logger.warning("%s: expect a poor segmentation", text)
 

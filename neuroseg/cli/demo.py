@@ -26,9 +26,12 @@ def demo(
 ) -> None:
     """Segment a synthetic EM volume with the bundled model, score it and draw it; under three minutes on two cores.
 
+    \b
     Example: neuroseg demo
     """
     started = time.monotonic()
+    if folder.exists():
+        print(f"starting afresh: replaces {folder}", file=sys.stderr)
     print(f"1. a synthetic EM volume of {' x '.join(map(str, _SHAPE))} voxels with known truth", file=sys.stderr)
     _make_volume(folder)
     print("2. raw -> affinities -> fragments -> edges -> merge tree -> segmentation, by daisy workers", file=sys.stderr)
@@ -47,13 +50,20 @@ def demo(
     print(
         f"\nVOI split {scores['voi_split']:.2f} + merge {scores['voi_merge']:.2f} = {scores['voi_sum']:.2f} bits, "
         f"ARAND {scores['arand']:.3f}, {scores['segments']} segments against {scores['truth_objects']} neurites, "
-        f"{content['seconds']:.0f} s\nfigure: {figure}\n\ntry next:\n"
+        f"{content['seconds']:.0f} s\nfigure: {figure}\n\ntry next:\n{_activation()}"
         f"  neuroseg info {folder / 'volume.zarr'}\n"
         f"  neuroseg segment {workspace.path} --threshold 0.3\n"
         f"  neuroseg evaluate {workspace.path} --truth {folder / 'truth.zarr'} --sweep\n"
-        f"  neuroseg import your_sections/ -o yours.zarr --voxel-size 30 6 6\n"
+        f"  neuroseg import your_sections/ -o yours.zarr --voxel-size 10 10 10\n"
         f"  neuroseg run yours.zarr --blocks 256"
     )
+
+
+def _activation() -> str:
+    """Return the line that makes `neuroseg` a command, where it is not one yet."""
+    if shutil.which("neuroseg"):
+        return ""
+    return f"  source {Path(sys.executable).parent / 'activate'}\n"
 
 
 def _make_volume(folder: Path) -> None:

@@ -22,6 +22,7 @@ def evaluate(
 ) -> None:
     """Score a segmentation: variation of information (bits) and adapted Rand error.
 
+    \b
     Example: neuroseg evaluate volume.neuroseg --truth truth.h5:labels --roi 120:160,:,: --sweep
     """
     result = evaluated(segmentation, truth, roi, sweep=sweep, ignore=_ids(ignore))
@@ -91,9 +92,14 @@ def _print(result: dict[str, Any]) -> None:
     print(f"    compared {result['roi']} ({100 * result['coverage']:.0f} % of the volume)", file=sys.stderr)
     if result["threshold"] is not None:
         print(f"   threshold {result['threshold']:g} ({result['scoring']})")
-    for row in result.get("sweep", []):
-        print(f"        {row['threshold']:.2f}  {row['voi_split']:.3f} + {row['voi_merge']:.3f} = {row['voi_sum']:.3f}"
-              f"  ARAND {row['arand']:.3f}")
     if result.get("sweep"):
-        best = min(result["sweep"], key=lambda row: row["voi_sum"])
-        print(f"        best {best['threshold']:.2f}  sum {best['voi_sum']:.3f}")
+        _print_sweep(result["sweep"])
+
+
+def _print_sweep(rows: list[dict[str, float]]) -> None:
+    best = min(rows, key=lambda row: row["voi_sum"])
+    print("   threshold  split   merge   sum     ARAND")
+    for row in rows:
+        numbers = "".join(f"{row[name]:8.3f}" for name in ("voi_split", "voi_merge", "voi_sum", "arand"))
+        print(f"        {row['threshold']:.2f} {numbers}{'  <- best' if row is best else ''}")
+    print(f"  next: neuroseg segment WORKSPACE --threshold {best['threshold']:g}", file=sys.stderr)

@@ -29,7 +29,8 @@ def import_(
 ) -> None:
     """Import section stacks, HDF5 or zarr into a zarr volume, streaming.
 
-    Examples: neuroseg import sections/ -o volume.zarr --voxel-size 30 6 6
+    \b
+    Examples: neuroseg import sections/ -o volume.zarr --voxel-size 10 10 10
     neuroseg import data.h5:raw -o volume.zarr
     """
     from neuroseg.storage.arrays import use_threads

@@ -22,6 +22,7 @@ def info(
 ) -> None:
     """Show a volume: shape, voxel size, chunks, type, and what a run would need.
 
+    \b
     Example: neuroseg info volume.zarr
     """
     content = _described(volume, blocks)
@@ -35,7 +36,11 @@ def info(
     print(f"     offset {' x '.join(f'{edge:g}' for edge in content['offset_nm'])} nm")
     print(f"     chunks {content['chunks']}  shards {content['shards']}")
     print(f"     blocks {content['blocks']} of {content['block_voxels']} voxels")
-    print(f"disk needed {content['disk_gb']:.2f} GB at most (affinities {content['affinities_gb']:.2f})")
+    print(f"disk needed {_bytes(content['disk_gb'])} at most (affinities {_bytes(content['affinities_gb'])})")
+
+
+def _bytes(gigabytes: float) -> str:
+    return f"{gigabytes:.1f} GB" if gigabytes >= 1 else f"{1000 * gigabytes:.0f} MB"
 
 
 def _described(address: str, blocks: str) -> dict[str, Any]:
@@ -69,6 +74,7 @@ def status(
 ) -> None:
     """Show a run: blocks done, failed and left per stage, rate and time left.
 
+    \b
     Example: neuroseg status volume.neuroseg --watch
     """
     while True:
@@ -130,6 +136,7 @@ def _print_status(workspace: str, rows: list[dict[str, Any]]) -> None:
 def models(json: JsonFlag = False) -> None:
     """List the models that ship with the package.
 
+    \b
     Example: neuroseg models --json
     """
     from neuroseg.networks.bundle import WEIGHTS, bundled_names, open_bundle
@@ -154,4 +161,7 @@ def models(json: JsonFlag = False) -> None:
         size = " x ".join(f"{edge:g}" for edge in card.voxel_size_nm)
         print(f"{card.name}: {card.description}")
         print(f"    voxels {size} nm, {card.segmentation.scoring}, threshold {card.segmentation.threshold:g}")
-        print(f"    scores {card.scores}")
+        for scoring, scores in card.scores.get("scorings", {}).items():
+            numbers = f"VOI sum {scores['voi_sum']:.3f}, ARAND {scores['arand']:.3f}"
+            print(f"    {scoring:>12} at {scores['threshold']:g}: {numbers}")
+        print(f"    on {card.scores.get('validation', 'no validation')}; {card.training.licence}")

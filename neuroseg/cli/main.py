@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 import logging
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from neuroseg import __version__
 from neuroseg.cli import demo, evaluate, importing, inspect, run, train
 from neuroseg.errors import InputError, NeurosegError
 
@@ -57,8 +58,16 @@ app.command("train")(train.train)
 app.command("models")(inspect.models)
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
 @app.callback()
-def _main() -> None:
+def _main(
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")] = False,
+) -> None:
     """Blockwise neuron segmentation of electron-microscopy volumes of any size."""
 
 

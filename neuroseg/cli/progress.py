@@ -9,6 +9,7 @@ from collections.abc import Callable
 from tqdm import tqdm
 
 _LINE_EVERY_S = 10.0
+_LEAST_TIMED_S = 0.5
 
 
 def begin(stage: str, blocks: int, voxels: int) -> Callable[[int, int], None]:
@@ -64,7 +65,9 @@ def _lines(stage: str, blocks: int, voxels: int) -> Callable[[int, int], None]:
         rate = voxels * done / blocks / elapsed / 1e6
         left = f", {elapsed * (blocks - done) / done:.0f} s left" if 0 < done < blocks else ""
         trouble = f", {failed} failed" if failed else ""
-        line = f"{stage:>14} {100 * done / blocks:3.0f}% {rate:.2f} Mvoxel/s{left}{trouble}"
+        # What took no time has no rate worth showing.
+        speed = f" {rate:.2f} Mvoxel/s" if elapsed > _LEAST_TIMED_S else ""
+        line = f"{stage:>14} {100 * done / blocks:3.0f}%{speed}{left}{trouble}"
         print(line, file=sys.stderr, flush=True)
 
     return observe

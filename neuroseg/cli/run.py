@@ -61,6 +61,7 @@ def predict(
 ) -> None:
     """Predict affinities: raw volume -> WORKSPACE/affinities.zarr.
 
+    \b
     Example: neuroseg predict volume.zarr --blocks 256 --workers 2
     """
     from neuroseg import pipeline
@@ -96,6 +97,7 @@ def segment(
 ) -> None:
     """Segment affinities: fragments, edges, agglomeration, ids 1..N, pyramid.
 
+    \b
     Examples: neuroseg segment volume.zarr --threshold 0.4
     neuroseg segment --affinities theirs.zarr --offsets='-1,0,0;0,-1,0;0,0,-1' -o theirs.neuroseg
     """
@@ -135,6 +137,7 @@ def run(
 ) -> None:
     """Predict and segment: raw volume -> segmentation.
 
+    \b
     Example: neuroseg run volume.zarr --blocks 256
     """
     from neuroseg import pipeline

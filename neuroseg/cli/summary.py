@@ -33,10 +33,14 @@ def stage_rows(summaries: Sequence[StageSummary]) -> list[dict[str, Any]]:
 
 def run_summary(workspace: Workspace, summaries: Sequence[StageSummary]) -> dict[str, Any]:
     """Return the summary of a run: stages, number and size of segments, where things are."""
+    from neuroseg.storage.arrays import open_node
+
     content: dict[str, Any] = {"workspace": str(workspace.path), "stages": stage_rows(summaries)}
     if workspace.lookup.exists() and workspace.segmentation.exists():
+        made_by = open_node(workspace.segmentation).attrs["neuroseg"]
         content["segments"] = segment_count(workspace)
         content["segmentation"] = str(workspace.segmentation)
+        content |= {name: made_by[name] for name in ("threshold", "scoring")}
     elif workspace.affinities.exists():
         content["affinities"] = str(workspace.affinities)
     return content
@@ -61,7 +65,8 @@ def print_summary(content: dict[str, Any], next_steps: Sequence[str]) -> None:
         else:
             lines.append(f"{row['stage']:>14}    done before")
     if "segments" in content:
-        lines.append(f"{content['segments']} segments in {content['segmentation']}")
+        made = f"{content['scoring']}, threshold {content['threshold']:g}"
+        lines.append(f"{content['segments']} segments ({made}) in {content['segmentation']}")
     elif "affinities" in content:
         lines.append(f"affinities in {content['affinities']}")
     lines += [f"  next: {step}" for step in next_steps]

@@ -23,6 +23,7 @@ def train(
 ) -> None:
     """Train a network on labelled volumes and export the best as a bundle; the same command resumes.
 
+    \b
     Example: neuroseg train fib25_light -o runs/fib25_light
     then: neuroseg run volume.zarr --model runs/fib25_light/bundle
     """

@@ -43,7 +43,7 @@ def process_block(process: Process, block: Block, ledger: StageLedger, stage_nam
         cause = str(error) if plain else f"{type(error).__name__}: {error}"
         details = "" if plain else f"\n{traceback.format_exc()}"
         where = f"stage {stage_name}, block {block.index} ({describe(block.write_roi)})"
-        logger.error("%s failed: %s", where, cause)
+        logger.info("%s failed: %s", where, cause)
         ledger.mark_failed(block, f"{where}: {cause}{details}")
         return False
     record = {

@@ -100,7 +100,7 @@ def open_affinities(path: str, offsets: object, voxel_size_nm: Nanometres | None
     size, offset = plain_metadata(array.attrs, 4)
     size = voxel_size_nm or size
     if size is None:
-        raise InputError(f"{path} has no voxel size; give it in nm, for example --voxel-size 30 6 6 (z y x)")
+        raise InputError(f"{path} has no voxel size; give it in nm, for example --voxel-size 10 10 10 (z y x)")
     samples = [Volume(path, array, size, offset, (channel,)).identity() for channel in contact_channels(parsed)]
     identity = hashlib.sha256("".join(samples).encode()).hexdigest()
     return AffinitySource(path, "affinities", parsed, triple(array.shape[1:]), size, offset, identity)
@@ -112,7 +112,7 @@ def open_boundaries(path: str, voxel_size_nm: Nanometres | None) -> AffinitySour
     if volume.dtype != np.uint8 and volume.dtype.kind != "f":
         raise InputError(f"{path} holds {volume.dtype} values; boundaries are float in [0, 1] or uint8")
     if volume.voxel_size_nm is None:
-        raise InputError(f"{path} has no voxel size; give it in nm, for example --voxel-size 30 6 6 (z y x)")
+        raise InputError(f"{path} has no voxel size; give it in nm, for example --voxel-size 10 10 10 (z y x)")
     return AffinitySource(
         path, "boundaries", BOUNDARY_OFFSETS, volume.shape, volume.voxel_size_nm, volume.offset_nm, volume.identity()
     )

@@ -47,7 +47,8 @@ class StageLedger:
         if differences:
             raise RunRefusedError(
                 f"stage {self.folder.name} was made with other settings: {'; '.join(differences)}. "
-                f"Use --restart {self.folder.name} to redo it and what follows, or another workspace (-o)"
+                f"Keep the old values, or use --restart {self.folder.name} to redo it and what follows, or another "
+                "workspace (-o). Another block size would not change the result"
             )
 
     def claim(self) -> None:

@@ -16,10 +16,10 @@ from neuroseg.tables import LOOKUP, Table
 
 def write_table(path: Path, table: Table) -> None:
     """Write a table in one step; a part that exists is replaced."""
-    with published(path) as aside:
+    with published(path) as aside, aside.open("wb") as file:
         pq.write_table(
             pa.table({name: pa.array(column) for name, column in table.items()}),
-            aside,
+            file,
             compression="zstd",
             use_dictionary=False,
             write_page_checksum=True,
@@ -29,7 +29,8 @@ def write_table(path: Path, table: Table) -> None:
 def read_table(path: Path, columns: Mapping[str, type[np.generic]]) -> Table:
     """Return the table at `path`; raises NeurosegError when it is missing, damaged or lacks a column."""
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        # An open file: pyarrow would take a path with a colon for a URI.
+        with path.open("rb") as opened, pq.ParquetFile(opened, page_checksum_verification=True) as file:
             stored = file.read(columns=list(columns), use_threads=False)
     except FileNotFoundError as error:
         raise NeurosegError(f"{path} is missing: an earlier stage did not finish; rerun it") from error

@@ -69,6 +69,8 @@ def open_volume(path: str, *, level: int = 0, voxel_size_nm: Nanometres | None =
     `voxel_size_nm` overrides what the metadata say. Raises InputError when there is no 3D volume. Only OME axes
     metadata makes a 4D or 5D array a volume (t and c of size one).
     """
+    if (Path(path) / "run.yaml").is_file():
+        raise InputError(f"{path} is a workspace, not a volume; its labels are {path.rstrip('/')}/segmentation.zarr")
     node = open_node(path)
     if not hasattr(node, "shape"):
         levels = ome_levels(node.attrs)
@@ -119,7 +121,7 @@ def require_voxel_size(volume: Volume) -> Nanometres:
     if volume.voxel_size_nm is None:
         raise InputError(
             f"{volume.path} has no voxel size (no OME-NGFF scale, voxel_size or resolution attribute); "
-            "give it in nm, for example --voxel-size 30 6 6 (z y x)"
+            "give it in nm, for example --voxel-size 10 10 10 (z y x)"
         )
     return volume.voxel_size_nm
 

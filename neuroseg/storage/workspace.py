@@ -105,8 +105,12 @@ class Workspace:
 
     def read_run(self) -> dict[str, Any]:
         """Return `run.yaml`; raises InputError when the folder is not a workspace."""
+        if not self.path.exists():
+            raise InputError(f"{self.path} does not exist; neuroseg run VOLUME makes a workspace")
         if not (self.path / "run.yaml").is_file():
-            raise InputError(f"{self.path} is not a workspace: it has no run.yaml")
+            beside = default_workspace(str(self.path))
+            hint = f"; did you mean {beside}?" if beside != self.path and is_workspace(beside) else ""
+            raise InputError(f"{self.path} is not a workspace: it has no run.yaml{hint}")
         return read_yaml(self.path / "run.yaml")
 
     def write_run(self, content: Mapping[str, Any]) -> None:
@@ -137,8 +141,16 @@ class Workspace:
 
 
 def default_workspace(volume_path: str) -> Path:
-    """Return `V.neuroseg` beside the volume `V.zarr`; for an array inside a zarr, beside that zarr."""
+    """Return `V.neuroseg` beside the volume `V.zarr`; for an array inside a zarr, beside that zarr.
+
+    `file.h5:dataset` gives `file_dataset.neuroseg`.
+    """
     path = Path(volume_path)
+    if ":" in path.name:
+        file, _, dataset = path.name.partition(":")
+        return path.with_name(f"{Path(file).stem}_{dataset}.neuroseg")
+    if path.suffix == ".neuroseg":
+        return path
     root = next((parent for parent in (path, *path.parents) if parent.suffix == ".zarr"), path)
     return root.with_suffix(".neuroseg") if root.suffix == ".zarr" else root.with_name(root.name + ".neuroseg")
 

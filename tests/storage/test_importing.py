@@ -199,7 +199,7 @@ def test_an_empty_range_is_refused(tmp_path: Path, hdf5: Callable[..., str]) -> 
 
 
 def test_no_voxel_size_offers_the_option(tmp_path: Path, hdf5: Callable[..., str]) -> None:
-    with pytest.raises(InputError, match="--voxel-size 30 6 6"):
+    with pytest.raises(InputError, match="--voxel-size 10 10 10"):
         convert([hdf5(volume_of((2, 3, 4)))], tmp_path / "V.zarr", voxel_size_nm=None)
 
 
