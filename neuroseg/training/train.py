@@ -55,7 +55,7 @@ def train(
     logger.info("%s: %d parameters on %s", settings.name, parameter_count(trainer.network), chosen)
     if (folder / "checkpoint.pt").exists():
         trainer.load()
-    keeper = _BestKeeper(folder, settings, validation, chosen, str(configuration.name))
+    keeper = _BestKeeper(folder, settings, validation, chosen, configuration.stem)
     if trainer.step < settings.optimiser.steps:
         logger.info("reading the training volumes and computing their shape descriptors (a minute per 10 Mvoxel)")
         run_training(trainer, _samples(training, settings, trainer.step), keeper, progress=progress)

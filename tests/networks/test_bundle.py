@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from neuroseg.cli.train import configuration_path
 from neuroseg.errors import InputError
 from neuroseg.networks.bundle import bundled_names, open_bundle
 
@@ -55,3 +56,10 @@ def test_bundled_models_fit_in_the_package() -> None:
     folders = [open_bundle(name).path for name in bundled_names()]
     assert folders
     assert sum(file.stat().st_size for folder in folders for file in folder.iterdir()) < 10_000_000
+
+
+def test_the_command_on_a_bundled_card_names_a_packaged_configuration() -> None:
+    for name in bundled_names():
+        command = open_bundle(name).card.training.command
+        assert command.startswith("neuroseg train ")
+        assert configuration_path(command.split()[-1]).is_file()
