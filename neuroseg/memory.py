@@ -47,9 +47,7 @@ def fragments_and_tables(
     fragments = block_fragments(
         affinities, offsets=offsets, read_roi=roi, write_roi=roi, bounds=roi, volume_shape=shape, settings=settings
     ).names
-    edges, bins = block_edges(
-        affinities, fragments, offsets=offsets, read_roi=roi, write_roi=roi, with_bins=with_bins
-    )
+    edges, bins = block_edges(affinities, fragments, offsets=offsets, read_roi=roi, write_roi=roi, with_bins=with_bins)
     return InMemory(fragments, block_nodes(fragments, (0, 0, 0)), edges, bins)
 
 

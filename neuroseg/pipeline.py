@@ -144,9 +144,7 @@ def _invalidate(workspace: Workspace, published: Path, later: Sequence[Stage], *
         shutil.rmtree(workspace.segmentation)
 
 
-def _run_stage(
-    workspace: Workspace, plan: Plan, stage: Stage, pending: Sequence[Block], begin: Begin
-) -> StageSummary:
+def _run_stage(workspace: Workspace, plan: Plan, stage: Stage, pending: Sequence[Block], begin: Begin) -> StageSummary:
     """Run what is pending of one stage; raises BlocksFailedError when some of it failed."""
     started = time.monotonic()
     ledger = _ledger(workspace, stage)

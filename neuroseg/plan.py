@@ -136,5 +136,3 @@ def write_plan(workspace: Workspace, plan: Plan, options: Options) -> None:
     """Write run.yaml: version, options as given, plan as resolved."""
     given = options.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
     workspace.write_run({"neuroseg": __version__, "options": given, "plan": plan.model_dump(mode="json")})
-
-

@@ -234,5 +234,3 @@ def _require_same_input(old: Plan, new: Plan, workspace: Workspace) -> None:
             f"{workspace.path} is the workspace of {old.kind} {old.path}, not of {new.kind} {new.path}; "
             "choose another with -o"
         )
-
-

@@ -9,7 +9,12 @@ from typing import Any, Protocol
 from neuroseg.blocks import Block, Lattice
 from neuroseg.geometry import Triple
 
-Process = Callable[[Block], None]
+Finish = Callable[[], None]
+"""Completes a block that was begun."""
+
+Process = Callable[[Block], Finish | None]
+"""Processes a block, or begins it and returns what completes it: an executor may meanwhile, in another thread, begin
+the next, so that one block is read while another is computed or written."""
 
 
 class Stage(Protocol):

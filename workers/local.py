@@ -6,6 +6,7 @@ Started by the executor `local`; finds its scheduler through the environment var
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from neuroseg.storage.workspace import Workspace
 def main(workspace_path: str, stage_name: str) -> None:
     """Rebuild the stage from the workspace's run.yaml and drain its blocks."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    # Blocks are atomic: a worker that is interrupted dies at once, whatever its threads are doing.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     use_threads(1)
     workspace = Workspace(Path(workspace_path))
     plan = read_plan(workspace)

@@ -6,7 +6,9 @@ batch the same network gives other bytes. Cores are used by several workers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +75,7 @@ def device_identity(device: torch.device) -> dict[str, str]:
 
 
 class Predictor:
-    """Holds one network on one device; turns input windows into uint8 affinities."""
+    """Holds one network on one device; turns input windows into uint8 affinities, for one thread at a time."""
 
     def __init__(self, network: nn.Module, settings: TileSettings, device: torch.device) -> None:
         divisors = network.divisor_voxels
@@ -86,6 +88,7 @@ class Predictor:
             torch.use_deterministic_algorithms(True, warn_only=True)
             torch.backends.cudnn.benchmark = False
         self._settings, self._device, self._precision = settings, device, precision_of(device)
+        self._turn = threading.Lock()
         self._network = network.eval().to(device=device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
     @torch.inference_mode()
@@ -95,31 +98,13 @@ class Predictor:
         stacked = np.zeros((settings.batch, 1, *windows[0].shape), np.float32)
         for place, window in zip(stacked, windows, strict=False):
             place[0] = window
-        raw = torch.from_numpy(stacked).to(self._device) / settings.raw_scale
-        with torch.autocast(self._device.type, self._precision, enabled=self._precision != torch.float32):
-            logits = self._network(raw.contiguous(memory_format=torch.channels_last_3d))
-        z, y, x = (slice(c, c + o) for c, o in zip(settings.context, settings.output, strict=True))
-        affinities = torch.sigmoid(logits[: len(windows), : settings.channels, z, y, x].float())
-        return (affinities * 255.0 + 0.5).to(torch.uint8).contiguous().cpu().numpy()
-
-
-def predict_tiles(
-    predictor: Predictor, read: ReadRaw, shape: Sequence[int], settings: TileSettings, tiles: Sequence[Roi]
-) -> Iterator[tuple[Roi, NDArray[np.uint8]]]:
-    """Yield (tile, affinities `(c, z, y, x)`) in order; the next windows are read while the network computes."""
-    context = Coordinate(settings.context)
-    batches = [tiles[at : at + settings.batch] for at in range(0, len(tiles), settings.batch)]
-
-    def windows(batch: Sequence[Roi]) -> list[NDArray[np.generic]]:
-        return [read_window(read, tile.grow(context, context), shape) for tile in batch]
-
-    with ThreadPoolExecutor(1, "read") as reader:
-        coming = reader.submit(windows, batches[0]) if batches else None
-        for number, batch in enumerate(batches):
-            assert coming is not None
-            ready = coming.result()
-            coming = reader.submit(windows, batches[number + 1]) if number + 1 < len(batches) else None
-            yield from zip(batch, predictor(ready), strict=True)
+        with self._turn:
+            raw = torch.from_numpy(stacked).to(self._device) / settings.raw_scale
+            with torch.autocast(self._device.type, self._precision, enabled=self._precision != torch.float32):
+                logits = self._network(raw.contiguous(memory_format=torch.channels_last_3d))
+            z, y, x = (slice(c, c + o) for c, o in zip(settings.context, settings.output, strict=True))
+            affinities = torch.sigmoid(logits[: len(windows), : settings.channels, z, y, x].float())
+            return (affinities * 255.0 + 0.5).to(torch.uint8).contiguous().cpu().numpy()
 
 
 def predict_region(
@@ -129,10 +114,46 @@ def predict_region(
 
     Whole tiles are computed and cropped.
     """
+    return begin_region(predictor, read, shape, settings, roi)()
+
+
+def begin_region(
+    predictor: Predictor, read: ReadRaw, shape: Sequence[int], settings: TileSettings, roi: Roi
+) -> Callable[[], NDArray[np.uint8]]:
+    """Read all of `roi` and compute all but the last batch of its tiles; returns what computes the rest.
+
+    A batch is read while the network computes the one before. Whoever calls reads the next region while the last
+    batch of this one is computed.
+    """
+    tiles = tiles_covering(roi, settings.output)
+    batches = [tiles[at : at + settings.batch] for at in range(0, len(tiles), settings.batch)]
+    context = Coordinate(settings.context)
     out = np.empty((settings.channels, *roi.shape), np.uint8)
-    for tile, affinities in predict_tiles(predictor, read, shape, settings, tiles_covering(roi, settings.output)):
-        part = tile.intersect(roi)
-        target = tuple(slice(b - o, e - o) for b, e, o in zip(part.begin, part.end, roi.begin, strict=True))
-        source = tuple(slice(b - o, e - o) for b, e, o in zip(part.begin, part.end, tile.begin, strict=True))
-        out[(slice(None), *target)] = affinities[(slice(None), *source)]
-    return out
+
+    def windows(batch: Sequence[Roi]) -> list[NDArray[np.generic]]:
+        return [read_window(read, tile.grow(context, context), shape) for tile in batch]
+
+    def compute(batch: Sequence[Roi], windows: Sequence[NDArray[np.generic]]) -> None:
+        for tile, affinities in zip(batch, predictor(windows), strict=True):
+            _place(out, roi, tile, affinities)
+
+    ready = windows(batches[0])
+    with ThreadPoolExecutor(1, "read") as reader:
+        for batch, following in itertools.pairwise(batches):
+            coming = reader.submit(windows, following)
+            compute(batch, ready)
+            ready = coming.result()
+
+    def finish() -> NDArray[np.uint8]:
+        compute(batches[-1], ready)
+        return out
+
+    return finish
+
+
+def _place(out: NDArray[np.uint8], roi: Roi, tile: Roi, affinities: NDArray[np.uint8]) -> None:
+    """Write the part of a tile's affinities that lies in `roi` to `out`, the affinities of `roi`."""
+    part = tile.intersect(roi)
+    target = tuple(slice(b - o, e - o) for b, e, o in zip(part.begin, part.end, roi.begin, strict=True))
+    source = tuple(slice(b - o, e - o) for b, e, o in zip(part.begin, part.end, tile.begin, strict=True))
+    out[(slice(None), *target)] = affinities[(slice(None), *source)]

@@ -13,7 +13,7 @@ from neuroseg.affinities.tiles import rounded_to_tiles
 from neuroseg.blocks import Block, Lattice
 from neuroseg.geometry import Triple, slices
 from neuroseg.networks.bundle import open_bundle
-from neuroseg.stage import Process
+from neuroseg.stage import Finish, Process
 from neuroseg.storage.arrays import create_array, open_array, require_aligned
 from neuroseg.storage.metadata import array_attributes
 from neuroseg.storage.raw import RawSource
@@ -78,8 +78,8 @@ class AffinitiesStage:
 
     @contextmanager
     def open(self) -> Iterator[Process]:
-        """Load the model once; the next tile is read while the network computes."""
-        from neuroseg.affinities.inference import Predictor, TileSettings, choose_device, predict_region
+        """Load the model once; tiles are read and blocks are written while the network computes."""
+        from neuroseg.affinities.inference import Predictor, TileSettings, begin_region, choose_device
 
         bundle = open_bundle(self.model)
         card = bundle.card
@@ -90,8 +90,12 @@ class AffinitiesStage:
         read, shape = self.raw.open(), self.lattice.volume_shape
         output = open_array(self.workspace.affinities, writable=True)
 
-        def process(block: Block) -> None:
-            affinities = predict_region(predictor, read, shape, settings, block.write_roi)
-            output[(slice(None), *slices(block.write_roi))] = affinities
+        def process(block: Block) -> Finish:
+            compute_rest = begin_region(predictor, read, shape, settings, block.write_roi)
+
+            def finish() -> None:
+                output[(slice(None), *slices(block.write_roi))] = compute_rest()
+
+            return finish
 
         yield process

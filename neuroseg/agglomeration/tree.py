@@ -133,9 +133,7 @@ def _slot(table, ends, a, b):  # type: ignore[no-untyped-def]
     at = (mixed ^ (mixed >> np.uint64(29))) & mask
     while table[at] != _FREE:
         edge = table[at]
-        if edge >= 0 and (
-            (ends[edge, 0] == a and ends[edge, 1] == b) or (ends[edge, 0] == b and ends[edge, 1] == a)
-        ):
+        if edge >= 0 and ((ends[edge, 0] == a and ends[edge, 1] == b) or (ends[edge, 0] == b and ends[edge, 1] == a)):
             return np.int64(at)
         at = (at + np.uint64(1)) & mask
     return np.int64(at)

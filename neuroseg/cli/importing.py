@@ -47,8 +47,15 @@ def import_(
         progress=progress.voxels_done("import"),
     )
     if json:
-        print_json({"path": str(made.path), "shape": list(made.shape), "dtype": str(made.dtype),
-                    "voxel_size_nm": list(made.voxel_size_nm), "offset_nm": list(made.offset_nm)})
+        print_json(
+            {
+                "path": str(made.path),
+                "shape": list(made.shape),
+                "dtype": str(made.dtype),
+                "voxel_size_nm": list(made.voxel_size_nm),
+                "offset_nm": list(made.offset_nm),
+            }
+        )
         return
     size = " x ".join(f"{edge:g}" for edge in made.voxel_size_nm)
     print(f"{made.path}: {' x '.join(map(str, made.shape))} voxels of {size} nm, {made.dtype}", file=sys.stderr)

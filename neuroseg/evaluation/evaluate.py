@@ -64,8 +64,7 @@ def overlap_of(segmentation: Volume, truth: Volume, roi: str | None) -> Overlap:
 def compare(labels: Volume, truth: Volume, overlap: Overlap, ignore: Sequence[int] = (0,)) -> Table:
     """Return the contingency of two volumes over their overlap, read slab by slab."""
     parts = [
-        contingency(labels.read(slab), truth.read(slab - overlap.truth_origin), ignore)
-        for slab in _slabs(overlap.roi)
+        contingency(labels.read(slab), truth.read(slab - overlap.truth_origin), ignore) for slab in _slabs(overlap.roi)
     ]
     return added(parts)
 

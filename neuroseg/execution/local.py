@@ -13,7 +13,9 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +25,7 @@ from neuroseg.blocks import Block
 from neuroseg.errors import NeurosegError
 from neuroseg.execution.handover import become_worker
 from neuroseg.execution.work import Observe, process_block
-from neuroseg.stage import Stage
+from neuroseg.stage import Process, Stage
 from neuroseg.storage.ledger import StageLedger
 from neuroseg.storage.publish import publish_text
 
@@ -31,6 +33,7 @@ _BLOCK_TIMEOUT_S = 6 * 3600
 _RETRIES = 2
 # A worker that dies costs one restart; what is really broken fails its blocks long before.
 _WORKER_RESTARTS = 1000
+_LANES = 2
 
 
 @dataclass(frozen=True)
@@ -75,30 +78,44 @@ def drain(stage: Stage, ledger: StageLedger) -> None:
 
     When the set-up itself fails, the blocks fail with its cause instead of the worker dying again and again.
     """
-    import daisy.v2 as daisy
-
-    pending = json.loads(_pending_path(ledger).read_text())
-    client = daisy.Client()
-
-    def blocks(process: Any) -> None:
-        while True:
-            with client.acquire_block() as unit:
-                if unit is None:
-                    return
-                block = stage.lattice.block(pending[unit.write_roi.begin[0]], stage.halo)
-                done = process_block(process, block, ledger, stage.name)
-                unit.status = daisy.BlockStatus.SUCCESS if done else daisy.BlockStatus.FAILED
-
     try:
         opened = stage.open()
         process = opened.__enter__()
     except Exception as error:
-        blocks(partial(_fail, error))
+        _drain(partial(_fail, error), stage, ledger)
         return
     try:
-        blocks(process)
+        _drain(process, stage, ledger)
     finally:
         opened.__exit__(None, None, None)
+
+
+def _drain(process: Process, stage: Stage, ledger: StageLedger) -> None:
+    """Process blocks in two lanes (threads): while one completes its block, the other takes and begins the next.
+
+    A lane takes a block only when the other has begun its own: a block taken earlier would wait here while another
+    worker may be idle.
+    """
+    import daisy.v2 as daisy
+
+    pending = json.loads(_pending_path(ledger).read_text())
+    turn = threading.Lock()
+
+    def lane() -> None:
+        client = daisy.Client()
+        while True:
+            turn.acquire()
+            with client.acquire_block() as unit:
+                if unit is None:
+                    turn.release()
+                    return
+                block = stage.lattice.block(pending[unit.write_roi.begin[0]], stage.halo)
+                done = process_block(process, block, ledger, stage.name, begun=turn.release)
+                unit.status = daisy.BlockStatus.SUCCESS if done else daisy.BlockStatus.FAILED
+
+    with ThreadPoolExecutor(_LANES, "lane") as lanes:
+        for finished in [lanes.submit(lane) for _ in range(_LANES)]:
+            finished.result()
 
 
 def _fail(error: Exception, block: Block) -> None:

@@ -33,11 +33,21 @@ class Executor(Protocol):
         ...
 
 
-def process_block(process: Process, block: Block, ledger: StageLedger, stage_name: str) -> bool:
-    """Process one block and mark it done or failed in the ledger; returns whether it is done."""
+def process_block(
+    process: Process, block: Block, ledger: StageLedger, stage_name: str, begun: Callable[[], None] = lambda: None
+) -> bool:
+    """Process one block and mark it done or failed in the ledger; returns whether it is done.
+
+    Calls `begun` once, as soon as the next block may begin.
+    """
     started = time.monotonic()
     try:
-        process(block)
+        try:
+            finish = process(block)
+        finally:
+            begun()
+        if finish is not None:
+            finish()
     except Exception as error:
         plain = isinstance(error, NeurosegError)
         cause = str(error) if plain else f"{type(error).__name__}: {error}"

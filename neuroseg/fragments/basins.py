@@ -66,9 +66,7 @@ def block_fragments(
     return BlockFragments(names, voxels[order], entered[order])
 
 
-def stored_links(
-    roi: Roi, volume_shape: Triple, offsets: tuple[Triple, ...], channels: Triple
-) -> NDArray[np.int64]:
+def stored_links(roi: Roi, volume_shape: Triple, offsets: tuple[Triple, ...], channels: Triple) -> NDArray[np.int64]:
     """Return `(3, longest axis)`: per axis and coordinate of `roi`, where in `roi` the voxel's link is stored.
 
     The link of v to v + offset is stored at v. Where v + offset lies outside the volume, the link of v - offset to v is

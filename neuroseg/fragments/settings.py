@@ -51,9 +51,7 @@ class BasinSettings:
     def halo_voxels(self) -> Triple:
         """Distances, smoothing, one voxel for the pointers, one for the pointers of the shell around the block."""
         distance, smoothing = self.distance_reach_voxels, self.smoothing_reach_voxels
-        z, y, x = (
-            distance[axis] + smoothing[axis] + 2 if axis in self.axes else 0 for axis in range(3)
-        )
+        z, y, x = (distance[axis] + smoothing[axis] + 2 if axis in self.axes else 0 for axis in range(3))
         return (z, y, x)
 
     def _along(self, reach: object) -> Triple:

@@ -159,9 +159,7 @@ def pyramid_stages(
         total = total * Coordinate(factors)
         z, y, x = (edge * factor for edge, factor in zip(voxel_size_nm, total, strict=True))
         coarse = (z, y, x)
-        stages.append(
-            PyramidStage(aside, level, factors, shape, roi, lattice.block_shape, upstream, coarse, offset_nm)
-        )
+        stages.append(PyramidStage(aside, level, factors, shape, roi, lattice.block_shape, upstream, coarse, offset_nm))
         shape, roi = stages[-1].lattice.volume_shape, stages[-1].lattice.roi
     return stages
 

@@ -52,8 +52,10 @@ def quantised(values: NDArray[Any], where: str) -> NDArray[np.uint8]:
     if values.size and not (np.nanmin(values) >= 0 and np.nanmax(values) <= 1 and np.isfinite(values).all()):
         finite = values[np.isfinite(values)]
         found = f"{finite.min():g} to {finite.max():g}" if finite.size else "nothing finite"
-        raise NeurosegError(f"{where}: affinities must be finite and in [0, 1]; found {found} and "
-                            f"{int((~np.isfinite(values)).sum())} values that are not finite")
+        raise NeurosegError(
+            f"{where}: affinities must be finite and in [0, 1]; found {found} and "
+            f"{int((~np.isfinite(values)).sum())} values that are not finite"
+        )
     rounded: NDArray[np.uint8] = np.floor(values * values.dtype.type(255) + values.dtype.type(0.5)).astype(np.uint8)
     return rounded
 
@@ -71,9 +73,7 @@ def affinities_of_interior(inside: NDArray[np.uint8], lead: Sequence[int]) -> ND
         if not lead[axis]:
             first = inside.take([0], axis)
             lower = np.concatenate([first, inside], axis)
-        box = tuple(
-            slice(0, wanted.shape[a]) if a == axis else slice(lead[a], None) for a in range(3)
-        )
+        box = tuple(slice(0, wanted.shape[a]) if a == axis else slice(lead[a], None) for a in range(3))
         out[axis] = np.minimum(wanted, lower[box])
     return out
 
@@ -91,8 +91,7 @@ def open_affinities(path: str, offsets: object, voxel_size_nm: Nanometres | None
     stated = offsets if offsets is not None else array.attrs.get("offsets")
     if stated is None:
         raise InputError(
-            f"{path} has no attribute `offsets`; say which voxels each channel links: "
-            "--offsets='-1,0,0;0,-1,0;0,0,-1'"
+            f"{path} has no attribute `offsets`; say which voxels each channel links: --offsets='-1,0,0;0,-1,0;0,0,-1'"
         )
     parsed = parse_offsets(stated)
     if len(parsed) != array.shape[0]:

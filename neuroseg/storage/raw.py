@@ -54,4 +54,3 @@ def checked_range(volume: Volume, value_range: tuple[float, float] | None) -> tu
             raise InputError(f"{volume.path} holds {volume.dtype} values; say which map to 0 and 255: --range LOW HIGH")
         return value_range
     raise InputError(f"{volume.path} holds {volume.dtype} values; raw must be uint8, uint16 or float")
-

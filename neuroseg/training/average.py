@@ -25,9 +25,7 @@ class WeightAverage:
     def update(self, network: nn.Module, step: int) -> None:
         """Move the average towards `network` after `step` (from 0)."""
         decay = min(1.0 - 1.0 / (step + 1), self._decay)
-        for average, current in zip(
-            self.network.state_dict().values(), network.state_dict().values(), strict=True
-        ):
+        for average, current in zip(self.network.state_dict().values(), network.state_dict().values(), strict=True):
             if average.is_floating_point():
                 average.lerp_(current, 1.0 - decay)
             else:

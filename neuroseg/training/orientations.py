@@ -44,8 +44,10 @@ class Orientation:
             out[3 + axis] = moved[3 + origin]
         for index, (first, second) in enumerate(_PAIRS):
             origin = _PAIRS.index(
-                (min(self.permutation[first], self.permutation[second]),
-                 max(self.permutation[first], self.permutation[second]))
+                (
+                    min(self.permutation[first], self.permutation[second]),
+                    max(self.permutation[first], self.permutation[second]),
+                )
             )
             out[6 + index] = signs[first] * signs[second] * moved[6 + origin]
         out[9] = moved[9]

@@ -88,9 +88,7 @@ class Samples:
 
     def _deformed_patch(self, volume: LabelledVolume, rng: np.random.Generator) -> Patch:
         orientation = self._orientations[rng.integers(len(self._orientations))]
-        relative = deformation(
-            orientation.source_shape(self._shape), volume.voxel_size_nm, self._augmentation, rng
-        )
+        relative = deformation(orientation.source_shape(self._shape), volume.voxel_size_nm, self._augmentation, rng)
         coordinates = np.empty_like(relative)
         for axis, size in enumerate(volume.raw.shape):
             reach = np.abs(relative[axis]).max()

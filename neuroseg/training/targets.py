@@ -9,9 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 
-def with_widened_borders(
-    labels: NDArray[np.integer], *, axes: Sequence[int], dilations: int
-) -> NDArray[np.integer]:
+def with_widened_borders(labels: NDArray[np.integer], *, axes: Sequence[int], dilations: int) -> NDArray[np.integer]:
     """Return `labels` with 0 wherever two labels touch along `axes`: one voxel on each side, more by `dilations`.
 
     A dilation grows the border by one voxel along `axes`, diagonals included (the paper's 3x3 when axes are y, x).

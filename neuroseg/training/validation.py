@@ -35,9 +35,7 @@ def validate(
     Raw beyond the region serves as context; labels beyond it are not looked at.
     """
     offsets = settings.targets.offsets
-    tiles = TileSettings(
-        settings.validation.tile_voxels, settings.validation.context_voxels, 1, 255.0, len(offsets)
-    )
+    tiles = TileSettings(settings.validation.tile_voxels, settings.validation.context_voxels, 1, 255.0, len(offsets))
     predictor = Predictor(network, tiles, device)
     affinities = predict_region(predictor, opened.raw.read, opened.raw.shape, tiles, opened.region)
     basins = BasinSettings(opened.voxel_size_nm, per_section=wants_sections(opened.voxel_size_nm))

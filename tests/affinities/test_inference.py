@@ -1,11 +1,14 @@
 """Prediction gives the same bytes whatever region asks for it."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
 from funlib.geometry import Roi
 
-from neuroseg.affinities.inference import Predictor, TileSettings, choose_device, predict_region
+from neuroseg.affinities.inference import Predictor, TileSettings, begin_region, choose_device, predict_region
+from neuroseg.affinities.tiles import tiles_covering
 from neuroseg.errors import InputError
 from neuroseg.geometry import slices, whole
 from neuroseg.networks.bundle import open_bundle
@@ -59,3 +62,28 @@ def test_windows_that_the_network_cannot_pool_are_refused(tiny_model: str) -> No
 def test_a_device_that_is_not_there_is_refused(name: str) -> None:
     with pytest.raises(InputError, match="device"):
         choose_device(name)
+
+
+def test_the_last_tiles_are_computed_when_all_is_read(predictor: Predictor, raw: np.ndarray) -> None:
+    read: list[Roi] = []
+
+    def counting(roi: Roi) -> np.ndarray:
+        read.append(roi)
+        return raw[slices(roi)]
+
+    roi = Roi((0, 0, 0), (16, 41, 16))
+    finish = begin_region(predictor, counting, SHAPE, SETTINGS, roi)
+    tiles = len(tiles_covering(roi, SETTINGS.output))
+    assert len(read) == tiles == 3
+    affinities = finish()
+    assert len(read) == tiles
+    assert np.array_equal(affinities, predict_region(predictor, counting, SHAPE, SETTINGS, roi))
+
+
+def test_two_threads_share_a_predictor(predictor: Predictor, raw: np.ndarray) -> None:
+    windows = [raw[:, :32, :].repeat(2, axis=2)[np.arange(32) % 30][:, :, :32] + np.uint8(shift) for shift in range(8)]
+    alone = [predictor([window]) for window in windows]
+    with ThreadPoolExecutor(2) as threads:
+        together = list(threads.map(lambda window: predictor([window]), windows))
+    for expected, found in zip(alone, together, strict=True):
+        assert np.array_equal(found, expected)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -45,9 +46,7 @@ def test_every_executor_gives_the_bytes_of_one_serial_block(
 
 
 @pytest.mark.parametrize("executor", EXECUTORS)
-def test_a_failing_block_is_reported_and_the_others_are_done(
-    executor: str, tiny_model: str, tmp_path: Path
-) -> None:
+def test_a_failing_block_is_reported_and_the_others_are_done(executor: str, tiny_model: str, tmp_path: Path) -> None:
     volume = make_volume(tmp_path / "V.zarr", (96, 20, 20))
     given = options(volume, tiny_model, tmp_path / "w", blocks="16,32,32", executor=executor)
     workspace, _ = pipeline.predict(given)
@@ -66,6 +65,21 @@ def test_a_failing_block_is_reported_and_the_others_are_done(
     _, summaries = pipeline.segment(again)
     assert summaries[0].blocks == 3
     assert ledger.failures() == {}
+
+
+def test_a_worker_begins_a_block_while_it_completes_another(raw_volume: str, tiny_model: str, tmp_path: Path) -> None:
+    workspace, _ = pipeline.run(
+        options(raw_volume, tiny_model, tmp_path / "w", blocks="16", executor="local", workers=1)
+    )
+
+    def overlaps(stage: str) -> list[bool]:
+        records = workspace.ledger(stage, {}).records()
+        assert len({record["process"] for record in records}) == 1
+        spans = sorted((record["time"] - record["seconds"], record["time"]) for record in records)
+        return [following[0] < span[1] for span, following in itertools.pairwise(spans)]
+
+    predicted = overlaps("affinities")
+    assert sum(predicted) > len(predicted) / 2, "begun while the one before was computed or written"
 
 
 def test_a_killed_head_and_its_workers_leave_a_run_that_resumes(
