@@ -14,6 +14,7 @@ from neuroseg.configuration import Section, read_yaml, validated
 from neuroseg.errors import InputError, unknown_name
 from neuroseg.geometry import Nanometres, parse_triple
 
+BLENDS = ("centre", "gaussian")
 EXECUTORS = ("local", "serial")
 FRAGMENTS = ("distance-basins",)
 
@@ -34,6 +35,7 @@ class Options(Section):
     roi: str | None = None
     blocks: str | None = None
     model: str | None = None
+    blend: str | None = None
     device: str | None = None
     force: bool = False
     fragments: str | None = None
@@ -93,6 +95,7 @@ def _check(options: Options) -> None:
         min_size_voxels(options.min_size, (1.0, 1.0, 1.0))
     for value, kind, valid in (
         (options.executor, "executor", EXECUTORS),
+        (options.blend, "blend", BLENDS),
         (options.fragments, "fragments method", FRAGMENTS),
         (options.small, "treatment of small segments", SMALL),
         (options.per_section, "--per-section", ("auto", "on", "off")),

@@ -44,6 +44,7 @@ class Plan(Section):
     model: str | None
     model_identity: str | None
     tile_voxels: Triple | None
+    blend: str
     device: str
     device_identity: dict[str, str]
     offsets: tuple[Triple, ...]
@@ -70,7 +71,7 @@ class Plan(Section):
         )
         return AffinitiesStage(
             workspace, raw, self.model, self.model_identity, self.device, self.device_identity, self.lattice,
-            self.tile_voxels,
+            self.tile_voxels, self.blend,
         )  # fmt: skip
 
     def affinity_source(self, workspace: Workspace) -> AffinitySource:

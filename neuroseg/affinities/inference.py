@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from funlib.geometry import Coordinate, Roi
 from numpy.typing import NDArray
 from torch import nn
 
-from neuroseg.affinities.tiles import read_window, tiles_covering
+from neuroseg.affinities.tiles import blending_weights, read_window, tiles_covering, windows_covering
 from neuroseg.errors import InputError
 from neuroseg.geometry import Triple
 
@@ -28,13 +29,20 @@ ReadRaw = Callable[[Roi], NDArray[np.generic]]
 
 @dataclass(frozen=True)
 class TileSettings:
-    """Shapes in voxels, the batch that every forward has, and what raw is divided by."""
+    """Shapes in voxels, the batch that every forward has, what raw is divided by, and the blend of windows."""
 
     output: Triple
     context: Triple
     batch: int
     raw_scale: float
     channels: int
+    blend: str = "centre"
+
+    def tiles(self, roi: Roi) -> list[Roi]:
+        """Return the output tiles that have a part in `roi`."""
+        if self.blend == "gaussian":
+            return windows_covering(roi, self.output, self.context)
+        return tiles_covering(roi, self.output)
 
 
 def choose_device(name: str) -> torch.device:
@@ -89,11 +97,18 @@ class Predictor:
             torch.backends.cudnn.benchmark = False
         self._settings, self._device, self._precision = settings, device, precision_of(device)
         self._turn = threading.Lock()
+        self._weights: torch.Tensor | None = None
+        if settings.blend == "gaussian":
+            self._weights = torch.from_numpy(blending_weights(settings.output, settings.context)).to(device)
         self._network = network.eval().to(device=device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
     @torch.inference_mode()
-    def __call__(self, windows: Sequence[NDArray[np.generic]]) -> NDArray[np.uint8]:
-        """Return affinities `(n, c, z, y, x)` uint8, round(255 a), of n <= batch input windows `(z, y, x)`."""
+    def __call__(self, windows: Sequence[NDArray[np.generic]]) -> NDArray[np.generic]:
+        """Return the affinities `(n, c, z, y, x)` of n <= batch input windows `(z, y, x)`.
+
+        Blend `centre`: of the output tiles, uint8, round(255 a). Blend `gaussian`: of the windows, float32, times their
+        weights; 255 times their sum over the windows is what is rounded.
+        """
         settings = self._settings
         stacked = np.zeros((settings.batch, 1, *windows[0].shape), np.float32)
         for place, window in zip(stacked, windows, strict=False):
@@ -102,8 +117,11 @@ class Predictor:
             raw = torch.from_numpy(stacked).to(self._device) / settings.raw_scale
             with torch.autocast(self._device.type, self._precision, enabled=self._precision != torch.float32):
                 logits = self._network(raw.contiguous(memory_format=torch.channels_last_3d))
+            logits = logits[: len(windows), : settings.channels]
+            if self._weights is not None:
+                return (torch.sigmoid(logits.float()) * self._weights).contiguous().cpu().numpy()
             z, y, x = (slice(c, c + o) for c, o in zip(settings.context, settings.output, strict=True))
-            affinities = torch.sigmoid(logits[: len(windows), : settings.channels, z, y, x].float())
+            affinities = torch.sigmoid(logits[..., z, y, x].float())
             return (affinities * 255.0 + 0.5).to(torch.uint8).contiguous().cpu().numpy()
 
 
@@ -125,17 +143,19 @@ def begin_region(
     A batch is read while the network computes the one before. Whoever calls reads the next region while the last
     batch of this one is computed.
     """
-    tiles = tiles_covering(roi, settings.output)
+    tiles = settings.tiles(roi)
     batches = [tiles[at : at + settings.batch] for at in range(0, len(tiles), settings.batch)]
     context = Coordinate(settings.context)
-    out = np.empty((settings.channels, *roi.shape), np.uint8)
+    blended = settings.blend == "gaussian"
+    out = np.zeros((settings.channels, *roi.shape), np.float32 if blended else np.uint8)
 
     def windows(batch: Sequence[Roi]) -> list[NDArray[np.generic]]:
         return [read_window(read, tile.grow(context, context), shape) for tile in batch]
 
     def compute(batch: Sequence[Roi], windows: Sequence[NDArray[np.generic]]) -> None:
         for tile, affinities in zip(batch, predictor(windows), strict=True):
-            _place(out, roi, tile, affinities)
+            # Each voxel is the sum over its windows in the order of the lattice, whatever region asks for it.
+            _add(out, roi, tile.grow(context, context) if blended else tile, affinities)
 
     ready = windows(batches[0])
     with ThreadPoolExecutor(1, "read") as reader:
@@ -146,14 +166,14 @@ def begin_region(
 
     def finish() -> NDArray[np.uint8]:
         compute(batches[-1], ready)
-        return out
+        return (out * np.float32(255) + np.float32(0.5)).astype(np.uint8) if blended else out
 
     return finish
 
 
-def _place(out: NDArray[np.uint8], roi: Roi, tile: Roi, affinities: NDArray[np.uint8]) -> None:
-    """Write the part of a tile's affinities that lies in `roi` to `out`, the affinities of `roi`."""
-    part = tile.intersect(roi)
+def _add(out: NDArray[Any], roi: Roi, box: Roi, affinities: NDArray[Any]) -> None:
+    """Add the part of a box's affinities that lies in `roi` to `out`, the affinities of `roi`."""
+    part = box.intersect(roi)
     target = tuple(slice(b - o, e - o) for b, e, o in zip(part.begin, part.end, roi.begin, strict=True))
-    source = tuple(slice(b - o, e - o) for b, e, o in zip(part.begin, part.end, tile.begin, strict=True))
-    out[(slice(None), *target)] = affinities[(slice(None), *source)]
+    source = tuple(slice(b - o, e - o) for b, e, o in zip(part.begin, part.end, box.begin, strict=True))
+    out[(slice(None), *target)] += affinities[(slice(None), *source)]

@@ -34,6 +34,7 @@ class AffinitiesStage:
     device_identity: Mapping[str, str]
     requested: Lattice
     tile: Triple
+    blend: str
 
     name = "affinities"
     inputs = ("raw",)
@@ -49,11 +50,12 @@ class AffinitiesStage:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """Input, model and device; tile and batch are part of the model's hash."""
+        """Input, model, blend and device; tile and batch are part of the model's hash."""
         return {
             "algorithm": ALGORITHM,
             "model": self.model_sha256,
             "input": self.raw.identity,
+            "blend": self.blend,
             "value_range": list(self.raw.value_range) if self.raw.value_range else None,
             "block_voxels": list(self.lattice.block_shape),
             **self.device_identity,
@@ -84,7 +86,12 @@ class AffinitiesStage:
         bundle = open_bundle(self.model)
         card = bundle.card
         settings = TileSettings(
-            card.tile.output_voxels, card.tile.context_voxels, card.tile.batch, card.raw_scale, len(card.offsets)
+            card.tile.output_voxels,
+            card.tile.context_voxels,
+            card.tile.batch,
+            card.raw_scale,
+            len(card.offsets),
+            self.blend,
         )
         predictor = Predictor(bundle.network(), settings, choose_device(self.device))
         read, shape = self.raw.open(), self.lattice.volume_shape

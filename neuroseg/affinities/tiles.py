@@ -3,7 +3,8 @@
     |<- context ->|<-- output tile -->|<- context ->|
     |<------------- input window ----------------->|
 
-The same output tile is predicted from the same input window whatever block asks for it.
+The same output tile is predicted from the same input window whatever block asks for it. Windows overlap: `centre`
+keeps the output tile alone of each, `gaussian` blends all of them.
 """
 
 from __future__ import annotations
@@ -25,6 +26,29 @@ def tiles_covering(roi: Roi, tile: Triple) -> list[Roi]:
     ]
     shape = Coordinate(tile)
     return [Roi(Coordinate(cell) * shape, shape) for cell in itertools.product(*ranges)]
+
+
+def windows_covering(roi: Roi, tile: Triple, context: Triple) -> list[Roi]:
+    """Return the output tiles whose input windows touch `roi`, in row-major order; some may lie beyond the volume."""
+    reach = Coordinate(context)
+    return tiles_covering(roi.grow(reach, reach), tile)
+
+
+def blending_weights(tile: Triple, context: Triple) -> NDArray[np.float32]:
+    """Return the weight `(z, y, x)` of each voxel of an input window in the Gaussian blend.
+
+    1e-6 + exp(-d^2 / (2 0.2^2)), d the distance to the window's centre with its faces at 1 (the inference of superhuman
+    affinities), divided by the sum over all windows that see the voxel. That sum repeats with the lattice of tiles,
+    whose windows go on beyond the volume's faces, so the weights are the same for every window and sum to 1 everywhere.
+    """
+    window = [width + 2 * margin for width, margin in zip(tile, context, strict=True)]
+    axes = [np.linspace(-1.0, 1.0, size) for size in window]
+    squared = sum(axis**2 for axis in np.meshgrid(*axes, indexing="ij", sparse=True))
+    weights = 1e-6 + np.exp(-squared / (2 * 0.2**2))
+    places = [np.arange(size) % width for size, width in zip(window, tile, strict=True)]
+    total = np.zeros(tile)
+    np.add.at(total, np.ix_(*places), weights)
+    return (weights / total[np.ix_(*places)]).astype(np.float32)
 
 
 def rounded_to_tiles(block: Triple, tile: Triple) -> Triple:

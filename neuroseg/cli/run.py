@@ -28,6 +28,10 @@ VoxelSize = Annotated[
     Triple | None, typer.Option(metavar="Z Y X", help="Voxel size in nm, where the input does not say.")
 ]
 Model = Annotated[str | None, typer.Option(help="A bundled model's name (neuroseg models) or a bundle's folder.")]
+Blend = Annotated[
+    str | None,
+    typer.Option(help="Where windows overlap: centre (keep the middle of each) or gaussian (weighted mean)."),
+]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Level = Annotated[int | None, typer.Option(help="Pyramid level (default: nearest to the model's voxel size).")]
 Range = Annotated[
@@ -48,6 +52,7 @@ def predict(
     blocks: Blocks = None,
     model: Model = None,
     device: Device = None,
+    blend: Blend = None,
     level: Level = None,
     range: Range = None,
     force: Force = False,
@@ -67,7 +72,8 @@ def predict(
     from neuroseg import pipeline
 
     flags: dict[str, Any] = {
-        "volume": volume, "output": output, "blocks": blocks, "model": model, "device": device, "level": level,
+        "volume": volume, "output": output, "blocks": blocks, "model": model, "device": device, "blend": blend,
+        "level": level,
         "range": range, "force": force, "voxel_size": voxel_size, "roi": roi, "workers": workers, "executor":
         executor,
     }  # fmt: skip
@@ -118,6 +124,7 @@ def run(
     blocks: Blocks = None,
     model: Model = None,
     device: Device = None,
+    blend: Blend = None,
     level: Level = None,
     range: Range = None,
     force: Force = False,
@@ -143,7 +150,8 @@ def run(
     from neuroseg import pipeline
 
     flags: dict[str, Any] = {
-        "volume": volume, "output": output, "blocks": blocks, "model": model, "device": device, "level": level,
+        "volume": volume, "output": output, "blocks": blocks, "model": model, "device": device, "blend": blend,
+        "level": level,
         "range": range, "force": force, "threshold": threshold, "scoring": scoring, "fragments": fragments,
         "per_section": per_section, "min_size": min_size, "small": small, "voxel_size": voxel_size, "roi": roi,
         "workers": workers, "executor": executor,

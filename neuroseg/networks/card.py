@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -19,11 +19,15 @@ class NetworkCard(Section):
 
 
 class TileCard(Section):
-    """How the volume is cut for the network: output tiles on a lattice at the origin, plus context on each side."""
+    """How the volume is cut for the network: output tiles on a lattice at the origin, plus context on each side.
+
+    `blend`: `centre` keeps the output tile of each window, `gaussian` blends the windows where they overlap.
+    """
 
     output_voxels: Triple
     context_voxels: Triple
     batch: int = 1
+    blend: Literal["centre", "gaussian"] = "centre"
 
 
 class SegmentationCard(Section):

@@ -1,6 +1,8 @@
 """Prediction gives the same bytes whatever region asks for it."""
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,13 +10,16 @@ import torch
 from funlib.geometry import Roi
 
 from neuroseg.affinities.inference import Predictor, TileSettings, begin_region, choose_device, predict_region
-from neuroseg.affinities.tiles import tiles_covering
+from neuroseg.affinities.tiles import read_window, tiles_covering
 from neuroseg.errors import InputError
 from neuroseg.geometry import slices, whole
 from neuroseg.networks.bundle import open_bundle
 
 SHAPE = (30, 41, 22)
 SETTINGS = TileSettings((16, 16, 16), (8, 8, 8), 2, 255.0, 3)
+
+
+BLENDED = replace(SETTINGS, blend="gaussian")
 
 
 @pytest.fixture
@@ -27,17 +32,40 @@ def raw() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, SHAPE).astype(np.uint8)
 
 
-def test_any_region_has_the_bytes_of_the_whole(predictor: Predictor, raw: np.ndarray) -> None:
+@pytest.mark.parametrize("settings", [SETTINGS, BLENDED], ids=["centre", "gaussian"])
+def test_any_region_has_the_bytes_of_the_whole(tiny_model: str, raw: np.ndarray, settings: TileSettings) -> None:
+    predictor = Predictor(open_bundle(tiny_model).network(), settings, torch.device("cpu"))
+
     def read(roi: Roi) -> np.ndarray:
         return raw[slices(roi)]
 
-    complete = predict_region(predictor, read, SHAPE, SETTINGS, whole(SHAPE))
+    complete = predict_region(predictor, read, SHAPE, settings, whole(SHAPE))
     assert complete.dtype == np.uint8
     assert complete.std() > 0
     for roi in (Roi((3, 5, 7), (20, 30, 9)), Roi((16, 16, 16), (1, 1, 1)), Roi((0, 0, 0), (30, 41, 1))):
         assert np.array_equal(
-            predict_region(predictor, read, SHAPE, SETTINGS, roi), complete[(slice(None), *slices(roi))]
+            predict_region(predictor, read, SHAPE, settings, roi), complete[(slice(None), *slices(roi))]
         )
+
+
+def test_the_gaussian_blend_is_the_weighted_mean_of_the_windows(tiny_model: str, raw: np.ndarray) -> None:
+    network = open_bundle(tiny_model).network()
+    blending = Predictor(network, BLENDED, torch.device("cpu"))
+    bare = Predictor(network, TileSettings((32, 32, 32), (0, 0, 0), 2, 255.0, 3), torch.device("cpu"))
+    roi = Roi((16, 16, 0), (1, 1, 22))
+    found = predict_region(blending, lambda at: raw[slices(at)], SHAPE, BLENDED, roi)
+    # The voxel (16, 16, x) lies 24 or 8 voxels deep in the windows that begin at -8 and 8 along z and y.
+    total, weights = np.zeros((3, 22)), np.zeros(22)
+    for z, y, x in itertools.product((-8, 8), (-8, 8), (-24, -8, 8)):
+        window = read_window(lambda at: raw[slices(at)], Roi((z, y, x), (32, 32, 32)), SHAPE)
+        affinities = bare([window])[0][:, 16 - z, 16 - y] / 255
+        inside = np.arange(max(0, x), min(22, x + 32))
+        place = [(2 * (16 - begin) / 31 - 1) for begin in (z, y)]
+        distance = place[0] ** 2 + place[1] ** 2 + (2 * (inside - x) / 31 - 1) ** 2
+        weight = 1e-6 + np.exp(-distance / (2 * 0.2**2))
+        total[:, inside] += weight * affinities[:, inside - x]
+        weights[inside] += weight
+    assert np.abs(found[:, 0, 0] - 255 * total / weights).max() < 1.5, "each term was rounded to 1 / 255"
 
 
 def test_values_are_the_rounded_sigmoid_of_the_network(tiny_model: str, raw: np.ndarray) -> None:

@@ -4,8 +4,15 @@ import numpy as np
 import pytest
 from funlib.geometry import Roi
 
-from neuroseg.affinities.tiles import read_window, reflected_indices, rounded_to_tiles, tiles_covering
-from neuroseg.geometry import slices
+from neuroseg.affinities.tiles import (
+    blending_weights,
+    read_window,
+    reflected_indices,
+    rounded_to_tiles,
+    tiles_covering,
+    windows_covering,
+)
+from neuroseg.geometry import slices, whole
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
@@ -36,3 +43,22 @@ def test_a_window_past_a_face_reflects_and_reads_only_the_volume() -> None:
     expected = np.pad(volume, [(2, 0), (0, 0), (0, 3)], mode="reflect")[0:5, 1:4, 3:9]
     assert np.array_equal(window, expected)
     assert asked == [Roi((0, 1, 2), (3, 3, 4))]
+
+
+@pytest.mark.parametrize(("tile", "context"), [((4, 6, 5), (2, 3, 5)), ((10, 8, 8), (4, 4, 4)), ((1, 3, 2), (0, 4, 7))])
+def test_blending_weights_sum_to_one_at_every_voxel(tile: tuple[int, ...], context: tuple[int, ...]) -> None:
+    weights = blending_weights(tile, context)  # type: ignore[arg-type]
+    assert weights.dtype == np.float32
+    shape = (9, 20, 17)
+    total = np.zeros(shape, np.float32)
+    for core in windows_covering(whole(shape), tile, context):  # type: ignore[arg-type]
+        window = core.grow(context, context)
+        part = window.intersect(whole(shape))
+        total[slices(part)] += weights[slices(part, window.begin)]
+    np.testing.assert_allclose(total, 1, atol=3e-7)
+    centre = tuple(size // 2 for size in weights.shape)
+    assert weights[centre] >= weights.max() * 0.99
+
+
+def test_weights_of_windows_that_do_not_overlap_are_one() -> None:
+    assert (blending_weights((4, 6, 5), (0, 0, 0)) == 1).all()
