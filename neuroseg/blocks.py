@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 from funlib.geometry import Coordinate, Roi
 
@@ -28,12 +28,14 @@ class Lattice:
     """Cuts `roi`, a part of a volume of `volume_shape`, into blocks of `block_shape`.
 
     Block faces lie at multiples of `block_shape` from voxel (0, 0, 0), wherever `roi` begins: a block keeps its index
-    when the region of interest grows. Its regions are clipped to `roi`, so done marks carry them.
+    when the region of interest grows. Its regions are clipped to `roi`, so done marks carry them. Blocks of which
+    `wanted` says no (those outside a mask) are left out.
     """
 
     volume_shape: Triple
     block_shape: Triple
     roi: Roi
+    wanted: Callable[[Roi], bool] | None = field(default=None, compare=False)
 
     @property
     def counts(self) -> Triple:
@@ -41,8 +43,10 @@ class Lattice:
         return triple([-(-size // width) for size, width in zip(self.volume_shape, self.block_shape, strict=True)])
 
     def indices(self) -> list[int]:
-        """Return the indices of the blocks that touch the region of interest, ascending."""
-        return self.indices_touching(self.roi)
+        """Return the indices of the wanted blocks that touch the region of interest, ascending."""
+        touching = self.indices_touching(self.roi)
+        wanted = self.wanted
+        return touching if wanted is None else [index for index in touching if wanted(self.block(index).write_roi)]
 
     def indices_touching(self, roi: Roi) -> list[int]:
         """Return the indices of the volume's blocks that touch `roi`, ascending."""
@@ -69,7 +73,7 @@ class Lattice:
         return Block(index, write_roi, grown(write_roi, halo, self.roi))
 
     def blocks(self, halo: Sequence[int] = (0, 0, 0)) -> Iterator[Block]:
-        """Yield the blocks that touch the region of interest, by ascending index."""
+        """Yield the wanted blocks that touch the region of interest, by ascending index."""
         for index in self.indices():
             yield self.block(index, halo)
 

@@ -13,6 +13,7 @@ from neuroseg.agglomeration.scorings import parse_scoring
 from neuroseg.configuration import Section, read_yaml, validated
 from neuroseg.errors import InputError, unknown_name
 from neuroseg.geometry import Nanometres, parse_triple
+from neuroseg.storage.cleaning import KEEP
 
 BLENDS = ("centre", "gaussian")
 EXECUTORS = ("local", "serial")
@@ -38,6 +39,8 @@ class Options(Section):
     blend: str | None = None
     device: str | None = None
     force: bool = False
+    mask: str | None = None
+    mask_boundary: float | None = None
     fragments: str | None = None
     per_section: str | None = None
     scoring: str | None = None
@@ -46,6 +49,7 @@ class Options(Section):
     small: str | None = None
     workers: int | None = None
     executor: str | None = None
+    keep: str | None = None
 
     @field_validator("blocks", mode="before")
     @classmethod
@@ -61,7 +65,7 @@ class Options(Section):
 
     def with_absolute_paths(self) -> Options:
         """Return the options with every path absolute, so that they mean the same from any folder."""
-        paths = {name: getattr(self, name) for name in ("volume", "output", "affinities", "boundaries")}
+        paths = {name: getattr(self, name) for name in ("volume", "output", "affinities", "boundaries", "mask")}
         if self.model and (Path(self.model) / "card.yaml").is_file():
             paths["model"] = self.model
         return self.model_copy(update={name: str(Path(path).resolve()) for name, path in paths.items() if path})
@@ -97,6 +101,7 @@ def _check(options: Options) -> None:
         (options.executor, "executor", EXECUTORS),
         (options.blend, "blend", BLENDS),
         (options.fragments, "fragments method", FRAGMENTS),
+        (options.keep, "thing to keep", KEEP),
         (options.small, "treatment of small segments", SMALL),
         (options.per_section, "--per-section", ("auto", "on", "off")),
     ):
@@ -106,6 +111,8 @@ def _check(options: Options) -> None:
         raise InputError(f"--workers {options.workers} must be at least 1")
     if options.threshold is not None and not 0 <= options.threshold <= 1:
         raise InputError(f"--threshold {options.threshold} must lie in [0, 1]")
+    if options.mask_boundary is not None and not 0 <= options.mask_boundary <= 1:
+        raise InputError(f"--mask-boundary {options.mask_boundary} must lie in [0, 1]")
     if options.range is not None and not options.range[0] < options.range[1]:
         raise InputError(f"--range {options.range[0]:g} {options.range[1]:g}: LOW must be smaller than HIGH")
 

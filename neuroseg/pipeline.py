@@ -19,6 +19,7 @@ from neuroseg.plan import PREDICTION, SEGMENTATION, Plan, hash_of, read_plan, wr
 from neuroseg.resolve import plan_of_run, plan_of_segmentation
 from neuroseg.segmentation.stage import PyramidStage, RelabelStage, finish_metadata
 from neuroseg.stage import Stage
+from neuroseg.storage.cleaning import intermediates, remove
 from neuroseg.storage.ledger import StageLedger
 from neuroseg.storage.publish import publish_text
 from neuroseg.storage.workspace import Workspace
@@ -33,13 +34,17 @@ Begin = Callable[[str, int, int], Callable[[int, int], None]]
 
 @dataclass(frozen=True)
 class StageSummary:
-    """What one stage did in this run; `blocks` is 0 where everything was done before."""
+    """What one stage did in this run; `blocks` is 0 where everything was done before.
+
+    `outside` counts the blocks that the mask left out.
+    """
 
     stage: str
     blocks: int
     voxels: int
     seconds: float
     peak_mib: int
+    outside: int = 0
 
 
 Outcome = tuple[Workspace, list[StageSummary]]
@@ -76,6 +81,8 @@ def _execute(
     every = plan.stages(workspace)
     stages = [stage for stage in every if stage.name.split("-")[0] in names]
     first = _restart_index(restart, every, stages)
+    if plan.mask is not None and not plan.lattice.indices():
+        raise InputError(f"the mask {plan.mask.path} has no voxel in the region {plan.roi}; nothing would be segmented")
     with workspace.locked():
         if stages[0] is not every[0]:
             _require_affinities(workspace, plan, every[0])
@@ -85,7 +92,10 @@ def _execute(
         write_plan(workspace, plan, options)
         if restart is not None:
             _discard(workspace, every[first:])
-        return workspace, _run_all(workspace, plan, every, stages, begin)
+        summaries = _run_all(workspace, plan, every, stages, begin)
+        if _views(stages):
+            remove(intermediates(workspace, options.keep or "all"))
+        return workspace, summaries
 
 
 def _restart_index(restart: str | None, every: Sequence[Stage], stages: Sequence[Stage]) -> int:
@@ -102,9 +112,8 @@ def _run_all(
     workspace: Workspace, plan: Plan, every: Sequence[Stage], stages: Sequence[Stage], begin: Begin
 ) -> list[StageSummary]:
     """Run what is pending; whatever follows a stage that has to run is not done any more, whoever marked it."""
-    views = [stage for stage in stages if isinstance(stage, RelabelStage | PyramidStage)]
-    published = workspace.path / "ledger" / "published"
-    wanted = hash_of({"views": [dict(stage.identity) for stage in views], "roi": plan.roi})
+    views = _views(stages)
+    published, wanted = _published_mark(workspace), _wanted(plan, views)
     if views and not views[0].aside.exists() and not _is_published(workspace, published, wanted):
         for view in views:
             _ledger(workspace, view).forget()
@@ -116,6 +125,8 @@ def _run_all(
             continue
         ledger = _ledger(workspace, stage)
         pending = ledger.pending(list(stage.lattice.blocks(stage.halo)))
+        if pending:
+            _require_inputs(workspace, stage, every)
         if pending and stage not in views:
             _invalidate(workspace, published, every[every.index(stage) + 1 :], keep_labels=stage.name == "lookup")
         summaries.append(_run_stage(workspace, plan, stage, pending, begin))
@@ -126,6 +137,37 @@ def _run_all(
         workspace.publish_segmentation(views[0].aside)
         publish_text(published, wanted)
     return summaries
+
+
+def _require_inputs(workspace: Workspace, stage: Stage, every: Sequence[Stage]) -> None:
+    """Raise InputError when an artifact that the stage reads was removed after an earlier stage had made it."""
+    # What views make lies aside until all of them are done.
+    for earlier in every[: every.index(stage) - len(_views(every[: every.index(stage)]))]:
+        gone = [name for name in earlier.outputs if name in stage.inputs and not (workspace.path / name).exists()]
+        if gone and _ledger(workspace, earlier).done():
+            restart = earlier.name if earlier.name in _RESTARTABLE else "fragments"
+            raise InputError(
+                f"stage {stage.name} needs {workspace.path / gone[0]}, which was removed; "
+                f"make it again with --restart {restart}"
+            )
+
+
+def is_finished(workspace: Workspace, plan: Plan) -> bool:
+    """Return whether the workspace holds the segmentation that its plan describes."""
+    return _is_published(workspace, _published_mark(workspace), _wanted(plan, _views(plan.stages(workspace))))
+
+
+def _views(stages: Sequence[Stage]) -> list[RelabelStage | PyramidStage]:
+    return [stage for stage in stages if isinstance(stage, RelabelStage | PyramidStage)]
+
+
+def _published_mark(workspace: Workspace) -> Path:
+    return workspace.path / "ledger" / "published"
+
+
+def _wanted(plan: Plan, views: Sequence[Stage]) -> str:
+    """Return the hash that the mark of a published segmentation must hold."""
+    return hash_of({"views": [dict(stage.identity) for stage in views], "roi": plan.roi})
 
 
 def _is_published(workspace: Workspace, published: Path, wanted: str) -> bool:
@@ -149,8 +191,9 @@ def _run_stage(workspace: Workspace, plan: Plan, stage: Stage, pending: Sequence
     started = time.monotonic()
     ledger = _ledger(workspace, stage)
     ledger.claim()
+    outside = len(stage.lattice.indices_touching(stage.lattice.roi)) - len(stage.lattice.indices())
     if not pending:
-        return StageSummary(stage.name, 0, 0, 0.0, 0)
+        return StageSummary(stage.name, 0, 0, 0.0, 0, outside)
     ledger.clear(pending)
     stage.prepare()
     voxels = sum(block.write_roi.size for block in pending)
@@ -161,7 +204,7 @@ def _run_stage(workspace: Workspace, plan: Plan, stage: Stage, pending: Sequence
     if failed:
         raise BlocksFailedError(_failure_report(stage, failed, ledger))
     peaks = [int(record["peak_mib"]) for record in ledger.records() if record["time"] >= began]
-    return StageSummary(stage.name, len(pending), voxels, time.monotonic() - started, max(peaks, default=0))
+    return StageSummary(stage.name, len(pending), voxels, time.monotonic() - started, max(peaks, default=0), outside)
 
 
 def _executor(workspace: Workspace, plan: Plan, stage: Stage, pending: Sequence[Block]) -> Executor:

@@ -21,11 +21,19 @@ from neuroseg.options import Options
 from neuroseg.segmentation.stage import PyramidStage, RelabelStage, pyramid_stages
 from neuroseg.stage import Stage
 from neuroseg.storage.affinity_source import AffinitySource
+from neuroseg.storage.mask import MaskSource
 from neuroseg.storage.raw import RawSource
 from neuroseg.storage.workspace import Workspace
 
 PREDICTION = ("affinities",)
 SEGMENTATION = ("fragments", "rename", "edges", "agglomeration", "lookup", "relabel", "pyramid")
+
+
+class MaskPlan(Section):
+    """Where a mask lies, and a hash of it."""
+
+    path: str
+    identity: str
 
 
 class Plan(Section):
@@ -45,6 +53,9 @@ class Plan(Section):
     model_identity: str | None
     tile_voxels: Triple | None
     blend: str
+    predicted_mask: MaskPlan | None
+    mask: MaskPlan | None
+    mask_boundary: float
     device: str
     device_identity: dict[str, str]
     offsets: tuple[Triple, ...]
@@ -59,8 +70,14 @@ class Plan(Section):
 
     @property
     def lattice(self) -> Lattice:
-        """The blocks that the user asked for."""
-        return Lattice(self.shape, self.blocks, parse_roi(self.roi, self.shape))
+        """The blocks that the user asked for; those outside the mask are left out."""
+        mask = self.mask_source(self.mask)
+        wanted = mask.touching() if mask else None
+        return Lattice(self.shape, self.blocks, parse_roi(self.roi, self.shape), wanted)
+
+    def mask_source(self, mask: MaskPlan | None) -> MaskSource | None:
+        """Return a mask as seen from the run's voxels."""
+        return MaskSource(mask.path, self.voxel_size_nm, self.offset_nm, mask.identity) if mask else None
 
     def affinities_stage(self, workspace: Workspace) -> AffinitiesStage:
         """Return the stage that predicts; raises InputError when the run's affinities come from elsewhere."""
@@ -71,7 +88,7 @@ class Plan(Section):
         )
         return AffinitiesStage(
             workspace, raw, self.model, self.model_identity, self.device, self.device_identity, self.lattice,
-            self.tile_voxels, self.blend,
+            self.tile_voxels, self.blend, self.mask_source(self.predicted_mask),
         )  # fmt: skip
 
     def affinity_source(self, workspace: Workspace) -> AffinitySource:
@@ -85,9 +102,9 @@ class Plan(Section):
     def segmentation_stages(self, workspace: Workspace) -> list[Stage]:
         """Return the stages after prediction, in order; each carries the hash of what made its input."""
         source, lattice = self.affinity_source(workspace), self.lattice
-        settings = BasinSettings(self.voxel_size_nm, per_section=self.per_section)
+        settings = BasinSettings(self.voxel_size_nm, per_section=self.per_section, mask_boundary=self.mask_boundary)
         scoring = parse_scoring(self.scoring)
-        fragments = FragmentsStage(workspace, source, source.identity, settings, lattice)
+        fragments = FragmentsStage(workspace, source, source.identity, settings, lattice, self.mask_source(self.mask))
         rename = RenameStage(workspace, lattice, hash_of(fragments.identity))
         edges = EdgesStage(workspace, source, lattice, hash_of(rename.identity), scoring.every_contact)
         tree = AgglomerationStage(workspace, lattice, hash_of(edges.identity), scoring)

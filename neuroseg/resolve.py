@@ -10,13 +10,14 @@ from typing import Any
 
 from neuroseg.errors import InputError, RunRefusedError
 from neuroseg.fragments.settings import wants_sections
-from neuroseg.geometry import Nanometres, describe, parse_roi, parse_triple, triple, whole
+from neuroseg.geometry import Nanometres, Triple, describe, parse_roi, parse_triple, triple, whole
 from neuroseg.networks.bundle import Bundle, bundled_names, open_bundle
 from neuroseg.options import Options, min_size_voxels
-from neuroseg.plan import Plan, read_options, read_plan
+from neuroseg.plan import MaskPlan, Plan, read_options, read_plan
 from neuroseg.storage.affinity_source import open_affinities, open_boundaries
 from neuroseg.storage.arrays import open_node
 from neuroseg.storage.files import open_any
+from neuroseg.storage.mask import open_mask
 from neuroseg.storage.metadata import ome_levels
 from neuroseg.storage.raw import checked_range
 from neuroseg.storage.volumes import require_voxel_size
@@ -27,7 +28,7 @@ _DEFAULT_THRESHOLD = 0.5
 # The option that decides each part of the plan which segmenting alone may change.
 _OPTION_OF = {
     "blocks": "blocks", "per_section": "per_section", "min_size_voxels": "min_size", "small": "small",
-    "executor": "executor", "workers": "workers",
+    "executor": "executor", "workers": "workers", "mask": "mask", "mask_boundary": "mask_boundary",
 }  # fmt: skip
 _LEAST_Z_EDGE = 0.25
 _WARN_RATIO, _REFUSE_RATIO = 1.5, 3.0
@@ -73,7 +74,8 @@ def plan_of_segmentation(options: Options) -> tuple[Workspace, Plan, Options]:
     old = read_plan(workspace)
     given = options.model_copy(update={"volume": None, "output": None})
     merged = _with_remembered(workspace, given)
-    common = _common(options.model_copy(update={"roi": options.roi or old.roi}), old.shape, old.voxel_size_nm, "cpu")
+    wanted = options.model_copy(update={"roi": options.roi or old.roi})
+    common = _common(wanted, old.shape, old.voxel_size_nm, old.offset_nm, "cpu")
     kept = {"prediction_workers"}
     kept |= {name for name, option in _OPTION_OF.items() if getattr(options, option) is None}
     changed = {name: value for name, value in common.items() if name not in kept}
@@ -107,6 +109,7 @@ def _plan_of_raw(options: Options) -> Plan:
     from neuroseg.affinities.inference import choose_device, device_identity
 
     device = choose_device(options.device or "auto")
+    common = _common(options, volume.shape, size, volume.offset_nm, device.type)
     return Plan(
         kind="raw",
         path=options.volume,
@@ -118,12 +121,13 @@ def _plan_of_raw(options: Options) -> Plan:
         model_identity=f"{card.name}@{bundle.sha256[:16]}",
         tile_voxels=card.tile.output_voxels,
         blend=options.blend or card.tile.blend,
+        predicted_mask=common["mask"],
         device=str(device),
         device_identity=device_identity(device),
         offsets=card.offsets,
         scoring=options.scoring or card.segmentation.scoring,
         threshold=_threshold(options, card.segmentation.scoring, card.segmentation.threshold),
-        **_common(options, volume.shape, size, device.type),
+        **common,
     )
 
 
@@ -146,16 +150,19 @@ def _plan_of_affinities(options: Options) -> Plan:
         model_identity=None,
         tile_voxels=None,
         blend="",
+        predicted_mask=None,
         device="cpu",
         device_identity={},
         offsets=source.offsets,
         scoring=options.scoring or "mean",
         threshold=_DEFAULT_THRESHOLD if options.threshold is None else options.threshold,
-        **_common(options, source.shape, source.voxel_size_nm, "cpu"),
+        **_common(options, source.shape, source.voxel_size_nm, source.offset_nm, "cpu"),
     )
 
 
-def _common(options: Options, shape: Any, voxel_size_nm: Nanometres, device: str) -> dict[str, Any]:
+def _common(
+    options: Options, shape: Any, voxel_size_nm: Nanometres, offset_nm: Nanometres, device: str
+) -> dict[str, Any]:
     """Return the part of the plan that does not depend on the kind of input."""
     shape = triple(shape)
     unit = min(voxel_size_nm[1:])
@@ -173,6 +180,8 @@ def _common(options: Options, shape: Any, voxel_size_nm: Nanometres, device: str
         "roi": describe(roi),
         "blocks": parse_triple(options.blocks, "--blocks") if options.blocks else (DEFAULT_BLOCK_VOXELS,) * 3,
         "per_section": wants_sections(voxel_size_nm) if per_section == "auto" else per_section == "on",
+        "mask": _mask(options.mask, shape, voxel_size_nm, offset_nm),
+        "mask_boundary": options.mask_boundary or 0.0,
         "min_size_voxels": min_size_voxels(options.min_size or "0", voxel_size_nm),
         "small": options.small or "merge",
         "executor": options.executor or "local",
@@ -180,6 +189,12 @@ def _common(options: Options, shape: Any, voxel_size_nm: Nanometres, device: str
         # Several workers on one GPU would only share it; on CPUs every worker computes with one thread.
         "prediction_workers": options.workers or (1 if device.startswith("cuda") else cores),
     }
+
+
+def _mask(path: str | None, shape: Triple, voxel_size_nm: Nanometres, offset_nm: Nanometres) -> MaskPlan | None:
+    if path is None:
+        return None
+    return MaskPlan(path=path, identity=open_mask(path, shape, voxel_size_nm, offset_nm).identity)
 
 
 def _threshold(options: Options, card_scoring: str, card_threshold: float) -> float:

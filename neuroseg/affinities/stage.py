@@ -15,6 +15,7 @@ from neuroseg.geometry import Triple, slices
 from neuroseg.networks.bundle import open_bundle
 from neuroseg.stage import Finish, Process
 from neuroseg.storage.arrays import create_array, open_array, require_aligned
+from neuroseg.storage.mask import MaskSource
 from neuroseg.storage.metadata import array_attributes
 from neuroseg.storage.raw import RawSource
 from neuroseg.storage.workspace import Workspace
@@ -35,6 +36,7 @@ class AffinitiesStage:
     requested: Lattice
     tile: Triple
     blend: str
+    mask: MaskSource | None
 
     name = "affinities"
     inputs = ("raw",)
@@ -44,9 +46,10 @@ class AffinitiesStage:
 
     @property
     def lattice(self) -> Lattice:
-        """The requested blocks, rounded up to whole tiles."""
+        """The requested blocks, rounded up to whole tiles; those outside the mask are left out."""
         block = rounded_to_tiles(self.requested.block_shape, self.tile)
-        return Lattice(self.requested.volume_shape, block, self.requested.roi)
+        wanted = self.mask.touching() if self.mask else None
+        return Lattice(self.requested.volume_shape, block, self.requested.roi, wanted)
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -56,6 +59,7 @@ class AffinitiesStage:
             "model": self.model_sha256,
             "input": self.raw.identity,
             "blend": self.blend,
+            "mask": self.mask.identity if self.mask else None,
             "value_range": list(self.raw.value_range) if self.raw.value_range else None,
             "block_voxels": list(self.lattice.block_shape),
             **self.device_identity,
@@ -96,12 +100,16 @@ class AffinitiesStage:
         predictor = Predictor(bundle.network(), settings, choose_device(self.device))
         read, shape = self.raw.open(), self.lattice.volume_shape
         output = open_array(self.workspace.affinities, writable=True)
+        inside = self.mask.open() if self.mask else None
 
         def process(block: Block) -> Finish:
             compute_rest = begin_region(predictor, read, shape, settings, block.write_roi)
 
             def finish() -> None:
-                output[(slice(None), *slices(block.write_roi))] = compute_rest()
+                affinities = compute_rest()
+                if inside is not None:
+                    affinities[:, ~inside(block.write_roi)] = 0
+                output[(slice(None), *slices(block.write_roi))] = affinities
 
             return finish
 

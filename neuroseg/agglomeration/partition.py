@@ -6,7 +6,7 @@ import numba
 import numpy as np
 
 from neuroseg.errors import unknown_name
-from neuroseg.tables import Table
+from neuroseg.tables import Table, looked_up
 
 SMALL = ("merge", "drop")
 
@@ -33,6 +33,19 @@ def segment_lookup(
     segments = np.searchsorted(kept, roots).astype(np.uint64) + np.uint64(1)
     segments[root_sizes[roots] < min_size_voxels] = 0
     return {"fragment": ids, "segment": segments}
+
+
+def largest_segment(nodes: Table, lookup: Table) -> tuple[int, int, int]:
+    """Return the largest segment, its voxels, and the voxels of all fragments; zeros where there is none."""
+    segments = looked_up(nodes["fragment"], lookup)
+    total = int(nodes["voxel_count"].sum())
+    if not segments.any():
+        return 0, 0, total
+    sizes = np.zeros(int(segments.max()) + 1, np.int64)
+    np.add.at(sizes, segments.astype(np.int64), nodes["voxel_count"].astype(np.int64))
+    sizes[0] = 0
+    largest = int(sizes.argmax())
+    return largest, int(sizes[largest]), total
 
 
 @numba.njit(cache=True, nogil=True)

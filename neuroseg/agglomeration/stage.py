@@ -33,9 +33,13 @@ class AgglomerationStage:
     scoring: Scoring
 
     name = "agglomeration"
-    inputs = ("edges", "nodes", "bins")
     outputs = ("merges/tree.parquet", "merges/nodes.parquet")
     halo = (0, 0, 0)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Histograms only where the scoring looks at every contact."""
+        return ("edges", "nodes", "bins") if self.scoring.every_contact else ("edges", "nodes")
 
     @property
     def lattice(self) -> Lattice:

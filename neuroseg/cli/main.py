@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from neuroseg import __version__
-from neuroseg.cli import demo, evaluate, importing, inspect, run, train
+from neuroseg.cli import clean, demo, evaluate, importing, inspect, run, train
 from neuroseg.errors import InputError, NeurosegError
 
 _INTERRUPTED = 130
@@ -54,6 +54,7 @@ app.command("segment")(run.segment)
 app.command("run")(run.run)
 app.command("status")(inspect.status)
 app.command("evaluate")(evaluate.evaluate)
+app.command("clean")(clean.clean)
 app.command("train")(train.train)
 app.command("models")(inspect.models)
 

@@ -38,11 +38,21 @@ Range = Annotated[
     tuple[float, float] | None, typer.Option(metavar="LOW HIGH", help="Raw values that map to 0 and 255.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Run although the model's voxel size is far from the volume's.")]
+Mask = Annotated[str | None, typer.Option(help="Segment only where this array, of any resolution, is not 0.")]
+MaskBoundary = Annotated[
+    float | None, typer.Option(help="Leave voxels of a smaller mean affinity (0 to 1) unsegmented.")
+]
 Threshold = Annotated[float | None, typer.Option(help="Merge below this score, 0 to 1 (default: the model's).")]
 ScoringText = Annotated[str | None, typer.Option("--scoring", help="mean, quantile:Q or quantile:Q:all.")]
 Fragments = Annotated[str | None, typer.Option(help="distance-basins.")]
 PerSection = Annotated[str | None, typer.Option(help="Fragments per section: auto, on or off.")]
 MinSize = Annotated[str | None, typer.Option(help="Least segment, in voxels (500) or volume (0.01um3).")]
+Keep = Annotated[
+    str | None,
+    typer.Option(
+        help="When done, keep all (default), fragments (another threshold stays possible) or only the segmentation."
+    ),
+]
 Small = Annotated[str | None, typer.Option(help="Smaller segments: merge (into the best neighbour) or drop.")]
 
 
@@ -58,6 +68,7 @@ def predict(
     force: Force = False,
     voxel_size: VoxelSize = None,
     roi: RoiText = None,
+    mask: Mask = None,
     workers: Workers = None,
     executor: ExecutorName = None,
     config: Config = None,
@@ -69,15 +80,7 @@ def predict(
     \b
     Example: neuroseg predict volume.zarr --blocks 256 --workers 2
     """
-    from neuroseg import pipeline
-
-    flags: dict[str, Any] = {
-        "volume": volume, "output": output, "blocks": blocks, "model": model, "device": device, "blend": blend,
-        "level": level,
-        "range": range, "force": force, "voxel_size": voxel_size, "roi": roi, "workers": workers, "executor":
-        executor,
-    }  # fmt: skip
-    _carry_out(pipeline.predict, flags, config, restart, json, lambda workspace: [f"neuroseg segment {workspace}"])
+    _carry_out("predict", locals(), lambda workspace: [f"neuroseg segment {workspace}"])
 
 
 def segment(
@@ -91,10 +94,13 @@ def segment(
     scoring: ScoringText = None,
     fragments: Fragments = None,
     per_section: PerSection = None,
+    mask_boundary: MaskBoundary = None,
     min_size: MinSize = None,
     small: Small = None,
+    keep: Keep = None,
     voxel_size: VoxelSize = None,
     roi: RoiText = None,
+    mask: Mask = None,
     workers: Workers = None,
     executor: ExecutorName = None,
     config: Config = None,
@@ -107,15 +113,7 @@ def segment(
     Examples: neuroseg segment volume.zarr --threshold 0.4
     neuroseg segment --affinities theirs.zarr --offsets='-1,0,0;0,-1,0;0,0,-1' -o theirs.neuroseg
     """
-    from neuroseg import pipeline
-
-    flags: dict[str, Any] = {
-        "volume": volume, "output": output, "affinities": affinities, "boundaries": boundaries, "offsets": offsets,
-        "blocks": blocks, "threshold": threshold, "scoring": scoring, "fragments": fragments, "per_section":
-        per_section, "min_size": min_size, "small": small, "voxel_size": voxel_size, "roi": roi, "workers": workers,
-        "executor": executor,
-    }  # fmt: skip
-    _carry_out(pipeline.segment, flags, config, restart, json, _after_segmentation)
+    _carry_out("segment", locals(), _after_segmentation)
 
 
 def run(
@@ -132,10 +130,13 @@ def run(
     scoring: ScoringText = None,
     fragments: Fragments = None,
     per_section: PerSection = None,
+    mask_boundary: MaskBoundary = None,
     min_size: MinSize = None,
     small: Small = None,
+    keep: Keep = None,
     voxel_size: VoxelSize = None,
     roi: RoiText = None,
+    mask: Mask = None,
     workers: Workers = None,
     executor: ExecutorName = None,
     config: Config = None,
@@ -147,16 +148,7 @@ def run(
     \b
     Example: neuroseg run volume.zarr --blocks 256
     """
-    from neuroseg import pipeline
-
-    flags: dict[str, Any] = {
-        "volume": volume, "output": output, "blocks": blocks, "model": model, "device": device, "blend": blend,
-        "level": level,
-        "range": range, "force": force, "threshold": threshold, "scoring": scoring, "fragments": fragments,
-        "per_section": per_section, "min_size": min_size, "small": small, "voxel_size": voxel_size, "roi": roi,
-        "workers": workers, "executor": executor,
-    }  # fmt: skip
-    _carry_out(pipeline.run, flags, config, restart, json, _after_segmentation)
+    _carry_out("run", locals(), _after_segmentation)
 
 
 def _after_segmentation(workspace: Path) -> Sequence[str]:
@@ -166,22 +158,18 @@ def _after_segmentation(workspace: Path) -> Sequence[str]:
     ]
 
 
-def _carry_out(
-    verb: Any,
-    flags: dict[str, Any],
-    config: Path | None,
-    restart: str | None,
-    json: bool,
-    next_steps: Callable[[Path], Sequence[str]],
-) -> None:
+def _carry_out(verb: str, given: dict[str, Any], next_steps: Callable[[Path], Sequence[str]]) -> None:
+    """Run one of the pipeline's verbs with a command's arguments by name, and print what came of it."""
+    from neuroseg import pipeline
     from neuroseg.options import options_from
     from neuroseg.storage.arrays import use_threads
 
     use_threads(1)
-    options = options_from(config, flags)
-    workspace, summaries = verb(options, restart=restart, begin=progress.begin)
+    flags = {name: value for name, value in given.items() if name not in ("config", "restart", "json")}
+    options = options_from(given["config"], flags)
+    workspace, summaries = getattr(pipeline, verb)(options, restart=given["restart"], begin=progress.begin)
     content = run_summary(workspace, summaries)
-    if json:
+    if given["json"]:
         print_json(content)
     else:
         print_summary(content, next_steps(workspace.path))

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+_SUSPICIOUS_SHARE = 0.3
+
 if TYPE_CHECKING:
     from neuroseg.pipeline import StageSummary
     from neuroseg.storage.workspace import Workspace
@@ -26,6 +28,7 @@ def stage_rows(summaries: Sequence[StageSummary]) -> list[dict[str, Any]]:
             "seconds": round(s.seconds, 2),
             "mvoxel_per_s": round(s.voxels / s.seconds / 1e6, 3) if s.seconds else None,
             "peak_mib": s.peak_mib or None,
+            "outside_mask": s.outside,
         }
         for s in summaries
     ]
@@ -39,11 +42,25 @@ def run_summary(workspace: Workspace, summaries: Sequence[StageSummary]) -> dict
     if workspace.lookup.exists() and workspace.segmentation.exists():
         made_by = open_node(workspace.segmentation).attrs["neuroseg"]
         content["segments"] = segment_count(workspace)
+        content["largest_segment"] = _largest(workspace)
         content["segmentation"] = str(workspace.segmentation)
         content |= {name: made_by[name] for name in ("threshold", "scoring")}
     elif workspace.affinities.exists():
         content["affinities"] = str(workspace.affinities)
     return content
+
+
+def _largest(workspace: Workspace) -> dict[str, Any] | None:
+    """Return the largest segment and its share of the fragments' voxels: one that is too large is a merger."""
+    from neuroseg.agglomeration.partition import largest_segment
+    from neuroseg.storage.parts import map_lookup, read_table
+    from neuroseg.tables import NODES
+
+    if not workspace.all_nodes.exists():
+        return None
+    columns = {name: NODES[name] for name in ("fragment", "voxel_count")}
+    segment, voxels, total = largest_segment(read_table(workspace.all_nodes, columns), map_lookup(workspace.lookup))
+    return {"id": segment, "voxels": voxels, "share": round(voxels / total, 4) if total else 0.0}
 
 
 def segment_count(workspace: Workspace) -> int:
@@ -52,6 +69,15 @@ def segment_count(workspace: Workspace) -> int:
 
     segments = map_lookup(workspace.lookup)["segment"]
     return int(segments.max()) if len(segments) else 0
+
+
+def _about_largest(largest: dict[str, Any] | None) -> list[str]:
+    if largest is None or not largest["voxels"]:
+        return []
+    line = f"largest segment: {largest['id']}, {100 * largest['share']:.1f} % of the segmented voxels"
+    if largest["share"] > _SUSPICIOUS_SHARE:
+        line += " - probably several neurons merged: try a lower --threshold"
+    return [line]
 
 
 def print_summary(content: dict[str, Any], next_steps: Sequence[str]) -> None:
@@ -64,9 +90,13 @@ def print_summary(content: dict[str, Any], next_steps: Sequence[str]) -> None:
             lines.append(f"{counts} {rate} {row['peak_mib'] or 0:9d}")
         else:
             lines.append(f"{row['stage']:>14}    done before")
+    outside = [row for row in content["stages"] if row["outside_mask"]]
+    if outside:
+        lines.append(f"{outside[0]['outside_mask']} blocks of {outside[0]['stage']} lie outside the mask: left out")
     if "segments" in content:
         made = f"{content['scoring']}, threshold {content['threshold']:g}"
         lines.append(f"{content['segments']} segments ({made}) in {content['segmentation']}")
+        lines += _about_largest(content["largest_segment"])
     elif "affinities" in content:
         lines.append(f"affinities in {content['affinities']}")
     lines += [f"  next: {step}" for step in next_steps]

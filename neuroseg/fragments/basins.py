@@ -26,6 +26,7 @@ from neuroseg.fragments.settings import BasinSettings
 from neuroseg.geometry import Triple, contact_channels, grown, slices, triple
 
 _ROOT = 13
+_UNSEGMENTED = -1
 
 
 @dataclass(frozen=True)
@@ -46,15 +47,23 @@ def block_fragments(
     bounds: Roi,
     volume_shape: Triple,
     settings: BasinSettings,
+    mask: NDArray[np.bool_] | None = None,
 ) -> BlockFragments:
     """Return the fragments of `write_roi` from the affinities `(c, z, y, x)` uint8 of `read_roi`.
 
     `read_roi` is `write_roi` grown by the settings' halo, clipped to `bounds`, the region being segmented. Names are
     linear indices in the volume of `volume_shape`. Nothing ascends past `bounds`.
+
+    Where `mask` (of `read_roi`) is false, affinities count as 0, the fragment is 0, and no path leads through; the same
+    holds for paths where the mean affinity is below `settings.mask_boundary`.
     """
+    if mask is not None:
+        affinities = affinities * mask
     channels = contact_channels(offsets)
     links = stored_links(read_roi, volume_shape, offsets, channels)
     raised = heights(affinities, channels, links, triple(read_roi.begin), settings)
+    if mask is not None:
+        raised[~mask] = -np.inf
     shell = grown(write_roi, [1 if axis in settings.axes else 0 for axis in range(3)], bounds)
     pointers = _pointers(_with_frame(raised, read_roi, shell), *_neighbours(settings))
     origin, extent = np.array(shell.begin, np.int64), np.array(volume_shape, np.int64)
@@ -103,7 +112,7 @@ def _neighbours(settings: BasinSettings) -> tuple[NDArray[np.int64], NDArray[np.
 
 @numba.njit(cache=True, nogil=True)
 def _pointers(framed, steps, slopes):  # type: ignore[no-untyped-def]
-    """Code of the steepest-ascent neighbour, 9 (dz + 1) + 3 (dy + 1) + dx + 1; 13 marks a root.
+    """Code of the steepest-ascent neighbour, 9 (dz + 1) + 3 (dy + 1) + dx + 1; 13 marks a root, -1 no fragment.
 
     Among equally steep neighbours the one with the smallest global index wins: steps are in ascending order of the
     index they add. On a plateau a voxel follows a neighbour of equal height only towards smaller indices: (height,
@@ -116,6 +125,9 @@ def _pointers(framed, steps, slopes):  # type: ignore[no-untyped-def]
         for y in range(height - 2):
             for x in range(width - 2):
                 here = framed[z + 1, y + 1, x + 1]
+                if here == -np.inf:
+                    codes[z, y, x] = _UNSEGMENTED
+                    continue
                 best = np.float32(0.0)
                 code = _ROOT
                 for n in range(len(steps)):
@@ -140,7 +152,7 @@ def _names(pointers, begin, end, origin, volume_shape):  # type: ignore[no-untyp
     for z0 in range(begin[0], end[0]):
         for y0 in range(begin[1], end[1]):
             for x0 in range(begin[2], end[2]):
-                if names[z0 - begin[0], y0 - begin[1], x0 - begin[2]]:
+                if names[z0 - begin[0], y0 - begin[1], x0 - begin[2]] or pointers[z0, y0, x0] == _UNSEGMENTED:
                     continue
                 z, y, x = z0, y0, x0
                 while True:
@@ -180,6 +192,9 @@ def _entries(pointers, names, begin, end, origin, volume_shape):  # type: ignore
                     x0 = end[2]
                     continue
                 code = np.int64(pointers[z0, y0, x0])
+                if code == _UNSEGMENTED:
+                    x0 += 1
+                    continue
                 z, y, x = z0 + code // 9 - 1, y0 + code // 3 % 3 - 1, x0 + code % 3 - 1
                 if begin[0] <= z < end[0] and begin[1] <= y < end[1] and begin[2] <= x < end[2]:
                     voxels.append(_global_name(z, y, x, origin, volume_shape))

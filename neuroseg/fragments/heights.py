@@ -29,20 +29,22 @@ def heights(
     at which coordinate the voxel's link along that axis is stored: its own, at a face of the volume that of the link to
     the other side, or -1 where there is no neighbour at all. `origin` is the global coordinate of the first voxel.
     Values within the settings' halo (less the pointer's and the shell's voxel) of a face of the array are right only if
-    the volume ends there.
+    the volume ends there. It is minus infinity where the mean affinity is below the settings' `mask_boundary`.
     """
-    sums, inside = _mean_affinity(affinities, np.array(channels), links, np.array(settings.axes))
+    means, inside = _mean_affinity(affinities, np.array(channels), links, np.array(settings.axes))
     limit = round(settings.reach**2 * UNITS_PER_SQUARED_VOXEL)
     lengths = np.array(
         [round(UNITS_PER_VOXEL * math.sqrt(s / UNITS_PER_SQUARED_VOXEL)) for s in range(limit + 1)], np.float32
     )
     to_outside, to_inside = squared_distances(~inside, settings), squared_distances(inside, settings)
-    raised: NDArray[np.float32] = _signed(inside, to_outside, to_inside, lengths, sums)
+    raised: NDArray[np.float32] = _signed(inside, to_outside, to_inside, lengths, means)
     for axis in settings.axes:
         raised = _smoothed(raised, axis, settings)
     for axis in settings.axes:
         shape = [-1 if a == axis else 1 for a in range(3)]
         raised += ripple(origin[axis], raised.shape[axis], axis, settings).reshape(shape)
+    if settings.mask_boundary > 0:
+        raised[means < round(1024 * settings.mask_boundary)] = -np.inf
     return raised
 
 

@@ -18,11 +18,12 @@ def final_names(
     """Return the root's name for each of `names` (unique, from block `own_block`).
 
     `entries_of(block)` returns that block's entry table, voxels ascending. A name whose voxel lies in its own block
-    is a root's and stays; so does one that the table of its block does not list, which makes renaming idempotent.
+    is a root's and stays; so does one that the table of its block does not list, which makes renaming idempotent, and
+    so does 0, no fragment.
     """
     current = names.copy()
     owners = owner_blocks(current, lattice)
-    open_ = np.flatnonzero(owners != own_block)
+    open_ = np.flatnonzero((owners != own_block) & (names > 0))
     while len(open_):
         moved = []
         for block in np.unique(owners[open_]):

@@ -15,7 +15,8 @@ class BasinSettings:
     """Lengths are in units of the xy voxel; z is scaled by the anisotropy.
 
     reach: distances are clipped here. sigma: smoothing of the height. period and ripple: the periodic term that keeps
-    ascent short in flat interiors. per_section: fragments never cross sections.
+    ascent short in flat interiors. per_section: fragments never cross sections. mask_boundary: voxels of a smaller mean
+    affinity (0 to 1) belong to no fragment.
     """
 
     voxel_size_nm: Nanometres
@@ -24,6 +25,7 @@ class BasinSettings:
     period: float = 24.0
     ripple: float = 0.5
     per_section: bool = False
+    mask_boundary: float = 0.0
 
     @property
     def voxel_size(self) -> tuple[float, float, float]:

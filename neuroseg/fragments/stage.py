@@ -19,6 +19,7 @@ from neuroseg.geometry import Triple, describe, slices
 from neuroseg.stage import Process
 from neuroseg.storage.affinity_source import AffinitySource
 from neuroseg.storage.arrays import create_array, open_array, require_aligned
+from neuroseg.storage.mask import MaskSource
 from neuroseg.storage.metadata import array_attributes
 from neuroseg.storage.parts import part_path, read_table, write_table
 from neuroseg.storage.workspace import Workspace
@@ -37,6 +38,7 @@ class FragmentsStage:
     upstream: str
     settings: BasinSettings
     lattice: Lattice
+    mask: MaskSource | None
 
     name = "fragments"
     inputs = ("affinities.zarr",)
@@ -60,6 +62,7 @@ class FragmentsStage:
             "affinities": self.upstream,
             "offsets": [list(offset) for offset in self.affinities.offsets],
             "block_voxels": list(self.lattice.block_shape),
+            "mask": self.mask.identity if self.mask else None,
             **{key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self.settings).items()},
         }
 
@@ -80,6 +83,7 @@ class FragmentsStage:
         """Open the arrays once."""
         read = self.affinities.open()
         output = open_array(self.workspace.fragments, writable=True)
+        inside = self.mask.open() if self.mask else None
 
         def process(block: Block) -> None:
             made = block_fragments(
@@ -90,6 +94,7 @@ class FragmentsStage:
                 bounds=self.lattice.roi,
                 volume_shape=self.lattice.volume_shape,
                 settings=self.settings,
+                mask=inside(block.read_roi) if inside else None,
             )
             output[slices(block.write_roi)] = made.names
             entries = {"voxel": made.entry_voxels, "name": made.entry_names}

@@ -33,7 +33,9 @@ def read_table(path: Path, columns: Mapping[str, type[np.generic]]) -> Table:
         with path.open("rb") as opened, pq.ParquetFile(opened, page_checksum_verification=True) as file:
             stored = file.read(columns=list(columns), use_threads=False)
     except FileNotFoundError as error:
-        raise NeurosegError(f"{path} is missing: an earlier stage did not finish; rerun it") from error
+        raise NeurosegError(
+            f"{path} is missing: removed, or its stage did not finish; redo it with --restart"
+        ) from error
     except (pa.ArrowException, OSError) as error:
         raise NeurosegError(f"{path} is damaged ({error}); redo its stage with --restart") from error
     return {name: stored[name].to_numpy().astype(dtype, copy=False) for name, dtype in columns.items()}

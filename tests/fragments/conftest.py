@@ -25,6 +25,7 @@ def made_blocks(
     *,
     halo: Sequence[int] | None = None,
     offsets: tuple[Triple, ...] = OFFSETS,
+    mask: NDArray[np.bool_] | None = None,
 ) -> dict[int, tuple[Block, BlockFragments]]:
     """Every block's fragments, each from its own crop of `affinities` `(c, z, y, x)` of the whole volume."""
     made = {}
@@ -38,6 +39,7 @@ def made_blocks(
             bounds=lattice.roi,
             volume_shape=lattice.volume_shape,
             settings=settings,
+            mask=None if mask is None else mask[slices(block.read_roi)],
         )
         made[block.index] = (block, found)
     return made
@@ -61,11 +63,12 @@ def blockwise(
     roi: Roi | None = None,
     halo: Sequence[int] | None = None,
     offsets: tuple[Triple, ...] = OFFSETS,
+    mask: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.uint64]:
     """The final fragments `(z, y, x)` of a volume cut into blocks; None: the whole volume is one block."""
     shape = triple(affinities.shape[1:])
     lattice = Lattice(shape, shape if block_shape is None else triple(block_shape), roi or whole(shape))
-    return renamed(made_blocks(affinities, lattice, settings, halo=halo, offsets=offsets), lattice)
+    return renamed(made_blocks(affinities, lattice, settings, halo=halo, offsets=offsets, mask=mask), lattice)
 
 
 @pytest.fixture(scope="session")

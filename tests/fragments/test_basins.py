@@ -147,3 +147,21 @@ def test_a_black_volumes_corner_is_outside_too(fragments_of: Made) -> None:
     picture = np.zeros((3, 4, 12), bool)
     picture[:, :, 6:] = True
     assert len(np.unique(fragments_of(painted(picture), None, BARE))) == 1
+
+
+def test_no_fragment_reaches_through_a_mask(fragments_of: Made) -> None:
+    # One plateau; the masked column cuts it in two, and the affinities stored there do not count.
+    mask = np.ones((1, 2, 7), bool)
+    mask[0, :, 3] = False
+    found = fragments_of(painted(np.ones((1, 2, 7), bool)), None, BARE, mask=mask)
+    assert found.tolist() == [[[1, 1, 1, 0, 7, 7, 7]] * 2]
+    assert not fragments_of(painted(np.ones((1, 2, 7), bool)), (1, 1, 2), BARE, mask=np.zeros((1, 2, 7), bool)).any()
+
+
+def test_voxels_of_low_affinity_are_left_unsegmented(fragments_of: Made) -> None:
+    affinities = np.full((3, 1, 1, 5), 200, np.uint8)
+    affinities[:, 0, 0, 2] = 76  # 0.298
+    settings = BasinSettings(ISOTROPIC, reach=8, sigma=0, ripple=0, mask_boundary=0.3)
+    assert fragments_of(affinities, None, settings).tolist() == [[[1, 1, 0, 5, 5]]]
+    affinities[:, 0, 0, 2] = 77  # 0.302
+    assert (fragments_of(affinities, None, settings) > 0).all()

@@ -29,8 +29,8 @@ def smooth_affinities(seed: int, shape: tuple[int, int, int], contrast: float = 
 
 
 @st.composite
-def volumes(draw: st.DrawFn) -> tuple[NDArray[np.uint8], tuple[int, ...], BasinSettings, Roi, tuple]:  # type: ignore[type-arg]
-    """Affinities, a block shape, settings, a region of interest and offsets."""
+def volumes(draw: st.DrawFn) -> tuple[NDArray[np.uint8], tuple[int, ...], BasinSettings, Roi, tuple, object]:  # type: ignore[type-arg]
+    """Affinities, a block shape, settings, a region of interest, offsets and a mask."""
     shape = draw(st.tuples(st.integers(1, 24), st.integers(1, 34), st.integers(1, 34)))
     begin = [draw(st.one_of(st.just(0), st.integers(0, size - 1))) for size in shape]
     extent = [size - b - draw(st.integers(0, (size - b - 1) // 2)) for size, b in zip(shape, begin, strict=True)]
@@ -43,21 +43,26 @@ def volumes(draw: st.DrawFn) -> tuple[NDArray[np.uint8], tuple[int, ...], BasinS
         ripple=draw(st.sampled_from([0.0, 0.5])),
         period=draw(st.sampled_from([5.0, 24.0])),
         per_section=draw(st.booleans()),
+        mask_boundary=draw(st.sampled_from([0.0, 0.0, 0.4])),
     )
     contrast = draw(st.sampled_from([0.0, 1.0, 8.0, 1e6]))
     signs = draw(st.tuples(*[st.sampled_from([-1, 1])] * 3))
     offsets = tuple(tuple(sign if a == axis else 0 for a in range(3)) for axis, sign in enumerate(signs))
-    affinities = smooth_affinities(draw(st.integers(0, 2**32 - 1)), shape, contrast)
-    return affinities, block, made, Roi(begin, extent), offsets
+    seed = draw(st.integers(0, 2**32 - 1))
+    affinities = smooth_affinities(seed, shape, contrast)
+    mask = draw(st.sampled_from([None, smooth_affinities(seed + 1, shape, 4)[0] > 90]))
+    return affinities, block, made, Roi(begin, extent), offsets, mask
 
 
 @settings(max_examples=80)
 @given(volumes())
 def test_blockwise_fragments_equal_the_whole_volumes(fragments_of: Made, volume) -> None:  # type: ignore[no-untyped-def]
-    affinities, block, made, roi, offsets = volume
-    whole = fragments_of(affinities, None, made, roi=roi, offsets=offsets)
-    found = fragments_of(affinities, block, made, roi=roi, offsets=offsets)
-    assert (whole[tuple(slice(b, e) for b, e in zip(roi.begin, roi.end, strict=True))] > 0).all()
+    affinities, block, made, roi, offsets, mask = volume
+    whole = fragments_of(affinities, None, made, roi=roi, offsets=offsets, mask=mask)
+    found = fragments_of(affinities, block, made, roi=roi, offsets=offsets, mask=mask)
+    inside = tuple(slice(b, e) for b, e in zip(roi.begin, roi.end, strict=True))
+    if not made.mask_boundary:
+        np.testing.assert_array_equal(whole[inside] > 0, True if mask is None else mask[inside])
     np.testing.assert_array_equal(found, whole)
 
 

@@ -1,0 +1,75 @@
+"""What `--keep` and `neuroseg clean` remove, and what still works afterwards."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from neuroseg import pipeline
+from neuroseg.cli.main import exit_code
+from neuroseg.errors import InputError
+from neuroseg.options import Options
+from neuroseg.storage.arrays import open_array
+from neuroseg.storage.workspace import Workspace
+
+Run = tuple[Workspace, Options]
+
+
+@pytest.fixture
+def finished(raw_volume: str, tiny_model: str, tmp_path: Path) -> Run:
+    options = Options(volume=raw_volume, model=tiny_model, output=str(tmp_path / "w"), blocks="32", executor="serial")
+    return pipeline.run(options)[0], options
+
+
+def labels(workspace: Workspace) -> np.ndarray:
+    return np.asarray(open_array(workspace.segmentation / "0")[:])
+
+
+def test_clean_keeps_what_another_threshold_needs(finished: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    workspace, options = finished
+    before = labels(workspace)
+    capsys.readouterr()
+    assert exit_code(["clean", str(workspace.path), "--dry-run", "--json"]) == 0
+    announced = json.loads(capsys.readouterr().out)
+    assert announced["removed"] == []
+    assert announced["bytes"] > 0
+    assert exit_code(["clean", str(workspace.path), "--json"]) == 0
+    done = json.loads(capsys.readouterr().out)
+    assert done["removed"] == announced["would_remove"] == ["affinities.zarr", "entries", "edges", "nodes"]
+    assert not any((workspace.path / name).exists() for name in done["removed"])
+    _, summaries = pipeline.run(options)
+    assert not any(summary.blocks for summary in summaries), "a finished run stays finished"
+    pipeline.segment(Options(volume=str(workspace.path), threshold=1))
+    assert labels(workspace).max() < before.max()
+
+
+def test_a_stage_whose_input_was_removed_says_how_to_make_it_again(finished: Run) -> None:
+    workspace, options = finished
+    before = labels(workspace)
+    assert exit_code(["clean", str(workspace.path), "--keep", "segmentation"]) == 0
+    assert np.array_equal(labels(workspace), before)
+    with pytest.raises(InputError, match=r"fragments\.zarr.*removed.*--restart fragments"):
+        pipeline.run(options, restart="relabel")
+    with pytest.raises(InputError, match=r"affinities\.zarr.*removed.*--restart affinities"):
+        pipeline.run(options, restart="fragments")
+    pipeline.run(options, restart="affinities")
+    assert np.array_equal(labels(workspace), before)
+
+
+def test_keep_removes_at_the_end_of_a_run(raw_volume: str, tiny_model: str, tmp_path: Path) -> None:
+    options = Options(volume=raw_volume, model=tiny_model, output=str(tmp_path / "w"), blocks="32", keep="segmentation")
+    workspace, _ = pipeline.run(options.model_copy(update={"executor": "serial"}))
+    assert labels(workspace).any()
+    assert not workspace.affinities.exists()
+    assert not workspace.fragments.exists()
+
+
+def test_an_unfinished_run_is_not_cleaned(raw_volume: str, tiny_model: str, tmp_path: Path) -> None:
+    given = Options(volume=raw_volume, model=tiny_model, output=str(tmp_path / "w"), blocks="64", executor="serial")
+    workspace, _ = pipeline.predict(given)
+    assert exit_code(["clean", str(workspace.path)]) == 2
+    assert workspace.affinities.exists()
+    assert exit_code(["clean", str(workspace.path), "--keep", "fragment"]) == 2
