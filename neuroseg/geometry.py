@@ -47,14 +47,15 @@ def grown(roi: Roi, halo: Sequence[int], bounds: Roi) -> Roi:
     return roi.grow(Coordinate(halo), Coordinate(halo)).intersect(bounds)
 
 
-def parse_triple(text: str, what: str) -> Triple:
-    """Return `N` or `Z,Y,X` as three positive integers; raises InputError naming `what` otherwise."""
+def parse_triple(text: str, what: str, least: int = 1) -> Triple:
+    """Return `N` or `Z,Y,X` as three integers of at least `least`; raises InputError naming `what` otherwise."""
     parts = [part.strip() for part in text.split(",")]
     if len(parts) not in (1, 3) or not all(re.fullmatch(r"[+-]?\d+", part) for part in parts):
         raise InputError(f"{what} {text!r} is neither a number nor three (Z,Y,X), for example 256 or 64,256,256")
     values = [int(part) for part in parts]
-    if min(values) <= 0:
-        raise InputError(f"{what} {text!r} must be positive, for example 256 or 64,256,256")
+    if min(values) < least:
+        needed = "must be positive" if least == 1 else f"must be {least} or more"
+        raise InputError(f"{what} {text!r} {needed}, for example 256 or 64,256,256")
     return triple(values * 3 if len(values) == 1 else values)
 
 

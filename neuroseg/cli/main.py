@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from neuroseg import __version__
-from neuroseg.cli import clean, demo, evaluate, importing, inspect, run, train
+from neuroseg.cli import clean, demo, evaluate, importing, inspect, run, train, verify
 from neuroseg.errors import InputError, NeurosegError
 
 _INTERRUPTED = 130
@@ -55,6 +55,7 @@ app.command("run")(run.run)
 app.command("status")(inspect.status)
 app.command("evaluate")(evaluate.evaluate)
 app.command("clean")(clean.clean)
+app.command("verify")(verify.verify)
 app.command("train")(train.train)
 app.command("models")(inspect.models)
 

@@ -1,0 +1,102 @@
+"""Two workspaces of the same volume -> in which artifacts they differ, and where."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuroseg.storage.arrays import open_array
+from neuroseg.storage.parts import map_lookup, read_parts, read_table
+from neuroseg.storage.workspace import Workspace
+from neuroseg.tables import BINS, EDGES, LOOKUP, NODES, TREE, Table, combined
+
+_SLAB_SECTIONS = 32
+
+
+@dataclass(frozen=True)
+class Difference:
+    """`count` of `total` values (voxels, or rows of a table) differ; `first` and the bounds are indices in the array.
+
+    Of a table `first` is the row (or the number of rows, where those differ) and there are no bounds.
+    """
+
+    artifact: str
+    count: int
+    total: int
+    first: tuple[int, ...]
+    begin: tuple[int, ...] = ()
+    end: tuple[int, ...] = ()
+
+
+def compared(one: Workspace, other: Workspace) -> Iterator[tuple[str, Difference | None]]:
+    """Yield every artifact of `one`, in the order in which they are made, and how `other`'s differs from it.
+
+    Arrays are compared voxel by voxel, a slab at a time; tables after their parts are combined and sorted. Chunks and
+    part files follow the blocks and are not compared. What only one of the two has differs as a whole.
+    """
+    for name in ("affinities.zarr", "fragments.zarr"):
+        if (one.path / name).exists() or (other.path / name).exists():
+            yield name, array_difference(name, one.path / name, other.path / name)
+    for name, read in _TABLES.items():
+        yield name, table_difference(name, read(one), read(other))
+    levels = sorted({path.name for w in (one, other) for path in w.segmentation.iterdir() if path.is_dir()}, key=int)
+    for level in levels:
+        name = f"segmentation.zarr/{level}"
+        yield name, array_difference(name, one.path / name, other.path / name)
+
+
+def array_difference(name: str, one: Path, other: Path) -> Difference | None:
+    """Return where two arrays differ, None where they do not."""
+    if not (one.exists() and other.exists()):
+        return Difference(name, 1, 1, ())
+    first, second = open_array(one), open_array(other)
+    if first.shape != second.shape or first.dtype != second.dtype:
+        return Difference(name, 1, 1, tuple(second.shape))
+    found = []
+    for z in range(0, first.shape[-3], _SLAB_SECTIONS):
+        box = (..., slice(z, z + _SLAB_SECTIONS), slice(None), slice(None))
+        places = np.argwhere(first[box] != second[box])
+        places[:, -3] += z
+        found.append(places)
+    places = np.concatenate(found)
+    if not len(places):
+        return None
+    size = int(np.prod(first.shape))
+    begin, end = places.min(axis=0), places.max(axis=0) + 1
+    return Difference(name, len(places), size, _plain(places[0]), _plain(begin), _plain(end))
+
+
+def table_difference(name: str, one: Table, other: Table) -> Difference | None:
+    """Return how many rows of two sorted tables differ, None where they do not."""
+    rows, others = (len(next(iter(table.values()))) for table in (one, other))
+    if rows != others:
+        return Difference(name, max(1, abs(rows - others)), rows, (others,))
+    unequal = np.zeros(rows, bool)
+    for column, values in one.items():
+        unequal |= values != other[column]
+    places = np.flatnonzero(unequal)
+    return Difference(name, len(places), rows, (int(places[0]),)) if len(places) else None
+
+
+def _plain(place: NDArray[np.int64]) -> tuple[int, ...]:
+    return tuple(int(value) for value in place)
+
+
+def _parts(folder: Path, columns: Any) -> Table:
+    """Return the combined parts of a table, all of them; empty where there is no folder."""
+    blocks = sorted(int(path.stem) for path in folder.glob("*.parquet")) if folder.is_dir() else []
+    return combined(read_parts(folder, blocks, columns), columns)
+
+
+_TABLES: dict[str, Callable[[Workspace], Table]] = {
+    "edges": lambda workspace: _parts(workspace.edges, EDGES),
+    "nodes": lambda workspace: _parts(workspace.nodes, NODES),
+    "bins": lambda workspace: _parts(workspace.bins, BINS),
+    "merges/tree": lambda workspace: read_table(workspace.tree, TREE),
+    "merges/lookup": lambda workspace: {name: map_lookup(workspace.lookup)[name] for name in LOOKUP},
+}
