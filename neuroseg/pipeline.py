@@ -25,6 +25,8 @@ from neuroseg.storage.publish import publish_text
 from neuroseg.storage.workspace import Workspace
 
 _RESTARTABLE = ("affinities", "fragments", "edges", "agglomeration", "relabel")
+# Stages that are made again with the stage before or after them.
+_RESTARTED_AS = {"rename": "fragments", "lookup": "relabel"}
 _REDONE_WITHOUT_ASKING = ("lookup", "relabel", "pyramid")
 _LISTED_FAILURES = 10
 
@@ -105,7 +107,8 @@ def _restart_index(restart: str | None, every: Sequence[Stage], stages: Sequence
     valid = [name for name in _RESTARTABLE if any(stage.name == name for stage in stages)]
     if restart not in (*valid, "all"):
         raise unknown_name("stage to restart", restart, [*valid, "all"])
-    return every.index(stages[0] if restart == "all" else next(stage for stage in stages if stage.name == restart))
+    first = "lookup" if restart == "relabel" else restart
+    return every.index(stages[0] if restart == "all" else next(stage for stage in stages if stage.name == first))
 
 
 def _run_all(
@@ -145,7 +148,7 @@ def _require_inputs(workspace: Workspace, stage: Stage, every: Sequence[Stage]) 
     for earlier in every[: every.index(stage) - len(_views(every[: every.index(stage)]))]:
         gone = [name for name in earlier.outputs if name in stage.inputs and not (workspace.path / name).exists()]
         if gone and _ledger(workspace, earlier).done():
-            restart = earlier.name if earlier.name in _RESTARTABLE else "fragments"
+            restart = _RESTARTED_AS.get(earlier.name, earlier.name)
             raise InputError(
                 f"stage {stage.name} needs {workspace.path / gone[0]}, which was removed; "
                 f"make it again with --restart {restart}"

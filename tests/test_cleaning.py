@@ -51,7 +51,7 @@ def test_a_stage_whose_input_was_removed_says_how_to_make_it_again(finished: Run
     before = labels(workspace)
     assert exit_code(["clean", str(workspace.path), "--keep", "segmentation"]) == 0
     assert np.array_equal(labels(workspace), before)
-    with pytest.raises(InputError, match=r"fragments\.zarr.*removed.*--restart fragments"):
+    with pytest.raises(InputError, match=r"tree\.parquet.*removed.*--restart agglomeration"):
         pipeline.run(options, restart="relabel")
     with pytest.raises(InputError, match=r"affinities\.zarr.*removed.*--restart affinities"):
         pipeline.run(options, restart="fragments")

@@ -76,7 +76,8 @@ def create_array(
         dtype=np.dtype(dtype),
         chunks=(*(1 for _ in lead), *chunk),
         shards=shards,
-        compressors=ZstdCodec(level=1),
+        # A chunk that a crash or a disk damaged raises when it is read.
+        compressors=ZstdCodec(level=1, checksum=True),
         fill_value=0,
         attributes=dict(attributes),
         zarr_format=3,
