@@ -15,25 +15,20 @@ from neuroseg.errors import InputError
 from neuroseg.fragments.settings import wants_sections
 from neuroseg.geometry import Nanometres, Triple, triple
 
-_WIDEST_REACH_VOXELS = 100
+_WIDEST_REACH_VOXELS = 50
 # Two ways to one distance (6, 8 and 0, 10 voxels) differ in the last bit; both are within it.
 _ROUNDING = 1e-9
 
 
 def border_reach(voxel_size_nm: Nanometres, border_nm: float) -> Triple:
-    """Return how many voxels of context `near_boundary` needs on each side; none where `border_nm` is 0.
-
-    Raises InputError unless `border_nm` is at least 0 and reaches at most 100 voxels.
-    """
-    if not border_nm >= 0:
-        raise InputError(f"a border of {border_nm:g} nm is not a length; give 0 (every voxel counts) or more")
-    most = _WIDEST_REACH_VOXELS * min(voxel_size_nm)
-    if border_nm > most:
-        raise InputError(f"a border of {border_nm:g} nm is too wide for voxels of {voxel_size_nm} nm: at most {most:g}")
-    if border_nm == 0:
-        return (0, 0, 0)
-    # One voxel more shows whether the farthest of them is at a boundary.
+    """Return how many voxels of context `near_boundary` needs on each side; raises InputError when it is too wide."""
+    widest = _WIDEST_REACH_VOXELS * min(voxel_size_nm)
+    if border_nm > widest:
+        raise InputError(
+            f"a border of {border_nm:g} nm is too wide for voxels of {voxel_size_nm} nm: at most {widest:g}"
+        )
     axes = _axes(voxel_size_nm)
+    # One voxel more shows whether the farthest of them is at a boundary.
     return triple([_steps(border_nm, voxel_size_nm[axis]) + 1 if axis in axes else 0 for axis in range(3)])
 
 

@@ -53,7 +53,7 @@ def block_places(
         _mark_meetings(*lines, _WIDEST_MEMBRANE_VOXELS)
     box = slices(write_roi, read_roi.begin)
     voxels = _linear_indices(write_roi, volume_shape).ravel()
-    segments, truth, ignored = (array[box].ravel() for array in (segments, truth, ignored))
+    segments, truth, ignored = segments[box].ravel(), truth[box].ravel(), ignored[box].ravel()
     starts = run_starts(segments, truth)
     rows = {"segment": segments[starts].astype(np.uint64), "truth": truth[starts].astype(np.uint64)}
     rows["min_voxel"] = voxels[starts]
