@@ -97,7 +97,7 @@ def box_shape(chunk: Sequence[int], volume_shape: Sequence[int], most_voxels: in
         longest = shape.index(max(shape))
         shape[longest] = -(-shape[longest] // 2)
     while 2 * math.prod(shape) <= most_voxels:
-        growing = [axis for axis in range(3) if shape[axis] < volume_shape[axis]]
+        growing = [axis for axis in (2, 1, 0) if shape[axis] < volume_shape[axis]]
         if not growing:
             break
         shape[min(growing, key=shape.__getitem__)] *= 2

@@ -74,8 +74,7 @@ def test_a_border_leaves_out_what_lies_near_boundaries_whatever_the_region(
 ) -> None:
     request = (volumes / "w", "--truth", volumes / "truth.zarr", "--ignore", "0,4")
     plain, bordered = evaluated(capfd, *request), evaluated(capfd, *request, "--border-nm", 25)
-    # Three columns beside each membrane: the one that touches it and those within 25 nm of that one.
-    assert plain["voxels"] == 12 * (18 * 20 + 18 * 21 - 18 + 18 * 20 + 0) or plain["voxels"] > bordered["voxels"]
+    assert 0 < bordered["voxels"] < plain["voxels"]
     assert (bordered["ignore"], bordered["border_nm"]) == ([0, 4], 25)
     halves = [evaluated(capfd, *request, "--border-nm", 25, "--roi", roi) for roi in (":,:23,:", ":,23:,:")]
     assert sum(half["voxels"] for half in halves) == bordered["voxels"]
