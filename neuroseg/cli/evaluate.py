@@ -124,7 +124,9 @@ def _swept(request: Request, workspace: Workspace | None, made_by: dict[str, Any
             f"{option} needs the merge tree of a workspace; {request.segmentation} is a plain label volume"
         )
     plan = read_plan(workspace)
-    if plan.scoring != made_by["scoring"] or not (workspace.tree.exists() and workspace.all_nodes.exists()):
+    if not all(path.exists() for path in (workspace.fragments, workspace.tree, workspace.all_nodes)):
+        raise InputError(f"{workspace.path} lacks fragments or merge tree; run neuroseg segment {workspace.path}")
+    if plan.scoring != made_by["scoring"]:
         raise InputError(f"the merge tree is not that of the segmentation; run neuroseg segment {workspace.path}")
     return workspace, plan
 

@@ -31,8 +31,8 @@ def publish_text(path: Path, text: str) -> None:
         aside.write_text(text)
 
 
-def require_publishable(path: Path, suffix: str) -> Path:
-    """Return the path; raises InputError unless it ends in `suffix` and a file can be written there, tried at once."""
+def require_publishable(path: Path, suffix: str) -> None:
+    """Raise InputError unless `path` ends in `suffix` and a file can be made in its folder, which is tried."""
     if path.suffix.lower() != suffix:
         raise InputError(
             f"{path} is not written as {path.suffix or 'a file without a suffix'}; name it {path.stem}{suffix}"
@@ -43,6 +43,6 @@ def require_publishable(path: Path, suffix: str) -> Path:
         raise InputError(f"the folder {path.parent} of {path.name} does not exist; make it first")
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
-            return path
+            pass
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from error

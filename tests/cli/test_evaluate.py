@@ -88,6 +88,7 @@ def test_a_border_leaves_out_what_lies_near_boundaries_whatever_the_region(
         (["--objects", "errors.tsv"], "name it errors.csv"),
         (["--plot", "nowhere/curve.png"], "the folder nowhere of curve.png does not exist"),
         (["--objects", "folder.csv"], "folder.csv is a folder"),
+        (["--plot", "/proc/curve.png"], "cannot write /proc/curve.png"),
         (["--border-nm", "-5"], "a border of -5 nm is not a length"),
         (["--border-nm", "nan"], "is not a length"),
         (["--border-nm", "inf"], "too wide"),
