@@ -45,7 +45,7 @@ TREE: Mapping[str, type[np.generic]] = {
 }
 LOOKUP: Mapping[str, type[np.generic]] = {"fragment": np.uint64, "segment": np.uint64}
 
-_KEYS = {"u", "v", "bin", "fragment"}
+_KEYS = {"u", "v", "bin", "fragment", "segment", "truth"}
 
 
 def empty(columns: Mapping[str, type[np.generic]]) -> Table:

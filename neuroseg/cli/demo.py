@@ -37,9 +37,9 @@ def demo(
     print("2. raw -> affinities -> fragments -> edges -> merge tree -> segmentation, by daisy workers", file=sys.stderr)
     workspace, content = _segment(folder, workers)
     print("3. scores against the truth, and a figure", file=sys.stderr)
-    from neuroseg.cli.evaluate import evaluated
+    from neuroseg.cli.evaluate import Request, evaluated
 
-    scores = evaluated(str(workspace.path), str(folder / "truth.zarr"), None, sweep=False, ignore=[0])
+    scores = evaluated(Request(str(workspace.path), str(folder / "truth.zarr")))
     figure = folder / "segmentation.png"
     _draw(figure, folder, workspace)
     content |= {"scores": scores, "figure": str(figure), "seconds": round(time.monotonic() - started, 1)}

@@ -2,52 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-import fastremap
 import numpy as np
 from numpy.typing import NDArray
 
 from neuroseg.errors import InputError
-from neuroseg.tables import Table
+from neuroseg.tables import Table, combined, empty
 
-COLUMNS = {"segment": np.uint64, "truth": np.uint64, "count": np.uint64}
+CONTINGENCY: Mapping[str, type[np.generic]] = {"segment": np.uint64, "truth": np.uint64, "count": np.uint64}
+
+_WAITING_ROWS = 1_000_000
 
 
-def contingency(segments: NDArray[np.integer], truth: NDArray[np.integer], ignore: Sequence[int] = (0,)) -> Table:
+def contingency(
+    segments: NDArray[np.integer],
+    truth: NDArray[np.integer],
+    ignore: Sequence[int] = (0,),
+    *,
+    counted: NDArray[np.bool_] | None = None,
+) -> Table:
     """Return rows (segment, truth, count), sorted, of two label arrays of one shape.
 
-    Voxels whose truth is in `ignore` do not count. Segment 0 counts as a label of its own.
+    Voxels whose truth is in `ignore`, and those where `counted` is false, do not count. Segment 0 counts as a label
+    of its own. Negative labels are their value modulo 2**64, here and in `ignore`. Raises InputError when the shapes
+    differ.
     """
     if segments.shape != truth.shape:
         raise InputError(f"segments have shape {segments.shape}, truth has {truth.shape}; they must be equal")
-    counted = ~np.isin(truth, list(ignore))
-    if not counted.any():
-        return {name: np.zeros(0, dtype) for name, dtype in COLUMNS.items()}
-    segment_ids, segment_rows = np.unique(segments[counted], return_inverse=True)
-    truth_ids, truth_rows = np.unique(truth[counted], return_inverse=True)
-    keys = segment_rows.astype(np.uint64) * np.uint64(len(truth_ids)) + truth_rows.astype(np.uint64)
-    pairs, counts = fastremap.unique(keys, return_counts=True)
-    return {
-        "segment": segment_ids[pairs // len(truth_ids)].astype(np.uint64),
-        "truth": truth_ids[pairs % len(truth_ids)].astype(np.uint64),
-        "count": counts.astype(np.uint64),
+    kept = (...,) if counted is None else (counted,)
+    segments, truth = segments[kept].ravel(), truth[kept].ravel()
+    starts = run_starts(segments, truth)
+    rows = {
+        "segment": segments[starts].astype(np.uint64),
+        "truth": truth[starts].astype(np.uint64),
+        "count": np.diff(starts, append=len(truth)).astype(np.uint64),
     }
+    wanted = ~is_ignored(rows["truth"], ignore)
+    return combined([{name: column[wanted] for name, column in rows.items()}], CONTINGENCY)
 
 
-def added(parts: Sequence[Table]) -> Table:
-    """Return the contingency of several regions together, sorted by (segment, truth)."""
-    rows = {name: np.concatenate([part[name] for part in parts]) for name in COLUMNS}
-    return grouped(rows["segment"], rows["truth"], rows["count"])
+def run_starts(segments: NDArray[np.integer], truth: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Return where runs of one pair of labels begin in two flat arrays: far fewer than voxels, labels being compact."""
+    new = np.ones(len(truth), bool)
+    new[1:] = (segments[1:] != segments[:-1]) | (truth[1:] != truth[:-1])
+    return np.flatnonzero(new)
 
 
-def grouped(segment: NDArray[np.generic], truth: NDArray[np.generic], count: NDArray[np.generic]) -> Table:
-    """Return one row per pair of labels, sorted, counts added."""
-    if not len(segment):
-        return {"segment": segment, "truth": truth, "count": count}
-    order = np.lexsort((truth, segment))
-    segment, truth, count = segment[order], truth[order], count[order]
-    new = np.ones(len(order), bool)
-    new[1:] = (segment[1:] != segment[:-1]) | (truth[1:] != truth[:-1])
-    starts = np.flatnonzero(new)
-    return {"segment": segment[starts], "truth": truth[starts], "count": np.add.reduceat(count, starts)}
+def is_ignored(truth: NDArray[np.integer], ignore: Sequence[int]) -> NDArray[np.bool_]:
+    """Return where `truth` holds one of the ids in `ignore`, all of them modulo 2**64."""
+    # As numpy would compare uint64 with int64, in floating point, ids above 2**53 meet their neighbours.
+    return np.isin(truth.astype(np.uint64), np.array([i % 2**64 for i in ignore], np.uint64))
+
+
+class GrowingTable:
+    """The sum of many parts of one table, in the memory of about two of its result and one part.
+
+    Parts wait until they outnumber what is combined already, so that each row is sorted a few times only.
+    """
+
+    def __init__(self, columns: Mapping[str, type[np.generic]]) -> None:
+        self._columns = columns
+        self._key = next(iter(columns))
+        self._sum = empty(columns)
+        self._waiting: list[Table] = []
+
+    def add(self, part: Table) -> None:
+        """Take in the rows of one part."""
+        self._waiting.append(part)
+        if sum(self._rows(part) for part in self._waiting) > max(self._rows(self._sum), _WAITING_ROWS):
+            self.total()
+
+    def total(self) -> Table:
+        """Return the parts combined: one row per key, keys ascending."""
+        self._sum = combined([self._sum, *self._waiting], self._columns)
+        self._waiting = []
+        return self._sum
+
+    def _rows(self, table: Table) -> int:
+        return len(table[self._key])

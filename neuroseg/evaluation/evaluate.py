@@ -1,30 +1,21 @@
-"""A segmentation and a truth on disk -> scores, read slab by slab."""
+"""Which labels of a segmentation and a truth can be compared, and what their contingency says."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from funlib.geometry import Coordinate, Roi
+import numpy as np
+from funlib.geometry import Roi
 
 from neuroseg.errors import InputError
-from neuroseg.evaluation.contingency import added, contingency
-from neuroseg.evaluation.metrics import Scores, scores_of
+from neuroseg.evaluation.borders import border_reach
+from neuroseg.evaluation.boxes import Border, Overlap
+from neuroseg.evaluation.metrics import scores_of
 from neuroseg.geometry import describe, parse_roi, voxels_between
 from neuroseg.storage.volumes import Volume
 from neuroseg.tables import Table
 
-_SLAB_VOXELS = 8 * 1024 * 1024
 _VOXEL_SIZE_TOLERANCE = 0.01
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """The region compared, in voxels of the segmentation, and where the truth's first voxel lies in it."""
-
-    roi: Roi
-    truth_origin: Coordinate
 
 
 def require_labels(volume: Volume) -> Volume:
@@ -52,39 +43,44 @@ def overlap_of(segmentation: Volume, truth: Volume, roi: str | None) -> Overlap:
     # A truth of the segmentation's shape that does not say where it lies covers it exactly.
     begin = voxels_between(truth.offset_nm, segmentation.offset_nm, size) if placed and size else (0, 0, 0)
     wanted = parse_roi(roi, segmentation.shape) if roi else segmentation.roi
-    common = Roi(begin, truth.shape).intersect(wanted)
+    truth_roi = Roi(begin, truth.shape)
+    common = truth_roi.intersect(wanted)
     if common.empty or not all(common.shape):
         raise InputError(
-            f"truth {truth.path} covers {describe(Roi(begin, truth.shape))} of the segmentation, which does not "
+            f"truth {truth.path} covers {describe(truth_roi)} of the segmentation, which does not "
             f"overlap {describe(wanted)}"
         )
-    return Overlap(common, Coordinate(begin))
+    return Overlap(common, truth_roi)
 
 
-def compare(labels: Volume, truth: Volume, overlap: Overlap, ignore: Sequence[int] = (0,)) -> Table:
-    """Return the contingency of two volumes over their overlap, read slab by slab."""
-    parts = [
-        contingency(labels.read(slab), truth.read(slab - overlap.truth_origin), ignore) for slab in _slabs(overlap.roi)
-    ]
-    return added(parts)
+def border_of(segmentation: Volume, truth: Volume, border_nm: float) -> Border | None:
+    """Return the border that does not count, None where it is 0 nm wide.
+
+    Raises InputError when it is negative or too wide, and when neither volume has a voxel size.
+    """
+    if not border_nm >= 0:
+        raise InputError(f"a border of {border_nm:g} nm is not a length; give 0 (every voxel counts) or more")
+    if border_nm == 0:
+        return None
+    size = segmentation.voxel_size_nm or truth.voxel_size_nm
+    if size is None:
+        raise InputError(
+            f"a border of {border_nm:g} nm needs a voxel size, which neither {segmentation.path} nor {truth.path} has; "
+            "give one of them the attribute voxel_size (nm, z y x)"
+        )
+    border_reach(size, border_nm)
+    return Border(border_nm, size)
 
 
 def report(table: Table, overlap: Overlap, segmentation: Volume) -> dict[str, Any]:
     """Return the scores of a contingency by name, with what they cover."""
-    scores: Scores = scores_of(table)
+    voxels = int(table["count"].sum())
     return {
-        **scores.as_dict(),
-        "segments": len(set(table["segment"].tolist()) - {0}),
-        "truth_objects": len(set(table["truth"].tolist())),
-        "voxels": int(table["count"].sum()),
+        **scores_of(table).as_dict(),
+        "segments": int(np.count_nonzero(np.unique(table["segment"]))),
+        "truth_objects": len(np.unique(table["truth"])),
+        "voxels": voxels,
+        "counted": voxels / overlap.roi.size,
         "roi": describe(overlap.roi),
         "coverage": overlap.roi.size / segmentation.roi.size,
     }
-
-
-def _slabs(roi: Roi) -> Iterator[Roi]:
-    """Yield slabs of a region along z, each of bounded size."""
-    depth = max(1, _SLAB_VOXELS // max(1, int(roi.shape[1] * roi.shape[2])))
-    for z in range(roi.begin[0], roi.end[0], depth):
-        thickness = min(depth, roi.end[0] - z)
-        yield Roi((z, roi.begin[1], roi.begin[2]), (thickness, roi.shape[1], roi.shape[2]))

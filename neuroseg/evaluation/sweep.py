@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuroseg.agglomeration.partition import segment_lookup
-from neuroseg.evaluation.contingency import grouped
+from neuroseg.evaluation.contingency import CONTINGENCY
 from neuroseg.evaluation.metrics import Scores, scores_of
-from neuroseg.tables import Table, looked_up
+from neuroseg.tables import Table, combined, looked_up
 
 THRESHOLDS: NDArray[np.float64] = np.round(np.arange(0.02, 0.99, 0.02), 2)
 
@@ -33,6 +33,5 @@ def sweep(
     for threshold in thresholds:
         lookup = segment_lookup(tree, nodes, threshold=threshold, min_size_voxels=min_size_voxels, small=small)
         segments = looked_up(fragments, lookup)
-        table = grouped(segments, fragment_contingency["truth"], fragment_contingency["count"])
-        out.append((threshold, scores_of(table)))
+        out.append((threshold, scores_of(combined([{**fragment_contingency, "segment": segments}], CONTINGENCY))))
     return out

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from neuroseg.errors import InputError
 
 
 @contextmanager
@@ -26,3 +29,20 @@ def publish_text(path: Path, text: str) -> None:
     """Write a text file in one step."""
     with published(path) as aside:
         aside.write_text(text)
+
+
+def require_publishable(path: Path, suffix: str) -> None:
+    """Raise InputError unless `path` ends in `suffix` and a file can be made in its folder, which is tried."""
+    if path.suffix.lower() != suffix:
+        raise InputError(
+            f"{path} is not written as {path.suffix or 'a file without a suffix'}; name it {path.stem}{suffix}"
+        )
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; name a file {suffix} in it")
+    if not path.parent.is_dir():
+        raise InputError(f"the folder {path.parent} of {path.name} does not exist; make it first")
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
+            pass
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from error

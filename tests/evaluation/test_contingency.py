@@ -9,14 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neuroseg.evaluation.contingency import COLUMNS, added, contingency, grouped
+from neuroseg.evaluation import contingency as module
+from neuroseg.evaluation.contingency import CONTINGENCY, GrowingTable, contingency
 from neuroseg.tables import Table
 
 
 def rows_of(table: Table) -> list[tuple[int, int, int]]:
     """The rows of a contingency as plain numbers."""
-    assert {name: column.dtype for name, column in table.items()} == {n: np.dtype(d) for n, d in COLUMNS.items()}
-    return list(zip(*(table[name].tolist() for name in COLUMNS), strict=True))
+    assert {name: column.dtype for name, column in table.items()} == {n: np.dtype(d) for n, d in CONTINGENCY.items()}
+    return list(zip(*(table[name].tolist() for name in CONTINGENCY), strict=True))
 
 
 SEGMENTS = np.array([[[5, 5, 0], [9, 5, 0]]], np.uint64)
@@ -50,9 +51,21 @@ def test_signed_labels_are_counted_alike() -> None:
     )
 
 
-def test_grouped_adds_the_counts_of_equal_pairs() -> None:
-    segment, truth, count = np.array([[4, 3, 4], [1, 1, 1], [10, 20, 30]], np.uint64)
-    assert rows_of(grouped(segment, truth, count)) == [(3, 1, 20), (4, 1, 40)]
+def test_ids_beyond_doubles_are_ignored_exactly() -> None:
+    truth = np.array([2**60, 2**60 + 1, 2**64 - 1], np.uint64)
+    assert [t for _, t, _ in rows_of(contingency(truth, truth, ignore=(2**60, 3)))] == [2**60 + 1, 2**64 - 1]
+    assert [t for _, t, _ in rows_of(contingency(truth, truth, ignore=(-1,)))] == [2**60, 2**60 + 1]
+
+
+def test_negative_labels_are_their_value_modulo_2_to_64() -> None:
+    truth = np.array([-1, -1, 4], np.int32)
+    assert rows_of(contingency(truth, truth, ignore=(4,))) == [(2**64 - 1, 2**64 - 1, 2)]
+    assert rows_of(contingency(truth, truth, ignore=(-1,))) == [(4, 4, 1)]
+
+
+def test_voxels_that_are_not_counted_leave_no_row() -> None:
+    counted = np.array([[[True, False, True], [False, True, True]]])
+    assert rows_of(contingency(SEGMENTS, TRUTH, counted=counted)) == [(0, 2, 2), (5, 1, 1)]
 
 
 @settings(max_examples=60)
@@ -67,7 +80,20 @@ def test_contingencies_add_across_regions(seed: int, cuts: list[int], labels: in
     truth = rng.integers(0, labels, (9, 4, 3)).astype(np.uint64)
     faces = sorted({0, 9, *cuts})
     parts = [contingency(segments[b:e], truth[b:e]) for b, e in itertools.pairwise(faces)]
-    assert rows_of(added(parts[::-1])) == rows_of(contingency(segments, truth))
+    table = GrowingTable(CONTINGENCY)
+    for part in parts[::-1]:
+        table.add(part)
+    assert rows_of(table.total()) == rows_of(contingency(segments, truth))
+
+
+def test_waiting_parts_never_outnumber_what_they_combine_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_WAITING_ROWS", 4)
+    table, held = GrowingTable(CONTINGENCY), []
+    for _ in range(50):
+        table.add(contingency(SEGMENTS, TRUTH))
+        held.append(len(table._sum["count"]) + sum(len(part["count"]) for part in table._waiting))
+    assert max(held) <= 3 + 4
+    assert rows_of(table.total()) == [(0, 2, 100), (5, 1, 100), (9, 1, 50)]
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (1, 6), (6, 1)])
