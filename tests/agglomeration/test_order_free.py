@@ -75,9 +75,7 @@ def shuffled_parts(table: Table, columns: dict, rng: np.random.Generator) -> Tab
 
 
 @pytest.mark.parametrize("scoring", SCORINGS)
-def test_merging_in_random_groups_gives_the_same_tree(
-    graph_of: Callable, tables_from: Callable, scoring: str
-) -> None:
+def test_merging_in_random_groups_gives_the_same_tree(graph_of: Callable, tables_from: Callable, scoring: str) -> None:
     parsed, early = parse_scoring(scoring), 0
     for rng, histograms in graphs_of(graph_of, 120):
         groups = [Group() for _ in range(int(rng.integers(1, 7)))]
