@@ -8,12 +8,12 @@ A pair of voxels (v, v + offset) belongs to the block that writes v:
 
 from __future__ import annotations
 
-import fastremap
 import numba
 import numpy as np
 from funlib.geometry import Roi
 from numpy.typing import NDArray
 
+from neuroseg.edges.dense import dense_fragments
 from neuroseg.geometry import Triple, contact_channels, slices
 from neuroseg.tables import BINS, EDGES, Table, empty
 
@@ -33,7 +33,7 @@ def block_edges(
     which holds the partners of the direct-neighbour channels. 0 is no fragment and has no edges. Partners past
     `read_roi` do not exist.
     """
-    dense, ids = _dense(fragments)
+    dense, ids = dense_fragments(fragments)
     channels = contact_channels(offsets)
     steps = np.array([offsets[channel] for channel in channels], np.int64)
     inner = slices(write_roi, read_roi.begin)
@@ -54,17 +54,6 @@ def block_edges(
         "affinity_max": affinity_max[order],
     }
     return edges, _sparse_bins(edges, histogram[order]) if with_bins else empty(BINS)
-
-
-def _dense(fragments: NDArray[np.uint64]) -> tuple[NDArray[np.uint32], NDArray[np.uint64]]:
-    """Return fragments renumbered 1..n (0 stays 0) and the table from the new number to the id."""
-    if fragments.size == 0:
-        return fragments.astype(np.uint32), np.zeros(1, np.uint64)
-    dense, mapping = fastremap.renumber(fragments, preserve_zero=True, in_place=False)
-    ids = np.zeros(int(max(mapping.values(), default=0)) + 1, np.uint64)
-    ids[np.fromiter(mapping.values(), np.int64, len(mapping))] = np.fromiter(mapping.keys(), np.uint64, len(mapping))
-    ids[0] = 0
-    return dense.astype(np.uint32), ids
 
 
 def _sparse_bins(edges: Table, histogram: NDArray[np.uint32]) -> Table:
@@ -89,72 +78,87 @@ def _slot(keys, key):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _grown_slots(keys, rows):  # type: ignore[no-untyped-def]
-    bigger = np.zeros(len(keys) * 2, np.uint64)
-    moved = np.zeros(len(keys) * 2, np.int64)
-    for at in range(len(keys)):
-        if keys[at] != np.uint64(0):
-            new = _slot(bigger, keys[at])
-            bigger[new] = keys[at]
-            moved[new] = rows[at]
-    return bigger, moved
+def _new_table(with_bins):  # type: ignore[no-untyped-def]
+    """An empty table: a hash of (pair, row); and per row its pair, count, sum, maximum and histogram."""
+    rows = 1024
+    return (
+        np.zeros(4 * rows, np.uint64),
+        np.zeros(4 * rows, np.int64),
+        np.zeros(rows, np.uint64),
+        np.zeros(rows, np.uint64),
+        np.zeros(rows, np.uint64),
+        np.zeros(rows, np.uint8),
+        np.zeros((rows if with_bins else 0, 256), np.uint32),
+    )
+
+
+@numba.njit(cache=True, nogil=True)
+def _with_room(table, used, more):  # type: ignore[no-untyped-def]
+    """The table, with room for `more` rows after the `used` ones and at most a quarter of its slots taken."""
+    _, _, pairs, counts, sums, largest, histogram = table
+    if used + more <= len(pairs):
+        return table
+    added = max(len(pairs), more)
+    slots = 4 * len(pairs)
+    while slots < 4 * (len(pairs) + added):
+        slots *= 2
+    keys, rows = np.zeros(slots, np.uint64), np.zeros(slots, np.int64)
+    for row in range(used):
+        at = _slot(keys, pairs[row])
+        keys[at], rows[at] = pairs[row], row
+    return (
+        keys,
+        rows,
+        np.concatenate((pairs, np.zeros(added, np.uint64))),
+        np.concatenate((counts, np.zeros(added, np.uint64))),
+        np.concatenate((sums, np.zeros(added, np.uint64))),
+        np.concatenate((largest, np.zeros(added, np.uint8))),
+        np.concatenate((histogram, np.zeros((added if len(histogram) else 0, 256), np.uint32))),
+    )
+
+
+@numba.njit(cache=True, nogil=True)
+def _add_row(affinities, own, partners, table, used):  # type: ignore[no-untyped-def]
+    """Add the contacts of a row of voxels to the table; returns how many of its rows are used then."""
+    keys, rows, pairs, counts, sums, largest, histogram = table
+    last_key, row = np.uint64(0), 0
+    for x in range(len(own)):
+        a, b = own[x], partners[x]
+        if a == b or a == 0 or b == 0:
+            continue
+        key = (np.uint64(min(a, b)) << np.uint64(32)) | np.uint64(max(a, b))
+        if key != last_key:
+            at = _slot(keys, key)
+            if keys[at] == np.uint64(0):
+                keys[at], rows[at], pairs[used] = key, used, key
+                used += 1
+            last_key, row = key, rows[at]
+        counts[row] += np.uint64(1)
+        sums[row] += np.uint64(affinities[x])
+        largest[row] = max(largest[row], affinities[x])
+        if len(histogram):
+            histogram[row, affinities[x]] += np.uint32(1)
+    return used
 
 
 @numba.njit(cache=True, nogil=True)
 def _accumulate(affinities, dense, channels, steps, begin, with_bins):  # type: ignore[no-untyped-def]
-    _, depth, height, width = affinities.shape
-    capacity = 1024
-    keys = np.zeros(capacity * 4, np.uint64)
-    rows = np.zeros(capacity * 4, np.int64)
-    pairs = np.zeros(capacity, np.uint64)
-    counts = np.zeros(capacity, np.uint64)
-    sums = np.zeros(capacity, np.uint64)
-    largest = np.zeros(capacity, np.uint8)
-    histogram = np.zeros((capacity if with_bins else 1, 256), np.uint32)
-    used = 0
-    last_key, last_row = np.uint64(0), 0
+    """Dense ids of both fragments of each edge, count, sum, maximum and histogram of its affinities."""
+    shape, room = np.array(affinities.shape[1:]), np.array(dense.shape)
+    table, used = _new_table(with_bins), 0
     for n in range(len(channels)):
-        for z in range(depth):
-            pz = z + begin[0] + steps[n, 0]
-            if pz < 0 or pz >= dense.shape[0]:
-                continue
-            for y in range(height):
-                py = y + begin[1] + steps[n, 1]
-                if py < 0 or py >= dense.shape[1]:
-                    continue
-                for x in range(width):
-                    px = x + begin[2] + steps[n, 2]
-                    if px < 0 or px >= dense.shape[2]:
-                        continue
-                    a = dense[z + begin[0], y + begin[1], x + begin[2]]
-                    b = dense[pz, py, px]
-                    if a == b or a == 0 or b == 0:
-                        continue
-                    key = (np.uint64(min(a, b)) << np.uint64(32)) | np.uint64(max(a, b))
-                    if key != last_key:
-                        at = _slot(keys, key)
-                        if keys[at] == np.uint64(0):
-                            if used == capacity:
-                                capacity *= 2
-                                pairs = np.concatenate((pairs, np.zeros(used, np.uint64)))
-                                counts = np.concatenate((counts, np.zeros(used, np.uint64)))
-                                sums = np.concatenate((sums, np.zeros(used, np.uint64)))
-                                largest = np.concatenate((largest, np.zeros(used, np.uint8)))
-                                if with_bins:
-                                    histogram = np.concatenate((histogram, np.zeros((used, 256), np.uint32)))
-                                keys, rows = _grown_slots(keys, rows)
-                                at = _slot(keys, key)
-                            keys[at] = key
-                            rows[at] = used
-                            pairs[used] = key
-                            used += 1
-                        last_key, last_row = key, rows[at]
-                    affinity = affinities[channels[n], z, y, x]
-                    counts[last_row] += np.uint64(1)
-                    sums[last_row] += np.uint64(affinity)
-                    largest[last_row] = max(largest[last_row], affinity)
-                    if with_bins:
-                        histogram[last_row, affinity] += np.uint32(1)
+        # The voxels whose partner is in the array too.
+        first = np.maximum(0, -(begin + steps[n]))
+        last = np.minimum(shape, room - begin - steps[n])
+        x, end = first[2] + begin[2], last[2] + begin[2]
+        dz, dy, dx = steps[n]
+        for z in range(first[0], last[0]):
+            for y in range(first[1], last[1]):
+                own = dense[z + begin[0], y + begin[1], x:end]
+                partners = dense[z + begin[0] + dz, y + begin[1] + dy, x + dx : end + dx]
+                table = _with_room(table, used, len(own))
+                used = _add_row(affinities[channels[n], z, y, first[2] : last[2]], own, partners, table, used)
+    _, _, pairs, counts, sums, largest, histogram = table
     firsts = (pairs[:used] >> np.uint64(32)).astype(np.int64)
     seconds = (pairs[:used] & np.uint64(0xFFFFFFFF)).astype(np.int64)
-    return firsts, seconds, counts[:used], sums[:used], largest[:used], histogram[: used if with_bins else 0]
+    return firsts, seconds, counts[:used], sums[:used], largest[:used], histogram[:used]

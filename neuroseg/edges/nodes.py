@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import fastremap
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from neuroseg.edges.dense import dense_fragments
 from neuroseg.geometry import Triple
 from neuroseg.tables import NODES, Table, empty
 
@@ -16,15 +16,12 @@ def block_nodes(fragments: NDArray[np.uint64], origin: Triple) -> Table:
 
     `origin` is the global coordinate of the first voxel, so that rows of several blocks combine. 0 is no fragment.
     """
-    ids = fastremap.unique(fragments)
-    ids = ids[ids > 0]
-    if not len(ids):
+    dense, ids = dense_fragments(fragments)
+    if len(ids) == 1:
         return empty(NODES)
-    dense, mapping = fastremap.renumber(fragments, preserve_zero=True, in_place=False)
-    statistics = _statistics(dense.astype(np.uint32), len(ids), np.array(origin, np.int64))
-    order = np.array([mapping[i] for i in ids.tolist()], np.int64)
-    columns = statistics[:, order]
-    table: Table = {"fragment": ids.astype(np.uint64)}
+    order = np.argsort(ids[1:]) + 1
+    columns = _statistics(dense, len(ids) - 1, np.array(origin, np.int64))[:, order]
+    table: Table = {"fragment": ids[order]}
     for column, name in enumerate(list(NODES)[1:]):
         table[name] = columns[column].astype(NODES[name])
     return table
@@ -38,14 +35,24 @@ def _statistics(dense, count, origin):  # type: ignore[no-untyped-def]
     depth, height, width = dense.shape
     for z in range(depth):
         for y in range(height):
-            for x in range(width):
-                n = dense[z, y, x]
-                if n == 0:
-                    continue
-                at = (z + origin[0], y + origin[1], x + origin[2])
-                out[0, n] += 1
-                for axis in range(3):
-                    out[1 + axis, n] += at[axis]
-                    out[4 + axis, n] = min(out[4 + axis, n], at[axis])
-                    out[7 + axis, n] = max(out[7 + axis, n], at[axis])
+            begin = 0
+            while begin < width:
+                n, end = dense[z, y, begin], begin + 1
+                while end < width and dense[z, y, end] == n:
+                    end += 1
+                if n:
+                    _add_run(out[:, n], z + origin[0], y + origin[1], begin + origin[2], end + origin[2])
+                begin = end
     return out
+
+
+@numba.njit(cache=True, nogil=True)
+def _add_run(column, z, y, begin, end):  # type: ignore[no-untyped-def]
+    """Add the voxels (z, y, begin) to (z, y, end - 1) of one fragment."""
+    count = end - begin
+    column[0] += count
+    column[1] += count * z
+    column[2] += count * y
+    column[3] += count * (begin + end - 1) // 2
+    column[4], column[5], column[6] = min(column[4], z), min(column[5], y), min(column[6], begin)
+    column[7], column[8], column[9] = max(column[7], z), max(column[8], y), max(column[9], end - 1)

@@ -69,10 +69,10 @@ def block_fragments(
     origin, extent = np.array(shell.begin, np.int64), np.array(volume_shape, np.int64)
     begin = np.array(write_roi.begin, np.int64) - origin
     end = np.array(write_roi.end, np.int64) - origin
-    names = _names(pointers, begin, end, origin, extent)
+    names = _named(pointers, begin, end, origin, extent)
     voxels, entered = _entries(pointers, names, begin, end, origin, extent)
     order = np.unique(voxels, return_index=True)[1]
-    return BlockFragments(names, voxels[order], entered[order])
+    return BlockFragments(names[slices(write_roi, shell.begin)].copy(), voxels[order], entered[order])
 
 
 def stored_links(roi: Roi, volume_shape: Triple, offsets: tuple[Triple, ...], channels: Triple) -> NDArray[np.int64]:
@@ -118,62 +118,85 @@ def _pointers(framed, steps, slopes):  # type: ignore[no-untyped-def]
     index they add. On a plateau a voxel follows a neighbour of equal height only towards smaller indices: (height,
     -index) grows with every step, so there are no cycles.
     """
-    depth, height, width = framed.shape
-    codes = np.empty((depth - 2, height - 2, width - 2), np.int8)
+    depth, height, width = framed.shape[0] - 2, framed.shape[1] - 2, framed.shape[2] - 2
+    pointers = np.empty((depth, height, width), np.int8)
+    best, codes = np.empty(width, np.float32), np.empty(width, np.int32)
     half = len(steps) // 2
-    for z in range(depth - 2):
-        for y in range(height - 2):
-            for x in range(width - 2):
-                here = framed[z + 1, y + 1, x + 1]
-                if here == -np.inf:
-                    codes[z, y, x] = _UNSEGMENTED
-                    continue
-                best = np.float32(0.0)
-                code = _ROOT
-                for n in range(len(steps)):
-                    rise = (framed[z + 1 + steps[n, 0], y + 1 + steps[n, 1], x + 1 + steps[n, 2]] - here) * slopes[n]
-                    if rise > best or (rise == best and code == _ROOT and n < half):
-                        best = rise
-                        code = 9 * (steps[n, 0] + 1) + 3 * (steps[n, 1] + 1) + steps[n, 2] + 1
-                codes[z, y, x] = code
-    return codes
+    for z in range(depth):
+        for y in range(height):
+            best[:] = 0
+            codes[:] = _ROOT
+            here = framed[z + 1, y + 1, 1 : width + 1]
+            for n in range(len(steps)):
+                dz, dy, dx = steps[n]
+                there = framed[z + 1 + dz, y + 1 + dy, 1 + dx : width + 1 + dx]
+                code = np.int32(9 * (dz + 1) + 3 * (dy + 1) + dx + 1)
+                _turn_to(here, there, slopes[n], code, n < half, best, codes)
+            for x in range(width):
+                if here[x] == -np.inf:
+                    codes[x] = _UNSEGMENTED
+            pointers[z, y] = codes
+    return pointers
 
 
 @numba.njit(cache=True, nogil=True)
-def _global_name(z, y, x, origin, volume_shape):  # type: ignore[no-untyped-def]
-    index = ((z + origin[0]) * volume_shape[1] + y + origin[1]) * volume_shape[2] + x + origin[2]
-    return np.uint64(index + 1)
+def _turn_to(here, there, slope, code, follows_plateau, best, codes):  # type: ignore[no-untyped-def]
+    """Point the voxels of a row to one neighbour each where it is the steepest so far. Both loops vectorise."""
+    if follows_plateau:
+        for x in range(len(here)):
+            rise = (there[x] - here[x]) * slope
+            take = (rise > best[x]) | ((rise == best[x]) & (codes[x] == _ROOT))
+            best[x] = rise if take else best[x]
+            codes[x] = code if take else codes[x]
+    else:
+        for x in range(len(here)):
+            rise = (there[x] - here[x]) * slope
+            take = rise > best[x]
+            best[x] = rise if take else best[x]
+            codes[x] = code if take else codes[x]
 
 
 @numba.njit(cache=True, nogil=True)
-def _names(pointers, begin, end, origin, volume_shape):  # type: ignore[no-untyped-def]
-    """Follow each path to its root, its exit or a voxel already named, then walk it again and name it."""
-    names = np.zeros((end[0] - begin[0], end[1] - begin[1], end[2] - begin[2]), np.uint64)
-    for z0 in range(begin[0], end[0]):
-        for y0 in range(begin[1], end[1]):
-            for x0 in range(begin[2], end[2]):
-                if names[z0 - begin[0], y0 - begin[1], x0 - begin[2]] or pointers[z0, y0, x0] == _UNSEGMENTED:
-                    continue
-                z, y, x = z0, y0, x0
-                while True:
-                    if not (begin[0] <= z < end[0] and begin[1] <= y < end[1] and begin[2] <= x < end[2]):
-                        name = _global_name(z, y, x, origin, volume_shape)
-                        break
-                    name = names[z - begin[0], y - begin[1], x - begin[2]]
-                    if name:
-                        break
-                    code = int(pointers[z, y, x])
-                    if code == _ROOT:
-                        name = _global_name(z, y, x, origin, volume_shape)
-                        break
-                    z, y, x = z + code // 9 - 1, y + code // 3 % 3 - 1, x + code % 3 - 1
-                z, y, x = z0, y0, x0
-                while begin[0] <= z < end[0] and begin[1] <= y < end[1] and begin[2] <= x < end[2]:
-                    if names[z - begin[0], y - begin[1], x - begin[2]]:
-                        break
-                    names[z - begin[0], y - begin[1], x - begin[2]] = name
-                    code = int(pointers[z, y, x])
-                    z, y, x = z + code // 9 - 1, y + code // 3 % 3 - 1, x + code % 3 - 1
+def _own_names(shape, begin, end, origin, volume_shape):  # type: ignore[no-untyped-def]
+    """Names `(z, y, x)` of the shell: 0 in the block (begin to end), outside each voxel's global linear index + 1."""
+    names = np.zeros(shape, np.uint64)
+    for z in range(shape[0]):
+        for y in range(shape[1]):
+            first = ((z + origin[0]) * volume_shape[1] + y + origin[1]) * volume_shape[2] + origin[2] + 1
+            in_plane = begin[0] <= z < end[0] and begin[1] <= y < end[1]
+            for x in range(shape[2]):
+                if not (in_plane and begin[2] <= x < end[2]):
+                    names[z, y, x] = first + x
+    return names
+
+
+@numba.njit(cache=True, nogil=True)
+def _named(pointers, begin, end, origin, volume_shape):  # type: ignore[no-untyped-def]
+    """Names of the shell: follow each path of the block to its root or to a voxel that has a name, then walk it again.
+
+    Voxels outside the block have their own names from the start, so that paths end there. No path leads to a voxel
+    without a fragment, which keeps 0.
+    """
+    shape = pointers.shape
+    names = _own_names(shape, begin, end, origin, volume_shape)
+    flat, codes = names.reshape(-1), pointers.reshape(-1)
+    moves = np.empty(27, np.int64)
+    for code in range(27):
+        moves[code] = ((code // 9 - 1) * shape[1] + code // 3 % 3 - 1) * shape[2] + code % 3 - 1
+    for start in range(len(flat)):
+        if codes[start] == _UNSEGMENTED:
+            continue
+        at = start
+        while flat[at] == 0 and codes[at] != _ROOT:
+            at += moves[codes[at]]
+        if flat[at] == 0:
+            z, y, x = at // (shape[1] * shape[2]), at // shape[2] % shape[1], at % shape[2]
+            flat[at] = ((z + origin[0]) * volume_shape[1] + y + origin[1]) * volume_shape[2] + x + origin[2] + 1
+        name = flat[at]
+        at = start
+        while flat[at] == 0:
+            flat[at] = name
+            at += moves[codes[at]]
     return names
 
 
@@ -197,7 +220,8 @@ def _entries(pointers, names, begin, end, origin, volume_shape):  # type: ignore
                     continue
                 z, y, x = z0 + code // 9 - 1, y0 + code // 3 % 3 - 1, x0 + code % 3 - 1
                 if begin[0] <= z < end[0] and begin[1] <= y < end[1] and begin[2] <= x < end[2]:
-                    voxels.append(_global_name(z, y, x, origin, volume_shape))
-                    entered.append(names[z - begin[0], y - begin[1], x - begin[2]])
+                    index = ((z + origin[0]) * volume_shape[1] + y + origin[1]) * volume_shape[2] + x + origin[2]
+                    voxels.append(np.uint64(index + 1))
+                    entered.append(names[z, y, x])
                 x0 += 1
     return np.array(voxels, np.uint64), np.array(entered, np.uint64)

@@ -31,7 +31,7 @@ def heights(
     Values within the settings' halo (less the pointer's and the shell's voxel) of a face of the array are right only if
     the volume ends there. It is minus infinity where the mean affinity is below the settings' `mask_boundary`.
     """
-    means, inside = _mean_affinity(affinities, np.array(channels), links, np.array(settings.axes))
+    means, inside = _mean_affinity(affinities, np.array(channels), links, np.array(settings.axes), _means_of_sums())
     limit = round(settings.reach**2 * UNITS_PER_SQUARED_VOXEL)
     lengths = np.array(
         [round(UNITS_PER_VOXEL * math.sqrt(s / UNITS_PER_SQUARED_VOXEL)) for s in range(limit + 1)], np.float32
@@ -56,28 +56,50 @@ def ripple(begin: int, count: int, axis: int, settings: BasinSettings) -> NDArra
     return table[np.arange(begin, begin + count) % period]
 
 
+def _means_of_sums() -> NDArray[np.float32]:
+    """Return the mean affinity in 1/1024, `(4, 766)`, of a number of links and the sum of their affinities.
+
+    A volume one voxel wide along every axis has no neighbours at all: nothing says that it is split.
+    """
+    sums, links = np.arange(3 * 255 + 1), np.arange(1, 4)[:, None]
+    means = (sums * UNITS_PER_VOXEL + 127 * links) // (255 * links)
+    return np.concatenate([np.full((1, len(sums)), UNITS_PER_VOXEL), means]).astype(np.float32)
+
+
 @numba.njit(cache=True, nogil=True)
-def _mean_affinity(affinities, channels, links, axes):  # type: ignore[no-untyped-def]
+def _mean_affinity(affinities, channels, links, axes, means_of_sums):  # type: ignore[no-untyped-def]
     """Mean affinity in 1/1024 over the axes that have a link, and whether it exceeds one half."""
     _, depth, height, width = affinities.shape
     means = np.empty((depth, height, width), np.float32)
     inside = np.empty((depth, height, width), np.bool_)
+    sums, counts = np.empty(width, np.int32), np.empty(width, np.int32)
     for z in range(depth):
         for y in range(height):
+            sums[:] = 0
+            counts[:] = 0
+            for axis in axes:
+                _add_links(affinities[channels[axis]], links[axis], axis, z, y, sums, counts)
             for x in range(width):
-                total = 0
-                count = 0
-                for axis in axes:
-                    at = links[axis, z if axis == 0 else (y if axis == 1 else x)]
-                    if at >= 0:
-                        total += affinities[
-                            channels[axis], at if axis == 0 else z, at if axis == 1 else y, at if axis == 2 else x
-                        ]
-                        count += 1
-                # A volume one voxel wide along every axis has no neighbours at all: nothing says that it is split.
-                inside[z, y, x] = 2 * total > 255 * count or count == 0
-                means[z, y, x] = (total * 1024 + 127 * count) // (255 * count) if count else 1024
+                inside[z, y, x] = (2 * sums[x] > 255 * counts[x]) | (counts[x] == 0)
+                means[z, y, x] = means_of_sums[counts[x], sums[x]]
     return means, inside
+
+
+@numba.njit(cache=True, nogil=True)
+def _add_links(affinities, places, axis, z, y, sums, counts):  # type: ignore[no-untyped-def]
+    """Add the affinities of one axis' links of a row of voxels, and how many there are."""
+    if axis == 2:
+        for x in range(len(sums)):
+            if places[x] >= 0:
+                sums[x] += affinities[z, y, places[x]]
+                counts[x] += 1
+        return
+    at = places[z] if axis == 0 else places[y]
+    if at >= 0:
+        row = affinities[at, y] if axis == 0 else affinities[z, at]
+        for x in range(len(sums)):
+            sums[x] += row[x]
+            counts[x] += 1
 
 
 @numba.njit(cache=True, nogil=True)

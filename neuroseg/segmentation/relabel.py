@@ -21,30 +21,6 @@ def relabelled(fragments: NDArray[np.uint64], lookup: Table) -> NDArray[np.uint6
     return out
 
 
-@numba.njit(cache=True, nogil=True)
-def _least_of_most(labels, factors):  # type: ignore[no-untyped-def]
-    depth, height, width = labels.shape
-    fz, fy, fx = factors
-    out = np.zeros((-(-depth // fz), -(-height // fy), -(-width // fx)), np.uint64)
-    for z in range(out.shape[0]):
-        for y in range(out.shape[1]):
-            for x in range(out.shape[2]):
-                best_label, best_count = np.uint64(0), 0
-                window = labels[
-                    z * fz : min(depth, (z + 1) * fz),
-                    y * fy : min(height, (y + 1) * fy),
-                    x * fx : min(width, (x + 1) * fx),
-                ]
-                for label in window.flat:
-                    count = 0
-                    for other in window.flat:
-                        count += other == label
-                    if count > best_count or (count == best_count and label < best_label):
-                        best_label, best_count = label, count
-                out[z, y, x] = best_label
-    return out
-
-
 def downsampled(labels: NDArray[np.uint64], factors: tuple[int, int, int]) -> NDArray[np.uint64]:
     """Return the most frequent label of each window of `factors` voxels, the smallest of several; windows may be cut.
 
@@ -52,3 +28,37 @@ def downsampled(labels: NDArray[np.uint64], factors: tuple[int, int, int]) -> ND
     """
     out: NDArray[np.uint64] = _least_of_most(labels, factors)
     return out
+
+
+@numba.njit(cache=True, nogil=True)
+def _least_of_most(labels, factors):  # type: ignore[no-untyped-def]
+    depth, height, width = labels.shape
+    fz, fy, fx = factors
+    out = np.empty((-(-depth // fz), -(-height // fy), -(-width // fx)), np.uint64)
+    window = np.empty(fz * fy * fx, np.uint64)
+    for z in range(out.shape[0]):
+        for y in range(out.shape[1]):
+            for x in range(out.shape[2]):
+                count = 0
+                for i in range(z * fz, min(depth, (z + 1) * fz)):
+                    for j in range(y * fy, min(height, (y + 1) * fy)):
+                        for k in range(x * fx, min(width, (x + 1) * fx)):
+                            window[count] = labels[i, j, k]
+                            count += 1
+                out[z, y, x] = _most_frequent(window[:count])
+    return out
+
+
+@numba.njit(cache=True, nogil=True)
+def _most_frequent(labels):  # type: ignore[no-untyped-def]
+    """The most frequent label, the smallest of several."""
+    best, best_count = labels[0], 0
+    for label in labels:
+        if label == best and best_count:
+            continue
+        count = 0
+        for other in labels:
+            count += other == label
+        if count > best_count or (count == best_count and label < best):
+            best, best_count = label, count
+    return best

@@ -42,3 +42,9 @@ def test_other_scorings_are_refused_with_what_was_found_and_what_is_valid(text: 
         parse_scoring(text)
     assert repr(text) in str(caught.value)
     assert "mean, quantile:Q, quantile:Q:all" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["median", "max", "min", "topk:10"])
+def test_a_scoring_that_is_not_reducible_is_refused_with_the_reason(text: str) -> None:
+    with pytest.raises(InputError, match=f"{text}.*not reducible.*depend on the order of merges"):
+        parse_scoring(text)

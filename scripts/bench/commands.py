@@ -1,0 +1,71 @@
+"""The command `neuroseg segment` as a user runs it: wall time, start of the workers, their peak memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from cube import Cube, command
+from report import END_TO_END, Row, timed
+
+
+def measure(data: Cube, block: int, repeat: int) -> list[Row]:
+    """Return end to end, and how long the slowest stage took from its start to its first block."""
+    workers = len(os.sched_getaffinity(0))
+    seconds, starts, peaks = [], [], []
+    for _ in range(repeat):
+        took, content = _segmented(data, block, workers)
+        seconds.append(took)
+        starts.append(_start_up_seconds(Path(content["workspace"])))
+        peaks.append(_peak_mib(content))
+    per_core = data.voxels / workers
+    return [
+        timed("neuroseg", f"{END_TO_END}, blocks {block}", seconds, round(per_core), peak_mib=max(peaks)),
+        Row(
+            "neuroseg",
+            f"worker start, blocks {block}",
+            {"first_block_s": round(statistics.median(starts), 2), "most_s": round(max(starts), 2)},
+        ),
+    ]
+
+
+def measure_memory(data: Cube, repeat: int) -> list[Row]:
+    """Return the workers' peak memory on an eighth of the cube and on all of it, blocks of 64."""
+    half = data.edge // 2
+    rows = []
+    for what, roi in (("an eighth of the cube", f"0:{half},0:{half},0:{half}"), ("the cube", ":,:,:")):
+        _, content = _segmented(data, 64, 1, "--roi", roi)
+        rows.append(Row("memory", f"worker, {what}", {"peak_mib": _peak_mib(content)}))
+    return rows
+
+
+def _segmented(data: Cube, block: int, workers: int, *more: str) -> tuple[float, dict[str, Any]]:
+    """Run the command in a fresh workspace; returns its wall time and what it says of itself."""
+    workspace = data.folder / "command.neuroseg"
+    shutil.rmtree(workspace, ignore_errors=True)
+    arguments = ["--affinities", str(data.affinities), "-o", str(workspace), "--blocks", str(block)]
+    line = command("segment", *arguments, "--workers", str(workers), "--json", *more)
+    began = time.perf_counter()
+    done = subprocess.run(line, check=True, capture_output=True, text=True)
+    return time.perf_counter() - began, json.loads(done.stdout)
+
+
+def _peak_mib(content: dict[str, Any]) -> int:
+    """Return the largest peak of the stages that workers ran, those of more than one block; 0 when there is none."""
+    return max((stage["peak_mib"] or 0 for stage in content["stages"] if stage["blocks"] > 1), default=0)
+
+
+def _start_up_seconds(workspace: Path) -> float:
+    """Return the longest time, over the stages that workers ran, from handing out blocks to the first one begun."""
+    longest = 0.0
+    for pending in (workspace / "ledger").glob("*/pending.json"):
+        marks = [json.loads(mark.read_text()) for mark in (pending.parent / "done").iterdir()]
+        first = min(mark["time"] - mark["seconds"] for mark in marks)
+        longest = max(longest, first - pending.stat().st_mtime)
+    return longest

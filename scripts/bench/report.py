@@ -1,0 +1,60 @@
+"""Rows of results: medians, ratios between them, one table."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+END_TO_END = "end to end"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement: `part` and `what` name it; `values` holds numbers by name, units in the names."""
+
+    part: str
+    what: str
+    values: dict[str, float] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the row for JSON."""
+        return {"part": self.part, "what": self.what, **self.values}
+
+
+def timed(part: str, what: str, seconds: Sequence[float], voxels: int, **more: float) -> Row:
+    """Return a row with the median time, its range and the rate."""
+    median = statistics.median(seconds)
+    return Row(
+        part,
+        what,
+        {
+            "seconds": round(median, 3),
+            "least_seconds": round(min(seconds), 3),
+            "most_seconds": round(max(seconds), 3),
+            "mvoxel_per_s": round(voxels / median / 1e6, 3),
+            **more,
+        },
+    )
+
+
+def with_ratios(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows, and volara's time over ours, end to end, for each block size measured in both."""
+    seconds = {(row.part, row.what): row.values.get("seconds", 0.0) for row in rows}
+    ours = {what: value for (part, what), value in seconds.items() if part == "neuroseg" and END_TO_END in what}
+    ratios = [
+        Row("ratio", f"volara / neuroseg, {what}", {"ratio": round(seconds["volara", what] / value, 2)})
+        for what, value in ours.items()
+        if ("volara", what) in seconds
+    ]
+    return [*rows, *ratios]
+
+
+def print_table(rows: Sequence[Row]) -> None:
+    """Print all rows, one line each."""
+    for part in dict.fromkeys(row.part for row in rows):
+        print(f"\n{part}")
+        for row in (row for row in rows if row.part == part):
+            numbers = "  ".join(f"{name} {value:g}" for name, value in row.values.items())
+            print(f"  {row.what:<32} {numbers}")

@@ -1,0 +1,41 @@
+"""volara in an environment of its own: made once, then its script (volara_pipeline.py) runs there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from cube import Cube
+from report import Row, timed
+
+VOLARA = "volara==1.0.5"
+_SCRIPT = Path(__file__).with_name("volara_pipeline.py")
+
+
+def measure(data: Cube, block: int, repeat: int) -> list[Row]:
+    """Return volara's time from the same affinities to its segmentation, and that of each of its steps."""
+    python = _environment(data.folder / "volara-environment")
+    times: dict[str, list[float]] = {}
+    for _ in range(repeat):
+        work = data.folder / "volara"
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir()
+        line = [str(python), str(_SCRIPT), str(data.affinities), str(work), str(block)]
+        done = subprocess.run(line, check=True, cwd=work, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        for step, seconds in json.loads(done.stdout.splitlines()[-1]).items():
+            times.setdefault(step, []).append(seconds)
+    return [timed("volara", f"{step}, blocks {block}", seconds, data.voxels) for step, seconds in times.items()]
+
+
+def _environment(folder: Path) -> Path:
+    """Return the Python of a virtual environment with volara, which is made where it is not there yet."""
+    python = folder / "bin" / "python"
+    if not (folder / "installed").exists():
+        print(f"installing {VOLARA} in {folder}", file=sys.stderr, flush=True)
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", VOLARA], check=True)
+        (folder / "installed").touch()
+    return python
