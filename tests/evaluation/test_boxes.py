@@ -43,9 +43,9 @@ def stored(labels: Labels, chunk: tuple[int, int, int]) -> Volume:
     return volume_of(Chunked(labels, chunk))
 
 
-def blobs(seed: int, count: int, shape: tuple[int, int, int]) -> Labels:
+def blobs(seed: int, count: int, shape: tuple[int, int, int], width: float = 1.5) -> Labels:
     """Smooth labels; 0 is among them."""
-    noise = ndimage.gaussian_filter(np.random.default_rng(seed).random((count, *shape)), (0, 1.5, 1.5, 1.5))
+    noise = ndimage.gaussian_filter(np.random.default_rng(seed).random((count, *shape)), (0, width, width, width))
     return noise.argmax(0).astype(np.uint64)
 
 
@@ -74,7 +74,7 @@ def test_boxes_give_the_tables_of_the_whole(
 ) -> None:
     # The truth is larger than the segmentation and lies elsewhere: what is past the region decides of borders too.
     shape, truth_roi = (16, 18, 20), Roi(shift, (16, 18, 20)).grow(4, 4)
-    segments, truth = blobs(seed, 7, shape), blobs(seed + 1, 5, tuple(truth_roi.shape))
+    segments, truth = blobs(seed, 7, shape), blobs(seed + 1, 5, tuple(truth_roi.shape), 5)
     overlap = Overlap(roi, truth_roi)
     border = Border(border_nm, voxel_size_nm) if border_nm else None
     volume, true_volume = stored(segments, chunk), stored(truth, (5, 5, 5))
