@@ -15,6 +15,7 @@ from neuroseg.errors import InputError, unknown_name
 from neuroseg.geometry import Nanometres, parse_triple
 
 EXECUTORS = ("local", "serial")
+NORMALISE = ("none", "sections")
 FRAGMENTS = ("distance-basins",)
 
 
@@ -31,6 +32,7 @@ class Options(Section):
     voxel_size: tuple[float, float, float] | None = None
     range: tuple[float, float] | None = None
     level: int | None = None
+    normalise: str | None = None
     roi: str | None = None
     blocks: str | None = None
     model: str | None = None
@@ -93,6 +95,7 @@ def _check(options: Options) -> None:
         min_size_voxels(options.min_size, (1.0, 1.0, 1.0))
     for value, kind, valid in (
         (options.executor, "executor", EXECUTORS),
+        (options.normalise, "--normalise", NORMALISE),
         (options.fragments, "fragments method", FRAGMENTS),
         (options.small, "treatment of small segments", SMALL),
         (options.per_section, "--per-section", ("auto", "on", "off")),

@@ -10,7 +10,7 @@ from typing import Any
 
 from neuroseg.errors import InputError, RunRefusedError
 from neuroseg.fragments.settings import wants_sections
-from neuroseg.geometry import Nanometres, describe, parse_roi, parse_triple, triple, whole
+from neuroseg.geometry import Nanometres, Triple, describe, parse_roi, parse_triple, triple, whole
 from neuroseg.networks.bundle import Bundle, bundled_names, open_bundle
 from neuroseg.options import Options, min_size_voxels
 from neuroseg.plan import Plan, read_options, read_plan
@@ -23,6 +23,7 @@ from neuroseg.storage.volumes import require_voxel_size
 from neuroseg.storage.workspace import Workspace, default_workspace, is_unused, is_workspace
 
 DEFAULT_BLOCK_VOXELS = 256
+_CHUNK_VOXELS = 64
 _DEFAULT_THRESHOLD = 0.5
 # The option that decides each part of the plan which segmenting alone may change.
 _OPTION_OF = {
@@ -46,6 +47,7 @@ def plan_of_run(options: Options) -> tuple[Workspace, Plan, Options]:
     if not options.volume and not options.output:
         raise InputError("say where the result goes: -o WORKSPACE")
     workspace = Workspace(Path(options.output) if options.output else default_workspace(options.volume or ""))
+    _require_outside_zarr(workspace.path)
     merged = _with_remembered(workspace, options)
     plan = _plan_of_raw(merged) if merged.volume else _plan_of_affinities(merged)
     if is_workspace(workspace.path):
@@ -67,6 +69,8 @@ def plan_of_segmentation(options: Options) -> tuple[Workspace, Plan, Options]:
     else:
         workspace = Workspace(Path(options.output) if options.output else default_workspace(options.volume))
     if not is_workspace(workspace.path):
+        if not Path(options.volume.partition(".h5:")[0]).exists() and ".h5:" not in options.volume:
+            raise InputError(f"{options.volume} does not exist")
         if Path(options.volume).suffix == ".neuroseg":
             raise InputError(f"{options.volume} is not a workspace yet; run neuroseg run VOLUME first")
         raise InputError(f"{workspace.path} is not a workspace: run neuroseg predict {options.volume} first")
@@ -98,6 +102,7 @@ def _with_remembered(workspace: Workspace, options: Options) -> Options:
 def _plan_of_raw(options: Options) -> Plan:
     assert options.volume is not None
     bundle = open_bundle(options.model or _default_model())
+    bundle.check()
     card = bundle.card
     level = options.level if options.level is not None else nearest_level(options.volume, card.voxel_size_nm)
     volume = open_any(options.volume, level=level, voxel_size_nm=options.voxel_size)
@@ -113,6 +118,7 @@ def _plan_of_raw(options: Options) -> Plan:
         level=level,
         offset_nm=volume.offset_nm,
         value_range=value_range,
+        normalise=options.normalise or "none",
         input_identity=volume.identity(),
         model=options.model or _default_model(),
         model_identity=f"{card.name}@{bundle.sha256[:16]}",
@@ -140,6 +146,7 @@ def _plan_of_affinities(options: Options) -> Plan:
         level=0,
         offset_nm=source.offset_nm,
         value_range=None,
+        normalise="none",
         input_identity=source.identity,
         model=None,
         model_identity=None,
@@ -169,7 +176,7 @@ def _common(options: Options, shape: Any, voxel_size_nm: Nanometres, device: str
         "shape": shape,
         "voxel_size_nm": voxel_size_nm,
         "roi": describe(roi),
-        "blocks": parse_triple(options.blocks, "--blocks") if options.blocks else (DEFAULT_BLOCK_VOXELS,) * 3,
+        "blocks": _blocks(options, shape),
         "per_section": wants_sections(voxel_size_nm) if per_section == "auto" else per_section == "on",
         "min_size_voxels": min_size_voxels(options.min_size or "0", voxel_size_nm),
         "small": options.small or "merge",
@@ -178,6 +185,21 @@ def _common(options: Options, shape: Any, voxel_size_nm: Nanometres, device: str
         # Several workers on one GPU would only share it; on CPUs every worker computes with one thread.
         "prediction_workers": options.workers or (1 if device.startswith("cuda") else cores),
     }
+
+
+def _blocks(options: Options, shape: Triple) -> Triple:
+    """Return the block shape; what reaches far past the volume would only make the index of its shards large."""
+    wanted = parse_triple(options.blocks, "--blocks") if options.blocks else (DEFAULT_BLOCK_VOXELS,) * 3
+    return triple(
+        [min(width, -(-size // _CHUNK_VOXELS) * _CHUNK_VOXELS) for width, size in zip(wanted, shape, strict=True)]
+    )
+
+
+def _require_outside_zarr(path: Path) -> None:
+    """Raise InputError for a workspace inside a zarr, whoever owns it: inputs are never written to."""
+    for folder in path.resolve().parents:
+        if any((folder / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray")):
+            raise InputError(f"the workspace {path} would lie inside the zarr {folder}; choose another place with -o")
 
 
 def _threshold(options: Options, card_scoring: str, card_threshold: float) -> float:

@@ -33,7 +33,12 @@ Level = Annotated[int | None, typer.Option(help="Pyramid level (default: nearest
 Range = Annotated[
     tuple[float, float] | None, typer.Option(metavar="LOW HIGH", help="Raw values that map to 0 and 255.")
 ]
-Force = Annotated[bool, typer.Option("--force", help="Run although the model's voxel size is far from the volume's.")]
+Normalise = Annotated[
+    str | None, typer.Option(help="sections: even out brightness and contrast of sections first; none (default).")
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="Run although the disk seems too small, or the model's voxel size is far off.")
+]
 Threshold = Annotated[float | None, typer.Option(help="Merge below this score, 0 to 1 (default: the model's).")]
 ScoringText = Annotated[str | None, typer.Option("--scoring", help="mean, quantile:Q or quantile:Q:all.")]
 Fragments = Annotated[str | None, typer.Option(help="distance-basins.")]
@@ -50,6 +55,7 @@ def predict(
     device: Device = None,
     level: Level = None,
     range: Range = None,
+    normalise: Normalise = None,
     force: Force = False,
     voxel_size: VoxelSize = None,
     roi: RoiText = None,
@@ -68,8 +74,8 @@ def predict(
 
     flags: dict[str, Any] = {
         "volume": volume, "output": output, "blocks": blocks, "model": model, "device": device, "level": level,
-        "range": range, "force": force, "voxel_size": voxel_size, "roi": roi, "workers": workers, "executor":
-        executor,
+        "range": range, "normalise": normalise, "force": force, "voxel_size": voxel_size, "roi": roi, "workers":
+        workers, "executor": executor,
     }  # fmt: skip
     _carry_out(pipeline.predict, flags, config, restart, json, lambda workspace: [f"neuroseg segment {workspace}"])
 
@@ -87,6 +93,7 @@ def segment(
     per_section: PerSection = None,
     min_size: MinSize = None,
     small: Small = None,
+    force: Force = False,
     voxel_size: VoxelSize = None,
     roi: RoiText = None,
     workers: Workers = None,
@@ -106,8 +113,8 @@ def segment(
     flags: dict[str, Any] = {
         "volume": volume, "output": output, "affinities": affinities, "boundaries": boundaries, "offsets": offsets,
         "blocks": blocks, "threshold": threshold, "scoring": scoring, "fragments": fragments, "per_section":
-        per_section, "min_size": min_size, "small": small, "voxel_size": voxel_size, "roi": roi, "workers": workers,
-        "executor": executor,
+        per_section, "min_size": min_size, "small": small, "force": force, "voxel_size": voxel_size, "roi": roi,
+        "workers": workers, "executor": executor,
     }  # fmt: skip
     _carry_out(pipeline.segment, flags, config, restart, json, _after_segmentation)
 
@@ -120,6 +127,7 @@ def run(
     device: Device = None,
     level: Level = None,
     range: Range = None,
+    normalise: Normalise = None,
     force: Force = False,
     threshold: Threshold = None,
     scoring: ScoringText = None,
@@ -144,9 +152,9 @@ def run(
 
     flags: dict[str, Any] = {
         "volume": volume, "output": output, "blocks": blocks, "model": model, "device": device, "level": level,
-        "range": range, "force": force, "threshold": threshold, "scoring": scoring, "fragments": fragments,
-        "per_section": per_section, "min_size": min_size, "small": small, "voxel_size": voxel_size, "roi": roi,
-        "workers": workers, "executor": executor,
+        "range": range, "normalise": normalise, "force": force, "threshold": threshold, "scoring": scoring,
+        "fragments": fragments, "per_section": per_section, "min_size": min_size, "small": small, "voxel_size":
+        voxel_size, "roi": roi, "workers": workers, "executor": executor,
     }  # fmt: skip
     _carry_out(pipeline.run, flags, config, restart, json, _after_segmentation)
 

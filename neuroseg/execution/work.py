@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import resource
@@ -11,10 +12,11 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from neuroseg.blocks import Block
-from neuroseg.errors import NeurosegError
+from neuroseg.errors import DiskFullError, NeurosegError
 from neuroseg.geometry import describe
 from neuroseg.stage import Process, Stage
 from neuroseg.storage.ledger import StageLedger
+from neuroseg.storage.space import DISK_FULL, is_disk_full
 
 Observe = Callable[[int, int], None]
 """Told (blocks done, blocks failed) of this run, now and then."""
@@ -38,7 +40,8 @@ def process_block(
 ) -> bool:
     """Process one block and mark it done or failed in the ledger; returns whether it is done.
 
-    Calls `begun` once, as soon as the next block may begin.
+    Calls `begun` once, as soon as the next block may begin. Raises DiskFullError when the disk is full: no other block
+    could be written either.
     """
     started = time.monotonic()
     try:
@@ -48,21 +51,25 @@ def process_block(
             begun()
         if finish is not None:
             finish()
+        record = {
+            "seconds": round(time.monotonic() - started, 4),
+            "voxels": int(block.write_roi.size),
+            "peak_mib": peak_memory_mib(),
+            "process": os.getpid(),
+        }
+        ledger.mark_done(block, record)
     except Exception as error:
+        where = f"stage {stage_name}, block {block.index} ({describe(block.write_roi)})"
+        if is_disk_full(error):
+            with contextlib.suppress(OSError):
+                ledger.mark_failed(block, f"{where}: {DISK_FULL}")
+            raise DiskFullError(f"{where}: {DISK_FULL}") from error
         plain = isinstance(error, NeurosegError)
         cause = str(error) if plain else f"{type(error).__name__}: {error}"
         details = "" if plain else f"\n{traceback.format_exc()}"
-        where = f"stage {stage_name}, block {block.index} ({describe(block.write_roi)})"
         logger.info("%s failed: %s", where, cause)
         ledger.mark_failed(block, f"{where}: {cause}{details}")
         return False
-    record = {
-        "seconds": round(time.monotonic() - started, 4),
-        "voxels": int(block.write_roi.size),
-        "peak_mib": peak_memory_mib(),
-        "process": os.getpid(),
-    }
-    ledger.mark_done(block, record)
     return True
 
 
