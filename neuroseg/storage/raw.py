@@ -51,7 +51,7 @@ def require_finite(values: NDArray[Any], path: str, begin: Sequence[int]) -> Non
     at = np.unravel_index(int(finite.argmin()), values.shape)
     place = ", ".join(str(int(start + step)) for start, step in zip(begin, at, strict=True))
     raise InputError(
-        f"{path}: voxel ({place}) (z, y, x) is {values[at]:g}; raw must be finite: replace such voxels, for example by 0"
+        f"{path}: voxel ({place}) (z, y, x) is {values[at]:g}; raw must be finite: replace such voxels, say by 0"
     )
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,19 @@ _PATIENCE_S = 240.0
 
 def start(arguments: list[str]) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "neuroseg.cli.supervisor", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A background shell ignores SIGINT, and so would what it starts until it says otherwise.
+    heeding = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, heeding)
+
+
+def is_supervised(process: subprocess.Popen[str]) -> bool:
+    """Whether the supervisor has begun to hold signals back; before that, Python itself is still starting."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    held = next(line for line in status.splitlines() if line.startswith("SigBlk:"))
+    return bool(int(held.split()[1], 16) >> (signal.SIGINT - 1) & 1)
 
 
 def wait_until(happened: Callable[[], bool], process: subprocess.Popen[str]) -> None:
@@ -64,15 +77,16 @@ def test_an_interrupted_run_ends_at_once_and_a_rerun_gives_the_same_bytes(tiny_m
     volume, workspace = make_volume(tmp_path / "V.zarr", (64, 96, 96)), tmp_path / "V.neuroseg"
     given = {"volume": volume, "model": tiny_model, "blocks": "32,48,48"}
     run = ["run", volume, "--model", tiny_model, "--blocks", "32,48,48", "--workers", "1"]
-    moments: list[tuple[signal.Signals, Callable[[], bool]]] = [
-        (signal.SIGINT, lambda: True),  # while Python still starts
-        (signal.SIGINT, lambda: (workspace / "ledger" / "affinities" / "pending.json").exists()),  # workers start
-        (signal.SIGTERM, lambda: has_marks(workspace, "affinities")),  # a block is being predicted
-        (signal.SIGINT, lambda: (workspace / "ledger" / "fragments" / "identity.yaml").exists()),  # between stages
+    ledger = workspace / "ledger"
+    moments: list[tuple[signal.Signals, Callable[[subprocess.Popen[str]], bool]]] = [
+        (signal.SIGINT, is_supervised),  # while the libraries are imported
+        (signal.SIGINT, lambda process: (ledger / "affinities" / "pending.json").exists()),  # while workers start
+        (signal.SIGTERM, lambda process: has_marks(workspace, "affinities")),  # while a block is predicted
+        (signal.SIGINT, lambda process: (ledger / "fragments" / "identity.yaml").exists()),  # between stages
     ]
     for number, happened in moments:
         process = start(run)
-        wait_until(happened, process)
+        wait_until(partial(happened, process), process)
         process.send_signal(number)
         sent = time.monotonic()
         _, said = process.communicate(timeout=_PATIENCE_S)
