@@ -30,6 +30,8 @@ _OPTION_OF = {
     "blocks": "blocks", "per_section": "per_section", "min_size_voxels": "min_size", "small": "small",
     "executor": "executor", "workers": "workers",
 }  # fmt: skip
+# What a workspace does not remember: a region is asked for anew, and consent given once is not given for ever.
+_FORGOTTEN = ("roi", "force")
 _LEAST_Z_EDGE = 0.25
 _WARN_RATIO, _REFUSE_RATIO = 1.5, 3.0
 
@@ -39,8 +41,8 @@ logger = logging.getLogger(__name__)
 def plan_of_run(options: Options) -> tuple[Workspace, Plan, Options]:
     """Return workspace, plan and options of a prediction, a run, or affinities from elsewhere.
 
-    A workspace remembers the options of its last run (not its region of interest): those given now win. Raises
-    InputError for whatever would make the run fail later.
+    A workspace remembers the options of its last run (not its region of interest, nor `force`): those given now win.
+    Raises InputError for whatever would make the run fail later.
     """
     if options.volume and is_workspace(Path(options.volume)):
         raise InputError(f"{options.volume} is a workspace; give the volume (neuroseg segment takes workspaces)")
@@ -69,10 +71,9 @@ def plan_of_segmentation(options: Options) -> tuple[Workspace, Plan, Options]:
     else:
         workspace = Workspace(Path(options.output) if options.output else default_workspace(options.volume))
     if not is_workspace(workspace.path):
-        if not Path(options.volume.partition(".h5:")[0]).exists() and ".h5:" not in options.volume:
-            raise InputError(f"{options.volume} does not exist")
         if Path(options.volume).suffix == ".neuroseg":
             raise InputError(f"{options.volume} is not a workspace yet; run neuroseg run VOLUME first")
+        open_any(options.volume)  # says so where there is no such volume either
         raise InputError(f"{workspace.path} is not a workspace: run neuroseg predict {options.volume} first")
     old = read_plan(workspace)
     given = options.model_copy(update={"volume": None, "output": None})
@@ -94,7 +95,8 @@ def _with_remembered(workspace: Workspace, options: Options) -> Options:
             raise InputError(f"{workspace.path} exists and is not a workspace; choose another with -o")
         return options.with_absolute_paths()
     remembered = read_options(workspace).model_dump(exclude_none=True, exclude_defaults=True)
-    remembered.pop("roi", None)
+    for name in _FORGOTTEN:
+        remembered.pop(name, None)
     now = options.with_absolute_paths().model_dump(exclude_none=True, exclude_defaults=True)
     return Options.model_validate({**remembered, **now})
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import resource
@@ -40,8 +39,8 @@ def process_block(
 ) -> bool:
     """Process one block and mark it done or failed in the ledger; returns whether it is done.
 
-    Calls `begun` once, as soon as the next block may begin. Raises DiskFullError when the disk is full: no other block
-    could be written either.
+    Calls `begun` once, as soon as the next block may begin. Raises DiskFullError when the disk is full, or nothing can
+    be recorded: no other block could be written either.
     """
     started = time.monotonic()
     try:
@@ -60,15 +59,17 @@ def process_block(
         ledger.mark_done(block, record)
     except Exception as error:
         where = f"stage {stage_name}, block {block.index} ({describe(block.write_roi)})"
-        if is_disk_full(error):
-            with contextlib.suppress(OSError):
-                ledger.mark_failed(block, f"{where}: {DISK_FULL}")
-            raise DiskFullError(f"{where}: {DISK_FULL}") from error
         plain = isinstance(error, NeurosegError)
         cause = str(error) if plain else f"{type(error).__name__}: {error}"
         details = "" if plain else f"\n{traceback.format_exc()}"
+        full = is_disk_full(error)
         logger.info("%s failed: %s", where, cause)
-        ledger.mark_failed(block, f"{where}: {cause}{details}")
+        try:
+            ledger.mark_failed(block, f"{where}: {DISK_FULL}" if full else f"{where}: {cause}{details}")
+        except OSError as unwritable:
+            raise DiskFullError(f"{where}: {cause}, which could not be recorded: {unwritable}") from unwritable
+        if full:
+            raise DiskFullError(f"{where}: {DISK_FULL}") from error
         return False
     return True
 
