@@ -35,11 +35,9 @@ def start(arguments: list[str]) -> subprocess.Popen[str]:
         signal.signal(signal.SIGINT, heeding)
 
 
-def is_supervised(process: subprocess.Popen[str]) -> bool:
-    """Whether the supervisor has begun to hold signals back; before that, Python itself is still starting."""
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    held = next(line for line in status.splitlines() if line.startswith("SigBlk:"))
-    return bool(int(held.split()[1], 16) >> (signal.SIGINT - 1) & 1)
+def has_head(process: subprocess.Popen[str]) -> bool:
+    """Whether the supervisor has started the head; before that, Python itself is still starting."""
+    return Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text() != ""
 
 
 def wait_until(happened: Callable[[], bool], process: subprocess.Popen[str]) -> None:
@@ -79,7 +77,7 @@ def test_an_interrupted_run_ends_at_once_and_a_rerun_gives_the_same_bytes(tiny_m
     run = ["run", volume, "--model", tiny_model, "--blocks", "32,48,48", "--workers", "1"]
     ledger = workspace / "ledger"
     moments: list[tuple[signal.Signals, Callable[[subprocess.Popen[str]], bool]]] = [
-        (signal.SIGINT, is_supervised),  # while the libraries are imported
+        (signal.SIGINT, has_head),  # while the libraries are imported
         (signal.SIGINT, lambda process: (ledger / "affinities" / "pending.json").exists()),  # while workers start
         (signal.SIGTERM, lambda process: has_marks(workspace, "affinities")),  # while a block is predicted
         (signal.SIGINT, lambda process: (ledger / "fragments" / "identity.yaml").exists()),  # between stages
