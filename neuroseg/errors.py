@@ -25,6 +25,10 @@ class BlocksFailedError(NeurosegError):
     """Some blocks of a stage failed; the others are complete and a rerun does only what is missing."""
 
 
+class DiskFullError(NeurosegError):
+    """The disk filled up while a run was writing; what is done is complete, and a rerun continues."""
+
+
 class RunRefusedError(InputError):
     """The workspace holds results of other inputs or parameters; nothing was changed."""
 

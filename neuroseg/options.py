@@ -17,6 +17,7 @@ from neuroseg.storage.cleaning import KEEP
 
 BLENDS = ("centre", "gaussian")
 EXECUTORS = ("local", "serial")
+NORMALISE = ("none", "sections")
 FRAGMENTS = ("distance-basins",)
 
 
@@ -33,6 +34,7 @@ class Options(Section):
     voxel_size: tuple[float, float, float] | None = None
     range: tuple[float, float] | None = None
     level: int | None = None
+    normalise: str | None = None
     roi: str | None = None
     blocks: str | None = None
     model: str | None = None
@@ -100,6 +102,7 @@ def _check(options: Options) -> None:
     for value, kind, valid in (
         (options.executor, "executor", EXECUTORS),
         (options.blend, "blend", BLENDS),
+        (options.normalise, "--normalise", NORMALISE),
         (options.fragments, "fragments method", FRAGMENTS),
         (options.keep, "thing to keep", KEEP),
         (options.small, "treatment of small segments", SMALL),

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neuroseg.blocks import Block
-from neuroseg.errors import BlocksFailedError, InputError, unknown_name
+from neuroseg.errors import BlocksFailedError, DiskFullError, InputError, unknown_name
 from neuroseg.execution.local import LocalExecutor
 from neuroseg.execution.serial import SerialExecutor
 from neuroseg.execution.work import Executor
 from neuroseg.memory import segmentation_of as segmentation_of
+from neuroseg.needs import needed_bytes
 from neuroseg.options import Options
 from neuroseg.plan import PREDICTION, SEGMENTATION, Plan, hash_of, read_plan, write_plan
 from neuroseg.resolve import plan_of_run, plan_of_segmentation
@@ -22,6 +23,7 @@ from neuroseg.stage import Stage
 from neuroseg.storage.cleaning import intermediates, remove
 from neuroseg.storage.ledger import StageLedger
 from neuroseg.storage.publish import publish_text
+from neuroseg.storage.space import DISK_FULL, free_bytes, is_full, readable, require_space
 from neuroseg.storage.workspace import Workspace
 
 _RESTARTABLE = ("affinities", "fragments", "edges", "agglomeration", "relabel")
@@ -85,9 +87,11 @@ def _execute(
     first = _restart_index(restart, every, stages)
     if plan.mask is not None and not plan.lattice.indices():
         raise InputError(f"the mask {plan.mask.path} has no voxel in the region {plan.roi}; nothing would be segmented")
+    if not options.force:
+        require_space(workspace.path, needed_bytes(workspace, stages))
     with workspace.locked():
-        if stages[0] is not every[0]:
-            _require_affinities(workspace, plan, every[0])
+        if plan.kind == "raw" and PREDICTION[-1] not in names:
+            _require_affinities(workspace, plan, plan.affinities_stage(workspace))
         for stage in every[:first]:
             if stage in stages and stage.name.split("-")[0] not in _REDONE_WITHOUT_ASKING:
                 _ledger(workspace, stage).require_same()
@@ -202,8 +206,13 @@ def _run_stage(workspace: Workspace, plan: Plan, stage: Stage, pending: Sequence
     voxels = sum(block.write_roi.size for block in pending)
     observe = begin(stage.name, len(pending), voxels)
     began = time.time()
-    _executor(workspace, plan, stage, pending).run(stage, pending, ledger, observe)
+    try:
+        _executor(workspace, plan, stage, pending).run(stage, pending, ledger, observe)
+    except DiskFullError as error:
+        raise _disk_full(workspace, stage, len(ledger.pending(pending))) from error
     failed = ledger.pending(pending)
+    if failed and (is_full(workspace.path) or any(DISK_FULL in cause for cause in ledger.failures().values())):
+        raise _disk_full(workspace, stage, len(failed))
     if failed:
         raise BlocksFailedError(_failure_report(stage, failed, ledger))
     peaks = [int(record["peak_mib"]) for record in ledger.records() if record["time"] >= began]
@@ -216,6 +225,14 @@ def _executor(workspace: Workspace, plan: Plan, stage: Stage, pending: Sequence[
     if plan.executor == "serial" or len(pending) == 1:
         return SerialExecutor()
     return LocalExecutor(workspace.path, workers, workspace.logs)
+
+
+def _disk_full(workspace: Workspace, stage: Stage, left: int) -> DiskFullError:
+    return DiskFullError(
+        f"{DISK_FULL}: {workspace.path} has {readable(free_bytes(workspace.path))} free; {left} "
+        f"{'block' if left == 1 else 'blocks'} of stage {stage.name} are left. Make space, then run the same command "
+        "again: it continues where it stopped"
+    )
 
 
 def _failure_report(stage: Stage, failed: Sequence[Block], ledger: StageLedger) -> str:

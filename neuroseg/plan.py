@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from neuroseg import __version__
-from neuroseg.affinities.stage import AffinitiesStage
+from neuroseg.affinities.stage import AffinitiesStage, SectionsStage
 from neuroseg.agglomeration.scorings import parse_scoring
 from neuroseg.agglomeration.stage import AgglomerationStage, LookupStage
 from neuroseg.blocks import Lattice
@@ -25,7 +25,7 @@ from neuroseg.storage.mask import MaskSource
 from neuroseg.storage.raw import RawSource
 from neuroseg.storage.workspace import Workspace
 
-PREDICTION = ("affinities",)
+PREDICTION = ("sections", "affinities")
 SEGMENTATION = ("fragments", "rename", "edges", "agglomeration", "lookup", "relabel", "pyramid")
 
 
@@ -46,6 +46,7 @@ class Plan(Section):
     voxel_size_nm: tuple[float, float, float]
     offset_nm: tuple[float, float, float]
     value_range: tuple[float, float] | None
+    normalise: str
     input_identity: str
     roi: str
     blocks: Triple
@@ -83,13 +84,23 @@ class Plan(Section):
         """Return the stage that predicts; raises InputError when the run's affinities come from elsewhere."""
         if self.kind != "raw" or self.model is None or self.model_identity is None or self.tile_voxels is None:
             raise InputError(f"the affinities of {workspace.path} come from {self.path}; there is nothing to predict")
-        raw = RawSource(
+        return AffinitiesStage(
+            workspace, self.raw_source(), self.normalise, self.model, self.model_identity, self.device,
+            self.device_identity, self.lattice, self.tile_voxels, self.blend, self.mask_source(self.predicted_mask),
+        )  # fmt: skip
+
+    def raw_source(self) -> RawSource:
+        """Return where prediction reads raw."""
+        return RawSource(
             self.path, self.level, self.voxel_size_nm, self.offset_nm, self.value_range, self.input_identity
         )
-        return AffinitiesStage(
-            workspace, raw, self.model, self.model_identity, self.device, self.device_identity, self.lattice,
-            self.tile_voxels, self.blend, self.mask_source(self.predicted_mask),
-        )  # fmt: skip
+
+    def prediction_stages(self, workspace: Workspace) -> list[Stage]:
+        """Return the stages that make affinities; none when they come from elsewhere."""
+        if self.kind != "raw":
+            return []
+        counted = [SectionsStage(workspace, self.raw_source(), self.lattice)] if self.normalise == "sections" else []
+        return [*counted, self.affinities_stage(workspace)]
 
     def affinity_source(self, workspace: Workspace) -> AffinitySource:
         """Return where the later stages read affinities."""
@@ -123,8 +134,7 @@ class Plan(Section):
 
     def stages(self, workspace: Workspace) -> list[Stage]:
         """Return every stage of the run, prediction included where it predicts."""
-        prediction = [self.affinities_stage(workspace)] if self.kind == "raw" else []
-        return [*prediction, *self.segmentation_stages(workspace)]
+        return [*self.prediction_stages(workspace), *self.segmentation_stages(workspace)]
 
     def stage(self, workspace: Workspace, name: str) -> Stage:
         """Return one stage by name."""

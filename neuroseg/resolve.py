@@ -24,12 +24,15 @@ from neuroseg.storage.volumes import require_voxel_size
 from neuroseg.storage.workspace import Workspace, default_workspace, is_unused, is_workspace
 
 DEFAULT_BLOCK_VOXELS = 256
+_CHUNK_VOXELS = 64
 _DEFAULT_THRESHOLD = 0.5
 # The option that decides each part of the plan which segmenting alone may change.
 _OPTION_OF = {
     "blocks": "blocks", "per_section": "per_section", "min_size_voxels": "min_size", "small": "small",
     "executor": "executor", "workers": "workers", "mask": "mask", "mask_boundary": "mask_boundary",
 }  # fmt: skip
+# What a workspace does not remember: a region is asked for anew, and consent given once is not given for ever.
+_FORGOTTEN = ("roi", "force")
 _LEAST_Z_EDGE = 0.25
 _WARN_RATIO, _REFUSE_RATIO = 1.5, 3.0
 
@@ -39,14 +42,15 @@ logger = logging.getLogger(__name__)
 def plan_of_run(options: Options) -> tuple[Workspace, Plan, Options]:
     """Return workspace, plan and options of a prediction, a run, or affinities from elsewhere.
 
-    A workspace remembers the options of its last run (not its region of interest): those given now win. Raises
-    InputError for whatever would make the run fail later.
+    A workspace remembers the options of its last run (not its region of interest, nor `force`): those given now win.
+    Raises InputError for whatever would make the run fail later.
     """
     if options.volume and is_workspace(Path(options.volume)):
         raise InputError(f"{options.volume} is a workspace; give the volume (neuroseg segment takes workspaces)")
     if not options.volume and not options.output:
         raise InputError("say where the result goes: -o WORKSPACE")
     workspace = Workspace(Path(options.output) if options.output else default_workspace(options.volume or ""))
+    _require_outside_zarr(workspace.path)
     merged = _with_remembered(workspace, options)
     plan = _plan_of_raw(merged) if merged.volume else _plan_of_affinities(merged)
     if is_workspace(workspace.path):
@@ -70,6 +74,7 @@ def plan_of_segmentation(options: Options) -> tuple[Workspace, Plan, Options]:
     if not is_workspace(workspace.path):
         if Path(options.volume).suffix == ".neuroseg":
             raise InputError(f"{options.volume} is not a workspace yet; run neuroseg run VOLUME first")
+        open_any(options.volume)  # says so where there is no such volume either
         raise InputError(f"{workspace.path} is not a workspace: run neuroseg predict {options.volume} first")
     old = read_plan(workspace)
     given = options.model_copy(update={"volume": None, "output": None})
@@ -92,7 +97,8 @@ def _with_remembered(workspace: Workspace, options: Options) -> Options:
             raise InputError(f"{workspace.path} exists and is not a workspace; choose another with -o")
         return options.with_absolute_paths()
     remembered = read_options(workspace).model_dump(exclude_none=True, exclude_defaults=True)
-    remembered.pop("roi", None)
+    for name in _FORGOTTEN:
+        remembered.pop(name, None)
     now = options.with_absolute_paths().model_dump(exclude_none=True, exclude_defaults=True)
     return Options.model_validate({**remembered, **now})
 
@@ -100,6 +106,7 @@ def _with_remembered(workspace: Workspace, options: Options) -> Options:
 def _plan_of_raw(options: Options) -> Plan:
     assert options.volume is not None
     bundle = open_bundle(options.model or _default_model())
+    bundle.check()
     card = bundle.card
     level = options.level if options.level is not None else nearest_level(options.volume, card.voxel_size_nm)
     volume = open_any(options.volume, level=level, voxel_size_nm=options.voxel_size)
@@ -116,6 +123,7 @@ def _plan_of_raw(options: Options) -> Plan:
         level=level,
         offset_nm=volume.offset_nm,
         value_range=value_range,
+        normalise=options.normalise or "none",
         input_identity=volume.identity(),
         model=options.model or _default_model(),
         model_identity=f"{card.name}@{bundle.sha256[:16]}",
@@ -145,6 +153,7 @@ def _plan_of_affinities(options: Options) -> Plan:
         level=0,
         offset_nm=source.offset_nm,
         value_range=None,
+        normalise="none",
         input_identity=source.identity,
         model=None,
         model_identity=None,
@@ -178,7 +187,7 @@ def _common(
         "shape": shape,
         "voxel_size_nm": voxel_size_nm,
         "roi": describe(roi),
-        "blocks": parse_triple(options.blocks, "--blocks") if options.blocks else (DEFAULT_BLOCK_VOXELS,) * 3,
+        "blocks": _blocks(options, shape),
         "per_section": wants_sections(voxel_size_nm) if per_section == "auto" else per_section == "on",
         "mask": _mask(options.mask, shape, voxel_size_nm, offset_nm),
         "mask_boundary": options.mask_boundary or 0.0,
@@ -195,6 +204,21 @@ def _mask(path: str | None, shape: Triple, voxel_size_nm: Nanometres, offset_nm:
     if path is None:
         return None
     return MaskPlan(path=path, identity=open_mask(path, shape, voxel_size_nm, offset_nm).identity)
+
+
+def _blocks(options: Options, shape: Triple) -> Triple:
+    """Return the block shape; what reaches far past the volume would only make the index of its shards large."""
+    wanted = parse_triple(options.blocks, "--blocks") if options.blocks else (DEFAULT_BLOCK_VOXELS,) * 3
+    return triple(
+        [min(width, -(-size // _CHUNK_VOXELS) * _CHUNK_VOXELS) for width, size in zip(wanted, shape, strict=True)]
+    )
+
+
+def _require_outside_zarr(path: Path) -> None:
+    """Raise InputError for a workspace inside a zarr, whoever owns it: inputs are never written to."""
+    for folder in path.resolve().parents:
+        if any((folder / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray")):
+            raise InputError(f"the workspace {path} would lie inside the zarr {folder}; choose another place with -o")
 
 
 def _threshold(options: Options, card_scoring: str, card_threshold: float) -> float:

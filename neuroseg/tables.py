@@ -35,6 +35,11 @@ NODES: Mapping[str, type[np.generic]] = {
     "max_y": np.uint32,
     "max_x": np.uint32,
 }
+SECTIONS: Mapping[str, type[np.generic]] = {
+    "section": np.uint32,  # z
+    "value": np.uint8,  # of raw
+    "count": np.uint64,  # voxels that have it
+}
 ENTRIES: Mapping[str, type[np.generic]] = {"voxel": np.uint64, "name": np.uint64}
 TREE: Mapping[str, type[np.generic]] = {
     "a": np.uint64,  # smallest fragments of the two regions that merge, a < b

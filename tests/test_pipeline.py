@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -267,7 +268,7 @@ def test_the_pyramid_halves_each_level(affinities: str, tmp_path: Path) -> None:
 
 def test_two_runs_on_one_workspace_are_refused(affinities: str, tmp_path: Path) -> None:
     made = segment(affinities, tmp_path / "w")
-    with made.locked(), pytest.raises(RunRefusedError, match="another run"):
+    with made.locked(), pytest.raises(RunRefusedError, match=rf"another run \(process {os.getpid()} on "):
         segment(affinities, made.path)
 
 

@@ -1,26 +1,92 @@
-"""The stage `affinities`: raw volume -> affinities.zarr."""
+"""The stages `sections` and `affinities`: raw volume (-> histograms of its sections) -> affinities.zarr."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from funlib.geometry import Roi
+from numpy.typing import NDArray
 
+from neuroseg.affinities.sections import GREY_VALUES, normalised, section_histograms, section_lookup
 from neuroseg.affinities.tiles import rounded_to_tiles
-from neuroseg.blocks import Block, Lattice
+from neuroseg.blocks import Block, Lattice, whole_lattice
 from neuroseg.geometry import Triple, slices
 from neuroseg.networks.bundle import open_bundle
 from neuroseg.stage import Finish, Process
 from neuroseg.storage.arrays import create_array, open_array, require_aligned
 from neuroseg.storage.mask import MaskSource
 from neuroseg.storage.metadata import array_attributes
+from neuroseg.storage.parts import part_path, read_parts, write_table
 from neuroseg.storage.raw import RawSource
 from neuroseg.storage.workspace import Workspace
+from neuroseg.tables import SECTIONS
 
 ALGORITHM = 1
+
+
+@dataclass(frozen=True)
+class SectionsStage:
+    """Counts the grey values of whole sections, whatever region is wanted: a normalised voxel must not depend on it."""
+
+    workspace: Workspace
+    raw: RawSource
+    requested: Lattice
+
+    name = "sections"
+    inputs = ("raw",)
+    outputs = ("sections",)
+    halo = (0, 0, 0)
+    scope = ""
+
+    @property
+    def lattice(self) -> Lattice:
+        """Slabs as deep as the requested blocks, over the whole volume."""
+        shape = self.requested.volume_shape
+        return whole_lattice(shape, (self.requested.block_shape[0], *shape[1:]))
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """Input and range of values."""
+        return {
+            "algorithm": ALGORITHM,
+            "input": self.raw.identity,
+            "value_range": list(self.raw.value_range) if self.raw.value_range else None,
+            "slab_voxels": self.lattice.block_shape[0],
+        }
+
+    def prepare(self) -> None:
+        """Nothing to create: parts are files of their own."""
+
+    @contextmanager
+    def open(self) -> Iterator[Process]:
+        """Open raw once; a slab is read in boxes of the requested blocks' shape."""
+        read, boxes = self.raw.open(), whole_lattice(self.requested.volume_shape, self.requested.block_shape)
+
+        def process(block: Block) -> None:
+            histograms = np.zeros((block.write_roi.shape[0], GREY_VALUES), np.uint64)
+            for index in boxes.indices_touching(block.write_roi):
+                histograms += section_histograms(read(boxes.block(index).write_roi))
+            section, value = np.nonzero(histograms)
+            counted = {
+                "section": section + block.write_roi.begin[0],
+                "value": value,
+                "count": histograms[section, value],
+            }
+            table = {name: column.astype(SECTIONS[name]) for name, column in counted.items()}
+            write_table(part_path(self.workspace.sections, block.index), table)
+
+        yield process
+
+    def lookup(self) -> NDArray[np.uint8]:
+        """Return what each grey value of each section becomes `(sections, 256)`, from all parts."""
+        histograms = np.zeros((self.lattice.volume_shape[0], GREY_VALUES), np.uint64)
+        for part in read_parts(self.workspace.sections, self.lattice.indices(), SECTIONS):
+            histograms[part["section"], part["value"]] = part["count"]
+        return section_lookup(histograms)
 
 
 @dataclass(frozen=True)
@@ -29,6 +95,7 @@ class AffinitiesStage:
 
     workspace: Workspace
     raw: RawSource
+    normalise: str
     model: str
     model_sha256: str
     device: str
@@ -61,6 +128,7 @@ class AffinitiesStage:
             "blend": self.blend,
             "mask": self.mask.identity if self.mask else None,
             "value_range": list(self.raw.value_range) if self.raw.value_range else None,
+            "normalise": self.normalise,
             "block_voxels": list(self.lattice.block_shape),
             **self.device_identity,
         }
@@ -98,7 +166,7 @@ class AffinitiesStage:
             self.blend,
         )
         predictor = Predictor(bundle.network(), settings, choose_device(self.device))
-        read, shape = self.raw.open(), self.lattice.volume_shape
+        read, shape = self._reader(), self.lattice.volume_shape
         output = open_array(self.workspace.affinities, writable=True)
         inside = self.mask.open() if self.mask else None
 
@@ -114,3 +182,11 @@ class AffinitiesStage:
             return finish
 
         yield process
+
+    def _reader(self) -> Callable[[Roi], NDArray[np.uint8]]:
+        """Return the function that reads a region of raw as the network shall see it."""
+        read = self.raw.open()
+        if self.normalise == "none":
+            return read
+        lookup = SectionsStage(self.workspace, self.raw, self.requested).lookup()
+        return lambda roi: normalised(read(roi), lookup[roi.begin[0] : roi.end[0]])

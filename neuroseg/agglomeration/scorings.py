@@ -6,12 +6,14 @@ so that merging in any valid order gives one tree whose scores never decrease.
 
 from __future__ import annotations
 
+import difflib
 import re
 from dataclasses import dataclass
 
 from neuroseg.errors import InputError
 
 MEAN = -1
+_WELL_KNOWN = ("mean", "quantile:50", "quantile:50:all")
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,10 @@ def parse_scoring(text: str) -> Scoring:
         return Scoring(MEAN)
     match = re.fullmatch(r"quantile:(\d{1,2})(?::(max|all))?", text)
     if match is None or not 0 < int(match[1]) < 100:
+        close = difflib.get_close_matches(text, _WELL_KNOWN, n=1, cutoff=0.5)
+        hint = f"; did you mean {close[0]}?" if close else ""
         raise InputError(
-            f"unknown scoring {text!r} (valid: mean, quantile:Q, quantile:Q:all with a whole Q from 1 to 99; "
+            f"unknown scoring {text!r}{hint} (valid: mean, quantile:Q, quantile:Q:all with a whole Q from 1 to 99; "
             "other statistics are not reducible and would make the result depend on the order of merges)"
         )
     return Scoring(int(match[1]), match[2] == "all")

@@ -36,7 +36,7 @@ def info(
     print(f"     offset {' x '.join(f'{edge:g}' for edge in content['offset_nm'])} nm")
     print(f"     chunks {content['chunks']}  shards {content['shards']}")
     print(f"     blocks {content['blocks']} of {content['block_voxels']} voxels")
-    print(f"disk needed {_bytes(content['disk_gb'])} at most (affinities {_bytes(content['affinities_gb'])})")
+    print(f"disk needed about {_bytes(content['disk_gb'])} (affinities {_bytes(content['affinities_gb'])})")
 
 
 def _bytes(gigabytes: float) -> str:
@@ -45,6 +45,7 @@ def _bytes(gigabytes: float) -> str:
 
 def _described(address: str, blocks: str) -> dict[str, Any]:
     from neuroseg.blocks import whole_lattice
+    from neuroseg.needs import BYTES_PER_VOXEL, bytes_of_run
     from neuroseg.storage.files import open_any
 
     opened = open_any(address)
@@ -61,9 +62,8 @@ def _described(address: str, blocks: str) -> dict[str, Any]:
         "shards": list(getattr(opened.array, "shards", None) or []) or None,
         "block_voxels": list(block),
         "blocks": counts[0] * counts[1] * counts[2],
-        # Affinities hardly compress; labels compress at least tenfold; the pyramid adds a seventh.
-        "affinities_gb": 3 * voxels / 1e9,
-        "disk_gb": (3 + 2 * 0.8 * 8 / 7) * voxels / 1e9,
+        "affinities_gb": BYTES_PER_VOXEL["affinities"] * voxels / 1e9,
+        "disk_gb": bytes_of_run(voxels) / 1e9,
     }
 
 

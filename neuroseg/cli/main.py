@@ -12,9 +12,11 @@ from typer.core import TyperGroup
 
 from neuroseg import __version__
 from neuroseg.cli import clean, demo, evaluate, importing, inspect, run, train, verify
+from neuroseg.cli.supervisor import INTERRUPTED
+from neuroseg.cli.supervisor import main as main
 from neuroseg.errors import InputError, NeurosegError
+from neuroseg.storage.space import DISK_FULL, is_disk_full
 
-_INTERRUPTED = 130
 # The base of typer's errors for wrong options and arguments, which typer itself does not export.
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]
 
@@ -73,11 +75,6 @@ def _main(
     """Blockwise neuron segmentation of electron-microscopy volumes of any size."""
 
 
-def main() -> None:
-    """Run the command line; exits 0 done, 1 failed, 2 wrong usage or input, 130 interrupted."""
-    sys.exit(exit_code(sys.argv[1:]))
-
-
 def exit_code(arguments: list[str]) -> int:
     """Run one command; returns its exit code. Errors go to stderr as one message; --debug adds the traceback."""
     debug = "--debug" in arguments
@@ -88,7 +85,7 @@ def exit_code(arguments: list[str]) -> int:
     try:
         result = app(arguments, prog_name="neuroseg", standalone_mode=False)
         # typer turns Ctrl-C into an ordinary return of this number.
-        return _interrupted() if result == _INTERRUPTED else 0
+        return _interrupted() if result == INTERRUPTED else 0
     except (KeyboardInterrupt, typer.Abort):
         return _interrupted()
     except _UsageError as error:
@@ -101,14 +98,17 @@ def exit_code(arguments: list[str]) -> int:
         return error.exit_code
     except Exception as error:
         if debug:
-            raise
+            logging.getLogger(__name__).exception("traceback")
+        if is_disk_full(error):
+            print(f"error: {DISK_FULL}; make space, then run the same command again: it continues", file=sys.stderr)
+            return NeurosegError.exit_code
         print(f"error: {type(error).__name__}: {error} (--debug shows where)", file=sys.stderr)
         return 1
 
 
 def _interrupted() -> int:
     print("interrupted; the same command continues where it stopped", file=sys.stderr)
-    return _INTERRUPTED
+    return INTERRUPTED
 
 
 if __name__ == "__main__":

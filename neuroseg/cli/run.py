@@ -37,7 +37,12 @@ Level = Annotated[int | None, typer.Option(help="Pyramid level (default: nearest
 Range = Annotated[
     tuple[float, float] | None, typer.Option(metavar="LOW HIGH", help="Raw values that map to 0 and 255.")
 ]
-Force = Annotated[bool, typer.Option("--force", help="Run although the model's voxel size is far from the volume's.")]
+Normalise = Annotated[
+    str | None, typer.Option(help="sections: even out brightness and contrast of sections first; none (default).")
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="Run although the disk seems too small, or the model's voxel size is far off.")
+]
 Mask = Annotated[str | None, typer.Option(help="Segment only where this array, of any resolution, is not 0.")]
 MaskBoundary = Annotated[
     float | None, typer.Option(help="Leave voxels of a smaller mean affinity (0 to 1) unsegmented.")
@@ -65,6 +70,7 @@ def predict(
     blend: Blend = None,
     level: Level = None,
     range: Range = None,
+    normalise: Normalise = None,
     force: Force = False,
     voxel_size: VoxelSize = None,
     roi: RoiText = None,
@@ -98,6 +104,7 @@ def segment(
     min_size: MinSize = None,
     small: Small = None,
     keep: Keep = None,
+    force: Force = False,
     voxel_size: VoxelSize = None,
     roi: RoiText = None,
     mask: Mask = None,
@@ -125,6 +132,7 @@ def run(
     blend: Blend = None,
     level: Level = None,
     range: Range = None,
+    normalise: Normalise = None,
     force: Force = False,
     threshold: Threshold = None,
     scoring: ScoringText = None,

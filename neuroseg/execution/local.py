@@ -12,17 +12,19 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from neuroseg.blocks import Block
-from neuroseg.errors import NeurosegError
+from neuroseg.errors import DiskFullError, NeurosegError
 from neuroseg.execution.handover import become_worker
 from neuroseg.execution.work import Observe, process_block
 from neuroseg.stage import Process, Stage
@@ -34,6 +36,8 @@ _RETRIES = 2
 # A worker that dies costs one restart; what is really broken fails its blocks long before.
 _WORKER_RESTARTS = 1000
 _LANES = 2
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -66,11 +70,33 @@ class LocalExecutor:
             max_worker_restarts=_WORKER_RESTARTS,
         )
         try:
-            daisy.run_blockwise(
-                task, progress=_Observer(observe), block_tracking=False, host="127.0.0.1", summary=False
-            )
+            with _descriptor_2_into(self.logs / "scheduler.log"):
+                daisy.run_blockwise(
+                    task, progress=_Observer(observe), block_tracking=False, host="127.0.0.1", summary=False
+                )
         except RuntimeError as error:
             raise NeurosegError(f"the workers of stage {stage.name} kept dying; see {self.logs}: {error}") from error
+
+
+@contextmanager
+def _descriptor_2_into(log: Path) -> Iterator[None]:
+    """Append what the compiled scheduler writes to descriptor 2 to a log, where the command's messages go elsewhere."""
+    try:
+        is_shared = sys.stderr.fileno() == 2
+    except (AttributeError, OSError):
+        is_shared = True
+    if is_shared:
+        yield
+        return
+    log.parent.mkdir(parents=True, exist_ok=True)
+    before = os.dup(2)
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
 
 
 def drain(stage: Stage, ledger: StageLedger) -> None:
@@ -94,12 +120,13 @@ def _drain(process: Process, stage: Stage, ledger: StageLedger) -> None:
     """Process blocks in two lanes (threads): while one completes its block, the other takes and begins the next.
 
     A lane takes a block only when the other has begun its own: a block taken earlier would wait here while another
-    worker may be idle.
+    worker may be idle. When the disk is full, what is left is handed back unprocessed: no block could be written.
     """
     import daisy.v2 as daisy
 
     pending = json.loads(_pending_path(ledger).read_text())
     turn = threading.Lock()
+    full = threading.Event()
 
     def lane() -> None:
         client = daisy.Client()
@@ -109,9 +136,17 @@ def _drain(process: Process, stage: Stage, ledger: StageLedger) -> None:
                 if unit is None:
                     turn.release()
                     return
+                unit.status = daisy.BlockStatus.FAILED
+                if full.is_set():
+                    turn.release()
+                    continue
                 block = stage.lattice.block(pending[unit.write_roi.begin[0]], stage.halo)
-                done = process_block(process, block, ledger, stage.name, begun=turn.release)
-                unit.status = daisy.BlockStatus.SUCCESS if done else daisy.BlockStatus.FAILED
+                try:
+                    if process_block(process, block, ledger, stage.name, begun=turn.release):
+                        unit.status = daisy.BlockStatus.SUCCESS
+                except DiskFullError as error:
+                    logger.error("%s", error)
+                    full.set()
 
     with ThreadPoolExecutor(_LANES, "lane") as lanes:
         for finished in [lanes.submit(lane) for _ in range(_LANES)]:

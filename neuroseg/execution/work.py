@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from neuroseg.blocks import Block
-from neuroseg.errors import NeurosegError
+from neuroseg.errors import DiskFullError, NeurosegError
 from neuroseg.geometry import describe
 from neuroseg.stage import Process, Stage
 from neuroseg.storage.ledger import StageLedger
+from neuroseg.storage.space import DISK_FULL, is_disk_full
 
 Observe = Callable[[int, int], None]
 """Told (blocks done, blocks failed) of this run, now and then."""
@@ -38,7 +39,8 @@ def process_block(
 ) -> bool:
     """Process one block and mark it done or failed in the ledger; returns whether it is done.
 
-    Calls `begun` once, as soon as the next block may begin.
+    Calls `begun` once, as soon as the next block may begin. Raises DiskFullError when the disk is full, or nothing can
+    be recorded: no other block could be written either.
     """
     started = time.monotonic()
     try:
@@ -48,21 +50,27 @@ def process_block(
             begun()
         if finish is not None:
             finish()
+        record = {
+            "seconds": round(time.monotonic() - started, 4),
+            "voxels": int(block.write_roi.size),
+            "peak_mib": peak_memory_mib(),
+            "process": os.getpid(),
+        }
+        ledger.mark_done(block, record)
     except Exception as error:
+        where = f"stage {stage_name}, block {block.index} ({describe(block.write_roi)})"
         plain = isinstance(error, NeurosegError)
         cause = str(error) if plain else f"{type(error).__name__}: {error}"
         details = "" if plain else f"\n{traceback.format_exc()}"
-        where = f"stage {stage_name}, block {block.index} ({describe(block.write_roi)})"
+        full = is_disk_full(error)
         logger.info("%s failed: %s", where, cause)
-        ledger.mark_failed(block, f"{where}: {cause}{details}")
+        try:
+            ledger.mark_failed(block, f"{where}: {DISK_FULL}" if full else f"{where}: {cause}{details}")
+        except OSError as unwritable:
+            raise DiskFullError(f"{where}: {cause}, which could not be recorded: {unwritable}") from unwritable
+        if full:
+            raise DiskFullError(f"{where}: {DISK_FULL}") from error
         return False
-    record = {
-        "seconds": round(time.monotonic() - started, 4),
-        "voxels": int(block.write_roi.size),
-        "peak_mib": peak_memory_mib(),
-        "process": os.getpid(),
-    }
-    ledger.mark_done(block, record)
     return True
 
 

@@ -40,6 +40,29 @@ class Bundle:
         digest.update(repr(identity).encode())
         return digest.hexdigest()
 
+    def check(self) -> None:
+        """Raise InputError unless the weights fit the network; reads only their names and shapes."""
+        import torch
+        from safetensors import safe_open
+
+        from neuroseg.networks.architectures import build_network
+
+        with torch.device("meta"):
+            network = build_network(self.card.network.architecture, self.card.network.parameters)
+        wanted = {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
+        try:
+            with safe_open(self.path / WEIGHTS, "pt") as file:
+                found = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+        except Exception as error:
+            raise InputError(f"the weights in {self.path} cannot be read: {error}") from error
+        differing = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+        if differing:
+            name = differing[0]
+            raise InputError(
+                f"the weights in {self.path} do not fit its card: {name} has shape {found.get(name)}, the network "
+                f"wants {wanted.get(name)} ({len(differing)} differ)"
+            )
+
     def network(self) -> nn.Module:
         """Return the network with its weights, in evaluation mode; raises InputError when they do not fit."""
         from safetensors.torch import load_file

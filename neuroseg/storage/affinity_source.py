@@ -11,12 +11,12 @@ import numpy as np
 from funlib.geometry import Roi
 from numpy.typing import NDArray
 
-from neuroseg.errors import InputError, NeurosegError
-from neuroseg.geometry import Nanometres, Triple, contact_channels, describe, parse_offsets, slices, triple
+from neuroseg.errors import InputError
+from neuroseg.geometry import Nanometres, Triple, contact_channels, parse_offsets, slices, triple
 from neuroseg.storage.arrays import open_node
 from neuroseg.storage.files import HDF5_SUFFIXES, open_any
 from neuroseg.storage.metadata import plain_metadata
-from neuroseg.storage.volumes import Volume
+from neuroseg.storage.volumes import Volume, check_voxel_size, checked
 
 BOUNDARY_OFFSETS: tuple[Triple, ...] = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
 ReadAffinities = Callable[[Roi], NDArray[np.uint8]]
@@ -37,25 +37,49 @@ class AffinitySource:
     def open(self) -> ReadAffinities:
         """Return the function that reads a region as uint8 `(c, z, y, x)`; float values are quantised on read.
 
-        The function raises NeurosegError naming the region where a value is not finite or not in [0, 1].
+        The function raises InputError naming the first voxel whose value is not finite or not in [0, 1].
         """
         if self.kind == "boundaries":
             return _boundary_reader(open_any(self.path, voxel_size_nm=self.voxel_size_nm))
         array = open_node(self.path)
-        return lambda roi: quantised(np.asarray(array[(slice(None), *slices(roi))]), f"{self.path} at {describe(roi)}")
+
+        def read(roi: Roi) -> NDArray[np.uint8]:
+            values = np.asarray(array[(slice(None), *slices(roi))])
+            require_unit_interval(values, self.path, roi.begin)
+            return quantised(values)
+
+        return read
 
 
-def quantised(values: NDArray[Any], where: str) -> NDArray[np.uint8]:
+def require_unit_interval(
+    values: NDArray[Any], path: str, begin: Sequence[int], channels: Sequence[int] | None = None
+) -> None:
+    """Raise InputError naming the first value that is not finite or not in [0, 1], and what range was found.
+
+    Takes `([c,] z, y, x)` whose first voxel lies at `begin`, of the given channels (default all, where there are any);
+    uint8 values are always right.
+    """
+    # A NaN makes both comparisons false.
+    if values.dtype == np.uint8 or not values.size or (values.min() >= 0 and values.max() <= 1):
+        return
+    wrong = ~((values >= 0) & (values <= 1))
+    at = np.unravel_index(int(wrong.argmax()), values.shape)
+    place = ", ".join(str(int(start + step)) for start, step in zip(begin, at[-3:], strict=True))
+    channel = "".join(f"channel {number}, " for number in (at[:-3] if channels is None else channels))
+    finite = values[np.isfinite(values)]
+    found = f"{finite.min():g} to {finite.max():g}" if finite.size else "nothing finite"
+    scale = "; divide them by 255" if finite.size and 1 < finite.max() <= 255 and finite.min() >= 0 else ""
+    raise InputError(
+        f"{path}: {channel}voxel ({place}) (z, y, x) is {values[at]:g}; values must be finite and in [0, 1]. In the "
+        f"{' x '.join(map(str, values.shape[-3:]))} voxels from ({', '.join(map(str, begin))}): {found}, "
+        f"{values.size - finite.size} not finite, {int(wrong.sum())} unusable in all{scale}"
+    )
+
+
+def quantised(values: NDArray[Any]) -> NDArray[np.uint8]:
     """Return floor(255 a + 0.5) of float values in [0, 1]; uint8 values as they are."""
     if values.dtype == np.uint8:
         return values
-    if values.size and not (np.nanmin(values) >= 0 and np.nanmax(values) <= 1 and np.isfinite(values).all()):
-        finite = values[np.isfinite(values)]
-        found = f"{finite.min():g} to {finite.max():g}" if finite.size else "nothing finite"
-        raise NeurosegError(
-            f"{where}: affinities must be finite and in [0, 1]; found {found} and "
-            f"{int((~np.isfinite(values)).sum())} values that are not finite"
-        )
     rounded: NDArray[np.uint8] = np.floor(values * values.dtype.type(255) + values.dtype.type(0.5)).astype(np.uint8)
     return rounded
 
@@ -100,7 +124,11 @@ def open_affinities(path: str, offsets: object, voxel_size_nm: Nanometres | None
     size = voxel_size_nm or size
     if size is None:
         raise InputError(f"{path} has no voxel size; give it in nm, for example --voxel-size 10 10 10 (z y x)")
-    samples = [Volume(path, array, size, offset, (channel,)).identity() for channel in contact_channels(parsed)]
+    check_voxel_size(path, size)
+    channels = [checked(Volume(path, array, size, offset, (channel,))) for channel in contact_channels(parsed)]
+    for channel in channels:
+        _require_values(channel)
+    samples = [channel.identity() for channel in channels]
     identity = hashlib.sha256("".join(samples).encode()).hexdigest()
     return AffinitySource(path, "affinities", parsed, triple(array.shape[1:]), size, offset, identity)
 
@@ -112,9 +140,17 @@ def open_boundaries(path: str, voxel_size_nm: Nanometres | None) -> AffinitySour
         raise InputError(f"{path} holds {volume.dtype} values; boundaries are float in [0, 1] or uint8")
     if volume.voxel_size_nm is None:
         raise InputError(f"{path} has no voxel size; give it in nm, for example --voxel-size 10 10 10 (z y x)")
+    _require_values(volume)
     return AffinitySource(
         path, "boundaries", BOUNDARY_OFFSETS, volume.shape, volume.voxel_size_nm, volume.offset_nm, volume.identity()
     )
+
+
+def _require_values(volume: Volume) -> None:
+    """Raise InputError for unusable values where a volume is looked at before anything is written."""
+    if volume.dtype != np.uint8:
+        for roi in volume.first_look():
+            require_unit_interval(volume.read(roi), volume.path, roi.begin, channels=volume.lead)
 
 
 def _boundary_reader(volume: Volume) -> ReadAffinities:
@@ -122,7 +158,8 @@ def _boundary_reader(volume: Volume) -> ReadAffinities:
         lead = [1 if begin > 0 else 0 for begin in roi.begin]
         wide = roi.grow(lead, (0, 0, 0))
         boundaries = volume.read(wide)
+        require_unit_interval(boundaries, volume.path, wide.begin)
         inside = 255 - boundaries if boundaries.dtype == np.uint8 else 1 - boundaries
-        return affinities_of_interior(quantised(inside, f"{volume.path} at {describe(wide)}"), lead)
+        return affinities_of_interior(quantised(inside), lead)
 
     return read

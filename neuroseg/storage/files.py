@@ -19,6 +19,8 @@ def open_any(address: str, *, level: int = 0, voxel_size_nm: Nanometres | None =
     """Return the volume at `file.h5:dataset` or at a zarr path; raises InputError when there is none."""
     file, colon, dataset = address.rpartition(":")
     if colon and Path(file).suffix.lower() in HDF5_SUFFIXES:
+        if level:
+            raise InputError(f"{address} is one dataset, without a pyramid; leave --level {level} out")
         return _open_hdf5(file, dataset, voxel_size_nm)
     if Path(address).suffix.lower() in HDF5_SUFFIXES:
         raise InputError(f"name the dataset in {address}: {address}:NAME ({_listed(address)})")

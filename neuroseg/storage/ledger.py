@@ -65,8 +65,7 @@ class StageLedger:
 
     def done(self) -> set[str]:
         """Return the names of all done marks, `index-token`."""
-        folder = self.folder / "done"
-        return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+        return {path.name for path in _marks(self.folder / "done")}
 
     def pending(self, blocks: Sequence[Block]) -> list[Block]:
         """Return the blocks without a valid done mark, in their order."""
@@ -93,14 +92,11 @@ class StageLedger:
 
     def failures(self) -> dict[int, str]:
         """Return the cause of each failed block."""
-        folder = self.folder / "failed"
-        paths = sorted(folder.iterdir()) if folder.is_dir() else []
-        return {int(path.name): path.read_text() for path in paths if path.name.isdigit()}
+        return {int(path.name): path.read_text() for path in sorted(_marks(self.folder / "failed"))}
 
     def records(self) -> list[dict[str, Any]]:
         """Return the numbers that the done marks carry."""
-        folder = self.folder / "done"
-        return [json.loads(path.read_text()) for path in folder.iterdir()] if folder.is_dir() else []
+        return [json.loads(path.read_text()) for path in _marks(self.folder / "done")]
 
     def forget(self) -> None:
         """Remove all marks and the identity: the stage will be redone."""
@@ -126,3 +122,8 @@ class StageLedger:
 
     def _name(self, block: Block) -> str:
         return f"{block.index:08d}-{self.token(block)}"
+
+
+def _marks(folder: Path) -> list[Path]:
+    """Return the marks in a folder; what a killed process was still writing is none."""
+    return [path for path in folder.iterdir() if path.name[0].isdigit()] if folder.is_dir() else []

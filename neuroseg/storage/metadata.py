@@ -30,12 +30,24 @@ class Level:
 
 
 def ome_levels(attributes: Mapping[str, Any]) -> list[Level]:
-    """Return the levels of an OME-NGFF 0.4 or 0.5 image, finest first; an empty list when it is not one."""
+    """Return the levels of an OME-NGFF 0.4 or 0.5 image, finest first; an empty list when it is not one.
+
+    Raises InputError when the metadata do not follow the format.
+    """
     ome = attributes.get("ome", attributes)
     multiscales = ome.get("multiscales") if isinstance(ome, Mapping) else None
     if not multiscales:
         return []
-    image = multiscales[0]
+    try:
+        return _levels(multiscales[0])
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"the OME-NGFF metadata are malformed ({type(error).__name__}: {error}); give the path of one array inside"
+        ) from error
+
+
+def _levels(image: Mapping[str, Any]) -> list[Level]:
+    """Return the levels of one multiscale image."""
     axes = [axis if isinstance(axis, Mapping) else {"name": axis} for axis in image.get("axes", [])]
     names = tuple(str(axis["name"]) for axis in axes)
     units = [_unit(axis.get("unit")) if axis.get("type", "space") == "space" else 1.0 for axis in axes]

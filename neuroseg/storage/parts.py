@@ -43,8 +43,11 @@ def read_table(path: Path, columns: Mapping[str, type[np.generic]]) -> Table:
 
 def write_lookup(path: Path, lookup: Table) -> None:
     """Write a lookup table (fragment, segment) in one step, as an array `(2, n)` uint64."""
+    columns = np.stack([lookup[name].astype(dtype) for name, dtype in LOOKUP.items()])
     with published(path) as aside, aside.open("wb") as file:
-        np.save(file, np.stack([lookup[name].astype(dtype) for name, dtype in LOOKUP.items()]))
+        # np.save would hide from its error that the disk is full.
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(columns))
+        file.write(columns.data)
 
 
 def map_lookup(path: Path) -> Table:

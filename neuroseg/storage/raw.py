@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from funlib.geometry import Roi
 from numpy.typing import NDArray
 
-from neuroseg.errors import InputError, NeurosegError
-from neuroseg.geometry import Nanometres, describe
+from neuroseg.errors import InputError
+from neuroseg.geometry import Nanometres
 from neuroseg.storage.files import open_any
 from neuroseg.storage.scaling import scaled
 from neuroseg.storage.volumes import Volume
@@ -36,15 +37,26 @@ class RawSource:
             values = volume.read(roi)
             if value_range is None:
                 return values.astype(np.uint8, copy=False)
-            if not np.isfinite(values).all():
-                raise NeurosegError(f"{volume.path} at {describe(roi)}: raw holds values that are not finite")
+            require_finite(values, volume.path, roi.begin)
             return scaled(values, value_range)
 
         return read
 
 
+def require_finite(values: NDArray[Any], path: str, begin: Sequence[int]) -> None:
+    """Raise InputError naming the first voxel of `(z, y, x)`, which lies at `begin`, that is not finite."""
+    finite = np.isfinite(values)
+    if finite.all():
+        return
+    at = np.unravel_index(int(finite.argmin()), values.shape)
+    place = ", ".join(str(int(start + step)) for start, step in zip(begin, at, strict=True))
+    raise InputError(
+        f"{path}: voxel ({place}) (z, y, x) is {values[at]:g}; raw must be finite: replace such voxels, say by 0"
+    )
+
+
 def checked_range(volume: Volume, value_range: tuple[float, float] | None) -> tuple[float, float] | None:
-    """Return the range that maps to 0-255, None for uint8; raises InputError for types that are not raw."""
+    """Return the range that maps to 0-255, None for uint8; raises InputError for what is not raw."""
     if volume.dtype == np.uint8:
         return value_range
     if volume.dtype == np.uint16:
@@ -52,5 +64,7 @@ def checked_range(volume: Volume, value_range: tuple[float, float] | None) -> tu
     if volume.dtype.kind == "f":
         if value_range is None:
             raise InputError(f"{volume.path} holds {volume.dtype} values; say which map to 0 and 255: --range LOW HIGH")
+        for roi in volume.first_look():
+            require_finite(volume.read(roi), volume.path, roi.begin)
         return value_range
     raise InputError(f"{volume.path} holds {volume.dtype} values; raw must be uint8, uint16 or float")

@@ -14,10 +14,11 @@ from funlib.geometry import Roi
 from numpy.typing import NDArray
 
 from neuroseg.errors import InputError
-from neuroseg.geometry import Nanometres, Triple, slices, triple, whole
+from neuroseg.geometry import Nanometres, Triple, describe, slices, triple, whole
 from neuroseg.storage.arrays import create_array, create_group, open_node
 from neuroseg.storage.metadata import array_attributes, ome_attributes, ome_levels, plain_metadata
 
+_LOOKED_THROUGH_VOXELS = 2**22  # a tenth of a second
 _SAMPLED_BOXES = 8
 _SAMPLED_EDGE_VOXELS = 16
 
@@ -53,13 +54,35 @@ class Volume:
         """Return the voxels `(z, y, x)` of a region within the volume."""
         return np.asarray(self.array[(*self.lead, *slices(roi))])
 
+    def first_look(self) -> list[Roi]:
+        """Return the regions whose values are checked before a run begins: all of a small volume, samples of a large.
+
+        What a sample does not show, the block that meets it will.
+        """
+        return [self.roi] if self.roi.size <= _LOOKED_THROUGH_VOXELS else self.samples()
+
+    def samples(self) -> list[Roi]:
+        """Return small regions spread over the volume, the same for the same shape."""
+        rng = np.random.default_rng(0)
+        edges = [min(_SAMPLED_EDGE_VOXELS, size) for size in self.shape]
+        return [
+            Roi([int(rng.integers(size - edge + 1)) for size, edge in zip(self.shape, edges, strict=True)], edges)
+            for _ in range(_SAMPLED_BOXES)
+        ]
+
     def identity(self) -> str:
-        """Return a hash of path, metadata and a sample of the voxels: what done marks remember of the input."""
+        """Return a hash of path, metadata and a sample of the voxels: what done marks remember of the input.
+
+        Raises InputError when the sample cannot be read.
+        """
         path = str(Path(self.path).resolve())
         described = [path, list(self.shape), str(self.dtype), self.voxel_size_nm, self.offset_nm]
         digest = hashlib.sha256(json.dumps(described).encode())
-        for roi in _sampled_boxes(self.shape):
-            digest.update(np.ascontiguousarray(self.read(roi)).tobytes())
+        for roi in self.samples():
+            try:
+                digest.update(np.ascontiguousarray(self.read(roi)).tobytes())
+            except (OSError, RuntimeError, ValueError) as error:
+                raise InputError(f"{self.path} cannot be read at {describe(roi)}, is it damaged? ({error})") from error
         return digest.hexdigest()
 
 
@@ -89,6 +112,8 @@ def open_volume(path: str, *, level: int = 0, voxel_size_nm: Nanometres | None =
             f"{path} is a {node.ndim}D array of shape {tuple(node.shape)}; a 3D array (z, y, x) is expected"
             + ("; only OME-NGFF axes metadata can tell which axes to drop" if node.ndim > 3 else "")
         )
+    if level:
+        raise InputError(f"{path} is one array, without a pyramid; leave --level {level} out")
     size, offset = plain_metadata(node.attrs, node.ndim)
     return checked(Volume(str(path), node, voxel_size_nm or size, offset, placed="offset" in node.attrs))
 
@@ -97,7 +122,9 @@ def _open_level(path: str, node: Any, levels: Sequence[Any], level: int, voxel_s
     if not 0 <= level < len(levels):
         raise InputError(f"{path} has {len(levels)} levels (0 to {len(levels) - 1}), found --level {level}")
     chosen = levels[level]
-    array = node[chosen.path]
+    array = node.get(chosen.path)
+    if not hasattr(array, "shape"):
+        raise InputError(f"{path} lists level {level} at {chosen.path!r}, but there is no array; is the copy complete?")
     axes = "".join(chosen.axes)
     if axes[-3:] != "zyx" or array.ndim != len(axes) or any(size != 1 for size in array.shape[:-3]):
         raise InputError(f"{path} has axes {axes} and shape {tuple(array.shape)}; z, y, x with t = c = 1 are expected")
@@ -110,10 +137,15 @@ def checked(volume: Volume) -> Volume:
     """Return the volume; raises InputError when it is empty or its voxel size is not usable."""
     if min(volume.shape) == 0:
         raise InputError(f"{volume.path} is empty: shape {volume.shape}")
-    size = volume.voxel_size_nm
-    if size is not None and not all(0 < edge < float("inf") for edge in size):
-        raise InputError(f"{volume.path} has voxel size {size} nm; three positive numbers are expected")
+    if volume.voxel_size_nm is not None:
+        check_voxel_size(volume.path, volume.voxel_size_nm)
     return volume
+
+
+def check_voxel_size(path: str, size: Nanometres) -> None:
+    """Raise InputError unless the voxel size is three positive numbers."""
+    if not all(0 < edge < float("inf") for edge in size):
+        raise InputError(f"{path} has voxel size {size} nm; three positive numbers are expected")
 
 
 def require_voxel_size(volume: Volume) -> Nanometres:
@@ -157,13 +189,3 @@ def write_levels(
 ) -> None:
     """Replace the metadata of an OME-NGFF image so that it lists `levels` (path, factors) and holds `more`."""
     create_group(path, {**ome_attributes(path.stem, levels, voxel_size_nm, offset_nm, labels=labels), **more})
-
-
-def _sampled_boxes(shape: Triple) -> list[Roi]:
-    """Return small regions spread over a volume, the same for the same shape."""
-    rng = np.random.default_rng(0)
-    edges = [min(_SAMPLED_EDGE_VOXELS, size) for size in shape]
-    return [
-        Roi([int(rng.integers(size - edge + 1)) for size, edge in zip(shape, edges, strict=True)], edges)
-        for _ in range(_SAMPLED_BOXES)
-    ]

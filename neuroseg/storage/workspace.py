@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import shutil
+import socket
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -17,6 +20,10 @@ from neuroseg.configuration import read_yaml
 from neuroseg.errors import InputError, RunRefusedError
 from neuroseg.storage.ledger import StageLedger
 from neuroseg.storage.publish import publish_text
+
+_LOCK_PATIENCE_S = 2.0
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,11 @@ class Workspace:
     def affinities(self) -> Path:
         """Bare array (c, z, y, x) uint8 with the attribute `offsets`."""
         return self.path / "affinities.zarr"
+
+    @property
+    def sections(self) -> Path:
+        """Histograms of raw, one part per slab of sections, where sections are normalised."""
+        return self.path / "sections"
 
     @property
     def fragments(self) -> Path:
@@ -119,25 +131,56 @@ class Workspace:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the workspace; raises RunRefusedError when another run on this machine holds it."""
+        """Hold the workspace; raises RunRefusedError when another run holds it.
+
+        The kernel gives up the lock of a process that dies; its name, which then still stands in the file, tells that
+        the process could not clear away what it was writing.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             handle = (self.path / ".lock").open("a+")
         except OSError as error:
             raise InputError(f"cannot write to the workspace {self.path}: {error.strerror}") from error
         with handle:
+            _acquire(handle, self.path)
+            if died := _content(handle):
+                logger.warning("the last run in %s (%s) was killed; continuing after it", self.path, died)
+                self.remove_half_written()
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                handle.seek(0)
+                handle.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}")
+                handle.flush()
+                yield
+            except KeyboardInterrupt:
+                self.remove_half_written()
+                raise
+            finally:
+                handle.truncate(0)
+
+    def remove_half_written(self) -> None:
+        """Remove the files that killed processes were writing; they would have been renamed when whole."""
+        for path in self.path.rglob("*.partial"):
+            path.unlink(missing_ok=True)
+
+
+def _acquire(handle: IO[str], path: Path) -> None:
+    """Take the lock; a process that was just killed gets a moment to be gone."""
+    deadline = time.monotonic() + _LOCK_PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError as error:
+            if time.monotonic() > deadline:
+                holder = _content(handle) or "unknown"
                 raise RunRefusedError(
-                    f"another run (process {handle.read().strip() or 'unknown'}) works in {self.path}; wait for it "
-                    "or choose another workspace with -o"
+                    f"another run ({holder}) works in {path}; wait for it or choose another workspace with -o"
                 ) from error
-            handle.truncate(0)
-            handle.write(str(os.getpid()))
-            handle.flush()
-            yield
+            time.sleep(0.05)
+
+
+def _content(handle: IO[str]) -> str:
+    handle.seek(0)
+    return handle.read().strip()
 
 
 def default_workspace(volume_path: str) -> Path:

@@ -63,6 +63,8 @@ def test_float_raw_asks_for_its_range(tmp_path: Path, capfd: pytest.CaptureFixtu
         (["--device", "cuda:7"], "is not there"),
         (["--device", "toaster"], "unknown device"),
         (["--scoring", "median"], "unknown scoring 'median'"),
+        (["--scoring", "quantlie:50"], "did you mean quantile:50?"),
+        (["--normalise", "section"], "did you mean sections?"),
         (["--executor", "slrum"], "unknown executor"),
         (["--threshold", "7"], "must lie in [0, 1]"),
         (["--workers", "0"], "at least 1"),

@@ -86,8 +86,12 @@ def test_affinities_without_offsets_ask_for_them(tmp_path: Path) -> None:
 def test_affinities_out_of_range_name_the_place(tmp_path: Path) -> None:
     array = zarr.create_array(str(tmp_path / "a"), shape=(3, 4, 5, 6), dtype="f4")
     array[:] = 0.5
+    offsets = "-1,0,0;0,-1,0;0,0,-1"
+    source = open_affinities(str(tmp_path / "a"), offsets, (1, 1, 1))
     array[1, 2, 3, 4] = np.nan
-    source = open_affinities(str(tmp_path / "a"), "-1,0,0;0,-1,0;0,0,-1", (1, 1, 1))
     assert source.open()(Roi((0, 0, 0), (2, 5, 6))).max() == 128
-    with pytest.raises(NeurosegError, match=r"2:4,0:5,0:6.*1 values that are not finite"):
+    where = r"channel 1, voxel \(2, 3, 4\) \(z, y, x\) is nan"
+    with pytest.raises(InputError, match=rf"{where}.* 2 x 5 x 6 voxels from \(2, 0, 0\): 0.5 to 0.5, 1 not finite"):
         source.open()(Roi((2, 0, 0), (2, 5, 6)))
+    with pytest.raises(InputError, match=where):
+        open_affinities(str(tmp_path / "a"), offsets, (1, 1, 1))

@@ -1,0 +1,106 @@
+"""The process that the shell starts: it only waits, passes signals on, and lets nothing survive.
+
+    shell -> supervisor -> head (a process group of its own) -> workers (in that group)
+
+The head cannot do this itself: while blocks run, the scheduler answers Ctrl-C by waiting for the blocks in hand, and
+compiled code answers nothing. Blocks are atomic, so workers may be ended at any moment. Nothing heavy is imported
+here: Ctrl-C is answered from the first moment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+
+from neuroseg.execution.handover import die_with_parent
+
+INTERRUPTED = 130
+_FAILED = 1
+_LONG_S = 3600.0
+_GRACE_S = 4.0  # for the head to remove what is half-written, before it is killed
+# nohup has SIGHUP ignored and means it; a script's background command has SIGINT ignored, but shall be stoppable.
+_HANGUP = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL else set()
+_ENDING = {signal.SIGINT, signal.SIGTERM} | _HANGUP
+_HEEDED = _ENDING | {signal.SIGTSTP, signal.SIGCHLD}
+_END_WORKERS = signal.SIGUSR1  # ends a process by default; the head alone lets it pass
+_AGAIN_S = 0.3  # the scheduler replaces a worker that ended, until it has seen that the run is interrupted
+
+
+def main() -> None:
+    """Run the command line; exits 0 done, 1 failed, 2 wrong usage or input, 130 interrupted."""
+    # Blocked signals wait until the supervisor asks for them, so none is lost between fork and wait.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _HEEDED)
+    head = os.fork()
+    if head == 0:
+        sys.exit(_lead())
+    sys.exit(_supervise(head))
+
+
+def _lead() -> int:
+    """Run the command as head of a process group of its own; returns the exit code."""
+    os.setpgid(0, 0)
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(_END_WORKERS, lambda number, frame: None)
+    # Messages get a descriptor of their own: the executor sends what compiled libraries write to descriptor 2 to a log.
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
+    try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEEDED)
+        from neuroseg.cli.main import exit_code
+
+        return exit_code(sys.argv[1:])
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _supervise(head: int) -> int:
+    """Wait for the head; returns the exit code when no process of its group is left."""
+    with contextlib.suppress(OSError):
+        os.setpgid(head, head)  # whoever of the two comes first
+    told: float | None = None
+    while not _has_ended(head):
+        heard = signal.sigtimedwait(_HEEDED, _AGAIN_S if told else _LONG_S)
+        number = heard.si_signo if heard else None
+        if number == signal.SIGTSTP:
+            _pause_with(head)
+        elif number in _ENDING and told is None:
+            told = time.monotonic()
+            os.kill(head, signal.SIGINT)
+        elif told and (number in _ENDING or time.monotonic() > told + _GRACE_S):
+            _tell(head, signal.SIGKILL)
+        if told:
+            _tell(head, _END_WORKERS)
+    _tell(head, signal.SIGKILL)
+    code = os.waitstatus_to_exitcode(os.waitpid(head, 0)[1])
+    if code == -signal.SIGKILL:
+        what = "interrupted" if told else "error: killed (out of memory?)"
+        print(f"{what}; the same command continues where it stopped", file=sys.stderr)
+    elif code < 0 and not told:
+        print(f"error: ended by {signal.Signals(-code).name}", file=sys.stderr)
+    if told and code:
+        return INTERRUPTED
+    return _FAILED if code < 0 else code
+
+
+def _has_ended(head: int) -> bool:
+    """Return whether the head has ended; it stays a zombie, so that its group's number is not given away."""
+    return os.waitid(os.P_PID, head, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def _tell(group: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)
+
+
+def _pause_with(group: int) -> None:
+    """Ctrl-Z: stop the group and this process; both go on when the shell continues this one."""
+    _tell(group, signal.SIGSTOP)
+    os.kill(os.getpid(), signal.SIGSTOP)
+    _tell(group, signal.SIGCONT)
+
+
+if __name__ == "__main__":
+    main()

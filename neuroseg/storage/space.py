@@ -1,0 +1,55 @@
+"""Room on disks: how much a run will write, whether it fits, and how a disk that is full shows itself."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from neuroseg.errors import InputError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+DISK_FULL = "the disk is full"
+_MARGIN_BYTES = 2**20  # a run's own files: ledger, logs, metadata
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Return whether a full disk (or a used-up quota) is what an error comes from."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def is_full(path: Path) -> bool:
+    """Return whether not even small files of a run fit where `path` lies."""
+    return free_bytes(path) < _MARGIN_BYTES
+
+
+def free_bytes(path: Path) -> int:
+    """Return how much a user may still write where `path` is or will be."""
+    existing = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+    state = os.statvfs(existing)
+    return state.f_bavail * state.f_frsize
+
+
+def require_space(path: Path, needed: Mapping[str, float]) -> None:
+    """Raise InputError with what each artifact needs (bytes, estimated) when it does not fit where `path` lies."""
+    total, free = sum(needed.values()), free_bytes(path)
+    if not total or total + _MARGIN_BYTES <= free:
+        return
+    listed = ", ".join(f"{name} {readable(size)}" for name, size in needed.items())
+    raise InputError(
+        f"the disk of {path} has {readable(free)} free, but the run needs about {readable(total + _MARGIN_BYTES)} "
+        f"({listed}); make space, choose another disk with -o, segment a part with --roi, or try with --force"
+    )
+
+
+def readable(size: float) -> str:
+    """Return a number of bytes with a unit."""
+    for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size / 1e3:.0f} kB"

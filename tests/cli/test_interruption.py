@@ -1,0 +1,128 @@
+"""Ctrl-C with real processes: exit code 130, promptly, nobody left, and a rerun ends with the same bytes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from neuroseg import pipeline
+from neuroseg.options import Options
+from neuroseg.storage.arrays import open_array
+from neuroseg.storage.workspace import Workspace
+from tests.conftest import make_volume
+
+# The supervisor kills what has not ended after four seconds; the rest is for a machine that is busy.
+_PROMPT_S = 15.0
+_PATIENCE_S = 240.0
+
+
+def start(arguments: list[str]) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "neuroseg.cli.supervisor", *arguments]
+    # A background shell ignores SIGINT, and so would what it starts until it says otherwise.
+    heeding = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, heeding)
+
+
+def has_head(process: subprocess.Popen[str]) -> bool:
+    """Whether the supervisor has started the head; before that, Python itself is still starting."""
+    return Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text() != ""
+
+
+def wait_until(happened: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + _PATIENCE_S
+    while not happened():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def processes_of(workspace: Path) -> list[str]:
+    """The command lines of living processes that name the workspace, or belong to a scheduler's worker."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            command = (entry / "cmdline").read_text() if entry.name.isdigit() else ""
+        except OSError:
+            continue
+        if str(workspace) in command:
+            found.append(command)
+    return found
+
+
+def arrays(workspace: Workspace) -> dict[str, np.ndarray]:
+    paths = (workspace.affinities, workspace.fragments, workspace.segmentation / "0")
+    return {path.name: np.asarray(open_array(path)[:]) for path in paths}
+
+
+def has_marks(workspace: Path, stage: str) -> bool:
+    folder = workspace / "ledger" / stage / "done"
+    return folder.is_dir() and any(folder.iterdir())
+
+
+def test_an_interrupted_run_ends_at_once_and_a_rerun_gives_the_same_bytes(tiny_model: str, tmp_path: Path) -> None:
+    volume, workspace = make_volume(tmp_path / "V.zarr", (64, 96, 96)), tmp_path / "V.neuroseg"
+    given = {"volume": volume, "model": tiny_model, "blocks": "32,48,48"}
+    run = ["run", volume, "--model", tiny_model, "--blocks", "32,48,48", "--workers", "1"]
+    ledger = workspace / "ledger"
+    moments: list[tuple[signal.Signals, Callable[[subprocess.Popen[str]], bool]]] = [
+        (signal.SIGINT, has_head),  # while the libraries are imported
+        (signal.SIGINT, lambda process: (ledger / "affinities" / "pending.json").exists()),  # while workers start
+        (signal.SIGTERM, lambda process: has_marks(workspace, "affinities")),  # while a block is predicted
+        (signal.SIGINT, lambda process: (ledger / "fragments" / "identity.yaml").exists()),  # between stages
+    ]
+    for number, happened in moments:
+        process = start(run)
+        wait_until(partial(happened, process), process)
+        process.send_signal(number)
+        sent = time.monotonic()
+        _, said = process.communicate(timeout=_PATIENCE_S)
+        assert time.monotonic() - sent < _PROMPT_S
+        assert process.returncode == 130, said
+        assert "Traceback" not in said
+        assert processes_of(workspace) == []
+    assert not list(workspace.rglob("*.partial"))
+    resumed, _ = pipeline.run(Options.model_validate({**given, "executor": "serial"}))
+    fresh, _ = pipeline.run(
+        Options.model_validate({**given, "executor": "serial", "output": str(tmp_path / "fresh.neuroseg")})
+    )
+    for name, array in arrays(resumed).items():
+        assert np.array_equal(array, arrays(fresh)[name]), name
+
+
+def test_workers_die_with_a_killed_head_and_the_next_run_says_so(
+    tiny_model: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    volume, workspace = make_volume(tmp_path / "V.zarr", (64, 96, 96)), tmp_path / "V.neuroseg"
+    process = start(["run", volume, "--model", tiny_model, "--blocks", "32,48,48", "--workers", "1"])
+    wait_until(lambda: has_marks(workspace, "affinities"), process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    deadline = time.monotonic() + _PROMPT_S
+    while processes_of(workspace) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert processes_of(workspace) == []
+    (workspace / "ledger" / "affinities" / "done" / ".half.partial").touch()
+    with Workspace(workspace).locked():
+        assert "was killed" in caplog.text
+    assert not list(workspace.rglob("*.partial"))
+
+
+def test_debug_shows_the_traceback_and_the_message(tmp_path: Path) -> None:
+    plain, debug = start(["info", str(tmp_path / "no.zarr")]), start(["info", str(tmp_path / "no.zarr"), "--debug"])
+    said, traced = plain.communicate()[1], debug.communicate()[1]
+    assert (plain.returncode, debug.returncode) == (2, 2)
+    assert said == f"error: {tmp_path}/no.zarr does not exist\n"
+    assert "Traceback" in traced
+    assert traced.endswith(said)
