@@ -8,14 +8,16 @@ from typing import Any
 
 from pydantic import ConfigDict, field_validator
 
+from neuroseg.agglomeration.methods import AGGLOMERATIONS
 from neuroseg.agglomeration.partition import SMALL
 from neuroseg.agglomeration.scorings import parse_scoring
 from neuroseg.configuration import Section, read_yaml, validated
 from neuroseg.errors import InputError, unknown_name
+from neuroseg.fragments.settings import FRAGMENTS
 from neuroseg.geometry import Nanometres, parse_triple
 
 EXECUTORS = ("local", "serial")
-FRAGMENTS = ("distance-basins",)
+SWITCH = ("on", "off")
 
 
 class Options(Section):
@@ -38,7 +40,9 @@ class Options(Section):
     force: bool = False
     fragments: str | None = None
     per_section: str | None = None
+    long_range: str | None = None
     scoring: str | None = None
+    agglomeration: str | None = None
     threshold: float | None = None
     min_size: str | None = None
     small: str | None = None
@@ -50,6 +54,12 @@ class Options(Section):
     def _joined(cls, value: object) -> object:
         """Accept [64, 256, 256] beside 64,256,256."""
         return ",".join(map(str, value)) if isinstance(value, list | tuple) else value
+
+    @field_validator("per_section", "long_range", mode="before")
+    @classmethod
+    def _switched(cls, value: object) -> object:
+        """Accept on and off as YAML reads them: true and false."""
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
     @field_validator("offsets", mode="before")
     @classmethod
@@ -95,7 +105,9 @@ def _check(options: Options) -> None:
         (options.executor, "executor", EXECUTORS),
         (options.fragments, "fragments method", FRAGMENTS),
         (options.small, "treatment of small segments", SMALL),
-        (options.per_section, "--per-section", ("auto", "on", "off")),
+        (options.per_section, "--per-section", ("auto", *SWITCH)),
+        (options.long_range, "--long-range", SWITCH),
+        (options.agglomeration, "agglomeration", AGGLOMERATIONS),
     ):
         if value is not None and value not in valid:
             raise unknown_name(kind, value, valid)

@@ -8,8 +8,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from neuroseg.agglomeration.methods import MERGE_TREE
 from neuroseg.errors import InputError, RunRefusedError
-from neuroseg.fragments.settings import wants_sections
+from neuroseg.fragments.settings import DISTANCE_BASINS, wants_sections
 from neuroseg.geometry import Nanometres, describe, parse_roi, parse_triple, triple, whole
 from neuroseg.networks.bundle import Bundle, bundled_names, open_bundle
 from neuroseg.options import Options, min_size_voxels
@@ -27,7 +28,8 @@ _DEFAULT_THRESHOLD = 0.5
 # The option that decides each part of the plan which segmenting alone may change.
 _OPTION_OF = {
     "blocks": "blocks", "per_section": "per_section", "min_size_voxels": "min_size", "small": "small",
-    "executor": "executor", "workers": "workers",
+    "executor": "executor", "workers": "workers", "fragments": "fragments", "long_range": "long_range",
+    "agglomeration": "agglomeration",
 }  # fmt: skip
 _LEAST_Z_EDGE = 0.25
 _WARN_RATIO, _REFUSE_RATIO = 1.5, 3.0
@@ -171,6 +173,9 @@ def _common(options: Options, shape: Any, voxel_size_nm: Nanometres, device: str
         "roi": describe(roi),
         "blocks": parse_triple(options.blocks, "--blocks") if options.blocks else (DEFAULT_BLOCK_VOXELS,) * 3,
         "per_section": wants_sections(voxel_size_nm) if per_section == "auto" else per_section == "on",
+        "fragments": options.fragments or DISTANCE_BASINS,
+        "long_range": options.long_range == "on",
+        "agglomeration": options.agglomeration or MERGE_TREE,
         "min_size_voxels": min_size_voxels(options.min_size or "0", voxel_size_nm),
         "small": options.small or "merge",
         "executor": options.executor or "local",

@@ -34,6 +34,7 @@ def evaluate(
 
 def evaluated(segmentation: str, truth: str, roi: str | None, *, sweep: bool, ignore: list[int]) -> dict[str, Any]:
     """Return the scores by name; with `sweep` those of every threshold under the key `sweep`."""
+    from neuroseg.agglomeration.methods import MERGE_TREE
     from neuroseg.evaluation.evaluate import compare, overlap_of, report, require_labels
     from neuroseg.plan import read_plan
     from neuroseg.storage.arrays import open_array, open_node
@@ -55,6 +56,11 @@ def evaluated(segmentation: str, truth: str, roi: str | None, *, sweep: bool, ig
         if workspace is None:
             raise InputError(f"--sweep needs the merge tree of a workspace; {segmentation} is a plain label volume")
         plan = read_plan(workspace)
+        if plan.agglomeration != MERGE_TREE:
+            raise InputError(
+                f"{plan.agglomeration} gives one partition, not a tree with every threshold; evaluate without --sweep, "
+                f"or first neuroseg segment {segmentation} --agglomeration tree --restart agglomeration"
+            )
         if plan.scoring != made_by["scoring"]:
             raise InputError(f"the merge tree is not that of the segmentation; run neuroseg segment {segmentation}")
         array = open_array(workspace.fragments)

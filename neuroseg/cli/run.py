@@ -36,7 +36,13 @@ Range = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Run although the model's voxel size is far from the volume's.")]
 Threshold = Annotated[float | None, typer.Option(help="Merge below this score, 0 to 1 (default: the model's).")]
 ScoringText = Annotated[str | None, typer.Option("--scoring", help="mean, quantile:Q or quantile:Q:all.")]
-Fragments = Annotated[str | None, typer.Option(help="distance-basins.")]
+Fragments = Annotated[
+    str | None, typer.Option(help="distance-basins (default); for comparison seeded-watershed or mutex-watershed.")
+]
+LongRange = Annotated[str | None, typer.Option(help="Long-range channels as evidence for edges too: on or off.")]
+Agglomeration = Annotated[
+    str | None, typer.Option(help="tree (default, every threshold); for comparison multicut, gaec or waterz.")
+]
 PerSection = Annotated[str | None, typer.Option(help="Fragments per section: auto, on or off.")]
 MinSize = Annotated[str | None, typer.Option(help="Least segment, in voxels (500) or volume (0.01um3).")]
 Small = Annotated[str | None, typer.Option(help="Smaller segments: merge (into the best neighbour) or drop.")]
@@ -83,8 +89,10 @@ def segment(
     blocks: Blocks = None,
     threshold: Threshold = None,
     scoring: ScoringText = None,
+    agglomeration: Agglomeration = None,
     fragments: Fragments = None,
     per_section: PerSection = None,
+    long_range: LongRange = None,
     min_size: MinSize = None,
     small: Small = None,
     voxel_size: VoxelSize = None,
@@ -105,9 +113,9 @@ def segment(
 
     flags: dict[str, Any] = {
         "volume": volume, "output": output, "affinities": affinities, "boundaries": boundaries, "offsets": offsets,
-        "blocks": blocks, "threshold": threshold, "scoring": scoring, "fragments": fragments, "per_section":
-        per_section, "min_size": min_size, "small": small, "voxel_size": voxel_size, "roi": roi, "workers": workers,
-        "executor": executor,
+        "blocks": blocks, "threshold": threshold, "scoring": scoring, "agglomeration": agglomeration, "fragments":
+        fragments, "per_section": per_section, "long_range": long_range, "min_size": min_size, "small": small,
+        "voxel_size": voxel_size, "roi": roi, "workers": workers, "executor": executor,
     }  # fmt: skip
     _carry_out(pipeline.segment, flags, config, restart, json, _after_segmentation)
 
@@ -123,8 +131,10 @@ def run(
     force: Force = False,
     threshold: Threshold = None,
     scoring: ScoringText = None,
+    agglomeration: Agglomeration = None,
     fragments: Fragments = None,
     per_section: PerSection = None,
+    long_range: LongRange = None,
     min_size: MinSize = None,
     small: Small = None,
     voxel_size: VoxelSize = None,
@@ -144,9 +154,9 @@ def run(
 
     flags: dict[str, Any] = {
         "volume": volume, "output": output, "blocks": blocks, "model": model, "device": device, "level": level,
-        "range": range, "force": force, "threshold": threshold, "scoring": scoring, "fragments": fragments,
-        "per_section": per_section, "min_size": min_size, "small": small, "voxel_size": voxel_size, "roi": roi,
-        "workers": workers, "executor": executor,
+        "range": range, "force": force, "threshold": threshold, "scoring": scoring, "agglomeration": agglomeration,
+        "fragments": fragments, "per_section": per_section, "long_range": long_range, "min_size": min_size,
+        "small": small, "voxel_size": voxel_size, "roi": roi, "workers": workers, "executor": executor,
     }  # fmt: skip
     _carry_out(pipeline.run, flags, config, restart, json, _after_segmentation)
 

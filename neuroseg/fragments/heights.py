@@ -31,7 +31,7 @@ def heights(
     Values within the settings' halo (less the pointer's and the shell's voxel) of a face of the array are right only if
     the volume ends there.
     """
-    sums, inside = _mean_affinity(affinities, np.array(channels), links, np.array(settings.axes))
+    sums, inside = mean_affinity(affinities, np.array(channels), links, np.array(settings.axes))
     limit = round(settings.reach**2 * UNITS_PER_SQUARED_VOXEL)
     lengths = np.array(
         [round(UNITS_PER_VOXEL * math.sqrt(s / UNITS_PER_SQUARED_VOXEL)) for s in range(limit + 1)], np.float32
@@ -55,8 +55,11 @@ def ripple(begin: int, count: int, axis: int, settings: BasinSettings) -> NDArra
 
 
 @numba.njit(cache=True, nogil=True)
-def _mean_affinity(affinities, channels, links, axes):  # type: ignore[no-untyped-def]
-    """Mean affinity in 1/1024 over the axes that have a link, and whether it exceeds one half."""
+def mean_affinity(affinities, channels, links, axes):  # type: ignore[no-untyped-def]
+    """Mean affinity in 1/1024 over those `axes` that have a link, float32, and whether it exceeds one half.
+
+    `channels` and `links` as in `heights`. A voxel without any link counts as inside.
+    """
     _, depth, height, width = affinities.shape
     means = np.empty((depth, height, width), np.float32)
     inside = np.empty((depth, height, width), np.bool_)

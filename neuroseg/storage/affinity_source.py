@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,10 @@ ReadAffinities = Callable[[Roi], NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class AffinitySource:
-    """Where affinities lie. `kind` is `affinities` (c, z, y, x) or `boundaries` (z, y, x, 1 = boundary)."""
+    """Where affinities lie. `kind` is `affinities` (c, z, y, x) or `boundaries` (z, y, x, 1 = boundary).
+
+    `channels` are those of the stored array that are read, None for all; `offsets` are theirs.
+    """
 
     path: str
     kind: str
@@ -33,6 +36,21 @@ class AffinitySource:
     voxel_size_nm: Nanometres
     offset_nm: Nanometres
     identity: str
+    channels: tuple[int, ...] | None = None
+
+    def only(self, channels: Sequence[int]) -> AffinitySource:
+        """Return the same affinities with these of its channels alone, in this order."""
+        if tuple(channels) == tuple(range(len(self.offsets))):
+            return self
+        stored = self.channels or range(len(self.offsets))
+        offsets = tuple(self.offsets[channel] for channel in channels)
+        return replace(self, offsets=offsets, channels=tuple(stored[channel] for channel in channels))
+
+    @property
+    def links(self) -> dict[str, Any]:
+        """Which channels are read and what they link, as part of a stage's identity."""
+        channels = self.channels or range(len(self.offsets))
+        return {"channels": list(channels), "offsets": [list(offset) for offset in self.offsets]}
 
     def open(self) -> ReadAffinities:
         """Return the function that reads a region as uint8 `(c, z, y, x)`; float values are quantised on read.
@@ -42,7 +60,8 @@ class AffinitySource:
         if self.kind == "boundaries":
             return _boundary_reader(open_any(self.path, voxel_size_nm=self.voxel_size_nm))
         array = open_node(self.path)
-        return lambda roi: quantised(np.asarray(array[(slice(None), *slices(roi))]), f"{self.path} at {describe(roi)}")
+        selection, channels = (array, slice(None)) if self.channels is None else (array.oindex, list(self.channels))
+        return lambda roi: quantised(np.asarray(selection[(channels, *slices(roi))]), f"{self.path} at {describe(roi)}")
 
 
 def quantised(values: NDArray[Any], where: str) -> NDArray[np.uint8]:
@@ -100,7 +119,8 @@ def open_affinities(path: str, offsets: object, voxel_size_nm: Nanometres | None
     size = voxel_size_nm or size
     if size is None:
         raise InputError(f"{path} has no voxel size; give it in nm, for example --voxel-size 10 10 10 (z y x)")
-    samples = [Volume(path, array, size, offset, (channel,)).identity() for channel in contact_channels(parsed)]
+    contact_channels(parsed)  # raises where an axis has none
+    samples = [Volume(path, array, size, offset, (channel,)).identity() for channel in range(len(parsed))]
     identity = hashlib.sha256("".join(samples).encode()).hexdigest()
     return AffinitySource(path, "affinities", parsed, triple(array.shape[1:]), size, offset, identity)
 
