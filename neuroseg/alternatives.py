@@ -25,7 +25,8 @@ _PACKAGES = {
     GAEC: "elf",
     WATERZ: "waterz",
 }
-_WATERZ_BYTES_PER_VOXEL = 100
+# Affinities as float32 and uint8, three volumes of ids, and room for the graph (measured: 40).
+_WATERZ_BYTES_PER_VOXEL = 64
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,14 +75,13 @@ def _function(scoring: Scoring) -> str:
 
 @contextmanager
 def _silenced_stdout() -> Iterator[None]:
-    """Send what compiled code prints on stdout nowhere: there it would break --json."""
+    """Send nowhere what Python and compiled code print on stdout: there it would break --json."""
     sys.stdout.flush()
     kept = os.dup(1)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, 1)
-        yield
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+            os.dup2(nowhere.fileno(), 1)
+            yield
     finally:
         os.dup2(kept, 1)
         os.close(kept)
-        os.close(nowhere)
