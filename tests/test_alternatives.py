@@ -15,7 +15,7 @@ from scipy import ndimage
 from neuroseg import alternatives, pipeline
 from neuroseg.cli.main import exit_code
 from neuroseg.errors import InputError, RunRefusedError
-from neuroseg.options import Options
+from neuroseg.options import Options, options_from
 from neuroseg.storage.arrays import open_array
 from neuroseg.storage.parts import read_table
 from neuroseg.storage.workspace import Workspace
@@ -223,3 +223,22 @@ def test_channels_may_come_in_any_order_and_far_ones_point_either_way(tmp_path: 
     other = segment(store(tmp_path / "B.zarr", np.stack(turned), steps), tmp_path / "b", long_range=long_range)
     np.testing.assert_array_equal(labels(one), labels(other))
     np.testing.assert_array_equal(read_table(one.tree, TREE)["score"], read_table(other.tree, TREE)["score"])
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "said"),
+    [
+        ("fragments", "seeded-watersheds", "did you mean seeded-watershed"),
+        ("agglomeration", "multycut", "did you mean multicut"),
+        ("long_range", "maybe", "valid: off, on"),
+    ],
+)
+def test_an_unknown_method_names_the_close_ones(flag: str, value: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        options_from(None, {flag: value})
+
+
+def test_a_configuration_file_may_say_on_as_yaml_reads_it(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("long_range: on\nper_section: off\n")
+    options = options_from(tmp_path / "run.yaml", {})
+    assert (options.long_range, options.per_section) == ("on", "off")
