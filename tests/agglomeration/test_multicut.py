@@ -33,11 +33,12 @@ def test_the_threshold_decides_which_edges_join(tables_from: Callable, method: s
         assert groups(parts) == expected, threshold
 
 
-def test_repulsive_edges_outweigh_one_attractive_edge(tables_from: Callable) -> None:
-    # 1 - 2 - 3 is joined by two weak contacts, but 1 and 3 share a long, strongly repulsive face.
-    edges, bins = tables_from({(1, 2): {230: 10}, (2, 3): {140: 10}, (1, 3): {10: 30}})
+@pytest.mark.parametrize(("contacts", "expected"), [(30, [0, 0, 2]), (1, [0, 0, 0])])
+def test_an_edge_weighs_as_many_contacts_as_it_has(tables_from: Callable, contacts: int, expected: list[int]) -> None:
+    # 3 hangs on 2 by a weak but large contact; how much its contact with 1 says against that depends on the size.
+    edges, bins = tables_from({(1, 2): {230: 30}, (2, 3): {140: 30}, (1, 3): {10: contacts}})
     parts = multicut_partition(np.array([1, 2, 3], np.uint64), edges, bins, MEAN, threshold=0.5, method=MULTICUT)
-    assert groups(parts) == [0, 0, 2]
+    assert groups(parts) == expected
 
 
 @pytest.mark.parametrize("seed", range(5))
