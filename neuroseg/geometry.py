@@ -127,3 +127,13 @@ def contact_channels(offsets: Sequence[Triple]) -> tuple[int, int, int]:
             raise InputError(f"no affinity channel links direct neighbours along {'zyx'[axis]}; offsets: {offsets}")
         found.append(channels[0])
     return (found[0], found[1], found[2])
+
+
+def long_range_channels(offsets: Sequence[Triple]) -> tuple[int, ...]:
+    """Return which channels link voxels that are not direct neighbours, in their order."""
+    return tuple(c for c, offset in enumerate(offsets) if sum(abs(step) for step in offset) > 1)
+
+
+def reach_of(offsets: Sequence[Triple]) -> Triple:
+    """Return how many voxels the offsets reach along z, y and x."""
+    return triple([max(abs(offset[axis]) for offset in offsets) for axis in range(3)])

@@ -8,17 +8,19 @@ from typing import Any
 
 from pydantic import ConfigDict, field_validator
 
+from neuroseg.agglomeration.methods import AGGLOMERATIONS
 from neuroseg.agglomeration.partition import SMALL
 from neuroseg.agglomeration.scorings import parse_scoring
 from neuroseg.configuration import Section, read_yaml, validated
 from neuroseg.errors import InputError, unknown_name
+from neuroseg.fragments.settings import FRAGMENTS
 from neuroseg.geometry import Nanometres, parse_triple
 from neuroseg.storage.cleaning import KEEP
 
 BLENDS = ("centre", "gaussian")
 EXECUTORS = ("local", "serial")
 NORMALISE = ("none", "sections")
-FRAGMENTS = ("distance-basins",)
+SWITCH = ("on", "off")
 
 
 class Options(Section):
@@ -45,7 +47,9 @@ class Options(Section):
     mask_boundary: float | None = None
     fragments: str | None = None
     per_section: str | None = None
+    long_range: str | None = None
     scoring: str | None = None
+    agglomeration: str | None = None
     threshold: float | None = None
     min_size: str | None = None
     small: str | None = None
@@ -58,6 +62,12 @@ class Options(Section):
     def _joined(cls, value: object) -> object:
         """Accept [64, 256, 256] beside 64,256,256."""
         return ",".join(map(str, value)) if isinstance(value, list | tuple) else value
+
+    @field_validator("per_section", "long_range", mode="before")
+    @classmethod
+    def _switched(cls, value: object) -> object:
+        """Accept on and off as YAML reads them: true and false."""
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
     @field_validator("offsets", mode="before")
     @classmethod
@@ -106,7 +116,9 @@ def _check(options: Options) -> None:
         (options.fragments, "fragments method", FRAGMENTS),
         (options.keep, "thing to keep", KEEP),
         (options.small, "treatment of small segments", SMALL),
-        (options.per_section, "--per-section", ("auto", "on", "off")),
+        (options.per_section, "--per-section", ("auto", *SWITCH)),
+        (options.long_range, "--long-range", SWITCH),
+        (options.agglomeration, "agglomeration", AGGLOMERATIONS),
     ):
         if value is not None and value not in valid:
             raise unknown_name(kind, value, valid)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from neuroseg.alternatives import check_methods
 from neuroseg.blocks import Block
 from neuroseg.errors import BlocksFailedError, DiskFullError, InputError, unknown_name
 from neuroseg.execution.local import LocalExecutor
@@ -31,6 +32,8 @@ _RESTARTABLE = ("affinities", "fragments", "edges", "agglomeration", "relabel")
 _RESTARTED_AS = {"rename": "fragments", "lookup": "relabel"}
 _REDONE_WITHOUT_ASKING = ("lookup", "relabel", "pyramid")
 _LISTED_FAILURES = 10
+# What a segmentation says of its making.
+_MADE_BY = ("fragments", "scoring", "agglomeration", "threshold", "roi")
 
 Begin = Callable[[str, int, int], Callable[[int, int], None]]
 """begin(stage, blocks to do, their voxels) returns the function that is told (blocks done, blocks failed)."""
@@ -82,6 +85,8 @@ def _execute(
     workspace: Workspace, plan: Plan, options: Options, names: Sequence[str], restart: str | None, begin: Begin
 ) -> Outcome:
     """Run the stages called `names` (a pyramid's levels count as `pyramid`), after a restart where one is asked for."""
+    if names != PREDICTION:
+        check_methods(plan, options)
     every = plan.stages(workspace)
     stages = [stage for stage in every if stage.name.split("-")[0] in names]
     first = _restart_index(restart, every, stages)
@@ -138,7 +143,7 @@ def _run_all(
             _invalidate(workspace, published, every[every.index(stage) + 1 :], keep_labels=stage.name == "lookup")
         summaries.append(_run_stage(workspace, plan, stage, pending, begin))
     if views and not _is_published(workspace, published, wanted):
-        made_by = {"threshold": plan.threshold, "scoring": plan.scoring, "roi": plan.roi}
+        made_by = {name: getattr(plan, name) for name in _MADE_BY}
         levels = [stage for stage in views if isinstance(stage, PyramidStage)]
         finish_metadata(views[0].aside, levels, plan.voxel_size_nm, plan.offset_nm, made_by)
         workspace.publish_segmentation(views[0].aside)

@@ -8,15 +8,16 @@ from typing import Any
 
 from neuroseg import __version__
 from neuroseg.affinities.stage import AffinitiesStage, SectionsStage
+from neuroseg.agglomeration.methods import MERGE_TREE
 from neuroseg.agglomeration.scorings import parse_scoring
-from neuroseg.agglomeration.stage import AgglomerationStage, LookupStage
+from neuroseg.agglomeration.stage import AgglomerationStage, LookupStage, PartitionStage
 from neuroseg.blocks import Lattice
 from neuroseg.configuration import Section, validated
 from neuroseg.edges.stage import EdgesStage
 from neuroseg.errors import InputError, unknown_name
-from neuroseg.fragments.settings import BasinSettings
-from neuroseg.fragments.stage import FragmentsStage, RenameStage
-from neuroseg.geometry import Triple, parse_roi
+from neuroseg.fragments.settings import DISTANCE_BASINS, MUTEX_WATERSHED, BasinSettings
+from neuroseg.fragments.stage import CutFragmentsStage, FragmentsStage, RenameStage
+from neuroseg.geometry import Triple, contact_channels, long_range_channels, parse_roi
 from neuroseg.options import Options
 from neuroseg.segmentation.stage import PyramidStage, RelabelStage, pyramid_stages
 from neuroseg.stage import Stage
@@ -60,8 +61,11 @@ class Plan(Section):
     device: str
     device_identity: dict[str, str]
     offsets: tuple[Triple, ...]
+    fragments: str = DISTANCE_BASINS
     per_section: bool
+    long_range: bool = False
     scoring: str
+    agglomeration: str = MERGE_TREE
     threshold: float
     min_size_voxels: int
     small: str
@@ -112,17 +116,45 @@ class Plan(Section):
 
     def segmentation_stages(self, workspace: Workspace) -> list[Stage]:
         """Return the stages after prediction, in order; each carries the hash of what made its input."""
-        source, lattice = self.affinity_source(workspace), self.lattice
-        settings = BasinSettings(self.voxel_size_nm, per_section=self.per_section, mask_boundary=self.mask_boundary)
-        scoring = parse_scoring(self.scoring)
-        fragments = FragmentsStage(workspace, source, source.identity, settings, lattice, self.mask_source(self.mask))
-        rename = RenameStage(workspace, lattice, hash_of(fragments.identity))
-        edges = EdgesStage(workspace, source, lattice, hash_of(rename.identity), scoring.every_contact)
-        tree = AgglomerationStage(workspace, lattice, hash_of(edges.identity), scoring)
-        lookup = LookupStage(
-            workspace, lattice, hash_of(tree.identity), self.threshold, self.min_size_voxels, self.small
+        fragments = self._fragments_stages(workspace)
+        edges = EdgesStage(
+            workspace,
+            self._links(workspace, long_range=self.long_range),
+            self.lattice,
+            hash_of(fragments[-1].identity),
+            parse_scoring(self.scoring).every_contact,
         )
-        return [fragments, rename, edges, tree, lookup, *self.view_stages(workspace, hash_of(lookup.identity))]
+        tree = self._agglomeration_stage(workspace, hash_of(edges.identity))
+        lookup = LookupStage(
+            workspace, self.lattice, hash_of(tree.identity), self.threshold, self.min_size_voxels, self.small
+        )
+        return [*fragments, edges, tree, lookup, *self.view_stages(workspace, hash_of(lookup.identity))]
+
+    def _fragments_stages(self, workspace: Workspace) -> list[Stage]:
+        """Return the stages that make the fragments: distance basins, or what cuts them at the blocks' faces."""
+        mask = self.mask_source(self.mask)
+        if self.fragments != DISTANCE_BASINS:
+            source = self._links(workspace, long_range=self.fragments == MUTEX_WATERSHED)
+            return [CutFragmentsStage(workspace, source, source.identity, self.fragments, self.lattice, mask)]
+        source = self._links(workspace, long_range=False)
+        settings = BasinSettings(self.voxel_size_nm, per_section=self.per_section, mask_boundary=self.mask_boundary)
+        basins = FragmentsStage(workspace, source, source.identity, settings, self.lattice, mask)
+        return [basins, RenameStage(workspace, self.lattice, hash_of(basins.identity))]
+
+    def _agglomeration_stage(self, workspace: Workspace, upstream: str) -> AgglomerationStage | PartitionStage:
+        scoring = parse_scoring(self.scoring)
+        if self.agglomeration == MERGE_TREE:
+            return AgglomerationStage(workspace, self.lattice, upstream, scoring, self.long_range)
+        source = self._links(workspace, long_range=False)
+        return PartitionStage(
+            workspace, self.lattice, upstream, scoring, self.long_range, self.agglomeration, self.threshold, source
+        )
+
+    def _links(self, workspace: Workspace, *, long_range: bool) -> AffinitySource:
+        """Return the affinities of direct neighbours, and after them those of long-range channels where asked for."""
+        direct = contact_channels(self.offsets)
+        far = long_range_channels(self.offsets) if long_range else ()
+        return self.affinity_source(workspace).only([*direct, *far])
 
     def view_stages(self, workspace: Workspace, lookup: str) -> list[RelabelStage | PyramidStage]:
         """Return relabel and pyramid; they write aside, and the finished segmentation is swapped in."""

@@ -8,8 +8,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from neuroseg.agglomeration.methods import MERGE_TREE
 from neuroseg.errors import InputError, RunRefusedError
-from neuroseg.fragments.settings import wants_sections
+from neuroseg.fragments.settings import DISTANCE_BASINS, wants_sections
 from neuroseg.geometry import Nanometres, Triple, describe, parse_roi, parse_triple, triple, whole
 from neuroseg.networks.bundle import Bundle, bundled_names, open_bundle
 from neuroseg.options import Options, min_size_voxels
@@ -30,6 +31,7 @@ _DEFAULT_THRESHOLD = 0.5
 _OPTION_OF = {
     "blocks": "blocks", "per_section": "per_section", "min_size_voxels": "min_size", "small": "small",
     "executor": "executor", "workers": "workers", "mask": "mask", "mask_boundary": "mask_boundary",
+    "fragments": "fragments", "long_range": "long_range", "agglomeration": "agglomeration",
 }  # fmt: skip
 # What a workspace does not remember: a region is asked for anew, and consent given once is not given for ever.
 _FORGOTTEN = ("roi", "force")
@@ -191,6 +193,9 @@ def _common(
         "per_section": wants_sections(voxel_size_nm) if per_section == "auto" else per_section == "on",
         "mask": _mask(options.mask, shape, voxel_size_nm, offset_nm),
         "mask_boundary": options.mask_boundary or 0.0,
+        "fragments": options.fragments or DISTANCE_BASINS,
+        "long_range": options.long_range == "on",
+        "agglomeration": options.agglomeration or MERGE_TREE,
         "min_size_voxels": min_size_voxels(options.min_size or "0", voxel_size_nm),
         "small": options.small or "merge",
         "executor": options.executor or "local",

@@ -19,7 +19,7 @@ from neuroseg.tables import EDGES, TREE
 from neuroseg.verification import cuts_of
 
 ARTIFACTS = [
-    "affinities.zarr", "fragments.zarr", "edges", "nodes", "bins", "merges/tree", "merges/lookup",
+    "affinities.zarr", "fragments.zarr", "edges", "nodes", "long_range", "bins", "merges/tree", "merges/lookup",
     "segmentation.zarr/0",
 ]  # fmt: skip
 

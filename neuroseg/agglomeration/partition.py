@@ -49,7 +49,8 @@ def largest_segment(nodes: Table, lookup: Table) -> tuple[int, int, int]:
 
 
 @numba.njit(cache=True, nogil=True)
-def _root(parents, node):  # type: ignore[no-untyped-def]
+def root(parents, node):  # type: ignore[no-untyped-def]
+    """Root of a node in a forest of `parents`, paths halved on the way."""
     while parents[node] != node:
         parents[node] = parents[parents[node]]
         node = parents[node]
@@ -64,7 +65,7 @@ def _partition(a, b, scores, sizes, threshold, reach):  # type: ignore[no-untype
     for row in range(len(a)):
         if scores[row] >= threshold and reach == 0:
             break
-        one, other = _root(parents, a[row]), _root(parents, b[row])
+        one, other = root(parents, a[row]), root(parents, b[row])
         if one == other or (scores[row] >= threshold and min(totals[one], totals[other]) >= reach):
             continue
         low, high = min(one, other), max(one, other)
@@ -72,5 +73,5 @@ def _partition(a, b, scores, sizes, threshold, reach):  # type: ignore[no-untype
         totals[low] += totals[high]
     roots = np.empty(len(sizes), np.int64)
     for node in range(len(sizes)):
-        roots[node] = _root(parents, node)
+        roots[node] = root(parents, node)
     return roots, totals

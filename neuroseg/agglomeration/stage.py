@@ -1,6 +1,7 @@
 """The stages `agglomeration` and `lookup`: all parts of the edge table -> the merge tree -> each fragment's segment.
 
-Both are reduces: one block, the whole region.
+Both are reduces: one block, the whole region. `agglomeration` is one of two stages: the merge tree, or for comparison a
+partition by another method, stored as a tree that is good for one threshold.
 """
 
 from __future__ import annotations
@@ -8,17 +9,28 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from neuroseg.agglomeration.continued import continued_tree
+from neuroseg.agglomeration.evidence import with_evidence
+from neuroseg.agglomeration.methods import MERGE_TREE, WATERZ
+from neuroseg.agglomeration.multicut import multicut_partition
 from neuroseg.agglomeration.partition import segment_lookup
 from neuroseg.agglomeration.scorings import Scoring
 from neuroseg.agglomeration.tree import merge_tree
+from neuroseg.agglomeration.waterz import waterz_partition
 from neuroseg.blocks import Block, Lattice
-from neuroseg.geometry import describe
+from neuroseg.geometry import describe, slices
 from neuroseg.stage import Process
+from neuroseg.storage.affinity_source import AffinitySource
+from neuroseg.storage.arrays import open_array
 from neuroseg.storage.parts import read_parts, read_table, write_lookup, write_table
 from neuroseg.storage.workspace import Workspace
-from neuroseg.tables import BINS, EDGES, NODES, TREE, combined, empty
+from neuroseg.tables import BINS, EDGES, NODES, TREE, Table, combined, empty
 
 ALGORITHM = 1
 
@@ -31,6 +43,7 @@ class AgglomerationStage:
     blocks: Lattice
     upstream: str
     scoring: Scoring
+    long_range: bool
 
     name = "agglomeration"
     outputs = ("merges/tree.parquet", "merges/nodes.parquet")
@@ -38,8 +51,8 @@ class AgglomerationStage:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Histograms only where the scoring looks at every contact."""
-        return ("edges", "nodes", "bins") if self.scoring.every_contact else ("edges", "nodes")
+        """The tables that `_tables` reads."""
+        return _table_names(self.scoring, self.long_range)
 
     @property
     def lattice(self) -> Lattice:
@@ -54,7 +67,13 @@ class AgglomerationStage:
     @property
     def identity(self) -> Mapping[str, Any]:
         """What made the edges, and the scoring."""
-        return {"algorithm": ALGORITHM, "edges": self.upstream, "scoring": str(self.scoring)}
+        return {
+            "algorithm": ALGORITHM,
+            "method": MERGE_TREE,
+            "edges": self.upstream,
+            "scoring": str(self.scoring),
+            "long_range": self.long_range,
+        }
 
     def prepare(self) -> None:
         """Nothing to create."""
@@ -64,16 +83,108 @@ class AgglomerationStage:
         """Yield the reduce."""
 
         def process(block: Block) -> None:
-            parts = self.blocks.indices()
-            nodes = combined(read_parts(self.workspace.nodes, parts, NODES), NODES)
-            edges = combined(read_parts(self.workspace.edges, parts, EDGES), EDGES)
-            bins = empty(BINS)
-            if self.scoring.every_contact:
-                bins = combined(read_parts(self.workspace.bins, parts, BINS), BINS)
+            nodes, edges, bins = _tables(self)
             write_table(self.workspace.all_nodes, nodes)
             write_table(self.workspace.tree, merge_tree(edges, bins, self.scoring))
 
         yield process
+
+
+@dataclass(frozen=True)
+class PartitionStage:
+    """Partitions the fragments by multicut, gaec or waterz at one threshold; waterz reads the whole region at once."""
+
+    workspace: Workspace
+    blocks: Lattice
+    upstream: str
+    scoring: Scoring
+    long_range: bool
+    method: str
+    threshold: float
+    affinities: AffinitySource
+
+    name = "agglomeration"
+    outputs = AgglomerationStage.outputs
+    halo = (0, 0, 0)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The tables, and what waterz reads instead of them."""
+        return ("affinities.zarr", "fragments.zarr", *_table_names(self.scoring, self.long_range))
+
+    @property
+    def lattice(self) -> Lattice:
+        """One block: the whole volume."""
+        return Lattice(self.blocks.volume_shape, self.blocks.volume_shape, self.blocks.roi)
+
+    @property
+    def scope(self) -> str:
+        """The partition is that of the region of interest."""
+        return describe(self.lattice.roi)
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What made the edges, the method, and the threshold, which the method needs at once."""
+        return {
+            "algorithm": ALGORITHM,
+            "method": self.method,
+            "edges": self.upstream,
+            "scoring": str(self.scoring),
+            "long_range": self.long_range,
+            "threshold": self.threshold,
+        }
+
+    def prepare(self) -> None:
+        """Nothing to create."""
+
+    @contextmanager
+    def open(self) -> Iterator[Process]:
+        """Yield the reduce."""
+
+        def process(block: Block) -> None:
+            nodes, edges, bins = _tables(self)
+            fragments = nodes["fragment"]
+            if self.method == WATERZ:
+                parts = self._by_waterz(block, fragments)
+            else:
+                parts = multicut_partition(
+                    fragments, edges, bins, self.scoring, threshold=self.threshold, method=self.method
+                )
+            tree = continued_tree(parts, fragments, edges, bins, self.scoring, threshold=self.threshold)
+            write_table(self.workspace.all_nodes, nodes)
+            write_table(self.workspace.tree, tree)
+
+        yield process
+
+    def _by_waterz(self, block: Block, fragments: NDArray[np.uint64]) -> NDArray[np.int64]:
+        links = self.affinities.open()(block.write_roi)
+        labels = np.asarray(open_array(self.workspace.fragments)[slices(block.write_roi)])
+        offsets = self.affinities.offsets
+        return waterz_partition(links, offsets, labels, fragments, self.scoring, threshold=self.threshold)
+
+
+def _table_names(scoring: Scoring, long_range: bool) -> tuple[str, ...]:
+    """Return the artifacts that hold the tables: histograms only for scorings of every contact."""
+    evidence = ("edges", "long_range") if long_range else ("edges",)
+    bins = ("bins", "long_range_bins")[: len(evidence)] if scoring.every_contact else ()
+    return (*evidence, *bins, "nodes")
+
+
+def _tables(stage: AgglomerationStage | PartitionStage) -> tuple[Table, Table, Table]:
+    """Return nodes, edges and bins of all parts, with the evidence of long-range channels where it counts."""
+    space, parts = stage.workspace, stage.blocks.indices()
+
+    def whole(folder: Path, columns: Mapping[str, type[np.generic]]) -> Table:
+        return combined(read_parts(folder, parts, columns), columns)
+
+    nodes, contacts, bins = whole(space.nodes, NODES), whole(space.edges, EDGES), empty(BINS)
+    if stage.scoring.every_contact:
+        bins = whole(space.bins, BINS)
+    if not stage.long_range:
+        return nodes, contacts, bins
+    if stage.scoring.every_contact:
+        bins = with_evidence(bins, whole(space.long_range_bins, BINS), contacts, BINS)
+    return nodes, with_evidence(contacts, whole(space.long_range, EDGES), contacts, EDGES), bins
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ same for any valid order of merges, ties included. Edges must be sorted by (u, v
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba
 import numpy as np
 from numpy.typing import NDArray
@@ -30,11 +32,23 @@ def merge_tree(edges: Table, bins: Table, scoring: Scoring) -> Table:
         return empty(TREE)
     ids = np.unique(np.concatenate([edges["u"], edges["v"]]))
     ends = np.stack([np.searchsorted(ids, edges["u"]), np.searchsorted(ids, edges["v"])], axis=1).astype(np.int64)
+    a, b, scores, keys = _merge_all(ends, len(ids), _statistics(edges, bins, scoring), scoring.percent)
+    return {"a": ids[a], "b": ids[b], "score": scores, "u": edges["u"][keys], "v": edges["v"][keys]}
+
+
+def edge_scores(edges: Table, bins: Table, scoring: Scoring) -> NDArray[np.float64]:
+    """Return the score `(n,)` of each edge before any merge, 1 - statistic; the tables as in `merge_tree`."""
+    statistics = _statistics(edges, bins, scoring)
+    scores: NDArray[np.float64] = _scores(len(edges["u"]), statistics, scoring.percent)
+    return scores
+
+
+def _statistics(edges: Table, bins: Table, scoring: Scoring) -> tuple[NDArray[Any], ...]:
+    """Return the statistics of all edges as compiled code takes them, see `_linked`."""
     starts, values, counts = _initial_entries(edges, bins, scoring)
     sums, contacts = edges["affinity_sum"].astype(np.float64), edges["contact_count"].astype(np.int64)
-    statistics = _linked(sums, contacts, starts, values, counts, scoring.percent)
-    a, b, scores, keys = _merge_all(ends, len(ids), statistics, scoring.percent)
-    return {"a": ids[a], "b": ids[b], "score": scores, "u": edges["u"][keys], "v": edges["v"][keys]}
+    statistics: tuple[NDArray[Any], ...] = _linked(sums, contacts, starts, values, counts, scoring.percent)
+    return statistics
 
 
 def _initial_entries(
@@ -89,6 +103,14 @@ def _score(edge, statistics, percent):  # type: ignore[no-untyped-def]
         at = nexts[at]
         seen += counts[at]
     return 1.0 - (values[at] + 0.5) / 256.0
+
+
+@numba.njit(cache=True, nogil=True)
+def _scores(edges, statistics, percent):  # type: ignore[no-untyped-def]
+    out = np.empty(edges, np.float64)
+    for edge in range(edges):
+        out[edge] = _score(edge, statistics, percent)
+    return out
 
 
 @numba.njit(cache=True, nogil=True)

@@ -116,6 +116,7 @@ def _opened(segmentation: str) -> tuple[Workspace | None, Volume, dict[str, Any]
 
 def _swept(request: Request, workspace: Workspace | None, made_by: dict[str, Any]) -> tuple[Workspace, Plan]:
     """Return the workspace whose merge tree answers every threshold, and its plan."""
+    from neuroseg.agglomeration.methods import MERGE_TREE
     from neuroseg.plan import read_plan
 
     if workspace is None:
@@ -124,6 +125,11 @@ def _swept(request: Request, workspace: Workspace | None, made_by: dict[str, Any
             f"{option} needs the merge tree of a workspace; {request.segmentation} is a plain label volume"
         )
     plan = read_plan(workspace)
+    if plan.agglomeration != MERGE_TREE:
+        raise InputError(
+            f"{plan.agglomeration} gives one partition, not a tree with every threshold; evaluate without --sweep, or "
+            f"first neuroseg segment {workspace.path} --agglomeration tree --restart agglomeration"
+        )
     if not all(path.exists() for path in (workspace.fragments, workspace.tree, workspace.all_nodes)):
         raise InputError(f"{workspace.path} lacks fragments or merge tree; run neuroseg segment {workspace.path}")
     if plan.scoring != made_by["scoring"]:

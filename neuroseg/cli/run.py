@@ -49,7 +49,13 @@ MaskBoundary = Annotated[
 ]
 Threshold = Annotated[float | None, typer.Option(help="Merge below this score, 0 to 1 (default: the model's).")]
 ScoringText = Annotated[str | None, typer.Option("--scoring", help="mean, quantile:Q or quantile:Q:all.")]
-Fragments = Annotated[str | None, typer.Option(help="distance-basins.")]
+Fragments = Annotated[
+    str | None, typer.Option(help="distance-basins (default); for comparison seeded-watershed or mutex-watershed.")
+]
+LongRange = Annotated[str | None, typer.Option(help="Long-range channels as evidence for edges too: on or off.")]
+Agglomeration = Annotated[
+    str | None, typer.Option(help="tree (default, every threshold); for comparison multicut, gaec or waterz.")
+]
 PerSection = Annotated[str | None, typer.Option(help="Fragments per section: auto, on or off.")]
 MinSize = Annotated[str | None, typer.Option(help="Least segment, in voxels (500) or volume (0.01um3).")]
 Keep = Annotated[
@@ -98,9 +104,11 @@ def segment(
     blocks: Blocks = None,
     threshold: Threshold = None,
     scoring: ScoringText = None,
+    agglomeration: Agglomeration = None,
     fragments: Fragments = None,
     per_section: PerSection = None,
     mask_boundary: MaskBoundary = None,
+    long_range: LongRange = None,
     min_size: MinSize = None,
     small: Small = None,
     keep: Keep = None,
@@ -136,9 +144,11 @@ def run(
     force: Force = False,
     threshold: Threshold = None,
     scoring: ScoringText = None,
+    agglomeration: Agglomeration = None,
     fragments: Fragments = None,
     per_section: PerSection = None,
     mask_boundary: MaskBoundary = None,
+    long_range: LongRange = None,
     min_size: MinSize = None,
     small: Small = None,
     keep: Keep = None,

@@ -8,6 +8,8 @@ A pair of voxels (v, v + offset) belongs to the block that writes v:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numba
 import numpy as np
 from funlib.geometry import Roi
@@ -25,16 +27,17 @@ def block_edges(
     offsets: tuple[Triple, ...],
     read_roi: Roi,
     write_roi: Roi,
+    channels: Sequence[int] | None = None,
     with_bins: bool = False,
 ) -> tuple[Table, Table]:
     """Return the block's edge rows, sorted by (u, v), and the histogram of their affinities (empty unless asked).
 
     `affinities` `(c, z, y, x)` uint8 are those of `write_roi`; `fragments` `(z, y, x)` uint64 those of `read_roi`,
-    which holds the partners of the direct-neighbour channels. 0 is no fragment and has no edges. Partners past
-    `read_roi` do not exist.
+    which holds the partners of `channels`, by default those that link direct neighbours. 0 is no fragment and has no
+    edges. Partners past `read_roi` do not exist.
     """
     dense, ids = dense_fragments(fragments)
-    channels = contact_channels(offsets)
+    channels = contact_channels(offsets) if channels is None else channels
     steps = np.array([offsets[channel] for channel in channels], np.int64)
     inner = slices(write_roi, read_roi.begin)
     begin = np.array([part.start for part in inner], np.int64)
@@ -149,7 +152,7 @@ def _accumulate(affinities, dense, channels, steps, begin, with_bins):  # type: 
     for n in range(len(channels)):
         # The voxels whose partner is in the array too.
         first = np.maximum(0, -(begin + steps[n]))
-        last = np.minimum(shape, room - begin - steps[n])
+        last = np.maximum(first, np.minimum(shape, room - begin - steps[n]))
         x, end = first[2] + begin[2], last[2] + begin[2]
         dz, dy, dx = steps[n]
         for z in range(first[0], last[0]):

@@ -96,6 +96,7 @@ def _parts(folder: Path, columns: Any) -> Table:
 _TABLES: dict[str, Callable[[Workspace], Table]] = {
     "edges": lambda workspace: _parts(workspace.edges, EDGES),
     "nodes": lambda workspace: _parts(workspace.nodes, NODES),
+    "long_range": lambda workspace: _parts(workspace.long_range, EDGES),
     "bins": lambda workspace: _parts(workspace.bins, BINS),
     "merges/tree": lambda workspace: read_table(workspace.tree, TREE),
     "merges/lookup": lambda workspace: {name: map_lookup(workspace.lookup)[name] for name in LOOKUP},

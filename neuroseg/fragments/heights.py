@@ -7,6 +7,7 @@ height = smoothed(distance inside - distance outside + mean affinity) + ripple. 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numba
 import numpy as np
@@ -31,7 +32,7 @@ def heights(
     Values within the settings' halo (less the pointer's and the shell's voxel) of a face of the array are right only if
     the volume ends there. It is minus infinity where the mean affinity is below the settings' `mask_boundary`.
     """
-    means, inside = _mean_affinity(affinities, np.array(channels), links, np.array(settings.axes), _means_of_sums())
+    means, inside = mean_affinity(affinities, channels, links, settings.axes)
     limit = round(settings.reach**2 * UNITS_PER_SQUARED_VOXEL)
     lengths = np.array(
         [round(UNITS_PER_VOXEL * math.sqrt(s / UNITS_PER_SQUARED_VOXEL)) for s in range(limit + 1)], np.float32
@@ -56,6 +57,19 @@ def ripple(begin: int, count: int, axis: int, settings: BasinSettings) -> NDArra
     return table[np.arange(begin, begin + count) % period]
 
 
+def mean_affinity(
+    affinities: NDArray[np.uint8], channels: Triple, links: NDArray[np.int64], axes: Sequence[int]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return the mean affinity in 1/1024 over those `axes` that have a link, float32, and whether it exceeds one half.
+
+    `channels` and `links` as in `heights`. A voxel without any link counts as inside.
+    """
+    made: tuple[NDArray[np.float32], NDArray[np.bool_]] = _mean_affinity(
+        affinities, np.array(channels), links, np.array(axes), _means_of_sums()
+    )
+    return made
+
+
 def _means_of_sums() -> NDArray[np.float32]:
     """Return the mean affinity in 1/1024, `(4, 766)`, of a number of links and the sum of their affinities.
 
@@ -68,7 +82,6 @@ def _means_of_sums() -> NDArray[np.float32]:
 
 @numba.njit(cache=True, nogil=True)
 def _mean_affinity(affinities, channels, links, axes, means_of_sums):  # type: ignore[no-untyped-def]
-    """Mean affinity in 1/1024 over the axes that have a link, and whether it exceeds one half."""
     _, depth, height, width = affinities.shape
     means = np.empty((depth, height, width), np.float32)
     inside = np.empty((depth, height, width), np.bool_)

@@ -1,4 +1,4 @@
-"""The parameters of distance basins, and the halo that follows from them."""
+"""The methods by name; the parameters of distance basins, and the halo that follows from them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import math
 from dataclasses import dataclass
 
 from neuroseg.geometry import Nanometres, Triple
+
+DISTANCE_BASINS, SEEDED_WATERSHED, MUTEX_WATERSHED = "distance-basins", "seeded-watershed", "mutex-watershed"
+FRAGMENTS = (DISTANCE_BASINS, SEEDED_WATERSHED, MUTEX_WATERSHED)
 
 _PER_SECTION_ANISOTROPY = 3.0
 

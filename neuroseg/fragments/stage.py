@@ -1,4 +1,7 @@
-"""The stages `fragments` and `rename`: affinities -> fragments.zarr with provisional names -> final names."""
+"""The stages `fragments` and `rename`: affinities -> fragments.zarr with provisional names -> final names.
+
+Distance basins need both; the methods that cut fragments where their block ends name them for good at once.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,16 @@ from typing import Any
 
 import fastremap
 import numpy as np
+from numpy.typing import NDArray
 
 from neuroseg.blocks import Block, Lattice
-from neuroseg.fragments.basins import block_fragments
+from neuroseg.fragments.basins import block_fragments, stored_links
+from neuroseg.fragments.first_voxels import named_by_first_voxel
+from neuroseg.fragments.mutex import mutex_watershed
 from neuroseg.fragments.rename import Entries, final_names, owner_blocks
-from neuroseg.fragments.settings import BasinSettings
-from neuroseg.geometry import Triple, describe, slices
+from neuroseg.fragments.seeded import CONTEXT_VOXELS, seeded_watershed
+from neuroseg.fragments.settings import DISTANCE_BASINS, MUTEX_WATERSHED, BasinSettings
+from neuroseg.geometry import Triple, contact_channels, describe, reach_of, slices
 from neuroseg.stage import Process
 from neuroseg.storage.affinity_source import AffinitySource
 from neuroseg.storage.arrays import create_array, open_array, require_aligned
@@ -59,8 +66,9 @@ class FragmentsStage:
         """The settings of the basins and what made the affinities."""
         return {
             "algorithm": ALGORITHM,
+            "method": DISTANCE_BASINS,
             "affinities": self.upstream,
-            "offsets": [list(offset) for offset in self.affinities.offsets],
+            **self.affinities.links,
             "block_voxels": list(self.lattice.block_shape),
             "mask": self.mask.identity if self.mask else None,
             **{key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self.settings).items()},
@@ -68,15 +76,7 @@ class FragmentsStage:
 
     def prepare(self) -> None:
         """Create fragments.zarr unless it is there."""
-        if not self.workspace.fragments.exists():
-            create_array(
-                self.workspace.fragments,
-                shape=self.lattice.volume_shape,
-                dtype=np.uint64,
-                block=self.lattice.block_shape,
-                attributes=array_attributes(self.affinities.voxel_size_nm, self.affinities.offset_nm),
-            )
-        require_aligned(open_array(self.workspace.fragments), self.lattice.block_shape, self.name)
+        _create_fragments(self.workspace, self.affinities, self.lattice)
 
     @contextmanager
     def open(self) -> Iterator[Process]:
@@ -101,6 +101,90 @@ class FragmentsStage:
             write_table(part_path(self.workspace.entries, block.index), entries)
 
         yield process
+
+
+@dataclass(frozen=True)
+class CutFragmentsStage:
+    """Makes each block's fragments by seeded or mutex watershed; they end at its faces, so nothing is renamed."""
+
+    workspace: Workspace
+    affinities: AffinitySource
+    upstream: str
+    method: str
+    lattice: Lattice
+    mask: MaskSource | None
+
+    name = "fragments"
+    inputs = ("affinities.zarr",)
+    outputs = ("fragments.zarr",)
+
+    @property
+    def halo(self) -> Triple:
+        """What the method sees around the block so that neighbours agree on most of a face."""
+        return reach_of(self.affinities.offsets) if self.method == MUTEX_WATERSHED else CONTEXT_VOXELS
+
+    @property
+    def scope(self) -> str:
+        """Nothing is seen past the region of interest."""
+        return describe(self.lattice.roi)
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """The method, its blocks and what made the affinities."""
+        return {
+            "algorithm": ALGORITHM,
+            "method": self.method,
+            "affinities": self.upstream,
+            **self.affinities.links,
+            "block_voxels": list(self.lattice.block_shape),
+            "mask": self.mask.identity if self.mask else None,
+        }
+
+    def prepare(self) -> None:
+        """Create fragments.zarr unless it is there."""
+        _create_fragments(self.workspace, self.affinities, self.lattice)
+
+    @contextmanager
+    def open(self) -> Iterator[Process]:
+        """Open the arrays once."""
+        read = self.affinities.open()
+        output = open_array(self.workspace.fragments, writable=True)
+        inside = self.mask.open() if self.mask else None
+
+        def process(block: Block) -> None:
+            affinities = read(block.read_roi)
+            if inside is not None:
+                affinities = affinities * inside(block.read_roi)
+            labels, count = self._labels(affinities, block)
+            if inside is not None:
+                labels = labels * inside(block.read_roi)
+            inner = np.ascontiguousarray(labels[slices(block.write_roi, block.read_roi.begin)])
+            shape = self.lattice.volume_shape
+            output[slices(block.write_roi)] = named_by_first_voxel(inner, count, block.write_roi, shape)
+
+        yield process
+
+    def _labels(self, affinities: NDArray[np.uint8], block: Block) -> tuple[NDArray[np.uint64], int]:
+        offsets = self.affinities.offsets
+        direct = contact_channels(offsets)
+        if self.method == MUTEX_WATERSHED:
+            return mutex_watershed(affinities, offsets, direct)
+        return seeded_watershed(
+            affinities, direct, stored_links(block.read_roi, self.lattice.volume_shape, offsets, direct)
+        )
+
+
+def _create_fragments(workspace: Workspace, affinities: AffinitySource, lattice: Lattice) -> None:
+    """Create fragments.zarr unless it is there."""
+    if not workspace.fragments.exists():
+        create_array(
+            workspace.fragments,
+            shape=lattice.volume_shape,
+            dtype=np.uint64,
+            block=lattice.block_shape,
+            attributes=array_attributes(affinities.voxel_size_nm, affinities.offset_nm),
+        )
+    require_aligned(open_array(workspace.fragments), lattice.block_shape, FragmentsStage.name)
 
 
 @dataclass(frozen=True)

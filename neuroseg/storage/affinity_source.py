@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,10 @@ ReadAffinities = Callable[[Roi], NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class AffinitySource:
-    """Where affinities lie. `kind` is `affinities` (c, z, y, x) or `boundaries` (z, y, x, 1 = boundary)."""
+    """Where affinities lie. `kind` is `affinities` (c, z, y, x) or `boundaries` (z, y, x, 1 = boundary).
+
+    `channels` are those of the stored array that are read, None for all; `offsets` are theirs.
+    """
 
     path: str
     kind: str
@@ -33,6 +36,21 @@ class AffinitySource:
     voxel_size_nm: Nanometres
     offset_nm: Nanometres
     identity: str
+    channels: tuple[int, ...] | None = None
+
+    def only(self, channels: Sequence[int]) -> AffinitySource:
+        """Return the same affinities with these of its channels alone, in this order."""
+        if tuple(channels) == tuple(range(len(self.offsets))):
+            return self
+        stored = self.channels or range(len(self.offsets))
+        offsets = tuple(self.offsets[channel] for channel in channels)
+        return replace(self, offsets=offsets, channels=tuple(stored[channel] for channel in channels))
+
+    @property
+    def links(self) -> dict[str, Any]:
+        """Which channels are read and what they link, as part of a stage's identity."""
+        channels = self.channels or range(len(self.offsets))
+        return {"channels": list(channels), "offsets": [list(offset) for offset in self.offsets]}
 
     def open(self) -> ReadAffinities:
         """Return the function that reads a region as uint8 `(c, z, y, x)`; float values are quantised on read.
@@ -42,9 +60,10 @@ class AffinitySource:
         if self.kind == "boundaries":
             return _boundary_reader(open_any(self.path, voxel_size_nm=self.voxel_size_nm))
         array = open_node(self.path)
+        selection, channels = (array, slice(None)) if self.channels is None else (array.oindex, list(self.channels))
 
         def read(roi: Roi) -> NDArray[np.uint8]:
-            values = np.asarray(array[(slice(None), *slices(roi))])
+            values = np.asarray(selection[(channels, *slices(roi))])
             require_unit_interval(values, self.path, roi.begin)
             return quantised(values)
 
@@ -125,7 +144,8 @@ def open_affinities(path: str, offsets: object, voxel_size_nm: Nanometres | None
     if size is None:
         raise InputError(f"{path} has no voxel size; give it in nm, for example --voxel-size 10 10 10 (z y x)")
     check_voxel_size(path, size)
-    channels = [checked(Volume(path, array, size, offset, (channel,))) for channel in contact_channels(parsed)]
+    contact_channels(parsed)  # raises where an axis has none
+    channels = [checked(Volume(path, array, size, offset, (channel,))) for channel in range(len(parsed))]
     for channel in channels:
         _require_values(channel)
     samples = [channel.identity() for channel in channels]

@@ -18,7 +18,15 @@ def intermediates(workspace: Workspace, keep: str) -> list[Path]:
     """
     removed = {
         "all": [],
-        "fragments": [workspace.affinities, workspace.entries, workspace.edges, workspace.nodes, workspace.bins],
+        "fragments": [
+            workspace.affinities,
+            workspace.entries,
+            workspace.edges,
+            workspace.nodes,
+            workspace.bins,
+            workspace.long_range,
+            workspace.long_range_bins,
+        ],
     }
     removed["segmentation"] = [*removed["fragments"], workspace.fragments, workspace.tree]
     return [path for path in removed[keep] if path.exists()]

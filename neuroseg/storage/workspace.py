@@ -63,6 +63,16 @@ class Workspace:
         return self.path / "bins"
 
     @property
+    def long_range(self) -> Path:
+        """What long-range channels say of pairs of fragments, touching or not: tables like the edges'."""
+        return self.path / "long_range"
+
+    @property
+    def long_range_bins(self) -> Path:
+        """Their histograms, where the scoring needs them."""
+        return self.path / "long_range_bins"
+
+    @property
     def nodes(self) -> Path:
         """The node table, one part per block."""
         return self.path / "nodes"
