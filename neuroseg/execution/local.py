@@ -17,7 +17,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -131,22 +131,21 @@ def _drain(process: Process, stage: Stage, ledger: StageLedger) -> None:
     def lane() -> None:
         client = daisy.Client()
         while True:
-            turn.acquire()
-            with client.acquire_block() as unit:
-                if unit is None:
-                    turn.release()
-                    return
-                unit.status = daisy.BlockStatus.FAILED
-                if full.is_set():
-                    turn.release()
-                    continue
-                block = stage.lattice.block(pending[unit.write_roi.begin[0]], stage.halo)
-                try:
-                    if process_block(process, block, ledger, stage.name, begun=turn.release):
-                        unit.status = daisy.BlockStatus.SUCCESS
-                except DiskFullError as error:
-                    logger.error("%s", error)
-                    full.set()
+            with ExitStack() as turn_held:
+                turn_held.enter_context(turn)
+                with client.acquire_block() as unit:
+                    if unit is None:
+                        return
+                    unit.status = daisy.BlockStatus.FAILED
+                    if full.is_set():
+                        continue
+                    block = stage.lattice.block(pending[unit.write_roi.begin[0]], stage.halo)
+                    try:
+                        if process_block(process, block, ledger, stage.name, begun=turn_held.close):
+                            unit.status = daisy.BlockStatus.SUCCESS
+                    except DiskFullError as error:
+                        logger.error("%s", error)
+                        full.set()
 
     with ThreadPoolExecutor(_LANES, "lane") as lanes:
         for finished in [lanes.submit(lane) for _ in range(_LANES)]:

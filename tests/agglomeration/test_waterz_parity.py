@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from neuroseg.agglomeration.scorings import parse_scoring
 from neuroseg.agglomeration.tree import merge_tree
-from neuroseg.evaluation.contingency import grouped
+from neuroseg.evaluation.contingency import CONTINGENCY
 from neuroseg.evaluation.metrics import scores_of
+from neuroseg.tables import combined
 from tests.agglomeration.bin_queue import emulated_partitions
 from tests.agglomeration.volumes import (
     VOLUMES,
@@ -110,7 +111,8 @@ def test_we_are_about_as_far_from_waterz_as_it_is_from_itself(
     def distance(segmentations: Iterable[NDArray[np.uint64]]) -> float:
         """The variation of information to waterz, in bits, averaged over the thresholds."""
         pairs = zip(segmentations, theirs, strict=True)
-        return float(np.mean([scores_of(grouped(one, other, sizes)).voi_sum for one, other in pairs]))
+        tables = [{"segment": one, "truth": other, "count": sizes} for one, other in pairs]
+        return float(np.mean([scores_of(combined([table], CONTINGENCY)).voi_sum for table in tables]))
 
     tree = merge_tree(volume.edges, volume.bins, parsed)
     ours = distance(segments_of(tree, volume.count, threshold) for threshold in thresholds)
