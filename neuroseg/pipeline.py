@@ -10,8 +10,9 @@ from pathlib import Path
 
 from neuroseg.blocks import Block
 from neuroseg.errors import BlocksFailedError, InputError, unknown_name
-from neuroseg.execution.local import LocalExecutor
+from neuroseg.execution.local import LocalExecutor, standing_workers
 from neuroseg.execution.serial import SerialExecutor
+from neuroseg.execution.standing import StandingWorkers
 from neuroseg.execution.work import Executor
 from neuroseg.memory import segmentation_of as segmentation_of
 from neuroseg.options import Options
@@ -76,7 +77,7 @@ def _execute(
     every = plan.stages(workspace)
     stages = [stage for stage in every if stage.name.split("-")[0] in names]
     first = _restart_index(restart, every, stages)
-    with workspace.locked():
+    with workspace.locked(), standing_workers(workspace.path, workspace.logs) as standing:
         if stages[0] is not every[0]:
             _require_affinities(workspace, plan, every[0])
         for stage in every[:first]:
@@ -85,7 +86,7 @@ def _execute(
         write_plan(workspace, plan, options)
         if restart is not None:
             _discard(workspace, every[first:])
-        return workspace, _run_all(workspace, plan, every, stages, begin)
+        return workspace, _run_all(workspace, plan, every, stages, standing, begin)
 
 
 def _restart_index(restart: str | None, every: Sequence[Stage], stages: Sequence[Stage]) -> int:
@@ -99,7 +100,12 @@ def _restart_index(restart: str | None, every: Sequence[Stage], stages: Sequence
 
 
 def _run_all(
-    workspace: Workspace, plan: Plan, every: Sequence[Stage], stages: Sequence[Stage], begin: Begin
+    workspace: Workspace,
+    plan: Plan,
+    every: Sequence[Stage],
+    stages: Sequence[Stage],
+    standing: StandingWorkers,
+    begin: Begin,
 ) -> list[StageSummary]:
     """Run what is pending; whatever follows a stage that has to run is not done any more, whoever marked it."""
     views = [stage for stage in stages if isinstance(stage, RelabelStage | PyramidStage)]
@@ -118,7 +124,7 @@ def _run_all(
         pending = ledger.pending(list(stage.lattice.blocks(stage.halo)))
         if pending and stage not in views:
             _invalidate(workspace, published, every[every.index(stage) + 1 :], keep_labels=stage.name == "lookup")
-        summaries.append(_run_stage(workspace, plan, stage, pending, begin))
+        summaries.append(_run_stage(workspace, plan, stage, pending, standing, begin))
     if views and not _is_published(workspace, published, wanted):
         made_by = {"threshold": plan.threshold, "scoring": plan.scoring, "roi": plan.roi}
         levels = [stage for stage in views if isinstance(stage, PyramidStage)]
@@ -144,7 +150,9 @@ def _invalidate(workspace: Workspace, published: Path, later: Sequence[Stage], *
         shutil.rmtree(workspace.segmentation)
 
 
-def _run_stage(workspace: Workspace, plan: Plan, stage: Stage, pending: Sequence[Block], begin: Begin) -> StageSummary:
+def _run_stage(
+    workspace: Workspace, plan: Plan, stage: Stage, pending: Sequence[Block], standing: StandingWorkers, begin: Begin
+) -> StageSummary:
     """Run what is pending of one stage; raises BlocksFailedError when some of it failed."""
     started = time.monotonic()
     ledger = _ledger(workspace, stage)
@@ -156,7 +164,7 @@ def _run_stage(workspace: Workspace, plan: Plan, stage: Stage, pending: Sequence
     voxels = sum(block.write_roi.size for block in pending)
     observe = begin(stage.name, len(pending), voxels)
     began = time.time()
-    _executor(workspace, plan, stage, pending).run(stage, pending, ledger, observe)
+    _executor(workspace, plan, stage, pending, standing).run(stage, pending, ledger, observe)
     failed = ledger.pending(pending)
     if failed:
         raise BlocksFailedError(_failure_report(stage, failed, ledger))
@@ -164,12 +172,18 @@ def _run_stage(workspace: Workspace, plan: Plan, stage: Stage, pending: Sequence
     return StageSummary(stage.name, len(pending), voxels, time.monotonic() - started, max(peaks, default=0))
 
 
-def _executor(workspace: Workspace, plan: Plan, stage: Stage, pending: Sequence[Block]) -> Executor:
-    """Return the plan's executor; one block alone is not worth the start of a worker."""
-    workers = plan.prediction_workers if stage.name in PREDICTION else plan.workers
+def _executor(
+    workspace: Workspace, plan: Plan, stage: Stage, pending: Sequence[Block], standing: StandingWorkers
+) -> Executor:
+    """Return the plan's executor; one block alone is not worth the start of a worker.
+
+    Workers that predict do not stand: they would keep the network in memory, and there may be fewer of them.
+    """
     if plan.executor == "serial" or len(pending) == 1:
         return SerialExecutor()
-    return LocalExecutor(workspace.path, workers, workspace.logs)
+    if stage.name in PREDICTION:
+        return LocalExecutor(workspace.path, plan.prediction_workers, workspace.logs)
+    return LocalExecutor(workspace.path, plan.workers, workspace.logs, standing)
 
 
 def _failure_report(stage: Stage, failed: Sequence[Block], ledger: StageLedger) -> str:
