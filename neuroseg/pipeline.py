@@ -11,8 +11,9 @@ from pathlib import Path
 from neuroseg.alternatives import check_methods
 from neuroseg.blocks import Block
 from neuroseg.errors import BlocksFailedError, DiskFullError, InputError, unknown_name
-from neuroseg.execution.local import LocalExecutor
+from neuroseg.execution.local import LocalExecutor, standing_workers
 from neuroseg.execution.serial import SerialExecutor
+from neuroseg.execution.standing import StandingWorkers
 from neuroseg.execution.work import Executor
 from neuroseg.memory import segmentation_of as segmentation_of
 from neuroseg.needs import needed_bytes
@@ -94,7 +95,7 @@ def _execute(
         raise InputError(f"the mask {plan.mask.path} has no voxel in the region {plan.roi}; nothing would be segmented")
     if not options.force:
         require_space(workspace.path, needed_bytes(workspace, stages))
-    with workspace.locked():
+    with workspace.locked(), standing_workers(workspace.path, workspace.logs) as standing:
         if plan.kind == "raw" and PREDICTION[-1] not in names:
             _require_affinities(workspace, plan, plan.affinities_stage(workspace))
         for stage in every[:first]:
@@ -103,7 +104,7 @@ def _execute(
         write_plan(workspace, plan, options)
         if restart is not None:
             _discard(workspace, every[first:])
-        summaries = _run_all(workspace, plan, every, stages, begin)
+        summaries = _run_all(workspace, plan, every, stages, standing, begin)
         if _views(stages):
             remove(intermediates(workspace, options.keep or "all"))
         return workspace, summaries
@@ -121,7 +122,12 @@ def _restart_index(restart: str | None, every: Sequence[Stage], stages: Sequence
 
 
 def _run_all(
-    workspace: Workspace, plan: Plan, every: Sequence[Stage], stages: Sequence[Stage], begin: Begin
+    workspace: Workspace,
+    plan: Plan,
+    every: Sequence[Stage],
+    stages: Sequence[Stage],
+    standing: StandingWorkers,
+    begin: Begin,
 ) -> list[StageSummary]:
     """Run what is pending; whatever follows a stage that has to run is not done any more, whoever marked it."""
     views = _views(stages)
@@ -141,7 +147,7 @@ def _run_all(
             _require_inputs(workspace, stage, every)
         if pending and stage not in views:
             _invalidate(workspace, published, every[every.index(stage) + 1 :], keep_labels=stage.name == "lookup")
-        summaries.append(_run_stage(workspace, plan, stage, pending, begin))
+        summaries.append(_run_stage(workspace, plan, stage, pending, standing, begin))
     if views and not _is_published(workspace, published, wanted):
         made_by = {name: getattr(plan, name) for name in _MADE_BY}
         levels = [stage for stage in views if isinstance(stage, PyramidStage)]
@@ -198,7 +204,9 @@ def _invalidate(workspace: Workspace, published: Path, later: Sequence[Stage], *
         shutil.rmtree(workspace.segmentation)
 
 
-def _run_stage(workspace: Workspace, plan: Plan, stage: Stage, pending: Sequence[Block], begin: Begin) -> StageSummary:
+def _run_stage(
+    workspace: Workspace, plan: Plan, stage: Stage, pending: Sequence[Block], standing: StandingWorkers, begin: Begin
+) -> StageSummary:
     """Run what is pending of one stage; raises BlocksFailedError when some of it failed."""
     started = time.monotonic()
     ledger = _ledger(workspace, stage)
@@ -212,7 +220,7 @@ def _run_stage(workspace: Workspace, plan: Plan, stage: Stage, pending: Sequence
     observe = begin(stage.name, len(pending), voxels)
     began = time.time()
     try:
-        _executor(workspace, plan, stage, pending).run(stage, pending, ledger, observe)
+        _executor(workspace, plan, stage, pending, standing).run(stage, pending, ledger, observe)
     except DiskFullError as error:
         raise _disk_full(workspace, stage, len(ledger.pending(pending))) from error
     failed = ledger.pending(pending)
@@ -224,12 +232,18 @@ def _run_stage(workspace: Workspace, plan: Plan, stage: Stage, pending: Sequence
     return StageSummary(stage.name, len(pending), voxels, time.monotonic() - started, max(peaks, default=0), outside)
 
 
-def _executor(workspace: Workspace, plan: Plan, stage: Stage, pending: Sequence[Block]) -> Executor:
-    """Return the plan's executor; one block alone is not worth the start of a worker."""
-    workers = plan.prediction_workers if stage.name in PREDICTION else plan.workers
+def _executor(
+    workspace: Workspace, plan: Plan, stage: Stage, pending: Sequence[Block], standing: StandingWorkers
+) -> Executor:
+    """Return the plan's executor; one block alone is not worth the start of a worker.
+
+    Workers that predict do not stand: they would keep the network in memory, and there may be fewer of them.
+    """
     if plan.executor == "serial" or len(pending) == 1:
         return SerialExecutor()
-    return LocalExecutor(workspace.path, workers, workspace.logs)
+    if stage.name in PREDICTION:
+        return LocalExecutor(workspace.path, plan.prediction_workers, workspace.logs)
+    return LocalExecutor(workspace.path, plan.workers, workspace.logs, standing)
 
 
 def _disk_full(workspace: Workspace, stage: Stage, left: int) -> DiskFullError:

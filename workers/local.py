@@ -1,32 +1,45 @@
-"""The main of a worker process: `python -m neuroseg.workers.local WORKSPACE STAGE`.
+"""The main of a worker process: `python -m neuroseg.workers.local WORKSPACE STAGE`, or `WORKSPACE --standing FD`.
 
-Started by the executor `local`; finds its scheduler through the environment variable that daisy sets.
+Started by the executor `local`; finds its scheduler through the environment variable that daisy sets. A standing worker
+learns of stage and scheduler through the socket with that file descriptor, again and again (execution/standing.py).
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import signal
+import socket
 import sys
 from pathlib import Path
 
 from neuroseg.execution.local import drain
+from neuroseg.execution.standing import serve
+from neuroseg.execution.work import forget_peak_memory
 from neuroseg.plan import read_plan
 from neuroseg.storage.arrays import use_threads
 from neuroseg.storage.workspace import Workspace
 
 
-def main(workspace_path: str, stage_name: str) -> None:
-    """Rebuild the stage from the workspace's run.yaml and drain its blocks."""
+def main(workspace_path: str, stage_name: str, *standing: str) -> None:
+    """Drain one stage, or whatever stages visitors name."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     # Blocks are atomic: a worker that is interrupted dies at once, whatever its threads are doing.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     use_threads(1)
+    if standing:
+        serve(socket.socket(fileno=int(standing[0])), functools.partial(drain_stage, workspace_path))
+    else:
+        drain_stage(workspace_path, stage_name)
+
+
+def drain_stage(workspace_path: str, stage_name: str) -> None:
+    """Rebuild the stage from the workspace's run.yaml and drain its blocks."""
+    forget_peak_memory()
     workspace = Workspace(Path(workspace_path))
-    plan = read_plan(workspace)
-    stage = plan.stage(workspace, stage_name)
+    stage = read_plan(workspace).stage(workspace, stage_name)
     drain(stage, workspace.ledger(stage.name, stage.identity, stage.scope))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    main(*sys.argv[1:])

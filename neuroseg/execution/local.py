@@ -1,7 +1,7 @@
 """The executor `local`: worker processes on this machine, fed by a daisy scheduler. The one file that imports daisy.
 
     head                                   worker (one process each)
-    daisy server: hands out numbers   <->  python -m neuroseg.workers.local WORKSPACE STAGE
+    daisy server: hands out numbers   <->  python -m neuroseg.workers.local WORKSPACE STAGE, or a standing worker
     0 .. n-1 of the pending blocks         sets up once, then drains blocks until none is left
 
 The scheduler knows only numbers: which block a number means stands in the ledger's folder, so that workers need
@@ -15,7 +15,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -25,7 +25,8 @@ from typing import Any
 
 from neuroseg.blocks import Block
 from neuroseg.errors import DiskFullError, NeurosegError
-from neuroseg.execution.handover import become_worker
+from neuroseg.execution.handover import become_worker, visit_or_become_worker
+from neuroseg.execution.standing import StandingWorkers
 from neuroseg.execution.work import Observe, process_block
 from neuroseg.stage import Process, Stage
 from neuroseg.storage.ledger import StageLedger
@@ -42,11 +43,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LocalExecutor:
-    """Runs `workers` processes on this machine; the scheduler listens on the loopback interface alone."""
+    """Runs `workers` processes on this machine; the scheduler listens on the loopback interface alone.
+
+    With `standing`, their work is done by standing workers as long as there are any.
+    """
 
     workspace: Path
     workers: int
     logs: Path
+    standing: StandingWorkers | None = None
 
     def run(self, stage: Stage, blocks: Sequence[Block], ledger: StageLedger, observe: Observe) -> None:
         """Run the blocks; see execution.work.Executor."""
@@ -56,15 +61,15 @@ class LocalExecutor:
         publish_text(_pending_path(ledger), json.dumps([block.index for block in blocks]))
         set_log_basedir(str(self.logs))
         logging.getLogger("daisy").setLevel(logging.CRITICAL)
-        command = [sys.executable, "-m", "neuroseg.workers.local", str(self.workspace.resolve()), stage.name]
+        count = min(self.workers, len(blocks))
         task = daisy.Task(
             stage.name,
             total_roi=daisy.Roi((0,), (len(blocks),)),
             read_roi=daisy.Roi((0,), (1,)),
             write_roi=daisy.Roi((0,), (1,)),
-            process_function=partial(become_worker, command),
+            process_function=self._worker(stage.name, count),
             read_write_conflict=False,
-            max_workers=min(self.workers, len(blocks)),
+            max_workers=count,
             max_retries=_RETRIES,
             timeout=_BLOCK_TIMEOUT_S,
             max_worker_restarts=_WORKER_RESTARTS,
@@ -76,6 +81,23 @@ class LocalExecutor:
                 )
         except RuntimeError as error:
             raise NeurosegError(f"the workers of stage {stage.name} kept dying; see {self.logs}: {error}") from error
+
+    def _worker(self, stage: str, count: int) -> Callable[[], None]:
+        """Return what a process that daisy starts calls."""
+        command = [*worker_command(self.workspace), stage]
+        if self.standing is None:
+            return partial(become_worker, command)
+        return partial(visit_or_become_worker, self.standing.ready(count), stage, command)
+
+
+def worker_command(workspace: Path) -> list[str]:
+    """Return the command of a worker of the workspace, but for its last argument."""
+    return [sys.executable, "-m", "neuroseg.workers.local", str(workspace.resolve())]
+
+
+def standing_workers(workspace: Path, logs: Path) -> StandingWorkers:
+    """Return the standing workers of a run."""
+    return StandingWorkers([*worker_command(workspace), "--standing"], logs)
 
 
 @contextmanager

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import resource
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from neuroseg.blocks import Block
@@ -77,3 +79,9 @@ def process_block(
 def peak_memory_mib() -> int:
     """Return the largest resident size this process ever had, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+def forget_peak_memory() -> None:
+    """Let `peak_memory_mib` count from now on, where the system can (Linux); elsewhere it keeps its peak."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")

@@ -57,7 +57,7 @@ def main() -> None:
     if unknown := set(names) - set(PARTS):
         parser.error(f"unknown parts {sorted(unknown)}; valid: {', '.join(PARTS)}")
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.cores])
-    data = cube.prepared(arguments.folder.resolve(), arguments.raw, arguments.edge)
+    data = cube.prepared(arguments.folder.resolve(), arguments.raw, arguments.edge, arguments.cores)
     rows: list[Row] = []
     for name in names:
         print(f"measuring {name}", file=sys.stderr, flush=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import statistics
 import subprocess
@@ -17,14 +16,13 @@ from report import END_TO_END, Row, timed
 
 def measure(data: Cube, block: int, repeat: int) -> list[Row]:
     """Return end to end, and how long the slowest stage took from its start to its first block."""
-    workers = len(os.sched_getaffinity(0))
     seconds, starts, peaks = [], [], []
     for _ in range(repeat):
-        took, content = _segmented(data, block, workers)
+        took, content = _segmented(data, block, data.cores)
         seconds.append(took)
         starts.append(_start_up_seconds(Path(content["workspace"])))
         peaks.append(_peak_mib(content))
-    per_core = data.voxels / workers
+    per_core = data.voxels / data.cores
     return [
         timed("neuroseg", f"{END_TO_END}, blocks {block}", seconds, round(per_core), peak_mib=max(peaks)),
         Row(

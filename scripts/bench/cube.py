@@ -15,10 +15,11 @@ VOXEL_SIZE_NM = [10, 10, 10]
 
 @dataclass(frozen=True)
 class Cube:
-    """Where raw voxels and affinities lie, and the folder for what is made of them."""
+    """Where raw voxels and affinities lie, the folder for what is made of them, and the cores to use."""
 
     folder: Path
     edge: int
+    cores: int
 
     @property
     def raw(self) -> Path:
@@ -41,9 +42,9 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "neuroseg.cli.main", *arguments]
 
 
-def prepared(folder: Path, raw: str | None, edge: int) -> Cube:
+def prepared(folder: Path, raw: str | None, edge: int, cores: int) -> Cube:
     """Return the cube in `folder`, made from the middle of the HDF5 dataset `raw` where it is not there yet."""
-    data = Cube(folder, edge)
+    data = Cube(folder, edge, cores)
     folder.mkdir(parents=True, exist_ok=True)
     if not data.raw.exists():
         if raw is None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -101,3 +102,67 @@ def test_a_killed_head_and_its_workers_leave_a_run_that_resumes(
     resumed, _ = pipeline.run(options(raw_volume, tiny_model, workspace, blocks="16"))
     for name, array in arrays(resumed).items():
         assert np.array_equal(array, arrays(expected)[name]), name
+
+
+def processes(workspace: Workspace, stage: str) -> set[int]:
+    return {record["process"] for record in workspace.ledger(stage, {}).records()}
+
+
+def test_one_process_serves_successive_stages(raw_volume: str, tiny_model: str, tmp_path: Path) -> None:
+    workspace, _ = pipeline.run(
+        options(raw_volume, tiny_model, tmp_path / "w", blocks="16", executor="local", workers=1)
+    )
+    (worker,) = processes(workspace, "fragments")
+    assert worker != os.getpid()
+    assert (
+        processes(workspace, "rename") == processes(workspace, "edges") == processes(workspace, "relabel") == {worker}
+    )
+    assert not is_running(worker), "it ends with the run"
+
+
+def is_running(process: int) -> bool:
+    """Whether the process is there and is not a zombie."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.01)
+
+
+def run_apart(volume: str, model: str, workspace: Path, workers: int) -> subprocess.Popen[bytes]:
+    command = [
+        sys.executable, "-m", "neuroseg.cli.main", "run", volume, "--model", model, "-o", str(workspace),
+        "--blocks", "16", "--workers", str(workers),
+    ]  # fmt: skip
+    return subprocess.Popen(command, stderr=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_standing_worker_costs_nothing_but_time(
+    workers: int, raw_volume: str, tiny_model: str, tmp_path: Path
+) -> None:
+    expected, _ = pipeline.run(options(raw_volume, tiny_model, tmp_path / "a", blocks="64", executor="serial"))
+    killed = Workspace(tmp_path / "b")
+    with run_apart(raw_volume, tiny_model, killed.path, workers) as head:
+        wait_until(lambda: bool(processes(killed, "fragments")))
+        victim = processes(killed, "fragments").pop()
+        os.kill(victim, signal.SIGKILL)
+        assert head.wait() == 0
+    assert victim not in processes(killed, "edges")
+    for name, array in arrays(killed).items():
+        assert np.array_equal(array, arrays(expected)[name]), name
+
+
+def test_standing_workers_die_with_the_head(raw_volume: str, tiny_model: str, tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "w")
+    with run_apart(raw_volume, tiny_model, workspace.path, workers=2) as head:
+        wait_until(lambda: bool(processes(workspace, "fragments")))
+        workers = processes(workspace, "fragments")
+        head.kill()
+    wait_until(lambda: not any(is_running(worker) for worker in workers), seconds=20)
