@@ -26,7 +26,7 @@ def seeded_watershed(
     Per section: the boundary is 1 - the mean of the affinities along y and x; the regional maxima of the distance to
     a boundary above one half are the seeds, from which the boundary map is flooded. No voxel is left without a label;
     a section without any maximum (black, or without a boundary) is one fragment. `channels` and `links` as in
-    heights.mean_affinity. Lee et al. 2017 and the waterz line of work.
+    heights.mean_affinity. The recipe of the pipelines built around waterz, with scikit-image for its parts.
     """
     means, inside = mean_affinity(affinities, channels, links, _IN_SECTION)
     labels = np.empty(means.shape, np.uint64)
