@@ -20,20 +20,19 @@ def bytes_of_run(voxels: int) -> float:
     return voxels * sum(size / 7 if name == "pyramid" else size for name, size in BYTES_PER_VOXEL.items())
 
 
-def needed_bytes(workspace: Workspace, stages: Sequence[Stage]) -> dict[str, float]:
-    """Return about how many bytes each stage has yet to write, by the name of the stage."""
+def needed_bytes(workspace: Workspace, stages: Sequence[Stage], channels: int) -> dict[str, float]:
+    """Return about how many bytes each stage has yet to write, by its name, for affinities of that many channels."""
     needed: dict[str, float] = {}
     for stage in stages:
         name = stage.name.split("-")[0]
-        per_voxel = BYTES_PER_VOXEL.get(name, 0.0)
-        left = _share_left(workspace, stage) if per_voxel else 0.0
+        per_voxel = BYTES_PER_VOXEL.get(name, 0.0) * (channels / 3 if name == "affinities" else 1)
+        left = _voxels_left(workspace, stage) if per_voxel else 0
         if left:
-            needed[name] = needed.get(name, 0.0) + per_voxel * left * stage.lattice.roi.size
+            needed[name] = needed.get(name, 0.0) + per_voxel * left
     return needed
 
 
-def _share_left(workspace: Workspace, stage: Stage) -> float:
-    """Return which part of a stage is not done, from the number of its marks: quick for any number of blocks."""
-    ledger = workspace.ledger(stage.name, stage.identity, stage.scope)
-    done = len(ledger.done()) if ledger.is_same() else 0
-    return max(0.0, 1 - done / len(stage.lattice.indices()))
+def _voxels_left(workspace: Workspace, stage: Stage) -> int:
+    """Return the voxels of the blocks that are not done; blocks outside a mask are none of them."""
+    ledger, blocks = workspace.ledger(stage.name, stage.identity, stage.scope), list(stage.lattice.blocks(stage.halo))
+    return sum(int(block.write_roi.size) for block in (ledger.pending(blocks) if ledger.is_same() else blocks))

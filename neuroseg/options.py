@@ -20,6 +20,7 @@ from neuroseg.storage.cleaning import KEEP
 BLENDS = ("centre", "gaussian")
 EXECUTORS = ("local", "serial")
 NORMALISE = ("none", "sections")
+NO_MASK = "none"
 SWITCH = ("on", "off")
 
 
@@ -80,7 +81,8 @@ class Options(Section):
         paths = {name: getattr(self, name) for name in ("volume", "output", "affinities", "boundaries", "mask")}
         if self.model and (Path(self.model) / "card.yaml").is_file():
             paths["model"] = self.model
-        return self.model_copy(update={name: str(Path(path).resolve()) for name, path in paths.items() if path})
+        found = {name: path for name, path in paths.items() if path and not (name == "mask" and path == NO_MASK)}
+        return self.model_copy(update={name: str(Path(path).resolve()) for name, path in found.items()})
 
 
 def options_from(config: Path | None, flags: dict[str, Any]) -> Options:

@@ -30,7 +30,7 @@ from neuroseg.storage.workspace import Workspace
 
 _RESTARTABLE = ("affinities", "fragments", "edges", "agglomeration", "relabel")
 # Stages that are made again with the stage before or after them.
-_RESTARTED_AS = {"rename": "fragments", "lookup": "relabel"}
+_RESTARTED_AS = {"sections": "affinities", "rename": "fragments", "lookup": "relabel"}
 _REDONE_WITHOUT_ASKING = ("lookup", "relabel", "pyramid")
 _LISTED_FAILURES = 10
 # What a segmentation says of its making.
@@ -94,13 +94,15 @@ def _execute(
     if plan.mask is not None and not plan.lattice.indices():
         raise InputError(f"the mask {plan.mask.path} has no voxel in the region {plan.roi}; nothing would be segmented")
     if not options.force:
-        require_space(workspace.path, needed_bytes(workspace, stages))
+        require_space(workspace.path, needed_bytes(workspace, stages, len(plan.offsets)))
     with workspace.locked(), standing_workers(workspace.path, workspace.logs) as standing:
         if plan.kind == "raw" and PREDICTION[-1] not in names:
             _require_affinities(workspace, plan, plan.affinities_stage(workspace))
         for stage in every[:first]:
             if stage in stages and stage.name.split("-")[0] not in _REDONE_WITHOUT_ASKING:
-                _ledger(workspace, stage).require_same()
+                _ledger(workspace, stage).require_same(_RESTARTED_AS.get(stage.name, stage.name))
+        if restart is not None:
+            _require_inputs(workspace, every, first)
         write_plan(workspace, plan, options)
         if restart is not None:
             _discard(workspace, every[first:])
@@ -117,8 +119,10 @@ def _restart_index(restart: str | None, every: Sequence[Stage], stages: Sequence
     valid = [name for name in _RESTARTABLE if any(stage.name == name for stage in stages)]
     if restart not in (*valid, "all"):
         raise unknown_name("stage to restart", restart, [*valid, "all"])
+    if restart in ("all", "affinities"):
+        return every.index(stages[0])
     first = "lookup" if restart == "relabel" else restart
-    return every.index(stages[0] if restart == "all" else next(stage for stage in stages if stage.name == first))
+    return next(index for index, stage in enumerate(every) if stage.name == first)
 
 
 def _run_all(
@@ -143,8 +147,12 @@ def _run_all(
             continue
         ledger = _ledger(workspace, stage)
         pending = ledger.pending(list(stage.lattice.blocks(stage.halo)))
+        if (pending or stage is stages[-1]) and _removed(workspace, [stage], every[every.index(stage) + 1 :]):
+            # Marks of what was removed must not pass for voxels: all of it is made again.
+            ledger.forget_blocks()
+            pending = list(stage.lattice.blocks(stage.halo))
         if pending:
-            _require_inputs(workspace, stage, every)
+            _require_inputs(workspace, every, every.index(stage))
         if pending and stage not in views:
             _invalidate(workspace, published, every[every.index(stage) + 1 :], keep_labels=stage.name == "lookup")
         summaries.append(_run_stage(workspace, plan, stage, pending, standing, begin))
@@ -157,17 +165,31 @@ def _run_all(
     return summaries
 
 
-def _require_inputs(workspace: Workspace, stage: Stage, every: Sequence[Stage]) -> None:
-    """Raise InputError when an artifact that the stage reads was removed after an earlier stage had made it."""
-    # What views make lies aside until all of them are done.
-    for earlier in every[: every.index(stage) - len(_views(every[: every.index(stage)]))]:
-        gone = [name for name in earlier.outputs if name in stage.inputs and not (workspace.path / name).exists()]
-        if gone and _ledger(workspace, earlier).done():
-            restart = _RESTARTED_AS.get(earlier.name, earlier.name)
-            raise InputError(
-                f"stage {stage.name} needs {workspace.path / gone[0]}, which was removed; "
-                f"make it again with --restart {restart}"
-            )
+def _require_inputs(workspace: Workspace, every: Sequence[Stage], first: int) -> None:
+    """Raise InputError when the stages from `first` on read what earlier ones had made and was removed."""
+    earliest = first
+    while lost := _removed(workspace, every[:earliest], every[earliest:]):
+        earliest = every.index(lost[0][0])
+        path = workspace.path / lost[0][1]
+    if earliest < first:
+        name = every[earliest].name
+        raise InputError(
+            f"stage {every[first].name} needs what was removed, {path} at the earliest; make it again with neuroseg "
+            f"{'run' if name in PREDICTION else 'segment'} --restart {_RESTARTED_AS.get(name, name)}"
+        )
+
+
+def _removed(workspace: Workspace, made: Sequence[Stage], reading: Sequence[Stage]) -> list[tuple[Stage, str]]:
+    """Return what the stages in `made` have done, those in `reading` need, and is not there any more."""
+    needed = {name for stage in reading for name in stage.inputs}
+    return [
+        (stage, name)
+        for stage in made
+        for name in stage.outputs
+        # What views make lies aside until all of them are done.
+        if name in needed and not isinstance(stage, RelabelStage | PyramidStage)
+        if not (workspace.path / name).exists() and _ledger(workspace, stage).done()
+    ]
 
 
 def is_finished(workspace: Workspace, plan: Plan) -> bool:

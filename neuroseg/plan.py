@@ -56,6 +56,7 @@ class Plan(Section):
     tile_voxels: Triple | None
     blend: str
     predicted_mask: MaskPlan | None
+    predicted_blocks: Triple
     mask: MaskPlan | None
     mask_boundary: float
     device: str
@@ -80,6 +81,11 @@ class Plan(Section):
         wanted = mask.touching() if mask else None
         return Lattice(self.shape, self.blocks, parse_roi(self.roi, self.shape), wanted)
 
+    @property
+    def _predicted_lattice(self) -> Lattice:
+        """The blocks that were asked for when the affinities were predicted."""
+        return Lattice(self.shape, self.predicted_blocks, parse_roi(self.roi, self.shape))
+
     def mask_source(self, mask: MaskPlan | None) -> MaskSource | None:
         """Return a mask as seen from the run's voxels."""
         return MaskSource(mask.path, self.voxel_size_nm, self.offset_nm, mask.identity) if mask else None
@@ -90,7 +96,8 @@ class Plan(Section):
             raise InputError(f"the affinities of {workspace.path} come from {self.path}; there is nothing to predict")
         return AffinitiesStage(
             workspace, self.raw_source(), self.normalise, self.model, self.model_identity, self.device,
-            self.device_identity, self.lattice, self.tile_voxels, self.blend, self.mask_source(self.predicted_mask),
+            self.device_identity, self._predicted_lattice, self.tile_voxels, self.blend,
+            self.mask_source(self.predicted_mask),
         )  # fmt: skip
 
     def raw_source(self) -> RawSource:
@@ -103,7 +110,11 @@ class Plan(Section):
         """Return the stages that make affinities; none when they come from elsewhere."""
         if self.kind != "raw":
             return []
-        counted = [SectionsStage(workspace, self.raw_source(), self.lattice)] if self.normalise == "sections" else []
+        counted = (
+            [SectionsStage(workspace, self.raw_source(), self._predicted_lattice)]
+            if self.normalise == "sections"
+            else []
+        )
         return [*counted, self.affinities_stage(workspace)]
 
     def affinity_source(self, workspace: Workspace) -> AffinitySource:

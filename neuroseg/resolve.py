@@ -13,7 +13,7 @@ from neuroseg.errors import InputError, RunRefusedError
 from neuroseg.fragments.settings import DISTANCE_BASINS, wants_sections
 from neuroseg.geometry import Nanometres, Triple, describe, parse_roi, parse_triple, triple, whole
 from neuroseg.networks.bundle import Bundle, bundled_names, open_bundle
-from neuroseg.options import Options, min_size_voxels
+from neuroseg.options import NO_MASK, Options, min_size_voxels
 from neuroseg.plan import MaskPlan, Plan, read_options, read_plan
 from neuroseg.storage.affinity_source import open_affinities, open_boundaries
 from neuroseg.storage.arrays import open_node
@@ -34,7 +34,7 @@ _OPTION_OF = {
     "fragments": "fragments", "long_range": "long_range", "agglomeration": "agglomeration",
 }  # fmt: skip
 # What a workspace does not remember: a region is asked for anew, and consent given once is not given for ever.
-_FORGOTTEN = ("roi", "force")
+_FORGOTTEN = ("roi", "force", "keep")
 _LEAST_Z_EDGE = 0.25
 _WARN_RATIO, _REFUSE_RATIO = 1.5, 3.0
 
@@ -99,9 +99,11 @@ def _with_remembered(workspace: Workspace, options: Options) -> Options:
             raise InputError(f"{workspace.path} exists and is not a workspace; choose another with -o")
         return options.with_absolute_paths()
     remembered = read_options(workspace).model_dump(exclude_none=True, exclude_defaults=True)
-    for name in _FORGOTTEN:
-        remembered.pop(name, None)
     now = options.with_absolute_paths().model_dump(exclude_none=True, exclude_defaults=True)
+    # A threshold belongs to its scoring.
+    other_scoring = "scoring" in now and now["scoring"] != remembered.get("scoring")
+    for name in (*_FORGOTTEN, "threshold") if other_scoring else _FORGOTTEN:
+        remembered.pop(name, None)
     return Options.model_validate({**remembered, **now})
 
 
@@ -132,6 +134,7 @@ def _plan_of_raw(options: Options) -> Plan:
         tile_voxels=card.tile.output_voxels,
         blend=options.blend or card.tile.blend,
         predicted_mask=common["mask"],
+        predicted_blocks=common["blocks"],
         device=str(device),
         device_identity=device_identity(device),
         offsets=card.offsets,
@@ -149,6 +152,7 @@ def _plan_of_affinities(options: Options) -> Plan:
     else:
         assert options.boundaries is not None
         source = open_boundaries(options.boundaries, options.voxel_size)
+    common = _common(options, source.shape, source.voxel_size_nm, source.offset_nm, "cpu")
     return Plan(
         kind=source.kind,
         path=source.path,
@@ -167,7 +171,8 @@ def _plan_of_affinities(options: Options) -> Plan:
         offsets=source.offsets,
         scoring=options.scoring or "mean",
         threshold=_DEFAULT_THRESHOLD if options.threshold is None else options.threshold,
-        **_common(options, source.shape, source.voxel_size_nm, source.offset_nm, "cpu"),
+        predicted_blocks=common["blocks"],
+        **common,
     )
 
 
@@ -206,7 +211,7 @@ def _common(
 
 
 def _mask(path: str | None, shape: Triple, voxel_size_nm: Nanometres, offset_nm: Nanometres) -> MaskPlan | None:
-    if path is None:
+    if path is None or path == NO_MASK:
         return None
     return MaskPlan(path=path, identity=open_mask(path, shape, voxel_size_nm, offset_nm).identity)
 

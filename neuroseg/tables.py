@@ -50,7 +50,7 @@ TREE: Mapping[str, type[np.generic]] = {
 }
 LOOKUP: Mapping[str, type[np.generic]] = {"fragment": np.uint64, "segment": np.uint64}
 
-_KEYS = {"u", "v", "bin", "fragment", "segment", "truth"}
+_KEYS = {"u", "v", "bin", "fragment", "segment", "truth", "section", "value"}
 
 
 def empty(columns: Mapping[str, type[np.generic]]) -> Table:

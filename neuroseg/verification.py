@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,14 +16,17 @@ import numpy as np
 from funlib.geometry import Roi
 
 from neuroseg import pipeline
-from neuroseg.errors import InputError
+from neuroseg.errors import InputError, NeurosegError
 from neuroseg.evaluation.artifacts import Difference, compared
+from neuroseg.execution.handover import die_with_parent
+from neuroseg.fragments.settings import DISTANCE_BASINS
 from neuroseg.geometry import Triple, describe, slices, triple, whole
 from neuroseg.options import Options
 from neuroseg.plan import Plan
 from neuroseg.resolve import plan_of_run
 from neuroseg.storage.arrays import create_array, open_array, open_node
 from neuroseg.storage.files import open_any
+from neuroseg.storage.mask import MaskSource
 from neuroseg.storage.metadata import array_attributes
 from neuroseg.storage.workspace import Workspace
 
@@ -92,7 +97,11 @@ def verify(
     Everything is written below `folder`. Raises InputError for whatever a run would refuse.
     """
     _, plan, options = plan_of_run(options.model_copy(update={"output": str(folder / "checked.neuroseg")}))
+    if plan.fragments != DISTANCE_BASINS:
+        raise InputError(f"{plan.fragments} cuts fragments at the faces of the blocks: there is nothing to verify")
     roi = crop_region(plan.shape, crop, begin)
+    if options.blocks and all(block >= size for block, size in zip(plan.blocks, roi.shape, strict=True)):
+        raise InputError(f"--blocks {options.blocks} does not cut the crop {describe(roi)}; choose smaller ones")
     chosen = options.model_copy(update=_cropped(options, plan, roi, folder))
     cuts = cuts_of(triple(roi.shape), plan.blocks if options.blocks else None, plan.workers)
     return roi, _compared_cuts(chosen, cuts, triple(roi.shape), folder, show)
@@ -124,21 +133,29 @@ def _killed_run(options: Options, path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     child = context.Process(target=_run_in_group, args=(options.model_dump(),))
     child.start()
-    stage = "affinities" if options.volume else "fragments"
-    total = 1
-    while child.is_alive():
-        pending, done = (path / "ledger" / stage / name for name in ("pending.json", "done"))
-        if pending.exists():
-            total = max(1, pending.read_text().count(",") + 1)
-        if done.is_dir() and 3 * len(list(done.iterdir())) >= total:
+    try:
+        while child.is_alive() and not _third_is_done(
+            path / "ledger" / ("affinities" if options.volume else "fragments")
+        ):
+            time.sleep(0.02)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid or 0, signal.SIGKILL)
-            break
-        time.sleep(0.02)
-    child.join()
+        child.join()
+    if child.exitcode not in (0, -signal.SIGKILL):
+        raise NeurosegError(f"the run that was to be killed ended by itself with exit code {child.exitcode}")
+
+
+def _third_is_done(ledger: Path) -> bool:
+    pending, done = ledger / "pending.json", ledger / "done"
+    if not (pending.exists() and done.is_dir()):
+        return False
+    return 3 * len(list(done.iterdir())) >= len(json.loads(pending.read_text()))
 
 
 def _run_in_group(given: dict[str, object]) -> None:
     os.setsid()
+    die_with_parent()
     options = Options.model_validate(given)
     (pipeline.run if options.volume else pipeline.segment)(options)
 
@@ -157,4 +174,24 @@ def _cropped(options: Options, plan: Plan, roi: Roi, folder: Path) -> dict[str, 
     create_array(path, shape=values.shape, dtype=values.dtype.type, block=block, attributes=attributes)
     open_array(path, writable=True)[:] = values
     source = "volume" if plan.kind == "raw" else plan.kind
-    return {source: str(path), "voxel_size": None, "level": None, "roi": None, "offsets": None}
+    # Everything is kept: what a run removes could not be compared.
+    read: dict[str, object] = {
+        source: str(path),
+        "voxel_size": None,
+        "level": None,
+        "roi": None,
+        "offsets": None,
+        "keep": "all",
+    }
+    mask = plan.mask_source(plan.mask)
+    return read if mask is None else {**read, "mask": _cropped_mask(mask, roi, folder, attributes)}
+
+
+def _cropped_mask(mask: MaskSource, roi: Roi, folder: Path, attributes: Mapping[str, object]) -> str:
+    """Write a mask as seen from the crop's voxels; returns its path."""
+    path, inside = folder / "mask.zarr", mask.open()(roi)
+    block = [min(64, size) for size in inside.shape]
+    plain = {name: value for name, value in attributes.items() if name != "offsets"}
+    create_array(path, shape=inside.shape, dtype=np.uint8, block=block, attributes=plain)
+    open_array(path, writable=True)[:] = inside
+    return str(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -51,10 +52,10 @@ def test_a_stage_whose_input_was_removed_says_how_to_make_it_again(finished: Run
     before = labels(workspace)
     assert exit_code(["clean", str(workspace.path), "--keep", "segmentation"]) == 0
     assert np.array_equal(labels(workspace), before)
-    with pytest.raises(InputError, match=r"tree\.parquet.*removed.*--restart agglomeration"):
-        pipeline.run(options, restart="relabel")
-    with pytest.raises(InputError, match=r"affinities\.zarr.*removed.*--restart affinities"):
-        pipeline.run(options, restart="fragments")
+    for stage in ("relabel", "edges", "fragments"):
+        with pytest.raises(InputError, match=r"affinities\.zarr at the earliest.*neuroseg run --restart affinities"):
+            pipeline.run(options, restart=stage)
+        assert np.array_equal(labels(workspace), before), "a refused restart removes nothing"
     pipeline.run(options, restart="affinities")
     assert np.array_equal(labels(workspace), before)
 
@@ -73,3 +74,43 @@ def test_an_unfinished_run_is_not_cleaned(raw_volume: str, tiny_model: str, tmp_
     assert exit_code(["clean", str(workspace.path)]) == 2
     assert workspace.affinities.exists()
     assert exit_code(["clean", str(workspace.path), "--keep", "fragment"]) == 2
+
+
+def test_a_larger_region_predicts_again_what_was_removed(raw_volume: str, tiny_model: str, tmp_path: Path) -> None:
+    given = Options(volume=raw_volume, model=tiny_model, output=str(tmp_path / "w"), blocks="16", executor="serial")
+    pipeline.run(given.model_copy(update={"roi": "0:16,0:50,0:45", "keep": "fragments"}))
+    grown, _ = pipeline.run(given)
+    fresh, _ = pipeline.run(given.model_copy(update={"output": str(tmp_path / "f")}))
+    assert np.array_equal(open_array(grown.affinities)[:], open_array(fresh.affinities)[:])
+    assert np.array_equal(labels(grown), labels(fresh))
+    assert grown.affinities.exists(), "--keep is not remembered"
+
+
+def test_predict_makes_removed_affinities_again(finished: Run) -> None:
+    workspace, options = finished
+    before = open_array(workspace.affinities)[:]
+    assert exit_code(["clean", str(workspace.path)]) == 0
+    pipeline.predict(options)
+    assert np.array_equal(open_array(workspace.affinities)[:], before)
+
+
+def test_an_array_that_was_barely_begun_is_made_again(finished: Run) -> None:
+    workspace, options = finished
+    before = labels(workspace)
+    pipeline.run(options, restart="fragments")
+    for name in ("fragments.zarr", "entries"):
+        shutil.rmtree(workspace.path / name)
+    (workspace.path / "fragments.zarr").mkdir()
+    workspace.ledger("fragments", {}).forget_blocks()
+    (workspace.path / "ledger" / "published").unlink()
+    pipeline.run(options)
+    assert np.array_equal(labels(workspace), before)
+
+
+def test_other_blocks_for_the_segmentation_than_for_the_prediction(finished: Run) -> None:
+    workspace, _ = finished
+    before = labels(workspace)
+    other = Options(volume=str(workspace.path), blocks="20", executor="serial")
+    pipeline.segment(other, restart="fragments")
+    assert open_array(workspace.fragments).shards != open_array(workspace.affinities).shards[1:]
+    assert np.array_equal(labels(workspace), before)

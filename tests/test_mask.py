@@ -85,3 +85,15 @@ def test_a_mask_beside_the_volume_is_refused(volume: str, tiny_model: str, tmp_p
     with pytest.raises(InputError, match="no voxel in the region"):
         run(volume, tiny_model, tmp_path / "w", mask=str(tmp_path / "N.zarr"))
     assert not (tmp_path / "w").exists()
+
+
+def test_a_mask_can_be_dropped_and_repainted(volume: str, mask: str, tiny_model: str, tmp_path: Path) -> None:
+    workspace, _ = run(volume, tiny_model, tmp_path / "w", blocks="32", mask=mask)
+    array = zarr.open_array(mask, mode="r+")
+    array[3, 3, 20] = 1
+    with pytest.raises(RunRefusedError, match="mask: "):
+        run(volume, tiny_model, tmp_path / "w", blocks="32")
+    given = Options(volume=volume, model=tiny_model, output=str(workspace.path), blocks="32", mask="none")
+    pipeline.run(given.model_copy(update={"executor": "serial"}), restart="all")
+    assert open_array(workspace.segmentation / "0")[:].all()
+    assert not pipeline.workspace_at(str(workspace.path))[1].mask

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 
 from neuroseg import pipeline
 from neuroseg.cli.main import exit_code
@@ -19,7 +20,8 @@ from neuroseg.tables import EDGES, TREE
 from neuroseg.verification import cuts_of
 
 ARTIFACTS = [
-    "affinities.zarr", "fragments.zarr", "edges", "nodes", "long_range", "bins", "merges/tree", "merges/lookup",
+    "affinities.zarr", "fragments.zarr", "sections", "edges", "nodes", "long_range", "bins", "long_range_bins",
+    "merges/tree", "merges/lookup",
     "segmentation.zarr/0",
 ]  # fmt: skip
 
@@ -111,3 +113,31 @@ def test_crops_outside_are_refused(
 ) -> None:
     assert exit_code(["verify", raw_volume, "--model", tiny_model, *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_masks_and_what_a_configuration_removes_do_not_hide_anything(
+    raw_volume: str, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # A mask of the volume's own voxels, without a voxel size, and a run that would keep nothing to compare.
+    mask = zarr.create_array(str(tmp_path / "M.zarr"), shape=(40, 50, 45), dtype="u1")
+    mask[:, 10:] = 1
+    (tmp_path / "c.yaml").write_text("keep: segmentation\nexecutor: serial\n")
+    command = ["verify", raw_volume, "--model", tiny_model, "--crop", "16", "--workers", "1", "--at", "0,4,0"]
+    more = ["--mask", str(tmp_path / "M.zarr"), "--config", str(tmp_path / "c.yaml"), "-o", str(tmp_path / "f")]
+    assert exit_code([*command, *more, "--json"]) == 0
+    artifacts = json.loads(capsys.readouterr().out)["cuts"][1]["artifacts"]
+    assert list(artifacts) == ARTIFACTS
+    labels = open_array(tmp_path / "f" / "whole.neuroseg" / "segmentation.zarr" / "0")[:]
+    assert not labels[:, :6].any()
+    assert labels[:, 6:].all()
+
+
+def test_methods_that_cut_by_design_are_not_verified(
+    raw_volume: str, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "c.yaml").write_text("fragments: seeded-watershed\n")
+    command = ["verify", raw_volume, "--model", tiny_model, "--crop", "16", "--config", str(tmp_path / "c.yaml")]
+    assert exit_code(command) == 2
+    assert "nothing to verify" in capsys.readouterr().err
+    assert exit_code(["verify", raw_volume, "--model", tiny_model, "--crop", "16", "--blocks", "16"]) == 2
+    assert "does not cut the crop" in capsys.readouterr().err

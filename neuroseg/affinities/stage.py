@@ -17,7 +17,7 @@ from neuroseg.blocks import Block, Lattice, whole_lattice
 from neuroseg.geometry import Triple, slices
 from neuroseg.networks.bundle import open_bundle
 from neuroseg.stage import Finish, Process
-from neuroseg.storage.arrays import create_array, open_array, require_aligned
+from neuroseg.storage.arrays import create_array, is_array, open_array, require_aligned
 from neuroseg.storage.mask import MaskSource
 from neuroseg.storage.metadata import array_attributes
 from neuroseg.storage.parts import part_path, read_parts, write_table
@@ -106,10 +106,14 @@ class AffinitiesStage:
     mask: MaskSource | None
 
     name = "affinities"
-    inputs = ("raw",)
     outputs = ("affinities.zarr",)
     halo = (0, 0, 0)
     scope = ""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Raw, and the sections' histograms where they are evened out."""
+        return ("raw", "sections") if self.normalise == "sections" else ("raw",)
 
     @property
     def lattice(self) -> Lattice:
@@ -136,7 +140,7 @@ class AffinitiesStage:
     def prepare(self) -> None:
         """Create affinities.zarr unless it is there."""
         card = open_bundle(self.model).card
-        if not self.workspace.affinities.exists():
+        if not is_array(self.workspace.affinities):
             create_array(
                 self.workspace.affinities,
                 shape=(len(card.offsets), *self.lattice.volume_shape),

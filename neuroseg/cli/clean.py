@@ -31,9 +31,9 @@ def clean(
     if keep not in KEEP:
         raise unknown_name("thing to keep", keep, KEEP)
     opened, plan = workspace_at(workspace)
-    if not is_finished(opened, plan):
-        raise RunRefusedError(f"{workspace} has no finished segmentation; nothing is removed from an unfinished run")
     with opened.locked():
+        if not is_finished(opened, plan):
+            raise RunRefusedError(f"{workspace} has no finished segmentation; an unfinished run needs all it has")
         paths = intermediates(opened, keep)
         size = bytes_of(paths)
         if not dry_run:

@@ -131,7 +131,10 @@ def _swept(request: Request, workspace: Workspace | None, made_by: dict[str, Any
             f"first neuroseg segment {workspace.path} --agglomeration tree --restart agglomeration"
         )
     if not all(path.exists() for path in (workspace.fragments, workspace.tree, workspace.all_nodes)):
-        raise InputError(f"{workspace.path} lacks fragments or merge tree; run neuroseg segment {workspace.path}")
+        raise InputError(
+            f"{workspace.path} lacks fragments or merge tree; neuroseg run with --restart fragments (affinities, where "
+            "they were removed too) makes them again"
+        )
     if plan.scoring != made_by["scoring"]:
         raise InputError(f"the merge tree is not that of the segmentation; run neuroseg segment {workspace.path}")
     return workspace, plan

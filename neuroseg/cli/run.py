@@ -170,6 +170,11 @@ def run(
 
 
 def _after_segmentation(workspace: Path) -> Sequence[str]:
+    from neuroseg.agglomeration.methods import MERGE_TREE
+    from neuroseg.pipeline import workspace_at
+
+    if workspace_at(str(workspace))[1].agglomeration != MERGE_TREE:
+        return [f"neuroseg evaluate {workspace} --truth TRUTH"]
     return [
         f"neuroseg segment {workspace} --threshold T   (another threshold, in seconds)",
         f"neuroseg evaluate {workspace} --truth TRUTH --sweep",

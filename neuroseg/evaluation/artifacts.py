@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from neuroseg.storage.arrays import open_array
 from neuroseg.storage.parts import map_lookup, read_parts, read_table
 from neuroseg.storage.workspace import Workspace
-from neuroseg.tables import BINS, EDGES, LOOKUP, NODES, TREE, Table, combined
+from neuroseg.tables import BINS, EDGES, LOOKUP, NODES, SECTIONS, TREE, Table, combined
 
 _SLAB_SECTIONS = 32
 
@@ -94,10 +94,12 @@ def _parts(folder: Path, columns: Any) -> Table:
 
 
 _TABLES: dict[str, Callable[[Workspace], Table]] = {
+    "sections": lambda workspace: _parts(workspace.sections, SECTIONS),
     "edges": lambda workspace: _parts(workspace.edges, EDGES),
     "nodes": lambda workspace: _parts(workspace.nodes, NODES),
     "long_range": lambda workspace: _parts(workspace.long_range, EDGES),
     "bins": lambda workspace: _parts(workspace.bins, BINS),
+    "long_range_bins": lambda workspace: _parts(workspace.long_range_bins, BINS),
     "merges/tree": lambda workspace: read_table(workspace.tree, TREE),
     "merges/lookup": lambda workspace: {name: map_lookup(workspace.lookup)[name] for name in LOOKUP},
 }

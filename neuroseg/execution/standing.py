@@ -15,8 +15,11 @@ Nobody supervises; whoever is left behind notices by itself:
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
+import logging
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -30,27 +33,39 @@ from neuroseg.execution.handover import DONE, one_threaded
 
 _DIED = 1
 
+logger = logging.getLogger(__name__)
+
 
 class StandingWorkers:
     """The standing workers of a run; none is started before `ready` is called. Leaving the context ends them."""
 
     def __init__(self, command: Sequence[str], logs: Path) -> None:
         self._command, self._logs = list(command), logs
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: Path | None = None
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> StandingWorkers:
         return self
 
     def ready(self, count: int) -> Path:
-        """Return the folder of the workers' sockets and locks; the first call starts `count` workers."""
+        """Return the folder of the workers' sockets and locks; the first call starts `count` workers.
+
+        Where no socket can be made (its path has at most about a hundred letters), it returns a folder without any:
+        then every stage starts workers of its own.
+        """
         if self._folder is None:
-            # A short path: the name of a socket has at most about a hundred letters.
-            self._folder = tempfile.TemporaryDirectory(prefix="neuroseg-")
             self._logs.mkdir(parents=True, exist_ok=True)
-            for number in range(count):
-                self._start(Path(self._folder.name) / f"{number:04d}")
-        return Path(self._folder.name)
+            self._folder = _folder_of(self._logs)
+            try:
+                # The workspace is locked: what lies there was left by a run that was killed.
+                shutil.rmtree(self._folder, ignore_errors=True)
+                self._folder.mkdir(mode=0o700)
+                for number in range(count):
+                    self._start(self._folder / f"{number:04d}")
+            except OSError as error:
+                logger.info("every stage starts its own workers: %s: %s", self._folder, error)
+                self._folder = self._logs
+        return self._folder
 
     def _start(self, path: Path) -> None:
         # The head listens before the worker is there, so that no visitor comes too early; it keeps no copy, so that
@@ -75,8 +90,14 @@ class StandingWorkers:
             process.stdin.close()
         for process in self._processes:
             process.wait()
-        if self._folder is not None:
-            self._folder.cleanup()
+        if self._folder is not None and self._folder != self._logs:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _folder_of(logs: Path) -> Path:
+    """Return a place for sockets that belongs to this user and workspace alone, and has a short name."""
+    token = hashlib.sha256(str(logs.resolve()).encode()).hexdigest()[:12]
+    return Path(tempfile.gettempdir()) / f"neuroseg-{os.getuid()}-{token}"
 
 
 def serve(listening: socket.socket, drain_stage: Callable[[str], None]) -> None:

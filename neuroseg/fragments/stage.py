@@ -25,7 +25,7 @@ from neuroseg.fragments.settings import DISTANCE_BASINS, MUTEX_WATERSHED, BasinS
 from neuroseg.geometry import Triple, contact_channels, describe, reach_of, slices
 from neuroseg.stage import Process
 from neuroseg.storage.affinity_source import AffinitySource
-from neuroseg.storage.arrays import create_array, open_array, require_aligned
+from neuroseg.storage.arrays import create_array, is_array, open_array, require_aligned
 from neuroseg.storage.mask import MaskSource
 from neuroseg.storage.metadata import array_attributes
 from neuroseg.storage.parts import part_path, read_table, write_table
@@ -176,7 +176,7 @@ class CutFragmentsStage:
 
 def _create_fragments(workspace: Workspace, affinities: AffinitySource, lattice: Lattice) -> None:
     """Create fragments.zarr unless it is there."""
-    if not workspace.fragments.exists():
+    if not is_array(workspace.fragments):
         create_array(
             workspace.fragments,
             shape=lattice.volume_shape,

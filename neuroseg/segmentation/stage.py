@@ -17,7 +17,7 @@ from neuroseg.geometry import Nanometres, Triple, describe, slices, triple, whol
 from neuroseg.segmentation.pyramid import level_factors
 from neuroseg.segmentation.relabel import downsampled, relabelled
 from neuroseg.stage import Process
-from neuroseg.storage.arrays import create_array, open_array, require_aligned
+from neuroseg.storage.arrays import create_array, is_array, open_array, require_aligned
 from neuroseg.storage.metadata import array_attributes
 from neuroseg.storage.parts import map_lookup
 from neuroseg.storage.volumes import create_volume, write_levels
@@ -54,7 +54,7 @@ class RelabelStage:
 
     def prepare(self) -> None:
         """Create the label image unless it is there."""
-        if not (self.aside / "0").exists():
+        if not is_array(self.aside / "0"):
             if self.aside.exists():
                 shutil.rmtree(self.aside)
             create_volume(
@@ -126,7 +126,7 @@ class PyramidStage:
     def prepare(self) -> None:
         """Create the level unless it is there."""
         path = self.aside / str(self.level)
-        if not path.exists():
+        if not is_array(path):
             create_array(
                 path,
                 shape=self.lattice.volume_shape,

@@ -46,6 +46,11 @@ def open_array(path: Path | str, *, writable: bool = False) -> Any:
         raise NeurosegError(f"{path} is missing; run the stage that makes it (neuroseg status shows which)") from error
 
 
+def is_array(path: Path) -> bool:
+    """Return whether the workspace has an array at `path`: a folder alone is what a killed run may leave."""
+    return (path / "zarr.json").is_file()
+
+
 def inner_chunk(block: int) -> int:
     """Return the chunk size within a block's shard: the largest divisor up to 64, the whole block if that is tiny."""
     divisors = [size for size in range(1, min(block, _CHUNK_VOXELS) + 1) if block % size == 0]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from neuroseg.storage.workspace import Workspace
 
+_REMOVED = ".removed"
 KEEP = ("all", "fragments", "segmentation")
 
 
@@ -29,7 +30,8 @@ def intermediates(workspace: Workspace, keep: str) -> list[Path]:
         ],
     }
     removed["segmentation"] = [*removed["fragments"], workspace.fragments, workspace.tree]
-    return [path for path in removed[keep] if path.exists()]
+    # And what an interrupted removal left.
+    return [path for path in removed[keep] if path.exists()] + sorted(workspace.path.glob(f".*{_REMOVED}"))
 
 
 def bytes_of(paths: list[Path]) -> int:
@@ -44,7 +46,8 @@ def remove(paths: list[Path]) -> None:
         if path.is_file():
             path.unlink()
             continue
-        aside = path.with_name(f".{path.name}.removed")
-        shutil.rmtree(aside, ignore_errors=True)
-        path.rename(aside)
+        aside = path if path.name.endswith(_REMOVED) else path.with_name(f".{path.name}{_REMOVED}")
+        if aside != path:
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
         shutil.rmtree(aside)

@@ -41,13 +41,16 @@ class StageLedger:
         described = [dict(self.identity), describe(block.write_roi), describe(block.read_roi), self.scope]
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:_TOKEN_LENGTH]
 
-    def require_same(self) -> None:
-        """Raise RunRefusedError naming the keys that differ from the recorded identity, if there is one."""
+    def require_same(self, restart: str) -> None:
+        """Raise RunRefusedError naming the keys that differ from the recorded identity, if there is one.
+
+        `restart` is the stage that a restart redoes it with.
+        """
         differences = self._differences()
         if differences:
             raise RunRefusedError(
                 f"stage {self.folder.name} was made with other settings: {'; '.join(differences)}. "
-                f"Keep the old values, or use --restart {self.folder.name} to redo it and what follows, or another "
+                f"Keep the old values, or use --restart {restart} to redo it and what follows, or another "
                 "workspace (-o). Another block size would not change the result"
             )
 
