@@ -38,9 +38,9 @@ def test_a_mark_holds_for_its_scope_alone(tmp_path: Path) -> None:
 
 def test_another_identity_is_refused_naming_key_and_values(tmp_path: Path) -> None:
     ledger(tmp_path, reach=16, model="a").claim()
-    ledger(tmp_path, reach=16, model="a").require_same()
+    ledger(tmp_path, reach=16, model="a").require_same("fragments")
     with pytest.raises(RunRefusedError, match=r"reach: 16 -> 24.*--restart fragments"):
-        ledger(tmp_path, reach=24, model="a").require_same()
+        ledger(tmp_path, reach=24, model="a").require_same("fragments")
 
 
 def test_a_failure_is_forgotten_once_the_block_is_done(tmp_path: Path) -> None:
