@@ -76,7 +76,7 @@ def _about_largest(largest: dict[str, Any] | None) -> list[str]:
         return []
     line = f"largest segment: {largest['id']}, {100 * largest['share']:.1f} % of the segmented voxels"
     if largest["share"] > _SUSPICIOUS_SHARE:
-        line += " - probably several neurons merged: try a lower --threshold"
+        line += " - several neurons merged? Then try a lower --threshold"
     return [line]
 
 
