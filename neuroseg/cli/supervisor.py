@@ -26,6 +26,7 @@ _HANGUP = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL e
 _ENDING = {signal.SIGINT, signal.SIGTERM} | _HANGUP
 _HEEDED = _ENDING | {signal.SIGTSTP, signal.SIGCHLD}
 _END_WORKERS = signal.SIGUSR1  # ends a process by default; the head alone lets it pass
+_MOMENT_S = 0.01
 _AGAIN_S = 0.3  # the scheduler replaces a worker that ended, until it has seen that the run is interrupted
 
 
@@ -43,7 +44,7 @@ def _lead() -> int:
     """Run the command as head of a process group of its own; returns the exit code."""
     os.setpgid(0, 0)
     die_with_parent()
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    heed_interrupts()
     signal.signal(_END_WORKERS, lambda number, frame: None)
     # Messages get a descriptor of their own: the executor sends what compiled libraries write to descriptor 2 to a log.
     sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
@@ -54,6 +55,25 @@ def _lead() -> int:
         return exit_code(sys.argv[1:])
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def heed_interrupts() -> None:
+    """Let Ctrl-C raise KeyboardInterrupt, wherever it falls.
+
+    Where Python cannot raise it (a finaliser, a callback of an import's lock) it would be reported and forgotten; there
+    it is heard again a moment later.
+    """
+    report = sys.unraisablehook
+
+    def again(unraisable: sys.UnraisableHookArgs) -> None:
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            signal.setitimer(signal.ITIMER_REAL, _MOMENT_S)
+        else:
+            report(unraisable)
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGALRM, signal.default_int_handler)
+    sys.unraisablehook = again
 
 
 def _supervise(head: int) -> int:

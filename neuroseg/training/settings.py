@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, NonNegativeInt, field_validator
 
 from neuroseg.agglomeration.scorings import parse_scoring
 from neuroseg.configuration import Section
@@ -79,9 +79,14 @@ class OptimiserSettings(Section):
 
 
 class ValidationSettings(Section):
-    """How often to segment the validation volume, and with which scorings."""
+    """How often to segment the validation volume, and with which scorings.
+
+    `surround_voxels` on each side of the region are segmented with it, as far as the volume goes, but not scored: what
+    holds an object together may lie beyond a thin region, and the best threshold of a thin region is too high.
+    """
 
     every_steps: int = Field(default=500, ge=1)
+    surround_voxels: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt] = (0, 0, 0)
     scorings: tuple[str, ...] = Field(default=("mean", "quantile:50", "quantile:25"), min_length=1)
     tile_voxels: tuple[int, int, int] = (64, 64, 64)
     context_voxels: tuple[int, int, int] = (32, 32, 32)

@@ -101,6 +101,27 @@ def test_an_interrupted_run_ends_at_once_and_a_rerun_gives_the_same_bytes(tiny_m
         assert np.array_equal(array, arrays(fresh)[name]), name
 
 
+def test_an_interrupt_that_falls_into_a_finaliser_is_heard_after_it() -> None:
+    script = """
+import os, signal, time
+from neuroseg.cli.supervisor import heed_interrupts
+
+class Finalised:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+
+heed_interrupts()
+try:
+    Finalised()
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("heard")
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=_PATIENCE_S)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "heard\n", "")
+
+
 def test_workers_die_with_a_killed_head_and_the_next_run_says_so(
     tiny_model: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
