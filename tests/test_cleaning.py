@@ -114,3 +114,34 @@ def test_other_blocks_for_the_segmentation_than_for_the_prediction(finished: Run
     pipeline.segment(other, restart="fragments")
     assert open_array(workspace.fragments).shards != open_array(workspace.affinities).shards[1:]
     assert np.array_equal(labels(workspace), before)
+
+
+def test_what_an_interrupted_removal_left_is_removed(finished: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    workspace, _ = finished
+    left = workspace.path / ".edges.removed"
+    left.mkdir()
+    (left / "0.parquet").write_bytes(b"half")
+    capsys.readouterr()
+    assert exit_code(["clean", str(workspace.path), "--keep", "all", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["removed"] == [".edges.removed"]
+    assert not left.exists()
+    assert workspace.edges.exists()
+
+
+def test_evaluate_after_clean(finished: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    workspace, _ = finished
+    truth = str(workspace.segmentation / "0")
+    evaluate = ["evaluate", str(workspace.path), "--truth", truth, "--json"]
+
+    def scores(*more: str) -> dict[str, object]:
+        capsys.readouterr()
+        assert exit_code([*evaluate, *more]) == 0
+        return dict(json.loads(capsys.readouterr().out))
+
+    before = scores("--sweep")
+    assert exit_code(["clean", str(workspace.path), "--keep", "fragments"]) == 0
+    assert scores("--sweep") == before
+    assert exit_code(["clean", str(workspace.path), "--keep", "segmentation"]) == 0
+    assert scores()["voi_sum"] == 0.0
+    assert exit_code([*evaluate, "--sweep"]) == 2
+    assert "lacks fragments or merge tree" in capsys.readouterr().err

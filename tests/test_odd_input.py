@@ -79,6 +79,20 @@ def test_normalisation_is_part_of_what_a_run_is(raw_volume: str, tiny_model: str
         run(raw_volume, tiny_model, tmp_path / "w", normalise="sections")
 
 
+def test_a_restart_from_affinities_keeps_the_brightness_of_the_sections(
+    raw_volume: str, tiny_model: str, tmp_path: Path
+) -> None:
+    given = {"volume": raw_volume, "model": tiny_model, "output": str(tmp_path / "w"), "executor": "serial"}
+    options = Options.model_validate({**given, "normalise": "sections", "blocks": "32"})
+    before = arrays(pipeline.run(options)[0])
+    workspace, summaries = pipeline.run(options, restart="affinities")
+    assert [summary.stage for summary in summaries if summary.blocks][0] in ("sections", "affinities")
+    for one, other in zip(before, arrays(workspace), strict=True):
+        assert np.array_equal(one, other)
+    again, _ = pipeline.run(Options.model_validate({"volume": raw_volume, "output": str(tmp_path / "w")}))
+    assert arrays(again)[0].tolist() == before[0].tolist(), "normalise is remembered"
+
+
 def test_uint16_raw_is_scaled_on_read(tiny_model: str, tmp_path: Path) -> None:
     eight = make_volume(tmp_path / "8.zarr", (10, 24, 24))
     values = np.asarray(zarr.open_array(eight, mode="r")[:])

@@ -285,3 +285,12 @@ def test_the_input_is_never_written(affinities: str, tmp_path: Path) -> None:
     segment(affinities, tmp_path / "w")
     assert {path: path.stat().st_mtime_ns for path in Path(affinities).rglob("*")} == before
     assert open_volume(str(tmp_path / "w" / "segmentation.zarr")).read(Roi((0, 0, 0), (1, 1, 1))).shape == (1, 1, 1)
+
+
+def test_a_remembered_threshold_belongs_to_its_scoring(affinities: str, tmp_path: Path) -> None:
+    segment(affinities, tmp_path / "w", blocks="16", threshold=0.3, scoring="mean")
+    segment(affinities, tmp_path / "w", blocks="16")
+    assert pipeline.workspace_at(str(tmp_path / "w"))[1].threshold == 0.3
+    given = {"affinities": affinities, "output": str(tmp_path / "w"), "scoring": "quantile:50"}
+    pipeline.segment(Options.model_validate(given), restart="edges")
+    assert pipeline.workspace_at(str(tmp_path / "w"))[1].threshold == 0.5

@@ -140,6 +140,26 @@ def test_workers_die_with_a_killed_head_and_the_next_run_says_so(
     assert not list(workspace.rglob("*.partial"))
 
 
+def test_an_interrupted_verification_leaves_no_process_and_no_folder(
+    tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted while the run that it is going to kill, a group of processes of its own, is at work."""
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    volume = make_volume(tmp_path / "V.zarr", (64, 96, 96))
+    process = start(["verify", volume, "--model", tiny_model, "--crop", "96", "--workers", "2"])
+    wait_until(lambda: any((tmp_path / "tmp").glob("neuroseg-verify-*/cut-1.neuroseg/ledger/affinities")), process)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=_PATIENCE_S)
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    deadline = time.monotonic() + _PROMPT_S
+    while processes_of(tmp_path / "tmp") and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert processes_of(tmp_path / "tmp") == []
+    assert not list((tmp_path / "tmp").glob("neuroseg-verify-*"))
+
+
 def test_debug_shows_the_traceback_and_the_message(tmp_path: Path) -> None:
     plain, debug = start(["info", str(tmp_path / "no.zarr")]), start(["info", str(tmp_path / "no.zarr"), "--debug"])
     said, traced = plain.communicate()[1], debug.communicate()[1]

@@ -166,3 +166,18 @@ def test_standing_workers_die_with_the_head(raw_volume: str, tiny_model: str, tm
         workers = processes(workspace, "fragments")
         head.kill()
     wait_until(lambda: not any(is_running(worker) for worker in workers), seconds=20)
+
+
+def test_where_no_socket_fits_every_stage_starts_its_own_workers(
+    raw_volume: str, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    far = tmp_path / ("long" * 25)
+    far.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(far))
+    given = {"blocks": "24", "executor": "local", "workers": 1}
+    workspace, _ = pipeline.run(options(raw_volume, tiny_model, tmp_path / "w", **given))
+    used = [processes(workspace, stage) for stage in ("fragments", "rename", "edges", "relabel")]
+    assert len(set.union(*used)) == 4, "a process of its own for each stage"
+    expected, _ = pipeline.run(options(raw_volume, tiny_model, tmp_path / "a", blocks="64", executor="serial"))
+    for name, array in arrays(workspace).items():
+        assert np.array_equal(array, arrays(expected)[name]), name
