@@ -86,7 +86,7 @@ def test_a_restart_from_affinities_keeps_the_brightness_of_the_sections(
     options = Options.model_validate({**given, "normalise": "sections", "blocks": "32"})
     before = arrays(pipeline.run(options)[0])
     workspace, summaries = pipeline.run(options, restart="affinities")
-    assert [summary.stage for summary in summaries if summary.blocks][0] in ("sections", "affinities")
+    assert next(summary.stage for summary in summaries if summary.blocks) in ("sections", "affinities")
     for one, other in zip(before, arrays(workspace), strict=True):
         assert np.array_equal(one, other)
     again, _ = pipeline.run(Options.model_validate({"volume": raw_volume, "output": str(tmp_path / "w")}))
