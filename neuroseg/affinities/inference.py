@@ -23,6 +23,7 @@ from torch import nn
 from neuroseg.affinities.tiles import blending_weights, read_window, tiles_covering, windows_covering
 from neuroseg.errors import InputError
 from neuroseg.geometry import Triple
+from neuroseg.networks.windows import WindowRule
 
 ReadRaw = Callable[[Roi], NDArray[np.generic]]
 
@@ -86,10 +87,7 @@ class Predictor:
     """Holds one network on one device; turns input windows into uint8 affinities, for one thread at a time."""
 
     def __init__(self, network: nn.Module, settings: TileSettings, device: torch.device) -> None:
-        divisors = network.divisor_voxels
-        window = [o + 2 * c for o, c in zip(settings.output, settings.context, strict=True)]
-        if any(size % divisor for size, divisor in zip(window, divisors, strict=True)):  # type: ignore[arg-type]
-            raise InputError(f"windows of {window} voxels are not multiples of {divisors}; change tile or context")
+        self._margin = _checked_margin(network, settings)
         if device.type == "cpu":
             torch.set_num_threads(1)
         else:
@@ -120,9 +118,25 @@ class Predictor:
             logits = logits[: len(windows), : settings.channels]
             if self._weights is not None:
                 return (torch.sigmoid(logits.float()) * self._weights).contiguous().cpu().numpy()
-            z, y, x = (slice(c, c + o) for c, o in zip(settings.context, settings.output, strict=True))
+            # Networks of valid convolutions have lost part of the context already.
+            left = [c - m for c, m in zip(settings.context, self._margin, strict=True)]
+            z, y, x = (slice(rest, rest + o) for rest, o in zip(left, settings.output, strict=True))
             affinities = torch.sigmoid(logits[..., z, y, x].float())
             return (affinities * 255.0 + 0.5).to(torch.uint8).contiguous().cpu().numpy()
+
+
+def _checked_margin(network: nn.Module, settings: TileSettings) -> Triple:
+    """Return the voxels that the network loses on each side; raises InputError when it cannot make the tiles."""
+    rule = network.windows
+    assert isinstance(rule, WindowRule)
+    window = [o + 2 * c for o, c in zip(settings.output, settings.context, strict=True)]
+    if not rule.allows(window):
+        raise InputError(f"windows of {window} voxels do not suit the network: {rule}; change tile or context")
+    if any(c < m for c, m in zip(settings.context, rule.margin, strict=True)):
+        raise InputError(f"the network loses {rule.margin} voxels on each side, the context has {settings.context}")
+    if any(rule.margin) and settings.blend == "gaussian":
+        raise InputError("blend gaussian weighs whole windows; this network gives their centres alone: use centre")
+    return rule.margin
 
 
 def predict_region(

@@ -9,9 +9,12 @@ from torch import nn
 
 from neuroseg.errors import InputError, unknown_name
 from neuroseg.networks.light import LightUNet
+from neuroseg.networks.mala import MalaUNet
 from neuroseg.networks.superhuman import SuperhumanUNet
 
-ARCHITECTURES: Mapping[str, Callable[..., nn.Module]] = {"light": LightUNet, "superhuman": SuperhumanUNet}
+ARCHITECTURES: Mapping[str, Callable[..., nn.Module]] = {
+    "light": LightUNet, "superhuman": SuperhumanUNet, "mala": MalaUNet,
+}  # fmt: skip
 
 
 def build_network(architecture: str, parameters: Mapping[str, Any]) -> nn.Module:

@@ -12,6 +12,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from neuroseg.networks.context import Reach
+from neuroseg.networks.windows import WindowRule
+
 
 class ResidualBlock(nn.Module):
     """Two 3x3x3 convolutions with batch normalisation and a 1x1x1 shortcut where the width changes."""
@@ -33,12 +36,16 @@ class ResidualBlock(nn.Module):
 class LightUNet(nn.Module):
     """Maps raw `(n, 1, z, y, x)` in [0, 1] to logits `(n, outputs, z, y, x)`.
 
-    Zero padded, output shape = input shape; every axis must be divisible by `2 ** (len(widths) - 1)`.
+    Zero padded, output shape = input shape; every axis must be divisible by `2 ** (len(widths) - 1)`. Without `skips`
+    everything passes through the bottom: the twin that pre-training reconstructs raw with.
     """
 
-    def __init__(self, widths: Sequence[int] = (16, 32, 64, 128), outputs: int = 3) -> None:
+    def __init__(self, widths: Sequence[int] = (16, 32, 64, 128), outputs: int = 3, skips: bool = True) -> None:
         super().__init__()
-        self.divisor_voxels = (2 ** (len(widths) - 1),) * 3
+        divisor = 2 ** (len(widths) - 1)
+        self.windows = WindowRule((divisor, divisor, divisor))
+        self.reach = Reach(len(widths), pool=(2, 2, 2), block=(2, 2, 2), stem=(1, 1, 1))
+        self._skips = skips
         self.stem = nn.Conv3d(1, widths[0], 3, padding=1)
         sources = [widths[0], *widths[:-1]]
         self.encoder = nn.ModuleList(
@@ -59,6 +66,6 @@ class LightUNet(nn.Module):
             skips.append(features)
         for level in reversed(range(len(self.decoder))):
             raised = functional.interpolate(self.ups[level](features), scale_factor=2.0, mode="nearest")
-            features = self.decoder[level](skips[level] + raised)
+            features = self.decoder[level](skips[level] + raised if self._skips else raised)
         logits: torch.Tensor = self.head(features)
         return logits

@@ -13,6 +13,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from neuroseg.networks.context import Reach
+from neuroseg.networks.windows import WindowRule
+
 _BATCH_NORM_MOMENTUM = 0.001
 
 
@@ -54,32 +57,38 @@ class Up(nn.Module):
 
 
 class Merge(nn.Module):
-    """Concatenates [up, skip], normalises, and reduces 2c channels to c by a residual block."""
+    """Normalises [up, skip] (or up alone), and reduces it to `width` channels by a residual block."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width_in: int, width: int) -> None:
         super().__init__()
-        self.norm = _norm(2 * width)
-        self.block = ResidualBlock(2 * width, width)
+        self.norm = _norm(width_in)
+        self.block = ResidualBlock(width_in, width)
 
-    def forward(self, raised: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
-        """Return `(n, c, z, y, x)` of two tensors of that shape."""
-        merged: torch.Tensor = self.block(functional.elu(self.norm(torch.cat([raised, skip], dim=1))))
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Return `(n, width, z, y, x)` of `(n, width_in, z, y, x)`."""
+        merged: torch.Tensor = self.block(functional.elu(self.norm(features)))
         return merged
 
 
 class SuperhumanUNet(nn.Module):
-    """Maps raw `(n, 1, z, y, x)` in [0, 1] to logits `(n, outputs, z, y, x)`; y and x must be divisible by 16."""
+    """Maps raw `(n, 1, z, y, x)` in [0, 1] to logits `(n, outputs, z, y, x)`; y and x must be divisible by 16.
 
-    def __init__(self, widths: Sequence[int] = (28, 36, 48, 64, 80), outputs: int = 3) -> None:
+    Without `skips` everything passes through the bottom: the twin that pre-training reconstructs raw with (1,478,741
+    parameters with one output).
+    """
+
+    def __init__(self, widths: Sequence[int] = (28, 36, 48, 64, 80), outputs: int = 3, skips: bool = True) -> None:
         super().__init__()
-        self.divisor_voxels = (1, 2 ** (len(widths) - 1), 2 ** (len(widths) - 1))
+        self.windows = WindowRule((1, 2 ** (len(widths) - 1), 2 ** (len(widths) - 1)))
+        self.reach = Reach(len(widths), pool=(1, 2, 2), block=(2, 3, 3), stem=(0, 2, 2), end=(0, 2, 2))
+        self._skips = skips
         self.stem = nn.Conv3d(1, widths[0], (1, 5, 5), padding=(0, 2, 2))
         sources = [widths[0], *widths[:-1]]
         self.encoder = nn.ModuleList(
             ResidualBlock(source, width) for source, width in zip(sources, widths, strict=True)
         )
         self.ups = nn.ModuleList(Up(below, width) for below, width in zip(widths[1:], widths[:-1], strict=True))
-        self.merges = nn.ModuleList(Merge(width) for width in widths[:-1])
+        self.merges = nn.ModuleList(Merge(2 * width if skips else width, width) for width in widths[:-1])
         self.embedding = nn.Conv3d(widths[0], widths[0], (1, 5, 5), padding=(0, 2, 2))
         self.head = nn.Conv3d(widths[0], outputs, 1)
         for module in self.modules():
@@ -94,6 +103,7 @@ class SuperhumanUNet(nn.Module):
             features = block(functional.max_pool3d(features, (1, 2, 2)) if level else features)
             skips.append(features)
         for level in reversed(range(len(self.merges))):
-            features = self.merges[level](self.ups[level](features), skips[level])
+            raised = self.ups[level](features)
+            features = self.merges[level](torch.cat([raised, skips[level]], dim=1) if self._skips else raised)
         logits: torch.Tensor = self.head(functional.elu(self.embedding(features)))
         return logits

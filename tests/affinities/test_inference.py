@@ -13,6 +13,7 @@ from neuroseg.affinities.inference import Predictor, TileSettings, begin_region,
 from neuroseg.affinities.tiles import read_window, tiles_covering
 from neuroseg.errors import InputError
 from neuroseg.geometry import slices, whole
+from neuroseg.networks.architectures import build_network
 from neuroseg.networks.bundle import open_bundle
 
 SHAPE = (30, 41, 22)
@@ -82,8 +83,36 @@ def test_values_are_the_rounded_sigmoid_of_the_network(tiny_model: str, raw: np.
 
 def test_windows_that_the_network_cannot_pool_are_refused(tiny_model: str) -> None:
     settings = TileSettings((15, 16, 16), (8, 8, 8), 1, 255.0, 3)
-    with pytest.raises(InputError, match="multiples"):
+    with pytest.raises(InputError, match="do not suit the network"):
         Predictor(open_bundle(tiny_model).network(), settings, torch.device("cpu"))
+
+
+VALID = TileSettings((8, 8, 8), (6, 10, 10), 1, 255.0, 3)
+
+
+def test_a_network_of_valid_convolutions_predicts_the_tile_in_the_middle(raw: np.ndarray) -> None:
+    torch.manual_seed(0)
+    network = build_network("mala", {"widths": [4, 6]}).eval()
+    predictor = Predictor(network, VALID, torch.device("cpu"))
+    complete = predict_region(predictor, lambda at: raw[slices(at)], SHAPE, VALID, whole(SHAPE))
+    window = read_window(lambda at: raw[slices(at)], Roi((8, 16, 8), (8, 8, 8)).grow((6, 10, 10), (6, 10, 10)), SHAPE)
+    with torch.inference_mode():
+        expected = torch.sigmoid(network(torch.from_numpy(window)[None, None] / 255.0))[0].numpy() * 255
+    found = complete[:, 8:16, 16:24, 8:16].astype(float)
+    assert found.std() > 0
+    assert np.abs(found - expected).max() <= 4, "bfloat16 moves a value by no more"
+    part = predict_region(predictor, lambda at: raw[slices(at)], SHAPE, VALID, Roi((3, 5, 7), (9, 20, 9)))
+    assert np.array_equal(part, complete[:, 3:12, 5:25, 7:16])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [(replace(VALID, context=(5, 10, 10)), "loses"), (replace(VALID, blend="gaussian"), "use centre"),
+     (replace(VALID, context=(6, 11, 10)), "do not suit")],
+)  # fmt: skip
+def test_what_a_network_of_valid_convolutions_cannot_do_is_refused(settings: TileSettings, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Predictor(build_network("mala", {"widths": [4, 6]}), settings, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("name", ["cuda:99", "gpu", "mps"])

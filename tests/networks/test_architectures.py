@@ -5,6 +5,7 @@ import torch
 
 from neuroseg.errors import InputError
 from neuroseg.networks.architectures import build_network, parameter_count
+from neuroseg.networks.context import receptive_context
 
 
 def test_superhuman_has_the_published_number_of_parameters() -> None:
@@ -35,3 +36,49 @@ def test_an_unknown_architecture_names_the_close_one() -> None:
 def test_an_unknown_parameter_is_named() -> None:
     with pytest.raises(InputError, match="depth"):
         build_network("light", {"depth": 3})
+
+
+def test_mala_has_the_published_number_of_parameters_and_shapes() -> None:
+    with torch.device("meta"):
+        network = build_network("mala", {})
+        assert parameter_count(network) == 84_020_475
+        assert network(torch.rand(1, 1, 53, 268, 268)).shape == (1, 3, 25, 56, 56)
+    assert network.windows.margin == (14, 106, 106)
+    assert network.windows.allows((53, 268, 268))
+    assert not network.windows.allows((53, 268, 269))
+    assert not network.windows.allows((53, 187, 268)), "nothing would be left of it"
+
+
+def test_the_twins_without_skip_connections() -> None:
+    assert parameter_count(build_network("superhuman", {"skips": False, "outputs": 1})) == 1_478_741
+    for name, shape in (("superhuman", (2, 16, 16)), ("light", (8, 8, 8))):
+        network = build_network(name, {"skips": False, "outputs": 1}).eval()
+        with torch.inference_mode():
+            assert network(torch.rand(1, 1, *shape)).shape == (1, 1, *shape)
+
+
+@pytest.mark.parametrize(
+    ("name", "widths", "context"),
+    [("light", 4, (52, 52, 52)), ("superhuman", 5, (18, 157, 157)), ("mala", 4, (14, 132, 132))],
+)
+def test_the_context_is_known(name: str, widths: int, context: tuple[int, int, int]) -> None:
+    network = build_network(name, {"widths": [1] * widths})
+    assert receptive_context(network.reach) == context
+
+
+@pytest.mark.parametrize(("name", "widths"), [("light", 3), ("superhuman", 3), ("mala", 2), ("mala", 3)])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_the_context_is_what_a_network_looks_at(name: str, widths: int, axis: int) -> None:
+    """NaN in one plane reaches every voxel that reads it, wherever the plane lies relative to the pooling."""
+    network = build_network(name, {"widths": [1] * widths, "outputs": 1}).eval()
+    rule = network.windows
+    window = [next(n for n in range(rule.least[a], 999) if n % rule.divisor[a] == rule.remainder[a]) for a in range(3)]
+    window[axis] += 45 * rule.divisor[axis] if axis else 60
+    reached = []
+    for shift in range(rule.divisor[axis]):
+        raw, place = torch.zeros(1, 1, *window), window[axis] // 2 + shift
+        raw.select(2 + axis, place).fill_(float("nan"))
+        with torch.inference_mode():
+            seen = torch.isnan(network(raw))[0, 0].movedim(axis, 0).flatten(1).any(1)
+        reached.append((torch.nonzero(seen).flatten() + rule.margin[axis] - place).abs().max().item())
+    assert max(reached) == receptive_context(network.reach)[axis]

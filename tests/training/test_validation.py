@@ -10,6 +10,7 @@ import torch
 import zarr
 from torch import nn
 
+from neuroseg.networks.windows import WindowRule
 from neuroseg.training.settings import TrainingSettings, VolumeSettings
 from neuroseg.training.validation import validate
 from neuroseg.training.volumes import OpenedVolume, open_labelled
@@ -18,7 +19,7 @@ from neuroseg.training.volumes import OpenedVolume, open_labelled
 class Bright(nn.Module):
     """Says that bright voxels belong together; takes windows of any size."""
 
-    divisor_voxels = (1, 1, 1)
+    windows = WindowRule((1, 1, 1))
 
     def forward(self, raw: torch.Tensor) -> torch.Tensor:
         return (raw - 0.5).repeat(1, 3, 1, 1, 1) * 40.0
