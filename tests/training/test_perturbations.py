@@ -1,0 +1,179 @@
+"""Each perturbation keeps its ranges, does nothing at strength zero, and takes labels and targets along."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from neuroseg.errors import InputError
+from neuroseg.training.perturbations import appearance, movement
+from neuroseg.training.perturbations.draw import (
+    APPEARANCE,
+    IN_PLANE,
+    MOVEMENT,
+    NAMES,
+    PUBLISHED,
+    TURNS,
+    UNTURNED,
+    check_names,
+    perturbed,
+)  # fmt: skip
+from neuroseg.training.perturbations.targets import displaced_affinities, turned_affinities
+from neuroseg.training.targets import affinity_targets
+
+SHAPE = (12, 48, 48)
+OFFSETS = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
+
+
+@pytest.fixture
+def raw() -> np.ndarray:
+    smooth = ndimage.gaussian_filter(np.random.default_rng(1).uniform(size=SHAPE), 2)
+    return ((smooth - smooth.min()) / (smooth.max() - smooth.min())).astype(np.float32)
+
+
+@pytest.fixture
+def labels() -> np.ndarray:
+    """Cells of a jittered lattice, a few of them background."""
+    seeds = np.zeros(SHAPE, np.uint32)
+    rng = np.random.default_rng(2)
+    places = tuple(rng.integers(0, size, 40) for size in SHAPE)
+    seeds[places] = rng.integers(0, 30, 40)
+    nearest = ndimage.distance_transform_edt(seeds == 0, return_distances=False, return_indices=True)
+    cells = seeds[tuple(nearest)]
+    return np.where(cells % 7 == 0, 0, cells)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_perturbation_is_pure_and_seeded_and_keeps_the_range(name: str, raw: np.ndarray) -> None:
+    before, other = raw.copy(), raw[::-1].copy()
+    made = [perturbed(raw, [name], np.random.default_rng(seed), other=lambda: other) for seed in (3, 3, 4)]
+    assert np.array_equal(raw, before)
+    assert np.array_equal(made[0].raw, made[1].raw)
+    assert made[0].raw.dtype == np.float32
+    assert made[0].raw.shape == SHAPE
+    assert made[0].raw.min() >= 0
+    assert made[0].raw.max() <= 1 + 1e-6
+    assert any(not np.array_equal(each.raw, raw) for each in made), "it does something"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_strength_zero_changes_nothing(name: str, raw: np.ndarray, labels: np.ndarray) -> None:
+    for seed in range(8):
+        made = perturbed(raw, [name], np.random.default_rng(seed), strength=0.0, other=lambda: raw[::-1].copy())
+        assert np.allclose(made.raw, raw, atol=1e-6)
+        assert np.array_equal(made.follow(labels), labels)
+
+
+def test_exactly_one_is_drawn_and_each_as_often(raw: np.ndarray) -> None:
+    rng = np.random.default_rng(0)
+    small = raw[:, :16, :16].copy()
+    moved = sum(perturbed(small, PUBLISHED, rng).displacement is not None for _ in range(500))
+    assert 70 <= moved <= 130, "misalign is one of five"
+    nothing = perturbed(raw, (), rng)
+    assert nothing.raw is raw
+
+
+def test_ranges_of_the_appearances(raw: np.ndarray) -> None:
+    flat = np.full((20, 64, 64), 0.5, np.float32)
+    sigmas = [appearance.noise(flat, np.random.default_rng(seed)).std() for seed in range(40)]
+    assert 0.009 < min(sigmas) < 0.05
+    assert 0.15 < max(sigmas) < 0.21
+    ends = [appearance.intensity(flat, np.random.default_rng(seed)) for seed in range(40)]
+    low, high = (0.5 * 0.95 - 0.05) ** 2, (0.5 * 1.05 + 0.05) ** 0.5
+    assert all(low - 1e-6 <= end.min() and end.max() <= high + 1e-6 for end in ends)
+    whole = sum(len(np.unique(end[:, 0, 0])) == 1 for end in ends)
+    assert 3 <= whole <= 18, "the whole volume in one case of four"
+    for seed in range(10):
+        gone = appearance.cutout(np.ones((18, 160, 160), np.float32), np.random.default_rng(seed)) == 0
+        assert 0.03 < gone.mean() < 0.6
+        assert gone.any((1, 2)).sum() >= 5
+    missed = appearance.missing(flat, np.random.default_rng(1))
+    assert 1 <= ((missed == 0).any((1, 2))).sum() <= 3
+    sharp = raw.var(axis=(1, 2))
+    soft = appearance.blur(raw, np.random.default_rng(0)).var(axis=(1, 2))
+    assert (soft <= sharp + 1e-6).all()
+
+
+def test_misalignment_is_whole_voxels_of_whole_sections() -> None:
+    slips = steps = 0
+    for seed in range(60):
+        shifts = movement.misalign((18, 40, 40), np.random.default_rng(seed))
+        assert np.array_equal(shifts, np.broadcast_to(shifts[:, :, :1, :1], shifts.shape))
+        per_section = shifts[:, :, 0, 0]
+        assert np.array_equal(per_section, per_section.round())
+        assert np.abs(per_section).max() <= 17
+        assert not per_section[:, 0].any(), "the first section stays"
+        changes = np.abs(np.diff(per_section, axis=1)).sum(0) > 0
+        steps += changes.sum() == 1
+        slips += changes.sum() > 2
+    assert steps >= 15
+    assert slips >= 15
+
+
+def test_misalignment_shows_what_lay_beside() -> None:
+    raw = np.random.default_rng(0).uniform(size=(3, 20, 20)).astype(np.float32)
+    displacement = np.zeros((2, *raw.shape), np.float32)
+    displacement[0, 1], displacement[1, 1] = 3, -2
+    shown = movement.moved(raw, displacement, order=1)
+    assert np.allclose(shown[1, :17, 2:], raw[1, 3:, :18])
+    assert np.array_equal(shown[[0, 2]], raw[[0, 2]])
+
+
+@pytest.mark.parametrize("name", MOVEMENT)
+def test_labels_move_with_the_tissue(name: str, labels: np.ndarray) -> None:
+    """Raw that is painted by label stays painted by label, but where two colours are interpolated."""
+    painted = ((labels * 37 % 101) / 101).astype(np.float32)
+    for seed in range(5):
+        made = perturbed(painted, [name], np.random.default_rng(seed))
+        expected = ((made.follow(labels) * 37 % 101) / 101).astype(np.float32)
+        assert (np.abs(made.raw - expected) < 1e-3).mean() > 0.7
+        if name == "misalign":
+            assert np.allclose(made.raw, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "agree", "known"), [("misalign", 1.0, 0.5), ("elastic", 0.9, 0.7),
+                                                      ("rescale", 0.85, 0.4), ("fold", 0.93, 0.6)])  # fmt: skip
+def test_targets_move_with_the_tissue(name: str, agree: float, known: float, labels: np.ndarray) -> None:
+    clean = torch.from_numpy(affinity_targets(labels, OFFSETS)[0])
+    for seed in range(6):
+        made = perturbed(np.zeros(SHAPE, np.float32), [name], np.random.default_rng(seed))
+        assert made.displacement is not None
+        moved, mask = displaced_affinities(clean, torch.from_numpy(made.displacement), OFFSETS)
+        expected = torch.from_numpy(affinity_targets(made.follow(labels), OFFSETS)[0])
+        same = ((moved - expected).abs() < 0.5)[mask > 0].double().mean().item()
+        assert same >= agree - 1e-9, (seed, same)
+        assert mask.mean() > known
+
+
+@pytest.mark.parametrize("turn", range(len(IN_PLANE)))
+def test_targets_turn_with_the_tissue(turn: int, labels: np.ndarray) -> None:
+    offsets = (*OFFSETS, (0, -3, 0), (0, 0, -3), (-3, 0, 0))
+    clean = torch.from_numpy(affinity_targets(labels, offsets)[0])
+    turned, mask = turned_affinities(clean, turn, offsets)
+    expected, inside = affinity_targets(IN_PLANE[turn].apply(labels), offsets)
+    assert torch.equal(turned * mask, torch.from_numpy(expected) * mask)
+    assert (mask.numpy() >= inside).all(), "every link inside the crop is known"
+
+
+def test_turns_that_the_offsets_do_not_have_are_masked(labels: np.ndarray) -> None:
+    offsets = ((0, -1, 0),)
+    transposed = next(n for n, each in enumerate(IN_PLANE) if each.permutation == (0, 2, 1))
+    _, mask = turned_affinities(torch.ones(1, *SHAPE), transposed, offsets)
+    assert not mask.any()
+
+
+def test_a_quarter_turn_needs_a_square(raw: np.ndarray) -> None:
+    with pytest.raises(InputError, match="as wide as high"):
+        perturbed(raw[:, :20], ["rotate"], np.random.default_rng(0))
+    with pytest.raises(InputError, match="another crop"):
+        perturbed(raw, ["mixup"], np.random.default_rng(0))
+    with pytest.raises(InputError, match="misalign"):
+        check_names(["noise", "missalign"])
+
+
+def test_every_name_is_of_one_kind() -> None:
+    assert len(set(NAMES)) == len(APPEARANCE) + len(MOVEMENT) + len(TURNS) + 1
+    assert set(PUBLISHED) <= set(NAMES)
+    assert IN_PLANE[UNTURNED].flips == (False, False, False)
