@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -16,11 +17,18 @@ from tqdm import tqdm
 from neuroseg.errors import NeurosegError
 from neuroseg.networks.architectures import build_network
 from neuroseg.training.average import WeightAverage
+from neuroseg.training.consistency import (
+    consistency_loss,
+    consistency_weight,
+    expected_affinities,
+    untouched_statistics,
+)
 from neuroseg.training.descriptors import CHANNELS
 from neuroseg.training.losses import training_loss
 from neuroseg.training.records import Records, load_checkpoint, save_checkpoint
 from neuroseg.training.samples import Samples
-from neuroseg.training.settings import OptimiserSettings, TrainingSettings
+from neuroseg.training.settings import ConsistencySettings, OptimiserSettings, TrainingSettings
+from neuroseg.training.unlabelled import Pairs
 
 Validate = Callable[[nn.Module, int], dict[str, float]]
 _LOG_EVERY_STEPS = 20
@@ -81,16 +89,7 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.step, settings.optimiser)
         batch = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
-        raw = batch["raw"].contiguous(memory_format=torch.channels_last_3d)
-        with torch.autocast(self.device.type, torch.bfloat16):
-            logits = self.network(raw)
-        losses = training_loss(
-            logits,
-            batch,
-            affinity_channels=len(settings.targets.offsets),
-            auxiliary_weight=settings.targets.auxiliary_weight,
-            descriptor_weight=settings.targets.descriptor_weight,
-        )
+        losses = self._losses(batch)
         if not torch.isfinite(losses["total"]):
             raise NeurosegError(f"the loss is {losses['total'].item()} at step {self.step}; lower the learning rate")
         self.optimiser.zero_grad(set_to_none=True)
@@ -101,8 +100,45 @@ class Trainer:
         self.step += 1
         return {name: loss.item() for name, loss in losses.items()}
 
+    def _losses(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return the parts of the loss and their total; labelled and perturbed crops pass the network together."""
+        settings, consistency = self.settings, self.settings.consistency
+        labelled = len(batch["raw"])
+        raw = batch["raw"] if consistency is None else torch.cat([batch["raw"], batch["perturbed"]])
+        expected = None if consistency is None else self._expected(batch, consistency)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            logits = self.network(raw.contiguous(memory_format=torch.channels_last_3d))
+        losses = training_loss(
+            logits[:labelled],
+            batch,
+            affinity_channels=len(settings.targets.offsets),
+            auxiliary_weight=settings.targets.auxiliary_weight,
+            descriptor_weight=settings.targets.descriptor_weight,
+        )
+        if consistency is not None and expected is not None:
+            losses["consistency"] = consistency_loss(logits[labelled:], *expected)
+            losses["total"] = losses["total"] + consistency_weight(self.step, consistency) * losses["consistency"]
+        return losses
 
-def batches(samples: Samples, settings: TrainingSettings) -> Iterator[dict[str, torch.Tensor]]:
+    def _expected(
+        self, batch: dict[str, torch.Tensor], consistency: ConsistencySettings
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what the teacher expects of the perturbed crops, and where it is known."""
+        offsets = self.settings.targets.offsets
+        if consistency.teacher == "ema" and not consistency.published:
+            return expected_affinities(self.average.network, batch, offsets, consistency)
+        if consistency.teacher == "ema":
+            self.average.network.train()
+            try:
+                return expected_affinities(self.average.network, batch, offsets, consistency)
+            finally:
+                self.average.network.eval()
+        # Running statistics trail the weights; those of the clean crops themselves do not, and need not be remembered.
+        with contextlib.nullcontext() if consistency.published else untouched_statistics(self.network):
+            return expected_affinities(self.network, batch, offsets, consistency)
+
+
+def batches(samples: Samples | Pairs, settings: TrainingSettings) -> Iterator[dict[str, torch.Tensor]]:
     """Yield batches of tensors in the order of the samples, made in `loader_workers` other processes."""
     loader: Any = DataLoader(
         samples,  # type: ignore[arg-type]
@@ -118,7 +154,7 @@ def _one_thread(worker: int) -> None:
     torch.set_num_threads(1)
 
 
-def run_training(trainer: Trainer, samples: Samples, validate: Validate, *, progress: bool = True) -> None:
+def run_training(trainer: Trainer, samples: Samples | Pairs, validate: Validate, *, progress: bool = True) -> None:
     """Train until the last step, saving and validating every `validation.every_steps`.
 
     `validate(averaged network, step)` returns named numbers to log; it keeps the best bundle itself.
@@ -131,7 +167,7 @@ def run_training(trainer: Trainer, samples: Samples, validate: Validate, *, prog
         for batch in batches(samples, settings):
             losses = trainer.update(batch)
             bar.update()
-            if trainer.step % _LOG_EVERY_STEPS == 0:
+            if trainer.step % _LOG_EVERY_STEPS == 0 or trainer.step == settings.optimiser.steps:
                 rate = (trainer.step - first) / (time.monotonic() - started)
                 bar.set_postfix_str(" ".join(f"{name} {value:.3f}" for name, value in losses.items()))
                 records.write(trainer.step, {**{f"loss/{k}": v for k, v in losses.items()}, "steps_per_s": rate})

@@ -37,7 +37,7 @@ def training_loss(
     lacks context, does not count.
     """
     targets = batch["targets"]
-    logits = _centre(logits, targets.shape[2:]).float()
+    logits = centre(logits, targets.shape[2:]).float()
     entropy = balanced_cross_entropy(logits[:, : targets.shape[1]], targets, batch["mask"])
     parts = {"affinities": entropy[:affinity_channels].mean()}
     total = parts["affinities"]
@@ -52,7 +52,7 @@ def training_loss(
     return {"total": total, **parts}
 
 
-def _centre(tensor: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+def centre(tensor: torch.Tensor, shape: torch.Size) -> torch.Tensor:
     """Return the central `shape` of the last three axes."""
     margins = [(size - width) // 2 for size, width in zip(tensor.shape[2:], shape, strict=True)]
     box = tuple(slice(margin, margin + width) for margin, width in zip(margins, shape, strict=True))

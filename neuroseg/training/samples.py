@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from scipy import ndimage
 from neuroseg.training.augmentation import augmented_intensities, deformation
 from neuroseg.training.descriptors import CHANNELS
 from neuroseg.training.orientations import orientations
+from neuroseg.training.perturbations.draw import UNTURNED, perturbed
 from neuroseg.training.settings import AugmentationSettings, TargetSettings
 from neuroseg.training.targets import affinity_targets, with_widened_borders
 
@@ -74,6 +75,10 @@ class Samples:
             patch = self._rigid_patch(volume, rng)
         return self._sample(patch, rng)
 
+    def _another(self, rng: np.random.Generator) -> Callable[[], NDArray[np.float32]]:
+        """Return what draws the raw of another patch."""
+        return lambda: self._rigid_patch(self._volumes[rng.choice(len(self._volumes), p=self._shares)], rng).raw
+
     def _rigid_patch(self, volume: LabelledVolume, rng: np.random.Generator) -> Patch:
         orientation = self._orientations[rng.integers(len(self._orientations))]
         shape = orientation.source_shape(self._shape)
@@ -101,7 +106,12 @@ class Samples:
 
     def _sample(self, patch: Patch, rng: np.random.Generator) -> dict[str, NDArray[np.float32]]:
         settings = self._targets
+        perturbations = self._augmentation.perturbations
         raw = augmented_intensities(patch.raw, self._augmentation, rng)
+        made = perturbed(raw, perturbations.names, rng, strength=perturbations.strength, other=self._another(rng))
+        if made.displacement is not None or made.turn != UNTURNED:
+            patch = Patch(made.raw, made.follow(patch.labels), None)
+        raw = made.raw
         widened = with_widened_borders(patch.labels, axes=settings.border_axes, dilations=settings.border_dilations)
         targets, mask = affinity_targets(widened, [*settings.offsets, *settings.auxiliary_offsets])
         sample = {"raw": raw[None], "targets": targets[self._inner], "mask": mask[self._inner]}

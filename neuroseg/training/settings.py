@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, NonNegativeInt, field_validator
+from pydantic import Field, NonNegativeInt, field_validator, model_validator
 
 from neuroseg.agglomeration.scorings import parse_scoring
 from neuroseg.configuration import Section
+from neuroseg.training.perturbations.draw import PUBLISHED, check_names
 
 Offset = tuple[int, int, int]
 
@@ -21,19 +22,28 @@ class VolumeSettings(Section):
     voxel_size_nm: tuple[float, float, float] | None = None
 
 
+class UnlabelledSettings(Section):
+    """One volume without labels, and the part of it to use; it is read crop by crop and may be of any size."""
+
+    raw: str
+    region: str | None = None
+
+
 class DataSettings(Section):
     """The volumes; relative paths are looked up in `folders`, in order, from the current folder."""
 
     folders: tuple[str, ...] = (".",)
     training: tuple[VolumeSettings, ...]
+    unlabelled: tuple[UnlabelledSettings, ...] = ()
     validation: VolumeSettings
 
 
 class NetworkSettings(Section):
-    """Which architecture, and its parameters."""
+    """Which architecture, its parameters, and the folder of a pre-training whose encoder it begins with."""
 
     architecture: str = "light"
     parameters: dict[str, Any] = Field(default_factory=dict)
+    encoder: str | None = None
 
 
 class TargetSettings(Section):
@@ -48,8 +58,21 @@ class TargetSettings(Section):
     border_dilations: int = 0
 
 
+class PerturbationSettings(Section):
+    """Which perturbations, of which exactly one is drawn for each crop, and how strong (1: the published ranges)."""
+
+    names: tuple[str, ...] = PUBLISHED
+    strength: float = Field(default=1.0, ge=0.0)
+
+    @field_validator("names")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        check_names(names)
+        return names
+
+
 class AugmentationSettings(Section):
-    """Probabilities (0 to 1) and strengths of the augmentations."""
+    """Probabilities (0 to 1) and strengths of the augmentations; one of `perturbations` follows them."""
 
     orientations: Literal["all", "in_plane"] = "all"
     deform: float = 0.5
@@ -62,6 +85,24 @@ class AugmentationSettings(Section):
     noise: float = 0.4
     blur: float = 0.2
     missing: float = 0.1
+    perturbations: PerturbationSettings = PerturbationSettings(names=())
+
+
+class ConsistencySettings(Section):
+    """What a network says of a perturbed crop without labels shall be what a teacher says of the clean one.
+
+    teacher: `weight_sharing` (the network itself) or `ema` (its averaged weights). `weight` counts from the first step,
+    or is ramped up over `ramp_steps` as exp(-5 (1 - t)^2). Voxels whose affinity the teacher holds for less clear than
+    `confidence` (|2 a - 1|) do not count. `published` leaves what the published code has as defects: targets are not
+    moved with the tissue, and the teacher normalises by the batch at hand.
+    """
+
+    teacher: Literal["weight_sharing", "ema"]
+    weight: float = Field(default=1.0, ge=0.0)
+    ramp_steps: int = Field(default=0, ge=0)
+    confidence: float = Field(default=0.0, ge=0.0, lt=1.0)
+    perturbations: PerturbationSettings = PerturbationSettings()
+    published: bool = False
 
 
 class OptimiserSettings(Section):
@@ -112,5 +153,12 @@ class TrainingSettings(Section):
     network: NetworkSettings = NetworkSettings()
     targets: TargetSettings = TargetSettings()
     augmentation: AugmentationSettings = AugmentationSettings()
+    consistency: ConsistencySettings | None = None
     optimiser: OptimiserSettings
     validation: ValidationSettings = ValidationSettings()
+
+    @model_validator(mode="after")
+    def _has_what_consistency_needs(self) -> TrainingSettings:
+        if (self.consistency is None) != (not self.data.unlabelled):
+            raise ValueError("consistency and data.unlabelled go together: give both or neither")
+        return self

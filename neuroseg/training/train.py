@@ -23,6 +23,7 @@ from neuroseg.training.loop import Trainer, run_training
 from neuroseg.training.orientations import orientations
 from neuroseg.training.samples import Samples
 from neuroseg.training.settings import TrainingSettings
+from neuroseg.training.unlabelled import Crops, Pairs, Region, open_unlabelled
 from neuroseg.training.validation import Choice, validate
 from neuroseg.training.volumes import OpenedVolume, open_labelled, read_labelled
 
@@ -49,6 +50,7 @@ def train(
     settings = load_configuration(configuration, TrainingSettings)
     chosen = choose_device(device)
     training = [open_labelled(volume, settings.data.folders) for volume in settings.data.training]
+    unlabelled = open_unlabelled(settings.data.unlabelled, settings.data.folders, settings.optimiser.patch_voxels)
     validation = open_labelled(settings.data.validation, settings.data.folders)
     _claim(folder, settings, restart)
     trainer = Trainer(settings, folder, chosen)
@@ -58,7 +60,7 @@ def train(
     keeper = _BestKeeper(folder, settings, validation, chosen, configuration.stem)
     if trainer.step < settings.optimiser.steps:
         logger.info("reading the training volumes and computing their shape descriptors (a minute per 10 Mvoxel)")
-        run_training(trainer, _samples(training, settings, trainer.step), keeper, progress=progress)
+        run_training(trainer, _samples(training, unlabelled, settings, trainer.step), keeper, progress=progress)
     return keeper.outcome()
 
 
@@ -80,14 +82,16 @@ def _claim(folder: Path, settings: TrainingSettings, restart: bool) -> None:
     publish_text(path, text)
 
 
-def _samples(opened: list[OpenedVolume], settings: TrainingSettings, step: int) -> Samples:
+def _samples(
+    opened: list[OpenedVolume], unlabelled: list[Region], settings: TrainingSettings, step: int
+) -> Samples | Pairs:
     optimiser, sigma = settings.optimiser, settings.targets.descriptor_sigma_nm
     turned = orientations(settings.augmentation.orientations)
     volumes = [
         read_labelled(volume, patch=optimiser.patch_voxels, turned=turned, descriptor_sigma_nm=sigma)
         for volume in opened
     ]
-    return Samples(
+    samples = Samples(
         volumes,
         shape=optimiser.patch_voxels,
         margin=optimiser.margin_voxels,
@@ -97,6 +101,11 @@ def _samples(opened: list[OpenedVolume], settings: TrainingSettings, step: int) 
         augmentation=settings.augmentation,
         start=step * optimiser.batch,
     )
+    if settings.consistency is None:
+        return samples
+    crops = Crops(unlabelled, optimiser.patch_voxels, settings.augmentation.orientations)
+    perturbations = settings.consistency.perturbations
+    return Pairs(samples, crops, perturbations, seed=settings.seed, start=step * optimiser.batch)
 
 
 class _BestKeeper:

@@ -22,44 +22,21 @@ from neuroseg.training.settings import AugmentationSettings, OptimiserSettings, 
 from neuroseg.training.train import train
 from neuroseg.views.synthetic import synthetic_volume
 
-SHAPE = (32, 40, 40)
-
-
-@pytest.fixture(scope="module")
-def configuration(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A configuration of a few steps on a small synthetic volume."""
-    folder = tmp_path_factory.mktemp("training")
-    made = synthetic_volume(SHAPE, 1)
-    for name, array in (("raw", made.raw), ("labels", made.labels)):
-        stored = zarr.create_array(
-            str(folder / f"{name}.zarr"), shape=SHAPE, dtype=array.dtype, attributes={"voxel_size": [10, 10, 10]}
-        )
-        stored[:] = array
-    volume = {"raw": "raw.zarr", "labels": "labels.zarr"}
-    content = {
-        "name": "small",
-        "loader_workers": 0,
-        "data": {
-            "folders": ["nowhere", str(folder)],
-            "training": [{**volume, "region": "0:24,:,:"}],
-            "validation": {**volume, "region": "24:32,:,:"},
-        },
-        "network": {"parameters": {"widths": [4, 8]}},
-        "targets": {"auxiliary_offsets": [[0, 0, -3]], "descriptor_sigma_nm": 40},
-        "optimiser": {"steps": 24, "batch": 1, "patch_voxels": [24, 24, 24], "margin_voxels": [2, 2, 2],
-                      "warm_up_steps": 2, "learning_rate": 0.01},
-        "validation": {"every_steps": 12, "scorings": ["mean"], "tile_voxels": [16, 16, 16],
-                       "context_voxels": [8, 8, 8]},
-    }  # fmt: skip
-    path = folder / "small.yaml"
-    path.write_text(yaml.safe_dump(content))
-    return path
-
 
 def edited(configuration: Path, **optimiser: object) -> Path:
     content = yaml.safe_load(configuration.read_text())
     content["optimiser"] |= optimiser
     path = configuration.with_name(f"edited-{'-'.join(map(str, optimiser.values()))}.yaml")
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def edited_section(configuration: Path, name: str, **sections: object) -> Path:
+    """A copy of the configuration with whole sections replaced, and a volume without labels."""
+    content = yaml.safe_load(configuration.read_text())
+    content |= sections
+    content["data"]["unlabelled"] = [{"raw": "raw.zarr"}]
+    path = configuration.with_name(f"{name}.yaml")
     path.write_text(yaml.safe_dump(content))
     return path
 
@@ -89,7 +66,7 @@ def test_the_loss_falls(configuration: Path, tmp_path: Path) -> None:
 def test_a_resumed_training_gives_the_weights_of_an_uncut_one(configuration: Path, tmp_path: Path) -> None:
     train(configuration, tmp_path / "uncut", device="cpu", progress=False)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("neuroseg.training.loop.Records.write", _interrupt_after(12))
+        patch.setattr("neuroseg.training.loop.Records.write", interrupt_after(12))
         with pytest.raises(KeyboardInterrupt):
             train(configuration, tmp_path / "cut", device="cpu", progress=False)
     assert load_checkpoint(tmp_path / "cut" / "checkpoint.pt")["step"] == 12
@@ -101,7 +78,7 @@ def test_a_resumed_training_gives_the_weights_of_an_uncut_one(configuration: Pat
             assert torch.equal(tensor, other[part][name]), name
 
 
-def _interrupt_after(step: int) -> object:
+def interrupt_after(step: int) -> object:
     def write(records: object, at: int, values: object) -> None:
         if at >= step:
             raise KeyboardInterrupt
@@ -128,7 +105,7 @@ def test_missing_data_names_where_it_was_looked_for(configuration: Path, tmp_pat
 
 
 def test_sample_number_i_is_the_same_whoever_asks() -> None:
-    made = synthetic_volume(SHAPE, 2)
+    made = synthetic_volume((32, 40, 40), 2)
     volume = LabelledVolume(made.raw, made.labels, (10, 10, 10))
 
     def samples(start: int) -> Samples:

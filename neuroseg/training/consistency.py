@@ -1,0 +1,87 @@
+"""Consistency learning: a network must say of a perturbed crop what its teacher says of the clean one.
+
+After Huang et al., "Semi-supervised neuron segmentation via reinforced consistency learning" (IEEE TMI, 2022).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from neuroseg.training.losses import centre
+from neuroseg.training.perturbations.draw import UNTURNED
+from neuroseg.training.perturbations.targets import Offset, displaced_affinities, turned_affinities
+from neuroseg.training.settings import ConsistencySettings
+
+
+def consistency_weight(step: int, settings: ConsistencySettings) -> float:
+    """Return the weight of the loss at `step` (from 0): constant, or ramped up as exp(-5 (1 - t)^2)."""
+    if step >= settings.ramp_steps:
+        return settings.weight
+    return settings.weight * math.exp(-5.0 * (1.0 - step / settings.ramp_steps) ** 2)
+
+
+@torch.no_grad()
+def expected_affinities(
+    teacher: nn.Module, batch: dict[str, torch.Tensor], offsets: Sequence[Offset], settings: ConsistencySettings
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what is expected of the perturbed crops, `(n, c, z, y, x)` in [0, 1], and a mask of 0 and 1.
+
+    The teacher sees the clean crops; its affinities are moved as the perturbation moved the tissue.
+    """
+    clean = batch["clean"].contiguous(memory_format=torch.channels_last_3d)
+    with torch.autocast(clean.device.type, torch.bfloat16):
+        logits = teacher(clean)
+    affinities = torch.sigmoid(logits[:, : len(offsets)].float())
+    mask = ((2 * affinities - 1).abs() >= settings.confidence).to(affinities.dtype)
+    if settings.published:
+        return affinities, mask
+    displacement = centre(batch["displacement"], affinities.shape[2:])
+    made = [
+        _moved(torch.cat([a, m]), d, int(turn), [*offsets, *offsets])
+        for a, m, d, turn in zip(affinities, mask, displacement, batch["turn"], strict=True)
+    ]
+    moved, known = torch.stack([each for each, _ in made]), torch.stack([each for _, each in made])
+    count = len(offsets)
+    return moved[:, :count], (moved[:, count:] > 0.5).to(moved.dtype) * known[:, :count]
+
+
+def _moved(
+    affinities: torch.Tensor, displacement: torch.Tensor, turn: int, offsets: Sequence[Offset]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    if turn != UNTURNED:
+        half = len(offsets) // 2
+        parts = [turned_affinities(part, turn, offsets[:half]) for part in (affinities[:half], affinities[half:])]
+        return torch.cat([part for part, _ in parts]), torch.cat([known for _, known in parts])
+    if displacement.any():
+        return displaced_affinities(affinities, displacement, offsets)
+    return affinities, torch.ones_like(affinities)
+
+
+def consistency_loss(logits: torch.Tensor, expected: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Return the mean squared difference between the affinities of `logits` and what is expected, where known."""
+    found = torch.sigmoid(logits[:, : expected.shape[1]].float())
+    return ((found - expected) ** 2 * mask).sum() / mask.sum().clamp(min=1.0)
+
+
+@contextlib.contextmanager
+def untouched_statistics(network: nn.Module) -> Iterator[None]:
+    """Let a network in training mode normalise by the batch at hand without remembering its statistics."""
+    layers = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    momenta = [layer.momentum for layer in layers]
+    counts = [layer.num_batches_tracked.clone() for layer in layers if layer.num_batches_tracked is not None]
+    try:
+        for layer in layers:
+            layer.momentum = 0.0
+        yield
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
+        for layer, count in zip((each for each in layers if each.num_batches_tracked is not None), counts, strict=True):
+            assert layer.num_batches_tracked is not None
+            layer.num_batches_tracked.copy_(count)

@@ -1,0 +1,152 @@
+"""The teacher's targets follow the tissue, count where they are known, and leave no trace in the student."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from neuroseg.errors import InputError
+from neuroseg.networks.architectures import build_network
+from neuroseg.training.consistency import (
+    consistency_loss,
+    consistency_weight,
+    expected_affinities,
+    untouched_statistics,
+)
+from neuroseg.training.perturbations.draw import PUBLISHED, TURNS, UNTURNED
+from neuroseg.training.records import load_checkpoint
+from neuroseg.training.settings import ConsistencySettings, PerturbationSettings, UnlabelledSettings
+from neuroseg.training.train import train
+from neuroseg.training.unlabelled import Crops, open_unlabelled, perturbed_pair
+from tests.training.test_training import edited_section, interrupt_after
+
+OFFSETS = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
+PLAIN = ConsistencySettings(teacher="ema")
+
+
+class Certain(nn.Module):
+    """Says the grey value of a voxel, as logit, for all three links."""
+
+    def forward(self, raw: torch.Tensor) -> torch.Tensor:
+        return ((raw - 0.5) * 8).repeat(1, 3, 1, 1, 1)
+
+
+def batch(displacement: float = 0.0, turn: str | None = None) -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    moved = torch.zeros(2, 2, 4, 8, 8)
+    moved[0, 0, 2] = displacement
+    turns = torch.tensor([TURNS["flip"][1] if turn else UNTURNED] * 2)
+    return {"clean": torch.rand(2, 1, 4, 8, 8), "displacement": moved, "turn": turns}
+
+
+def test_targets_move_as_the_tissue_did() -> None:
+    given = batch(displacement=2.0)
+    found, mask = expected_affinities(Certain(), given, OFFSETS, PLAIN)
+    said = torch.sigmoid(Certain()(given["clean"]))
+    assert torch.allclose(found[1], said[1], atol=2e-2), "nothing moved in the second crop"
+    assert torch.allclose(found[0, :, 2, :6], said[0, :, 2, 2:], atol=2e-2)
+    assert not mask[0, 0, 2].any(), "links along z to the section before are torn"
+    assert not mask[0, 0, 3].any(), "and those of the section after"
+    assert mask[0, 1, 2, 1:6].all(), "those within the section are not"
+    assert not mask[0, 1, 2, 6:].any(), "what came from outside is unknown"
+
+
+def test_the_published_way_moves_nothing() -> None:
+    settings = ConsistencySettings(teacher="ema", published=True)
+    found, mask = expected_affinities(Certain(), batch(displacement=2.0), OFFSETS, settings)
+    assert torch.allclose(found, torch.sigmoid(Certain()(batch()["clean"])), atol=2e-2)
+    assert mask.all()
+
+
+def test_targets_turn_with_the_tissue() -> None:
+    given = batch(turn="flip")
+    found, mask = expected_affinities(Certain(), given, OFFSETS, PLAIN)
+    said = torch.sigmoid(Certain()(given["clean"]))
+    assert torch.allclose(found[:, 0], said[:, 0].flip(-1), atol=2e-2)
+    assert torch.allclose(found[:, 2, ..., 1:], said[:, 2].flip(-1)[..., :-1], atol=2e-2)
+    assert not mask[:, 2, ..., 0].any()
+
+
+def test_unsure_targets_do_not_count() -> None:
+    settings = ConsistencySettings(teacher="ema", confidence=0.5)
+    found, mask = expected_affinities(Certain(), batch(), OFFSETS, settings)
+    assert 0 < mask.mean() < 1
+    sure = (2 * found - 1).abs()
+    assert sure[mask > 0].min() >= 0.5
+    assert sure[mask == 0].max() < 0.5
+
+
+def test_the_loss_is_the_mean_square_where_it_counts() -> None:
+    logits = torch.zeros(1, 5, 1, 1, 2)
+    expected = torch.tensor([1.0, 0.5]).expand(1, 3, 1, 1, 2)
+    mask = torch.ones_like(expected)
+    assert consistency_loss(logits, expected, mask).item() == pytest.approx(0.125)
+    assert consistency_loss(logits, expected, mask * 0).item() == 0.0
+
+
+def test_the_weight_is_constant_or_ramped() -> None:
+    assert consistency_weight(0, PLAIN) == 1.0
+    ramped = ConsistencySettings(teacher="ema", weight=0.1, ramp_steps=100)
+    assert consistency_weight(0, ramped) == pytest.approx(0.1 * np.exp(-5))
+    assert consistency_weight(50, ramped) == pytest.approx(0.1 * np.exp(-1.25))
+    assert consistency_weight(100, ramped) == 0.1
+
+
+def test_the_teachers_pass_leaves_no_statistics() -> None:
+    network = build_network("light", {"widths": [4, 8]}).train()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    with untouched_statistics(network), torch.no_grad():
+        network(torch.rand(2, 1, 8, 8, 8))
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    with torch.no_grad():
+        network(torch.rand(2, 1, 8, 8, 8))
+    assert not torch.equal(network.state_dict()["encoder.0.first_norm.running_mean"],
+                           before["encoder.0.first_norm.running_mean"])  # fmt: skip
+
+
+def test_crops_come_from_their_region_and_are_seeded(raw_volume: str) -> None:
+    regions = open_unlabelled([UnlabelledSettings(raw=raw_volume, region="8:24,4:36,0:30")], ["."], (12, 16, 16))
+    crops = Crops(regions, (12, 16, 16), "in_plane")
+    first, again = (perturbed_pair(crops, PerturbationSettings(), np.random.default_rng(5)) for _ in range(2))
+    for name, array in first.items():
+        assert np.array_equal(array, again[name]), name
+    assert first["clean"].shape == first["perturbed"].shape == (1, 12, 16, 16)
+    assert first["displacement"].shape == (2, 12, 16, 16)
+    assert first["clean"].max() <= 1
+    with pytest.raises(InputError, match="smaller than a crop"):
+        open_unlabelled([UnlabelledSettings(raw=raw_volume, region="0:8,:,:")], ["."], (12, 16, 16))
+
+
+@pytest.mark.parametrize(("teacher", "published"), [("weight_sharing", False), ("ema", False), ("ema", True)])
+def test_a_resumed_consistency_training_gives_the_weights_of_an_uncut_one(
+    teacher: str, published: bool, configuration: Path, tmp_path: Path
+) -> None:
+    content = {"teacher": teacher, "published": published, "perturbations": {"names": list(PUBLISHED)}}
+    path = edited_section(configuration, f"{teacher}-{published}", consistency=content)
+    train(path, tmp_path / "uncut", device="cpu", progress=False)
+    rows = [line.split(",") for line in (tmp_path / "uncut" / "log.csv").read_text().splitlines()]
+    assert any(name == "loss/consistency" for _, name, _ in rows)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("neuroseg.training.loop.Records.write", interrupt_after(12))
+        with pytest.raises(KeyboardInterrupt):
+            train(path, tmp_path / "cut", device="cpu", progress=False)
+    train(path, tmp_path / "cut", device="cpu", progress=False)
+    one, other = (load_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("uncut", "cut"))
+    for part in ("network", "average"):
+        for name, tensor in one[part].items():
+            assert torch.equal(tensor, other[part][name]), name
+
+
+def test_consistency_without_unlabelled_volumes_is_refused(configuration: Path, tmp_path: Path) -> None:
+    content = yaml.safe_load(configuration.read_text())
+    content["consistency"] = {"teacher": "ema"}
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(InputError, match="go together"):
+        train(path, tmp_path / "run", device="cpu", progress=False)
