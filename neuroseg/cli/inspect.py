@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -131,37 +130,3 @@ def _print_status(workspace: str, rows: list[dict[str, Any]]) -> None:
         rate = f"{row['mvoxel_per_s']:.2f}" if row["mvoxel_per_s"] else "-"
         eta = f"{row['seconds_left']:.0f} s" if row["seconds_left"] else "-"
         print(f"{row['stage']:>14} {row['done']:>7} {row['failed']:>7} {row['left']:>7} {rate:>9} {eta:>10}")
-
-
-def models(json: JsonFlag = False) -> None:
-    """List the models that ship with the package.
-
-    \b
-    Example: neuroseg models --json
-    """
-    from neuroseg.networks.bundle import WEIGHTS, bundled_names, open_bundle
-
-    bundles = [open_bundle(name) for name in bundled_names()]
-    if json:
-        print_json(
-            {
-                "models": [
-                    {
-                        **bundle.card.model_dump(mode="json"),
-                        "path": str(bundle.path),
-                        "bytes": Path(bundle.path / WEIGHTS).stat().st_size,
-                    }
-                    for bundle in bundles
-                ]
-            }
-        )
-        return
-    for bundle in bundles:
-        card = bundle.card
-        size = " x ".join(f"{edge:g}" for edge in card.voxel_size_nm)
-        print(f"{card.name}: {card.description}")
-        print(f"    voxels {size} nm, {card.segmentation.scoring}, threshold {card.segmentation.threshold:g}")
-        for scoring, scores in card.scores.get("scorings", {}).items():
-            numbers = f"VOI sum {scores['voi_sum']:.3f}, ARAND {scores['arand']:.3f}"
-            print(f"    {scoring:>12} at {scores['threshold']:g}: {numbers}")
-        print(f"    on {card.scores.get('validation', 'no validation')}; {card.training.licence}")

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from neuroseg import __version__
-from neuroseg.cli import clean, demo, evaluate, importing, inspect, run, train, verify
+from neuroseg.cli import clean, demo, evaluate, importing, inspect, models, run, train, verify
 from neuroseg.cli.supervisor import INTERRUPTED
 from neuroseg.cli.supervisor import main as main
 from neuroseg.errors import InputError, NeurosegError
@@ -58,8 +58,9 @@ app.command("status")(inspect.status)
 app.command("evaluate")(evaluate.evaluate)
 app.command("clean")(clean.clean)
 app.command("verify")(verify.verify)
+app.command("pretrain")(train.pretrain)
 app.command("train")(train.train)
-app.command("models")(inspect.models)
+app.add_typer(models.models, name="models")
 
 
 def _show_version(wanted: bool) -> None:

@@ -1,4 +1,4 @@
-"""The command `train`."""
+"""The commands `pretrain` and `train`."""
 
 from __future__ import annotations
 
@@ -11,28 +11,88 @@ from typing import Annotated
 import typer
 
 from neuroseg.cli.summary import print_json
-from neuroseg.errors import unknown_name
+from neuroseg.errors import InputError, unknown_name
+
+_Configuration = Annotated[
+    str | None, typer.Argument(metavar="CONFIG", help="A YAML file, or the name of a packaged one.")
+]
+_Named = Annotated[str | None, typer.Option("-c", "--configuration", metavar="CONFIG", help="The same as an option.")]
+_Output = Annotated[Path | None, typer.Option("-o", "--output", help="Folder (default runs/NAME).")]
+_Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+_Restart = Annotated[bool, typer.Option("--restart", help="Begin again instead of resuming.")]
+_DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check configuration and data, tell size, time and memory; write nothing.")
+]
+_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
+
+def pretrain(
+    configuration: _Configuration = None,
+    named: _Named = None,
+    output: _Output = None,
+    device: _Device = "auto",
+    restart: _Restart = False,
+    dry_run: _DryRun = False,
+    json: _Json = False,
+) -> None:
+    """Pre-train an encoder on volumes without labels; the same command resumes.
+
+    \b
+    Example: neuroseg pretrain pretraining_fib25 -o runs/pretraining_fib25
+    then: network.encoder: runs/pretraining_fib25 in the configuration of neuroseg train
+    """
+    from neuroseg.training.pretrain import pretrain as pretrain_
+    from neuroseg.training.pretrain import rehearse_pretraining
+
+    path = _asked(configuration, named)
+    folder = output or Path("runs") / path.stem
+    if dry_run:
+        _show_rehearsal(rehearse_pretraining(path, folder, device=device), folder, json)
+        return
+    _tell()
+    made = pretrain_(path, folder, device=device, restart=restart)
+    if json:
+        print_json({"encoder": str(made.encoder), "step": made.step, "error": made.error})
+        return
+    print(
+        f"encoder {made.encoder} (step {made.step}): mean square error {made.error:.5f} on held-out crops\n"
+        f"  next: neuroseg train CONFIG, with network.encoder: {folder}",
+        file=sys.stderr,
+    )
 
 
 def train(
-    configuration: Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file, or the name of a packaged one.")],
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder (default runs/NAME).")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    restart: Annotated[bool, typer.Option("--restart", help="Begin again instead of resuming.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+    configuration: _Configuration = None,
+    named: _Named = None,
+    output: _Output = None,
+    device: _Device = "auto",
+    restart: _Restart = False,
+    dry_run: _DryRun = False,
+    preview: Annotated[
+        Path | None, typer.Option(metavar="F.png", help="Draw every perturbation on one sheet, and train nothing.")
+    ] = None,
+    json: _Json = False,
 ) -> None:
     """Train a network on labelled volumes and export the best as a bundle; the same command resumes.
+
+    With a section `consistency`, volumes without labels are learnt from as well.
 
     \b
     Example: neuroseg train fib25_light -o runs/fib25_light
     then: neuroseg run volume.zarr --model runs/fib25_light/bundle
     """
+    from neuroseg.training.train import rehearse_training
     from neuroseg.training.train import train as train_
 
-    # Training takes long before its first step; say what it is doing.
-    logging.getLogger("neuroseg").setLevel(logging.INFO)
-    path = configuration_path(configuration)
+    path = _asked(configuration, named)
     folder = output or Path("runs") / path.stem
+    if preview is not None:
+        _draw_preview(path, preview)
+        return
+    if dry_run:
+        _show_rehearsal(rehearse_training(path, folder, device=device), folder, json)
+        return
+    _tell()
     outcome = train_(path, folder, device=device, restart=restart)
     content = {
         "bundle": str(outcome.bundle),
@@ -51,12 +111,51 @@ def train(
     )
 
 
+def _tell() -> None:
+    """Training takes long before its first step; say what it is doing."""
+    logging.getLogger("neuroseg").setLevel(logging.INFO)
+
+
+def _show_rehearsal(found: dict[str, object], folder: Path, json: bool) -> None:
+    from neuroseg.training.rehearsal import described
+
+    if json:
+        print_json(found)
+    else:
+        print(described(found, folder), file=sys.stderr)
+
+
+def _draw_preview(configuration: Path, path: Path) -> None:
+    from neuroseg.storage.publish import require_publishable
+    from neuroseg.training.preview import draw_perturbations
+    from neuroseg.training.train import open_training
+
+    require_publishable(path, ".png")
+    opened = open_training(configuration)
+    consistency = opened.settings.consistency
+    strength = 1.0 if consistency is None else consistency.perturbations.strength
+    draw_perturbations(path, opened.training[0], seed=opened.settings.seed, strength=strength)
+    print(f"{path}: every perturbation, raw and labels", file=sys.stderr)
+
+
+def _asked(configuration: str | None, named: str | None) -> Path:
+    """Return the path of the configuration given as argument or by -c; raises InputError for neither or both."""
+    given = [text for text in (configuration, named) if text is not None]
+    if len(given) != 1:
+        raise InputError(f"give one configuration, a YAML file or one of: {', '.join(_packaged())}")
+    return configuration_path(given[0])
+
+
 def configuration_path(text: str) -> Path:
     """Return the file at a path, or the packaged configuration of that name; raises InputError naming close ones."""
     if Path(text).is_file():
         return Path(text)
-    folder = Path(str(resources.files("neuroseg.configs")))
-    packaged = {path.stem: path for path in folder.glob("*.yaml")}
+    packaged = _packaged()
     if text not in packaged:
         raise unknown_name("configuration (no such file either)", text, packaged)
     return packaged[text]
+
+
+def _packaged() -> dict[str, Path]:
+    folder = Path(str(resources.files("neuroseg.configs")))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}

@@ -1,4 +1,4 @@
-"""The training loss: class-balanced cross entropy on affinities, squared error on shape descriptors."""
+"""The training loss: cross entropy on affinities, squared error on shape descriptors."""
 
 from __future__ import annotations
 
@@ -6,6 +6,13 @@ import torch
 from torch.nn import functional
 
 _LEAST_SHARE = 0.05
+
+
+def cross_entropy(logits: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Return the mean cross entropy per channel `(c,)` over the voxels of the mask, each weighing the same."""
+    axes = (0, 2, 3, 4)
+    losses = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    return (losses * mask).sum(axes) / mask.sum(axes).clamp(min=1.0)
 
 
 def balanced_cross_entropy(logits: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -29,6 +36,7 @@ def training_loss(
     affinity_channels: int,
     auxiliary_weight: float,
     descriptor_weight: float,
+    balanced: bool = True,
 ) -> dict[str, torch.Tensor]:
     """Return the parts of the loss and their `total`, each a scalar.
 
@@ -38,7 +46,8 @@ def training_loss(
     """
     targets = batch["targets"]
     logits = centre(logits, targets.shape[2:]).float()
-    entropy = balanced_cross_entropy(logits[:, : targets.shape[1]], targets, batch["mask"])
+    measure = balanced_cross_entropy if balanced else cross_entropy
+    entropy = measure(logits[:, : targets.shape[1]], targets, batch["mask"])
     parts = {"affinities": entropy[:affinity_channels].mean()}
     total = parts["affinities"]
     if targets.shape[1] > affinity_channels:

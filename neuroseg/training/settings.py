@@ -47,7 +47,10 @@ class NetworkSettings(Section):
 
 
 class TargetSettings(Section):
-    """What the network learns: affinities at `offsets`, and auxiliary channels that only training needs."""
+    """What the network learns: affinities at `offsets`, and auxiliary channels that only training needs.
+
+    `balanced`: both classes weigh the same in the cross entropy; the published training weighs every voxel alike.
+    """
 
     offsets: tuple[Offset, ...] = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
     auxiliary_offsets: tuple[Offset, ...] = ()
@@ -56,6 +59,7 @@ class TargetSettings(Section):
     descriptor_weight: float = 1.0
     border_axes: tuple[Literal[0, 1, 2], ...] = (0, 1, 2)
     border_dilations: int = 0
+    balanced: bool = True
 
 
 class PerturbationSettings(Section):
@@ -106,8 +110,12 @@ class ConsistencySettings(Section):
 
 
 class OptimiserSettings(Section):
-    """Adam with warm-up and cosine decay to zero."""
+    """Adam, its weight decay decoupled (`adamw`) or not, with warm-up and a cosine decay to zero or a constant rate."""
 
+    algorithm: Literal["adamw", "adam"] = "adamw"
+    schedule: Literal["cosine", "constant"] = "cosine"
+    epsilon: float = 1e-8
+    amsgrad: bool = False
     steps: int = Field(ge=1)
     batch: int = Field(default=2, ge=1)
     patch_voxels: tuple[int, int, int]
@@ -162,3 +170,32 @@ class TrainingSettings(Section):
         if (self.consistency is None) != (not self.data.unlabelled):
             raise ValueError("consistency and data.unlabelled go together: give both or neither")
         return self
+
+
+class PretrainingDataSettings(Section):
+    """The volumes to learn from, and one to validate on; relative paths are looked up in `folders`, in order."""
+
+    folders: tuple[str, ...] = (".",)
+    training: tuple[UnlabelledSettings, ...] = Field(min_length=1)
+    validation: UnlabelledSettings
+
+
+class PretrainingValidationSettings(Section):
+    """How often to measure the error on held-out crops and to save."""
+
+    every_steps: int = Field(default=1000, ge=1)
+
+
+class PretrainingSettings(Section):
+    """The whole of a pre-training configuration."""
+
+    name: str
+    description: str = ""
+    seed: int = 1
+    loader_workers: int = 1
+    data: PretrainingDataSettings
+    network: NetworkSettings = NetworkSettings()
+    orientations: Literal["all", "in_plane"] = "in_plane"
+    perturbations: PerturbationSettings = PerturbationSettings()
+    optimiser: OptimiserSettings
+    validation: PretrainingValidationSettings = PretrainingValidationSettings()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,19 @@ from torch import nn
 
 from neuroseg.affinities.inference import choose_device
 from neuroseg.configuration import load_configuration
-from neuroseg.errors import InputError, RunRefusedError
+from neuroseg.errors import InputError
 from neuroseg.networks.architectures import parameter_count
+from neuroseg.networks.encoder import load_encoder
 from neuroseg.storage.publish import publish_text
 from neuroseg.training.context import context_effect
 from neuroseg.training.export import export_bundle
-from neuroseg.training.loop import Trainer, run_training
+from neuroseg.training.folder import claim
+from neuroseg.training.loop import run_training
 from neuroseg.training.orientations import orientations
+from neuroseg.training.rehearsal import rehearse, small_part
 from neuroseg.training.samples import Samples
 from neuroseg.training.settings import TrainingSettings
+from neuroseg.training.trainer import Trainer
 from neuroseg.training.unlabelled import Crops, Pairs, Region, open_unlabelled
 from neuroseg.training.validation import Choice, validate
 from neuroseg.training.volumes import OpenedVolume, open_labelled, read_labelled
@@ -39,6 +42,28 @@ class Outcome:
     best: Choice
 
 
+@dataclass(frozen=True)
+class Opened:
+    """A configuration with its data found and opened; nothing was read or written."""
+
+    settings: TrainingSettings
+    training: list[OpenedVolume]
+    unlabelled: list[Region]
+    validation: OpenedVolume
+
+
+def open_training(configuration: Path) -> Opened:
+    """Return what a configuration asks for; raises InputError for a wrong one and for missing data."""
+    settings = load_configuration(configuration, TrainingSettings)
+    folders = settings.data.folders
+    return Opened(
+        settings,
+        [open_labelled(volume, folders) for volume in settings.data.training],
+        open_unlabelled(settings.data.unlabelled, folders, settings.optimiser.patch_voxels),
+        open_labelled(settings.data.validation, folders),
+    )
+
+
 def train(
     configuration: Path, folder: Path, *, device: str = "auto", restart: bool = False, progress: bool = True
 ) -> Outcome:
@@ -47,49 +72,49 @@ def train(
     Raises InputError for a wrong configuration or missing data and RunRefusedError when the folder holds a training
     of another configuration.
     """
-    settings = load_configuration(configuration, TrainingSettings)
-    chosen = choose_device(device)
-    training = [open_labelled(volume, settings.data.folders) for volume in settings.data.training]
-    unlabelled = open_unlabelled(settings.data.unlabelled, settings.data.folders, settings.optimiser.patch_voxels)
-    validation = open_labelled(settings.data.validation, settings.data.folders)
-    _claim(folder, settings, restart)
+    opened, chosen = open_training(configuration), choose_device(device)
+    settings = opened.settings
+    claim(folder, settings, restart)
     trainer = Trainer(settings, folder, chosen)
     logger.info("%s: %d parameters on %s", settings.name, parameter_count(trainer.network), chosen)
     if (folder / "checkpoint.pt").exists():
         trainer.load()
-    keeper = _BestKeeper(folder, settings, validation, chosen, configuration.stem)
+    else:
+        _begin_with_encoder(trainer)
+    keeper = _BestKeeper(folder, settings, opened.validation, chosen, configuration.stem)
+
+    def validate_average(step: int) -> dict[str, float]:
+        return keeper(trainer.average.network, step)
+
     if trainer.step < settings.optimiser.steps:
         logger.info("reading the training volumes and computing their shape descriptors (a minute per 10 Mvoxel)")
-        run_training(trainer, _samples(training, unlabelled, settings, trainer.step), keeper, progress=progress)
+        run_training(trainer, _samples(opened, trainer.step), validate_average, progress=progress)
     return keeper.outcome()
 
 
-def _claim(folder: Path, settings: TrainingSettings, restart: bool) -> None:
-    """Make the folder this configuration's; raises RunRefusedError when it belongs to another."""
-    path = folder / "configuration.yaml"
-    text = yaml.safe_dump(settings.model_dump(mode="json", exclude={"data": {"folders"}}), sort_keys=False)
-    if path.exists() and not restart:
-        if path.read_text() != text:
-            raise RunRefusedError(
-                f"{folder} holds a training of another configuration (see {path}); "
-                "choose another folder with -o, or --restart to begin again"
-            )
-        return
-    for stale in ("checkpoint.pt", "best.yaml", "log.csv"):
-        (folder / stale).unlink(missing_ok=True)
-    for stale in ("bundle", "tensorboard"):
-        shutil.rmtree(folder / stale, ignore_errors=True)
-    publish_text(path, text)
+def rehearse_training(configuration: Path, folder: Path, *, device: str = "auto") -> dict[str, Any]:
+    """Check a configuration and its data and take a few steps; returns what a training would take. Writes nothing."""
+    opened = open_training(configuration)
+    patch = opened.settings.optimiser.patch_voxels
+    small = replace(opened, training=[small_part(volume, patch) for volume in opened.training])
+    trainer = Trainer(opened.settings, folder, choose_device(device))
+    _begin_with_encoder(trainer)
+    return rehearse(trainer, _samples(small, 0))
 
 
-def _samples(
-    opened: list[OpenedVolume], unlabelled: list[Region], settings: TrainingSettings, step: int
-) -> Samples | Pairs:
+def _begin_with_encoder(trainer: Trainer) -> None:
+    network = trainer.settings.network
+    if network.encoder is not None:
+        load_encoder(Path(network.encoder), trainer.network, network.architecture, network.parameters)
+
+
+def _samples(opened: Opened, step: int) -> Samples | Pairs:
+    settings = opened.settings
     optimiser, sigma = settings.optimiser, settings.targets.descriptor_sigma_nm
     turned = orientations(settings.augmentation.orientations)
     volumes = [
         read_labelled(volume, patch=optimiser.patch_voxels, turned=turned, descriptor_sigma_nm=sigma)
-        for volume in opened
+        for volume in opened.training
     ]
     samples = Samples(
         volumes,
@@ -103,7 +128,7 @@ def _samples(
     )
     if settings.consistency is None:
         return samples
-    crops = Crops(unlabelled, optimiser.patch_voxels, settings.augmentation.orientations)
+    crops = Crops(opened.unlabelled, optimiser.patch_voxels, settings.augmentation.orientations)
     perturbations = settings.consistency.perturbations
     return Pairs(samples, crops, perturbations, seed=settings.seed, start=step * optimiser.batch)
 

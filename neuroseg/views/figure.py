@@ -59,7 +59,7 @@ def segmentation_figure(
     greys = [np.repeat(plane[..., None] / 255, 3, axis=-1) for plane in _central_planes(raw)]
     columns = {"raw": greys, "affinities": [_affinity_colours(plane) for plane in _central_planes(affinities)]}
     for name, planes in _label_planes(labels).items():
-        columns[name] = [_covered(grey, plane) for grey, plane in zip(greys, planes, strict=True)]
+        columns[name] = [covered(grey, plane) for grey, plane in zip(greys, planes, strict=True)]
     extent = [length * size for length, size in zip(raw.shape, voxel_size_nm, strict=True)]
     cuts = [f"{AXES[axis]} = {raw.shape[axis] // 2}" for _, axis, _, _ in PLANES]
     _write(path, _drawn(columns, extent, cuts, title))
@@ -101,7 +101,7 @@ def _affinity_colours(plane: NDArray[np.uint8]) -> Image:
     return colours
 
 
-def _covered(grey: Image, ids: NDArray[np.integer]) -> Image:
+def covered(grey: Image, ids: NDArray[np.integer]) -> Image:
     """Return `grey` under translucent colours of `ids`, darker where an id meets another: colours may look alike."""
     colours = colours_of(ids)
     opacity = LABEL_OPACITY * colours[..., 3:]

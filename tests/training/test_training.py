@@ -15,7 +15,7 @@ from neuroseg import pipeline
 from neuroseg.errors import InputError, RunRefusedError
 from neuroseg.networks.bundle import open_bundle
 from neuroseg.options import Options
-from neuroseg.training.loop import learning_rate
+from neuroseg.training.optimiser import learning_rate
 from neuroseg.training.records import load_checkpoint
 from neuroseg.training.samples import LabelledVolume, Samples
 from neuroseg.training.settings import AugmentationSettings, OptimiserSettings, TargetSettings

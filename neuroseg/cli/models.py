@@ -1,0 +1,141 @@
+"""The command `models`: what ships, which architectures there are, and checkpoints from elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from neuroseg.cli.inspect import JsonFlag
+from neuroseg.cli.summary import print_json
+from neuroseg.errors import InputError
+
+models = typer.Typer(
+    invoke_without_command=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
+)
+
+
+@models.callback()
+def list_models(context: typer.Context, json: JsonFlag = False) -> None:
+    """List the models that ship with the package and the architectures; convert checkpoints.
+
+    \b
+    Example: neuroseg models --json
+    """
+    if context.invoked_subcommand is not None:
+        return
+    content = {"models": _bundles(), "architectures": _architectures()}
+    if json:
+        print_json(content)
+        return
+    for card in content["models"]:
+        size = " x ".join(f"{edge:g}" for edge in card["voxel_size_nm"])
+        segmentation = card["segmentation"]
+        print(f"{card['name']}: {card['description']}")
+        print(f"    voxels {size} nm, {segmentation['scoring']}, threshold {segmentation['threshold']:g}")
+        for scoring, scores in card["scores"].get("scorings", {}).items():
+            numbers = f"VOI sum {scores['voi_sum']:.3f}, ARAND {scores['arand']:.3f}"
+            print(f"    {scoring:>12} at {scores['threshold']:g}: {numbers}")
+        print(f"    on {card['scores'].get('validation', 'no validation')}; {card['training']['licence']}")
+    print("architectures to train:")
+    for made in content["architectures"]:
+        context_text = " x ".join(map(str, made["receptive_context_voxels"]))
+        print(f"    {made['name']:>12}: {made['parameters']:,} parameters, sees {context_text} voxels on each side")
+
+
+@models.command()
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(help="A .ckpt of the published research code.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the bundle (or of the encoder).")],
+    voxel_size: Annotated[
+        tuple[float, float, float], typer.Option(metavar="Z Y X", help="Voxels that it was trained on, in nm.")
+    ] = (30.0, 6.0, 6.0),
+    json: JsonFlag = False,
+) -> None:
+    """Turn a checkpoint of the published research code into a bundle, or, of its pre-training, into an encoder.
+
+    \b
+    Example: neuroseg models convert seg_ac3_d5_1024_u200_EMA.ckpt -o models/ac3_ema
+    then: neuroseg run volume.zarr --model models/ac3_ema
+    """
+    from neuroseg.networks.encoder import ENCODER, save_encoder
+    from neuroseg.networks.research import converted, read_checkpoint
+
+    if output.exists():
+        raise InputError(f"{output} exists; choose another folder with -o")
+    made = converted(read_checkpoint(checkpoint))
+    if made.parameters.get("skips", True):
+        _save_converted(output, checkpoint, made, voxel_size)
+        where, following = output, f"neuroseg run VOLUME --model {output}"
+    else:
+        output.mkdir(parents=True)
+        own = {"widths": made.parameters["widths"]}
+        save_encoder(output, made.network, made.architecture, own)
+        where = output / ENCODER
+        following = f"neuroseg train CONFIG, with network.encoder: {output} and network.parameters: {own}"
+    if json:
+        print_json({"made": str(where), "architecture": made.architecture, "parameters": made.parameters})
+        return
+    print(f"{where}: {made.architecture}, all weights in their places\n  next: {following}", file=sys.stderr)
+
+
+def _save_converted(folder: Path, checkpoint: Path, made: Any, voxel_size: tuple[float, float, float]) -> None:
+    from neuroseg.networks.bundle import save_bundle
+    from neuroseg.networks.card import Card, NetworkCard, SegmentationCard, TileCard, TrainingCard
+
+    if made.architecture == "superhuman":
+        # The published inference: windows of 18 x 160 x 160, each 10 x 80 x 80 from the next, blended.
+        tile = TileCard(output_voxels=(10, 80, 80), context_voxels=(4, 40, 40), blend="gaussian")
+    else:
+        tile = TileCard(output_voxels=(25, 56, 56), context_voxels=(14, 106, 106))
+    card = Card(
+        name=folder.name,
+        description=f"Converted from {checkpoint.name}, a checkpoint of the published research code.",
+        network=NetworkCard(architecture=made.architecture, parameters=made.parameters),
+        offsets=((-1, 0, 0), (0, -1, 0), (0, 0, -1)),
+        voxel_size_nm=voxel_size,
+        tile=tile,
+        segmentation=SegmentationCard(scoring="quantile:50", threshold=0.5),
+        training=TrainingCard(data="see the checkpoint's origin", licence="see the checkpoint's origin"),
+    )
+    save_bundle(folder, card, made.network.state_dict())
+
+
+def _bundles() -> list[dict[str, Any]]:
+    from neuroseg.networks.bundle import WEIGHTS, bundled_names, open_bundle
+
+    return [
+        {
+            **bundle.card.model_dump(mode="json"),
+            "path": str(bundle.path),
+            "bytes": (bundle.path / WEIGHTS).stat().st_size,
+        }
+        for bundle in map(open_bundle, bundled_names())
+    ]
+
+
+def _architectures() -> list[dict[str, Any]]:
+    import torch
+
+    from neuroseg.networks.architectures import ARCHITECTURES, build_network, parameter_count
+    from neuroseg.networks.context import Reach, receptive_context
+    from neuroseg.networks.windows import WindowRule
+
+    found = []
+    for name in ARCHITECTURES:
+        with torch.device("meta"):
+            network = build_network(name, {})
+        assert isinstance(network.reach, Reach)
+        assert isinstance(network.windows, WindowRule)
+        found.append(
+            {
+                "name": name,
+                "parameters": parameter_count(network),
+                "receptive_context_voxels": receptive_context(network.reach),
+                "margin_voxels": network.windows.margin,
+                "windows": str(network.windows),
+            }
+        )
+    return found

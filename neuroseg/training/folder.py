@@ -1,0 +1,34 @@
+"""The folder of a training: it belongs to one configuration."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import yaml
+
+from neuroseg.configuration import Section
+from neuroseg.errors import RunRefusedError
+from neuroseg.networks.encoder import ENCODER
+from neuroseg.storage.publish import publish_text
+
+_FILES = ("checkpoint.pt", "best.yaml", "log.csv", ENCODER)
+_FOLDERS = ("bundle", "tensorboard")
+
+
+def claim(folder: Path, settings: Section, restart: bool) -> None:
+    """Make the folder this configuration's; raises RunRefusedError when it belongs to another."""
+    path = folder / "configuration.yaml"
+    text = yaml.safe_dump(settings.model_dump(mode="json", exclude={"data": {"folders"}}), sort_keys=False)
+    if path.exists() and not restart:
+        if path.read_text() != text:
+            raise RunRefusedError(
+                f"{folder} holds a training of another configuration (see {path}); "
+                "choose another folder with -o, or --restart to begin again"
+            )
+        return
+    for stale in _FILES:
+        (folder / stale).unlink(missing_ok=True)
+    for stale in _FOLDERS:
+        shutil.rmtree(folder / stale, ignore_errors=True)
+    publish_text(path, text)

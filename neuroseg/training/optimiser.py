@@ -1,0 +1,59 @@
+"""The optimiser, its learning rate, and one step of it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from neuroseg.errors import NeurosegError
+from neuroseg.training.records import save_checkpoint
+from neuroseg.training.settings import OptimiserSettings
+
+
+def build_optimiser(network: nn.Module, settings: OptimiserSettings) -> torch.optim.Optimizer:
+    """Return Adam with decoupled weight decay (`adamw`), or the one of the published training (`adam`)."""
+    made = torch.optim.AdamW if settings.algorithm == "adamw" else torch.optim.Adam
+    return made(
+        network.parameters(),
+        settings.learning_rate,
+        eps=settings.epsilon,
+        weight_decay=settings.weight_decay,
+        amsgrad=settings.amsgrad,
+    )
+
+
+def learning_rate(step: int, settings: OptimiserSettings) -> float:
+    """Return the learning rate of `step`: linear warm-up, then constant or half a cosine down to zero."""
+    if step < settings.warm_up_steps:
+        return settings.learning_rate * (step + 1) / settings.warm_up_steps
+    if settings.schedule == "constant":
+        return settings.learning_rate
+    progress = (step - settings.warm_up_steps) / max(1, settings.steps - settings.warm_up_steps)
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def finite(loss: torch.Tensor, step: int, batch: dict[str, torch.Tensor], folder: Path) -> None:
+    """Raise NeurosegError unless the loss is finite, with the batch saved to look at."""
+    if torch.isfinite(loss):
+        return
+    path = folder / f"batch-{step}.pt"
+    save_checkpoint(path, {name: tensor.cpu() for name, tensor in batch.items()})
+    raise NeurosegError(
+        f"the loss is {loss.item()} at step {step}; its batch is saved in {path}. Lower optimiser.learning_rate, and "
+        "begin again with --restart"
+    )
+
+
+def take_step(
+    loss: torch.Tensor, network: nn.Module, optimiser: torch.optim.Optimizer, settings: OptimiserSettings, step: int
+) -> None:
+    """Move the weights against the gradient of `loss`, whose norm is clipped."""
+    for group in optimiser.param_groups:
+        group["lr"] = learning_rate(step, settings)
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_norm)
+    optimiser.step()

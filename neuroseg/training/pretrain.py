@@ -1,0 +1,177 @@
+"""The whole of `neuroseg pretrain`: volumes without labels -> an encoder that training begins with.
+
+A network without skip connections learns to restore a clean crop from a perturbed one (Huang et al., IEEE TMI 2022);
+its encoder is what is kept.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+
+from neuroseg.affinities.inference import choose_device
+from neuroseg.configuration import load_configuration
+from neuroseg.networks.architectures import build_network, parameter_count
+from neuroseg.networks.encoder import ENCODER, save_encoder
+from neuroseg.training.folder import claim
+from neuroseg.training.loop import run_training
+from neuroseg.training.optimiser import build_optimiser, finite, take_step
+from neuroseg.training.records import load_checkpoint, save_checkpoint
+from neuroseg.training.rehearsal import rehearse
+from neuroseg.training.settings import PerturbationSettings, PretrainingSettings
+from neuroseg.training.unlabelled import Crops, open_unlabelled, perturbed_pair
+
+logger = logging.getLogger(__name__)
+_VALIDATION_CROPS = 8
+_HELD_OUT = 2  # the stream of validation's random numbers
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Where the encoder lies, and the last error on held-out crops (mean square of values in [0, 1])."""
+
+    encoder: Path
+    step: int
+    error: float
+
+
+class Restorations:
+    """A sequence of (perturbed, clean) crops; item i is a function of the seed and i."""
+
+    def __init__(self, crops: Crops, settings: PerturbationSettings, *, count: int, seed: int, start: int) -> None:
+        self._crops, self._settings, self._count, self._seed, self._start = crops, settings, count, seed, start
+
+    def __len__(self) -> int:
+        return self._count - self._start
+
+    def __getitem__(self, index: int) -> dict[str, NDArray[Any]]:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        rng = np.random.default_rng([self._seed, self._start + index])
+        pair = perturbed_pair(self._crops, self._settings, rng)
+        return {"perturbed": pair["perturbed"], "clean": pair["clean"]}
+
+
+class Restorer:
+    """Holds what a checkpoint of pre-training saves: network, optimiser and step."""
+
+    def __init__(self, settings: PretrainingSettings, folder: Path, device: torch.device) -> None:
+        torch.manual_seed(settings.seed)
+        self.settings, self.folder, self.device = settings, folder, device
+        parameters = {**settings.network.parameters, "skips": False, "outputs": 1}
+        network = build_network(settings.network.architecture, parameters)
+        self.network = network.to(device=device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self.optimiser = build_optimiser(self.network, settings.optimiser)
+        self.step = self.validated = 0
+
+    def save(self) -> None:
+        """Write `checkpoint.pt` and the encoder so far."""
+        state = {
+            "step": self.step,
+            "validated": self.validated,
+            "network": self.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+        }
+        save_checkpoint(self.folder / "checkpoint.pt", state)
+        network = self.settings.network
+        save_encoder(self.folder, self.network, network.architecture, network.parameters)
+
+    def load(self) -> None:
+        """Continue from `checkpoint.pt`."""
+        state = load_checkpoint(self.folder / "checkpoint.pt")
+        self.network.load_state_dict(state["network"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step, self.validated = int(state["step"]), int(state["validated"])
+
+    def update(self, batch: dict[str, torch.Tensor]) -> dict[str, float]:
+        """Take one step; returns the loss. Raises NeurosegError when it is not finite."""
+        perturbed, clean = (batch[name].to(self.device, non_blocking=True) for name in ("perturbed", "clean"))
+        loss = functional.mse_loss(restored(self.network, perturbed), clean)
+        finite(loss, self.step, batch, self.folder)
+        take_step(loss, self.network, self.optimiser, self.settings.optimiser, self.step)
+        self.step += 1
+        return {"total": loss.item()}
+
+
+def restored(network: nn.Module, perturbed: torch.Tensor) -> torch.Tensor:
+    """Return the clean crops that a network sees in perturbed ones, `(n, 1, z, y, x)` float32 in [0, 1]."""
+    with torch.autocast(perturbed.device.type, torch.bfloat16):
+        logits = network(perturbed.contiguous(memory_format=torch.channels_last_3d))
+    return torch.sigmoid(logits.float())
+
+
+def pretrain(
+    configuration: Path, folder: Path, *, device: str = "auto", restart: bool = False, progress: bool = True
+) -> Pretrained:
+    """Pre-train to the last step, resuming what `folder` holds; returns where the encoder lies.
+
+    Raises InputError for a wrong configuration or missing data and RunRefusedError when the folder holds a training
+    of another configuration.
+    """
+    settings = load_configuration(configuration, PretrainingSettings)
+    chosen = choose_device(device)
+    training, held_out = _crops(settings)
+    claim(folder, settings, restart)
+    restorer = Restorer(settings, folder, chosen)
+    logger.info("%s: %d parameters on %s", settings.name, parameter_count(restorer.network), chosen)
+    if (folder / "checkpoint.pt").exists():
+        restorer.load()
+    error = _Error(restorer, held_out)
+    if restorer.step < settings.optimiser.steps:
+        run_training(restorer, _restorations(settings, training, restorer.step), error, progress=progress)
+    return Pretrained(folder / ENCODER, restorer.step, error(restorer.step)["error"])
+
+
+def rehearse_pretraining(configuration: Path, folder: Path, *, device: str = "auto") -> dict[str, Any]:
+    """Check a configuration and its data and take a few steps; returns what it would take. Writes nothing."""
+    settings = load_configuration(configuration, PretrainingSettings)
+    training, _ = _crops(settings)
+    return rehearse(Restorer(settings, folder, choose_device(device)), _restorations(settings, training, 0))
+
+
+def _crops(settings: PretrainingSettings) -> tuple[Crops, Crops]:
+    """Return where crops for training and for validation come from; raises InputError for missing data."""
+    data, patch = settings.data, settings.optimiser.patch_voxels
+    opened = [open_unlabelled(volumes, data.folders, patch) for volumes in (data.training, [data.validation])]
+    training, held_out = (Crops(regions, patch, settings.orientations) for regions in opened)
+    return training, held_out
+
+
+def _restorations(settings: PretrainingSettings, crops: Crops, step: int) -> Restorations:
+    optimiser = settings.optimiser
+    return Restorations(
+        crops,
+        settings.perturbations,
+        count=optimiser.steps * optimiser.batch,
+        seed=settings.seed,
+        start=step * optimiser.batch,
+    )
+
+
+class _Error:
+    """Validates a restorer on the same held-out crops each time."""
+
+    def __init__(self, restorer: Restorer, crops: Crops) -> None:
+        self._restorer, self._crops = restorer, crops
+
+    @torch.no_grad()
+    def __call__(self, step: int) -> dict[str, float]:
+        restorer, errors = self._restorer, []
+        restorer.network.eval()
+        try:
+            for number in range(_VALIDATION_CROPS):
+                rng = np.random.default_rng([restorer.settings.seed, number, _HELD_OUT])
+                pair = perturbed_pair(self._crops, restorer.settings.perturbations, rng)
+                found = restored(restorer.network, torch.from_numpy(pair["perturbed"][None]).to(restorer.device))
+                errors.append(functional.mse_loss(found.cpu(), torch.from_numpy(pair["clean"][None])).item())
+        finally:
+            restorer.network.train()
+        return {"error": float(np.mean(errors))}

@@ -1,0 +1,80 @@
+"""A training that is checked before it is begun: its data opened, a few steps taken, their time and memory told."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from funlib.geometry import Coordinate, Roi
+from torch.utils.data import default_collate
+
+from neuroseg.networks.architectures import build_network, parameter_count
+from neuroseg.networks.context import receptive_context
+from neuroseg.training.loop import Learner
+from neuroseg.training.volumes import OpenedVolume
+
+_STEPS = 2
+
+
+def rehearse(learner: Learner, samples: Any) -> dict[str, Any]:
+    """Return what a training would be: parameters, context, steps, seconds a step and in all, memory in MiB.
+
+    The weights are changed by it: the learner is of no further use. The time is that of making samples in one process,
+    or of the steps, whichever is longer; validations come on top.
+    """
+    settings, network = learner.settings, learner.settings.network
+    built = build_network(network.architecture, network.parameters)
+    batch_size = settings.optimiser.batch
+    drawn = [_timed(lambda: default_collate([samples[n] for n in range(batch_size)])) for _ in range(_STEPS)]
+    batch = drawn[-1][0]
+    learner.update(batch)
+    taken = [_timed(lambda: learner.update(batch))[1] for _ in range(_STEPS)]
+    making = min(seconds for _, seconds in drawn) / max(settings.loader_workers, 1)
+    step = max(making, min(taken)) if settings.loader_workers else making + min(taken)
+    return {
+        "name": settings.name,
+        "architecture": network.architecture,
+        "parameters": parameter_count(built),
+        "receptive_context_voxels": receptive_context(built.reach),  # type: ignore[arg-type]
+        "patch_voxels": settings.optimiser.patch_voxels,
+        "batch": batch_size,
+        "steps": settings.optimiser.steps,
+        "seconds_per_step": round(step, 3),
+        "seconds_per_batch_of_samples": round(making, 3),
+        "hours": round(step * settings.optimiser.steps / 3600, 2),
+        "memory_mib": _memory_mib(),
+    }
+
+
+def small_part(opened: OpenedVolume, patch: Sequence[int]) -> OpenedVolume:
+    """Return a volume with a region of at most twice a patch: enough to rehearse on."""
+    widest = Coordinate([2 * max(patch)] * 3)
+    return replace(opened, region=Roi(opened.region.begin, widest).intersect(opened.region))
+
+
+def described(found: dict[str, Any], folder: Path) -> str:
+    """Return a rehearsal as text."""
+    context, patch = (" x ".join(map(str, found[key])) for key in ("receptive_context_voxels", "patch_voxels"))
+    return (
+        f"{found['name']}: {found['architecture']}, {found['parameters']:,} parameters; each voxel sees {context} "
+        f"voxels on each side\n"
+        f"    {found['steps']} steps of {found['batch']} patches of {patch} voxels: {found['seconds_per_step']:g} s a "
+        f"step, about {found['hours']:g} hours without validations, {found['memory_mib']} MiB\n"
+        f"    configuration and data are fine; nothing was written to {folder}"
+    )
+
+
+def _timed(work: Any) -> tuple[Any, float]:
+    began = time.monotonic()
+    return work(), time.monotonic() - began
+
+
+def _memory_mib() -> int:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() >> 20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10

@@ -1,0 +1,111 @@
+"""What one step of training does: a batch -> losses -> weights, and their average."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import torch
+
+from neuroseg.networks.architectures import build_network
+from neuroseg.training.average import WeightAverage
+from neuroseg.training.consistency import (
+    consistency_loss,
+    consistency_weight,
+    expected_affinities,
+    untouched_statistics,
+)
+from neuroseg.training.descriptors import CHANNELS
+from neuroseg.training.losses import training_loss
+from neuroseg.training.optimiser import build_optimiser, finite, take_step
+from neuroseg.training.records import load_checkpoint, save_checkpoint
+from neuroseg.training.settings import ConsistencySettings, TrainingSettings
+
+
+def output_channels(settings: TrainingSettings) -> int:
+    """Return how many channels the network has while it trains: affinities, auxiliary ones, descriptors."""
+    targets = settings.targets
+    described = CHANNELS if targets.descriptor_sigma_nm > 0 else 0
+    return len(targets.offsets) + len(targets.auxiliary_offsets) + described
+
+
+class Trainer:
+    """Holds what a checkpoint saves: network, averaged weights, optimiser and step."""
+
+    def __init__(self, settings: TrainingSettings, folder: Path, device: torch.device) -> None:
+        torch.manual_seed(settings.seed)
+        self.settings, self.folder, self.device = settings, folder, device
+        parameters = {**settings.network.parameters, "outputs": output_channels(settings)}
+        network = build_network(settings.network.architecture, parameters)
+        self.network = network.to(device=device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self.average = WeightAverage(self.network, settings.optimiser.average_decay)
+        self.optimiser = build_optimiser(self.network, settings.optimiser)
+        self.step = self.validated = 0
+
+    def save(self) -> None:
+        """Write `checkpoint.pt`; training resumed from it gives the same weights as training that never stopped."""
+        state = {
+            "settings": self.settings.model_dump(mode="json", exclude={"data": {"folders"}, "validation": True}),
+            "step": self.step,
+            "validated": self.validated,
+            "network": self.network.state_dict(),
+            "average": self.average.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+        }
+        save_checkpoint(self.folder / "checkpoint.pt", state)
+
+    def load(self) -> None:
+        """Continue from `checkpoint.pt`."""
+        state = load_checkpoint(self.folder / "checkpoint.pt")
+        self.network.load_state_dict(state["network"])
+        self.average.network.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step, self.validated = int(state["step"]), int(state["validated"])
+
+    def update(self, batch: dict[str, torch.Tensor]) -> dict[str, float]:
+        """Take one step; returns the parts of the loss. Raises NeurosegError when the loss is not finite."""
+        batch = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
+        losses = self._losses(batch)
+        finite(losses["total"], self.step, batch, self.folder)
+        take_step(losses["total"], self.network, self.optimiser, self.settings.optimiser, self.step)
+        self.average.update(self.network, self.step)
+        self.step += 1
+        return {name: loss.item() for name, loss in losses.items()}
+
+    def _losses(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return the parts of the loss and their total; labelled and perturbed crops pass the network together."""
+        settings, consistency = self.settings, self.settings.consistency
+        labelled = len(batch["raw"])
+        raw = batch["raw"] if consistency is None else torch.cat([batch["raw"], batch["perturbed"]])
+        expected = None if consistency is None else self._expected(batch, consistency)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            logits = self.network(raw.contiguous(memory_format=torch.channels_last_3d))
+        losses = training_loss(
+            logits[:labelled],
+            batch,
+            affinity_channels=len(settings.targets.offsets),
+            auxiliary_weight=settings.targets.auxiliary_weight,
+            descriptor_weight=settings.targets.descriptor_weight,
+            balanced=settings.targets.balanced,
+        )
+        if consistency is not None and expected is not None:
+            losses["consistency"] = consistency_loss(logits[labelled:], *expected)
+            losses["total"] = losses["total"] + consistency_weight(self.step, consistency) * losses["consistency"]
+        return losses
+
+    def _expected(
+        self, batch: dict[str, torch.Tensor], consistency: ConsistencySettings
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what the teacher expects of the perturbed crops, and where it is known."""
+        offsets = self.settings.targets.offsets
+        if consistency.teacher == "ema" and not consistency.published:
+            return expected_affinities(self.average.network, batch, offsets, consistency)
+        if consistency.teacher == "ema":
+            self.average.network.train()
+            try:
+                return expected_affinities(self.average.network, batch, offsets, consistency)
+            finally:
+                self.average.network.eval()
+        # Running statistics trail the weights; those of the clean crops themselves do not, and need not be remembered.
+        with contextlib.nullcontext() if consistency.published else untouched_statistics(self.network):
+            return expected_affinities(self.network, batch, offsets, consistency)
