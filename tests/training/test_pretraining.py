@@ -1,0 +1,165 @@
+"""Pre-training restores crops, resumes exactly, and its encoder is what training begins with."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from neuroseg.cli.main import exit_code
+from neuroseg.errors import InputError, NeurosegError
+from neuroseg.networks.architectures import build_network
+from neuroseg.networks.encoder import load_encoder
+from neuroseg.training.loop import Learner
+from neuroseg.training.pretrain import Restorer, pretrain
+from neuroseg.training.records import load_checkpoint
+from neuroseg.training.settings import PretrainingSettings
+from neuroseg.training.train import train
+from neuroseg.training.trainer import Trainer
+from tests.training.test_training import edited_section, interrupt_after
+
+
+@pytest.fixture(scope="session")
+def pretraining(configuration: Path) -> Path:
+    """A pre-training of a few steps on the volume of `configuration`."""
+    content = {
+        "name": "pre",
+        "loader_workers": 0,
+        "data": {
+            "folders": [str(configuration.parent)],
+            "training": [{"raw": "raw.zarr", "region": "0:24,:,:"}],
+            "validation": {"raw": "raw.zarr", "region": "16:32,:,:"},
+        },
+        "network": {"parameters": {"widths": [4, 8]}},
+        "optimiser": {"steps": 40, "batch": 1, "patch_voxels": [8, 24, 24], "learning_rate": 0.01, "warm_up_steps": 2},
+        "validation": {"every_steps": 20},
+    }
+    path = configuration.with_name("pretraining.yaml")
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_it_learns_to_restore_and_training_begins_with_its_encoder(
+    pretraining: Path, configuration: Path, tmp_path: Path
+) -> None:
+    made = pretrain(pretraining, tmp_path / "pre", device="cpu", progress=False)
+    settings = PretrainingSettings.model_validate(yaml.safe_load(pretraining.read_text()))
+    assert made.step == 40
+    rows = [line.split(",") for line in (tmp_path / "pre" / "log.csv").read_text().splitlines()]
+    errors = [float(value) for _, name, value in rows if name == "validation/error"]
+    assert len(errors) == 2
+    losses = [float(value) for _, name, value in rows if name == "loss/total"]
+    assert losses[-1] < losses[0]
+    network = {"parameters": {"widths": [4, 8]}, "encoder": str(tmp_path / "pre")}
+    path = edited_section(configuration, "encoded", network=network)
+    content = yaml.safe_load(path.read_text())
+    del content["data"]["unlabelled"]
+    content["optimiser"] |= {"steps": 1, "learning_rate": 1e-9}
+    path.write_text(yaml.safe_dump(content))
+    train(path, tmp_path / "run", device="cpu", progress=False)
+    trained = load_checkpoint(tmp_path / "run" / "checkpoint.pt")["network"]
+    restored = Restorer(settings, tmp_path / "pre", torch.device("cpu"))
+    restored.load()
+    for name, tensor in restored.network.state_dict().items():
+        if name.startswith(("stem.", "encoder.")) and name.endswith("weight"):
+            assert torch.allclose(trained[name], tensor, atol=1e-6), name
+
+
+def test_a_resumed_pretraining_gives_the_weights_of_an_uncut_one(pretraining: Path, tmp_path: Path) -> None:
+    pretrain(pretraining, tmp_path / "uncut", device="cpu", progress=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("neuroseg.training.loop.Records.write", interrupt_after(20))
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(pretraining, tmp_path / "cut", device="cpu", progress=False)
+    pretrain(pretraining, tmp_path / "cut", device="cpu", progress=False)
+    one, other = (load_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("uncut", "cut"))
+    assert one["step"] == other["step"] == 40
+    assert all(torch.equal(tensor, other["network"][name]) for name, tensor in one["network"].items())
+
+
+def test_an_interrupted_step_ends_and_is_saved(
+    configuration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C in the middle of step 7: step 7 is in the checkpoint, whole, and the rest is as if nothing happened."""
+    train(configuration, tmp_path / "uncut", device="cpu", progress=False)
+    update = Trainer.update
+
+    def interrupted(trainer: Trainer, batch: dict[str, torch.Tensor]) -> dict[str, float]:
+        if trainer.step == 6:
+            signal.raise_signal(signal.SIGINT)
+        return update(trainer, batch)
+
+    monkeypatch.setattr(Trainer, "update", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(configuration, tmp_path / "cut", device="cpu", progress=False)
+    assert load_checkpoint(tmp_path / "cut" / "checkpoint.pt")["step"] == 7
+    train(configuration, tmp_path / "cut", device="cpu", progress=False)
+    one, other = (load_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("uncut", "cut"))
+    assert all(torch.equal(tensor, other["average"][name]) for name, tensor in one["average"].items())
+
+
+def test_a_validation_that_was_cut_off_is_made_up_for(
+    configuration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("neuroseg.training.train.validate", lambda *given: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            train(configuration, tmp_path / "run", device="cpu", progress=False)
+    state = load_checkpoint(tmp_path / "run" / "checkpoint.pt")
+    assert (state["step"], state["validated"]) == (12, 0)
+    train(configuration, tmp_path / "run", device="cpu", progress=False)
+    rows = [line.split(",") for line in (tmp_path / "run" / "log.csv").read_text().splitlines()]
+    assert [step for step, name, _ in rows if name == "validation/voi_sum"] == ["12", "24"]
+
+
+def test_a_loss_that_is_not_finite_leaves_its_batch(
+    configuration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "neuroseg.training.trainer.training_loss", lambda *given, **more: {"total": torch.tensor(0 / 1e-9).log()}
+    )
+    with pytest.raises(NeurosegError, match="batch-0"):
+        train(configuration, tmp_path / "run", device="cpu", progress=False)
+    assert load_checkpoint(tmp_path / "run" / "batch-0.pt")["raw"].shape == (1, 1, 24, 24, 24)
+
+
+def test_an_encoder_of_another_network_is_refused(pretraining: Path, tmp_path: Path) -> None:
+    settings = PretrainingSettings.model_validate(yaml.safe_load(pretraining.read_text()))
+    learner: Learner = Restorer(settings, tmp_path, torch.device("cpu"))
+    learner.save()
+    network = build_network("light", {"widths": [4, 8]})
+    load_encoder(tmp_path, network, "light", {"widths": [4, 8]})
+    with pytest.raises(InputError, match="belongs to"):
+        load_encoder(tmp_path, build_network("light", {"widths": [4, 6]}), "light", {"widths": [4, 6]})
+    with pytest.raises(InputError, match="no encoder at"):
+        load_encoder(tmp_path / "nowhere", network, "light", {"widths": [4, 8]})
+    (tmp_path / "encoder.safetensors").write_bytes(b"x" * 100)
+    with pytest.raises(InputError, match="cannot be read"):
+        load_encoder(tmp_path, network, "light", {"widths": [4, 8]})
+
+
+def test_a_dry_run_tells_size_and_time_and_writes_nothing(
+    configuration: Path, pretraining: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command, path, parameters in (("train", configuration, 14_000), ("pretrain", pretraining, 14_000)):
+        given = [command, "-c", str(path), "--dry-run", "-o", str(tmp_path / "run"), "--device", "cpu"]
+        assert exit_code([*given, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert 0 < found["parameters"] < parameters
+        assert found["receptive_context_voxels"] == [10, 10, 10]
+        assert found["seconds_per_step"] > 0
+        assert exit_code(given) == 0
+        assert "nothing was written" in capsys.readouterr().err
+        assert not (tmp_path / "run").exists()
+    assert exit_code(["train", "--dry-run"]) == 2
+    assert "fib25_light" in capsys.readouterr().err
+
+
+def test_the_preview_is_a_picture(configuration: Path, tmp_path: Path) -> None:
+    assert exit_code(["train", str(configuration), "--preview", str(tmp_path / "p.png")]) == 0
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+    assert exit_code(["train", str(configuration), "--preview", str(tmp_path / "p.jpg")]) == 2
