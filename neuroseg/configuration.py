@@ -35,8 +35,31 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def load_configuration(path: Path, model: type[Model]) -> Model:
-    """Return the validated configuration in `path`; raises InputError naming every wrong key and the close ones."""
-    return validated(read_yaml(path), model, str(path))
+    """Return the validated configuration in `path`; raises InputError naming every wrong key and the close ones.
+
+    `extends: NAME` takes what NAME.yaml beside it says; mappings are merged key by key, anything else is replaced.
+    """
+    return validated(_extended(path, ()), model, str(path))
+
+
+def _extended(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    """Return the content of a file on top of what it extends."""
+    content = read_yaml(path)
+    base = content.pop("extends", None)
+    if base is None:
+        return content
+    below = path.with_name(f"{base}.yaml")
+    if below in (path, *above):
+        raise InputError(f"{path} extends {base}, which extends it")
+    return _merged(_extended(below, (*above, path)), content)
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    both = {
+        key: _merged(below[key], value) if isinstance(value, dict) and isinstance(below.get(key), dict) else value
+        for key, value in above.items()
+    }
+    return {**below, **both}
 
 
 def validated(content: dict[str, Any], model: type[Model], where: str) -> Model:

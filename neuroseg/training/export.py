@@ -39,7 +39,11 @@ def export_bundle(
         ),
         offsets=settings.targets.offsets,
         voxel_size_nm=voxel_size_nm,
-        tile=TileCard(output_voxels=settings.validation.tile_voxels, context_voxels=settings.validation.context_voxels),
+        tile=TileCard(
+            output_voxels=settings.validation.tile_voxels,
+            context_voxels=settings.validation.context_voxels,
+            blend=settings.validation.blend,
+        ),
         segmentation=SegmentationCard(scoring=best.scoring, threshold=best.threshold),
         training=TrainingCard(
             data="; ".join(f"{v.raw} [{v.region or 'all'}]" for v in settings.data.training),

@@ -20,7 +20,7 @@ def draw_perturbations(path: Path, opened: OpenedVolume, *, seed: int, strength:
     shape[1:] = [min(shape[1:])] * 2
     place = Roi(opened.region.begin, shape)
     raw = opened.raw.read(place).astype(np.float32) / np.float32(255)
-    labels = opened.labels.read(place)
+    labels = opened.read_labels(place)
     frames = [Frame("clean", raw[shape[0] // 2], labels[shape[0] // 2])]
     for number, name in enumerate(NAMES):
         made = _shown(raw, name, np.random.default_rng([seed, number]), strength)

@@ -2,31 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import Field, NonNegativeInt, field_validator, model_validator
 
 from neuroseg.agglomeration.scorings import parse_scoring
 from neuroseg.configuration import Section
+from neuroseg.training.catalogue import catalogued
 from neuroseg.training.perturbations.draw import PUBLISHED, check_names
 
 Offset = tuple[int, int, int]
 
 
 class VolumeSettings(Section):
-    """One labelled volume, `file.h5:dataset` or a zarr array, and the part of it to use."""
+    """One labelled volume, `file.h5:dataset` or a zarr array, and the part of it to use.
 
+    `volume` names a public one (configs/data), whose addresses and voxel size hold where none are given.
+    """
+
+    volume: str | None = None
     raw: str
     labels: str
     region: str | None = None
     voxel_size_nm: tuple[float, float, float] | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _catalogued(cls, content: Any) -> Any:
+        return _with_catalogued(content, ("raw", "labels", "voxel_size_nm"))
+
 
 class UnlabelledSettings(Section):
-    """One volume without labels, and the part of it to use; it is read crop by crop and may be of any size."""
+    """One volume without labels, and the part of it to use; it is read crop by crop and may be of any size.
 
+    `volume` names a public one (configs/data), whose address holds where none is given.
+    """
+
+    volume: str | None = None
     raw: str
     region: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _catalogued(cls, content: Any) -> Any:
+        return _with_catalogued(content, ("raw",))
+
+
+def _with_catalogued(content: Any, keys: Sequence[str]) -> Any:
+    """Return the mapping of a volume with what the catalogue says of `volume` where it says nothing itself."""
+    if not isinstance(content, Mapping) or not content.get("volume"):
+        return content
+    known = catalogued(str(content["volume"])).model_dump()
+    return {**{key: known[key] for key in keys if known[key] is not None}, **content}
 
 
 class DataSettings(Section):
@@ -139,6 +167,7 @@ class ValidationSettings(Section):
     scorings: tuple[str, ...] = Field(default=("mean", "quantile:50", "quantile:25"), min_length=1)
     tile_voxels: tuple[int, int, int] = (64, 64, 64)
     context_voxels: tuple[int, int, int] = (32, 32, 32)
+    blend: Literal["centre", "gaussian"] = "centre"
 
     @field_validator("scorings")
     @classmethod

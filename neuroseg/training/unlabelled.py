@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from neuroseg.errors import InputError
 from neuroseg.geometry import parse_roi
-from neuroseg.storage.files import find_file, open_any
+from neuroseg.storage.files import open_any
 from neuroseg.storage.volumes import Volume
+from neuroseg.training.catalogue import found
 from neuroseg.training.orientations import orientations
 from neuroseg.training.perturbations.appearance import Float
 from neuroseg.training.perturbations.draw import perturbed
@@ -35,7 +36,7 @@ def open_unlabelled(volumes: Sequence[UnlabelledSettings], folders: Sequence[str
     """Return the regions; raises InputError for a missing file, raw that is not uint8, and a region below a crop."""
     regions = []
     for settings in volumes:
-        raw = open_any(find_file(settings.raw, folders))
+        raw = open_any(found(settings.raw, tuple(folders), settings.volume))
         if raw.dtype != np.uint8:
             raise InputError(f"raw {raw.path} holds {raw.dtype} values; import it to uint8 first (neuroseg import)")
         roi = parse_roi(settings.region or ":,:,:", raw.shape)

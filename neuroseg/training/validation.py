@@ -41,7 +41,8 @@ def validate(
     surround = Coordinate(settings.validation.surround_voxels)
     segmented = region.grow(surround, surround).intersect(whole(triple(opened.raw.shape)))
     offsets = settings.targets.offsets
-    tiles = TileSettings(settings.validation.tile_voxels, settings.validation.context_voxels, 1, 255.0, len(offsets))
+    wanted = settings.validation
+    tiles = TileSettings(wanted.tile_voxels, wanted.context_voxels, 1, 255.0, len(offsets), wanted.blend)
     predictor = Predictor(network, tiles, device)
     affinities = predict_region(predictor, opened.raw.read, opened.raw.shape, tiles, segmented)
     basins = BasinSettings(opened.voxel_size_nm, per_section=wants_sections(opened.voxel_size_nm))
@@ -50,7 +51,7 @@ def validate(
         affinities, offsets, basins, with_bins=any(scoring.every_contact for scoring in scorings)
     )
     scored = tuple(slice(b - o, e - o) for b, e, o in zip(region.begin, region.end, segmented.begin, strict=True))
-    counted = contingency(made.fragments[scored], opened.labels.read(region))
+    counted = contingency(made.fragments[scored], opened.read_labels(region))
     choices = []
     for scoring in scorings:
         results = sweep(made.tree(scoring), made.nodes, counted)

@@ -2,59 +2,97 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import fastremap
 import numpy as np
-from funlib.geometry import Roi
+from funlib.geometry import Coordinate, Roi
+from numpy.typing import NDArray
 
 from neuroseg.errors import InputError
-from neuroseg.geometry import parse_roi
-from neuroseg.storage.files import find_file, open_any
+from neuroseg.geometry import Nanometres, Triple, parse_roi, triple
+from neuroseg.storage.files import open_any
 from neuroseg.storage.volumes import Volume, require_voxel_size
+from neuroseg.training.catalogue import found
 from neuroseg.training.descriptors import shape_descriptors
 from neuroseg.training.orientations import Orientation
 from neuroseg.training.samples import LabelledVolume
 from neuroseg.training.settings import VolumeSettings
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class OpenedVolume:
-    """A labelled volume, opened but not read, and the region of it to use."""
+    """A labelled volume, opened but not read, and the region of raw to use; labels lie `shift` voxels inside raw."""
 
     raw: Volume
     labels: Volume
     region: Roi
     voxel_size_nm: tuple[float, float, float]
+    shift: Triple = (0, 0, 0)
+
+    def read_labels(self, region: Roi) -> NDArray[np.uint32]:
+        """Return the labels `(z, y, x)` of a region of raw; 0 where there are none.
+
+        Ids that 32 bits do not hold are renumbered; the largest of 64 bits, which some use for that, means no label.
+        """
+        part = region.intersect(self.labels.roi.shift(Coordinate(self.shift)))
+        out = np.zeros(tuple(region.shape), np.uint32)
+        if part.empty:
+            return out
+        ids = self.labels.read(part.shift(-Coordinate(self.shift)))
+        if ids.dtype.itemsize == 8:
+            ids = np.where(ids == np.iinfo(ids.dtype).max, 0, ids)
+            if int(ids.max()) > np.iinfo(np.uint32).max:
+                ids, _ = fastremap.renumber(ids, preserve_zero=True)
+        box = tuple(slice(b - o, e - o) for b, e, o in zip(part.begin, part.end, region.begin, strict=True))
+        out[box] = ids.astype(np.uint32)
+        return out
 
 
 def open_labelled(settings: VolumeSettings, folders: Sequence[str]) -> OpenedVolume:
-    """Return the opened volume; raises InputError for missing files and for raw and labels of different shapes."""
-    raw = open_any(find_file(settings.raw, folders), voxel_size_nm=settings.voxel_size_nm)
-    labels = open_any(find_file(settings.labels, folders), voxel_size_nm=settings.voxel_size_nm)
-    if raw.shape != labels.shape:
-        raise InputError(f"raw {raw.path} has shape {raw.shape}, labels {labels.path} have {labels.shape}")
+    """Return the opened volume. Labels that say where they lie may be smaller than raw.
+
+    Raises InputError for missing files, and for labels that do not fit into raw.
+    """
+    raw, labels = (
+        open_any(found(address, tuple(folders), settings.volume), voxel_size_nm=settings.voxel_size_nm)
+        for address in (settings.raw, settings.labels)
+    )
     if raw.dtype != np.uint8:
         raise InputError(f"raw {raw.path} holds {raw.dtype} values; import it to uint8 first (neuroseg import)")
-    region = parse_roi(settings.region or ":,:,:", raw.shape)
-    return OpenedVolume(raw, labels, region, require_voxel_size(raw))
+    size = require_voxel_size(raw)
+    shift = _shift(raw, labels, size)
+    placed = labels.roi.shift(Coordinate(shift))
+    region = parse_roi(settings.region, raw.shape) if settings.region else placed
+    if not raw.roi.contains(placed) or (shift == (0, 0, 0) and raw.shape != labels.shape):
+        raise InputError(f"raw {raw.path} has shape {raw.shape}, labels {labels.path} have {labels.shape} at {shift}")
+    return OpenedVolume(raw, labels, region, size, shift)
+
+
+def _shift(raw: Volume, labels: Volume, size: Nanometres) -> Triple:
+    """Return where the labels begin in raw, in voxels."""
+    if not labels.placed or raw.shape == labels.shape:
+        return (0, 0, 0)
+    apart = zip(labels.offset_nm, raw.offset_nm, size, strict=True)
+    return triple([round((inner - outer) / edge) for inner, outer, edge in apart])
 
 
 def read_labelled(
     opened: OpenedVolume, *, patch: tuple[int, int, int], turned: Sequence[Orientation], descriptor_sigma_nm: float
 ) -> LabelledVolume:
-    """Return the region in memory; raises InputError when a patch, turned by one of `turned`, does not fit in it."""
-    shape = tuple(opened.region.shape)
-    for orientation in turned:
-        source = orientation.source_shape(patch)
-        if any(size < width for size, width in zip(shape, source, strict=True)):
-            raise InputError(
-                f"{opened.raw.path}: the region {shape} is smaller than a patch {patch} turned to {source}; take a "
-                "smaller patch_voxels, or augmentation.orientations: in_plane"
-            )
-    labels = opened.labels.read(opened.region).astype(np.uint32)
+    """Return the region in memory, mirrored at its last faces where a patch, turned by one of `turned`, needs more."""
+    raw, labels = opened.raw.read(opened.region), opened.read_labels(opened.region)
+    needed = np.max([orientation.source_shape(patch) for orientation in turned], axis=0)
+    short = [max(0, int(width) - size) for width, size in zip(needed, raw.shape, strict=True)]
+    if any(short):
+        logger.info("%s: %s sections and voxels are mirrored to the size of a patch", opened.raw.path, tuple(short))
+        raw, labels = (np.pad(array, [(0, width) for width in short], mode="reflect") for array in (raw, labels))
     descriptors = None
     if descriptor_sigma_nm > 0:
         z, y, x = (descriptor_sigma_nm / edge for edge in opened.voxel_size_nm)
         descriptors = shape_descriptors(labels, (z, y, x)).astype(np.float16)
-    return LabelledVolume(opened.raw.read(opened.region), labels, opened.voxel_size_nm, descriptors)
+    return LabelledVolume(raw, labels, opened.voxel_size_nm, descriptors)

@@ -14,7 +14,7 @@ from neuroseg.views.figure import covered
 
 _COLUMNS = 4
 _CELL_INCHES = 2.1
-_DOTS_PER_INCH = 150
+_DOTS_PER_INCH = 100
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,49 @@
+"""Public volumes by name: what they are called on disk and where to get them, from configs/data/*.yaml."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+from neuroseg.configuration import Section, load_configuration
+from neuroseg.errors import InputError, unknown_name
+from neuroseg.storage.files import find_file
+
+
+class CataloguedVolume(Section):
+    """One public volume: `raw` and `labels` as they are named once imported, and where they come from."""
+
+    title: str
+    raw: str
+    labels: str | None = None
+    shape: tuple[int, int, int] | None = None
+    voxel_size_nm: tuple[float, float, float]
+    source: str
+    licence: str
+    prepare: tuple[str, ...] = ()
+
+
+def catalogue() -> dict[str, CataloguedVolume]:
+    """Return the public volumes by name."""
+    folder = Path(str(resources.files("neuroseg.configs"))) / "data"
+    return {path.stem: load_configuration(path, CataloguedVolume) for path in sorted(folder.glob("*.yaml"))}
+
+
+def catalogued(name: str) -> CataloguedVolume:
+    """Return a public volume; raises InputError naming the close ones."""
+    volumes = catalogue()
+    if name not in volumes:
+        raise unknown_name("public volume", name, volumes)
+    return volumes[name]
+
+
+def found(address: str, folders: tuple[str, ...], volume: str | None) -> str:
+    """Return an address with its file looked up in `folders`; raises InputError saying where a public one is had."""
+    try:
+        return find_file(address, folders)
+    except InputError as error:
+        if volume is None:
+            raise
+        known = catalogued(volume)
+        steps = "".join(f"\n    {step}" for step in known.prepare)
+        raise InputError(f"{error}\n  {known.title}: get it from {known.source}{steps}") from error

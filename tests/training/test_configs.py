@@ -1,0 +1,121 @@
+"""Every packaged configuration is valid, and what it lacks it says where to get."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import yaml
+
+from neuroseg.cli.train import _packaged, configuration_path
+from neuroseg.configuration import load_configuration
+from neuroseg.errors import InputError
+from neuroseg.networks.architectures import build_network
+from neuroseg.networks.encoder import load_encoder
+from neuroseg.training.catalogue import catalogue
+from neuroseg.training.orientations import orientations
+from neuroseg.training.settings import PretrainingSettings, TrainingSettings, VolumeSettings
+from neuroseg.training.train import open_training
+from neuroseg.training.volumes import open_labelled, read_labelled
+
+NAMED = (
+    "pretraining_snemi3d", "seg_snemi3d_d5_u200", "seg_snemi3d_d10_u200", "seg_snemi3d_d100_u200",
+    "seg_snemi3d_d100_u1000", "seg_snemi3d_d5_u200_ema", "pretraining_cremi", "seg_cremi_d10_u200",
+    "seg_kasthuri15_d100_u1000", "fib25_light", "fib25_d5_u", "pretraining_fib25",
+)  # fmt: skip
+
+
+def test_the_configurations_of_the_paper_are_there() -> None:
+    assert set(NAMED) <= set(_packaged())
+
+
+@pytest.mark.parametrize("name", _packaged())
+def test_every_configuration_is_valid_and_bears_its_name(name: str) -> None:
+    model = PretrainingSettings if name.startswith("pretraining") else TrainingSettings
+    settings = load_configuration(configuration_path(name), model)
+    assert settings.name == name  # type: ignore[attr-defined]
+    network = build_network(settings.network.architecture, settings.network.parameters)  # type: ignore[attr-defined]
+    if isinstance(settings, TrainingSettings):
+        tile, context = settings.validation.tile_voxels, settings.validation.context_voxels
+        assert network.windows.allows([t + 2 * c for t, c in zip(tile, context, strict=True)])
+    assert network.windows.allows(settings.optimiser.patch_voxels)  # type: ignore[attr-defined]
+
+
+def test_validation_and_test_are_apart_from_what_is_learnt() -> None:
+    """AC3: the labels of 0-99 at most, validation 106-155, test 206-255."""
+    for name in (name for name in _packaged() if name.startswith("seg_snemi3d")):
+        settings = load_configuration(configuration_path(name), TrainingSettings)
+        assert settings.data.validation.region == "106:156,:,:"
+        for volume in settings.data.training:
+            assert volume.region is not None
+            assert int(re.findall(r"\d+", volume.region)[1]) <= 100
+
+
+def test_a_missing_file_says_which_and_where_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"AC3_inputs\.h5 is in none of the folders") as failed:
+        open_training(configuration_path("seg_snemi3d_d5_u200"))
+    assert "AC3AC4Package.zip" in str(failed.value)
+
+
+def test_every_public_volume_is_documented() -> None:
+    page = Path("docs/datasets.md").read_text()
+    for name, volume in catalogue().items():
+        assert name in page
+        assert volume.raw.split(":")[0].split("/")[0] in page
+
+
+def test_extending_merges_and_never_turns_in_circles(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump({"extends": "b", "optimiser": {"steps": 5}}))
+    (tmp_path / "b.yaml").write_text(yaml.safe_dump({"extends": "a"}))
+    with pytest.raises(InputError, match="which extends it"):
+        load_configuration(tmp_path / "a.yaml", TrainingSettings)
+    base = load_configuration(configuration_path("seg_snemi3d_d5_u200"), TrainingSettings)
+    ema = load_configuration(configuration_path("seg_snemi3d_d5_u200_ema"), TrainingSettings)
+    assert ema.consistency is not None
+    assert base.consistency is not None
+    assert (ema.consistency.teacher, base.consistency.teacher) == ("ema", "weight_sharing")
+    assert ema.optimiser == base.optimiser
+    with pytest.raises(InputError, match="ac3"):
+        load_configuration(_edited(tmp_path, volume="ac33"), TrainingSettings)
+
+
+def _edited(folder: Path, **volume: str) -> Path:
+    content = {"name": "x", "data": {"training": [volume], "validation": volume},
+               "optimiser": {"steps": 1, "patch_voxels": [8, 8, 8]}}  # fmt: skip
+    (folder / "x.yaml").write_text(yaml.safe_dump(content))
+    return folder / "x.yaml"
+
+
+def test_padded_cremi_labels_lie_where_they_say_and_huge_ids_fit(tmp_path: Path) -> None:
+    """The layout of CREMI: labels smaller than raw, placed by an offset in nm; 2^64 - 1 means no label."""
+    raw = np.random.default_rng(0).integers(0, 256, (12, 20, 24), np.uint8)
+    ids = np.full((6, 10, 12), 5_000_000_000, np.uint64)
+    ids[3:], ids[0, 0] = 7, np.iinfo(np.uint64).max
+    with h5py.File(tmp_path / "sample_A.hdf", "w") as file:
+        file["volumes/raw"], file["volumes/labels/neuron_ids"] = raw, ids
+        for name in ("volumes/raw", "volumes/labels/neuron_ids"):
+            file[name].attrs["resolution"] = (40.0, 4.0, 4.0)
+        file["volumes/labels/neuron_ids"].attrs["offset"] = (120.0, 20.0, 24.0)
+    settings = VolumeSettings(raw="sample_A.hdf:volumes/raw", labels="sample_A.hdf:volumes/labels/neuron_ids")
+    opened = open_labelled(settings, [str(tmp_path)])
+    assert opened.shift == (3, 5, 6)
+    assert tuple(opened.region.begin) == (3, 5, 6)
+    turned = [each for each in orientations("in_plane") if each.permutation == (0, 1, 2)]
+    read = read_labelled(opened, patch=(8, 10, 12), turned=turned, descriptor_sigma_nm=0)
+    assert np.array_equal(read.raw[:6], raw[3:9, 5:15, 6:18])
+    assert read.raw.shape == (8, 10, 12), "mirrored to the size of a patch"
+    assert np.array_equal(read.raw[6], raw[7, 5:15, 6:18])
+    assert set(np.unique(read.labels[:6])) == {0, read.labels[1, 5, 5], read.labels[4, 0, 0]}
+    assert not read.labels[0, 0].any()
+    assert read.labels[1, 5, 5] != read.labels[4, 0, 0]
+
+
+def test_an_encoder_that_is_not_there_yet_is_named(tmp_path: Path) -> None:
+    settings = load_configuration(configuration_path("seg_cremi_d10_u200"), TrainingSettings)
+    assert settings.network.encoder == "runs/pretraining_cremi"
+    with pytest.raises(InputError, match="neuroseg pretrain"):
+        load_encoder(tmp_path / "runs", build_network("superhuman", {}), "superhuman", {})
