@@ -28,9 +28,11 @@ def main(volume_path: str, workspace_path: str, truth: str, roi_text: str, outpu
         Path(output),
         raw=volume.read(roi),
         affinities=np.asarray(open_array(workspace.affinities)[(slice(None), *box)]),
-        fragments=np.asarray(open_array(workspace.fragments)[box]),
-        segmentation=np.asarray(open_array(workspace.segmentation / "0")[box]),
-        truth=open_any(truth).read(roi),
+        labels={
+            "fragments": np.asarray(open_array(workspace.fragments)[box]),
+            "segmentation": np.asarray(open_array(workspace.segmentation / "0")[box]),
+            "truth": open_any(truth).read(roi),
+        },
         voxel_size_nm=require_voxel_size(volume),
         title=title,
     )

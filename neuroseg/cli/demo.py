@@ -116,9 +116,11 @@ def _draw(path: Path, folder: Path, workspace: Any) -> None:
         path,
         raw=raw.read(raw.roi),
         affinities=np.asarray(open_array(workspace.affinities)[:]),
-        fragments=np.asarray(open_array(workspace.fragments)[:]),
-        segmentation=np.asarray(open_array(workspace.segmentation / "0")[:]),
-        truth=np.asarray(open_array(folder / "truth.zarr" / "0")[:]),
+        labels={
+            "fragments": np.asarray(open_array(workspace.fragments)[:]),
+            "segmentation": np.asarray(open_array(workspace.segmentation / "0")[:]),
+            "truth": np.asarray(open_array(folder / "truth.zarr" / "0")[:]),
+        },
         voxel_size_nm=require_voxel_size(raw),
         title="neuroseg demo: synthetic neuropil, bundled model",
     )

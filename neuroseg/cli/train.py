@@ -44,7 +44,7 @@ def pretrain(
     from neuroseg.training.pretrain import pretrain as pretrain_
     from neuroseg.training.pretrain import rehearse_pretraining
 
-    path = _asked(configuration, named)
+    path = asked(configuration, named)
     folder = output or Path("runs") / path.stem
     if dry_run:
         _show_rehearsal(rehearse_pretraining(path, folder, device=device), folder, json)
@@ -84,7 +84,7 @@ def train(
     from neuroseg.training.train import rehearse_training
     from neuroseg.training.train import train as train_
 
-    path = _asked(configuration, named)
+    path = asked(configuration, named)
     folder = output or Path("runs") / path.stem
     if preview is not None:
         _draw_preview(path, preview)
@@ -138,7 +138,7 @@ def _draw_preview(configuration: Path, path: Path) -> None:
     print(f"{path}: every perturbation, raw and labels", file=sys.stderr)
 
 
-def _asked(configuration: str | None, named: str | None) -> Path:
+def asked(configuration: str | None, named: str | None) -> Path:
     """Return the path of the configuration given as argument or by -c; raises InputError for neither or both."""
     given = [text for text in (configuration, named) if text is not None]
     if len(given) != 1:

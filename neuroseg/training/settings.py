@@ -58,12 +58,16 @@ def _with_catalogued(content: Any, keys: Sequence[str]) -> Any:
 
 
 class DataSettings(Section):
-    """The volumes; relative paths are looked up in `folders`, in order, from the current folder."""
+    """The volumes; relative paths are looked up in `folders`, in order, from the current folder.
+
+    Training never looks at `test`: `neuroseg validate` does.
+    """
 
     folders: tuple[str, ...] = (".",)
     training: tuple[VolumeSettings, ...]
     unlabelled: tuple[UnlabelledSettings, ...] = ()
     validation: VolumeSettings
+    test: tuple[VolumeSettings, ...] = ()
 
 
 class NetworkSettings(Section):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,22 +38,20 @@ def segmentation_figure(
     *,
     raw: NDArray[np.uint8],
     affinities: NDArray[np.uint8],
-    fragments: NDArray[np.integer],
-    segmentation: NDArray[np.integer],
-    truth: NDArray[np.integer] | None = None,
+    labels: Mapping[str, NDArray[np.integer]],
     voxel_size_nm: Sequence[float],
     title: str = "",
 ) -> None:
     """Write a PNG, 2000 pixels wide, of the central planes of arrays `(z, y, x)` (affinities `(c, z, y, x)`, uint8).
 
     Columns are raw, affinities (the first three channels as red, green, blue; of fewer, the mean), and the labels
-    over the raw greys; rows are the planes xy, xz, yz. Id 0 is clear. A segment that matches a true one, on these
-    planes, has its colour. All panels have one scale in nm, given by the bar. The folder of `path` must exist.
+    over the raw greys, in their order and under their names; rows are the planes xy, xz, yz. Id 0 is clear. Where there
+    is a `truth`, a segment that matches a true one on these planes has its colour (`fragments` keep theirs). All panels
+    have one scale in nm, given by the bar. The folder of `path` must exist.
 
     Raises:
         InputError: the arrays' shapes differ, one is empty, or `voxel_size_nm` is not three sizes above 0.
     """
-    labels = {"fragments": fragments, "segmentation": segmentation} | ({} if truth is None else {"truth": truth})
     shapes = {name: array.shape for name, array in labels.items()}
     _check({"raw": raw.shape, "affinities": affinities.shape[1:]} | shapes, voxel_size_nm)
     greys = [np.repeat(plane[..., None] / 255, 3, axis=-1) for plane in _central_planes(raw)]
@@ -82,15 +80,17 @@ def _central_planes(array: NDArray[Any]) -> list[NDArray[Any]]:
     return [array.take(array.shape[axis - 3] // 2, axis - 3) for _, axis, _, _ in PLANES]
 
 
-def _label_planes(labels: dict[str, NDArray[np.integer]]) -> dict[str, list[NDArray[np.integer]]]:
-    """Return the middle planes of each label array, the segmentation's with the ids of the truth if there is one."""
+def _label_planes(labels: Mapping[str, NDArray[np.integer]]) -> dict[str, list[NDArray[np.integer]]]:
+    """Return the middle planes of each label array; segmentations have the ids of the truth if there is one."""
     planes = {name: _central_planes(array) for name, array in labels.items()}
-    if "truth" in planes:
+    for name in planes if "truth" in planes else ():
+        if name in ("truth", "fragments"):
+            continue
         # All three planes at once: an id has one colour in the whole picture.
-        flat = (np.concatenate([plane.ravel() for plane in planes[name]]) for name in ("segmentation", "truth"))
+        flat = (np.concatenate([plane.ravel() for plane in planes[each]]) for each in (name, "truth"))
         ends = np.cumsum([plane.size for plane in planes["truth"]])[:-1]
         parts = np.split(named_as_truth(*flat), ends)
-        planes["segmentation"] = [p.reshape(t.shape) for p, t in zip(parts, planes["truth"], strict=True)]
+        planes[name] = [p.reshape(t.shape) for p, t in zip(parts, planes["truth"], strict=True)]
     return planes
 
 

@@ -19,14 +19,17 @@ def quarters(shape: tuple[int, int, int]) -> np.ndarray:
     return (1 + (x >= shape[2] // 2) + 2 * (y >= shape[1] // 2)).astype(np.uint64)
 
 
-def drawn(path: Path, shape: tuple[int, int, int] = (6, 16, 20), **changed: object) -> np.ndarray:
+def drawn(
+    path: Path,
+    shape: tuple[int, int, int] = (6, 16, 20),
+    labels: dict[str, np.ndarray] | None = None,
+    **changed: object,
+) -> np.ndarray:
     """The picture's pixels `(height, width, 3)` for quarters on mid grey."""
-    labels = quarters(shape)
     arguments: dict = {
         "raw": np.full(shape, 128, np.uint8),
         "affinities": np.full((3, *shape), 200, np.uint8),
-        "fragments": labels,
-        "segmentation": labels,
+        "labels": {"fragments": quarters(shape), "segmentation": quarters(shape), **(labels or {})},
         "voxel_size_nm": (40, 8, 8),
     }
     segmentation_figure(path, **(arguments | changed))
@@ -40,7 +43,7 @@ def colours_in(pixels: np.ndarray) -> set[tuple[int, ...]]:
 
 
 def test_the_figure_is_a_png_of_the_promised_width(tmp_path: Path) -> None:
-    pixels = drawn(tmp_path / "view.png", truth=quarters((6, 16, 20)), title="six sections")
+    pixels = drawn(tmp_path / "view.png", labels={"truth": quarters((6, 16, 20))}, title="six sections")
     assert pixels.shape[1] == WIDTH_PIXELS == 2000
     assert [path.name for path in tmp_path.iterdir()] == ["view.png"]
 
@@ -54,8 +57,8 @@ def test_the_figure_works_without_truth_and_with_one_affinity_channel(tmp_path: 
 def test_a_right_segmentation_with_other_ids_shows_no_other_colours_than_the_truth(tmp_path: Path) -> None:
     truth = quarters((6, 16, 20))
     other_ids = np.array([0, 4, 30, 1, 2**63 + 5], np.uint64)[truth]
-    same = drawn(tmp_path / "same.png", truth=truth)
-    permuted = drawn(tmp_path / "permuted.png", truth=truth, segmentation=other_ids)
+    same = drawn(tmp_path / "same.png", labels={"truth": truth})
+    permuted = drawn(tmp_path / "permuted.png", labels={"truth": truth, "segmentation": other_ids})
     np.testing.assert_array_equal(permuted, same)
 
 
@@ -76,7 +79,7 @@ def test_matplotlib_keeps_no_global_figure(tmp_path: Path) -> None:
 
 def test_arrays_of_different_regions_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"segmentation covers \(5, 16, 20\) voxels but raw \(6, 16, 20\)"):
-        drawn(tmp_path / "view.png", segmentation=quarters((5, 16, 20)))
+        drawn(tmp_path / "view.png", labels={"segmentation": quarters((5, 16, 20))})
     with pytest.raises(InputError, match="voxel_size_nm"):
         drawn(tmp_path / "view.png", voxel_size_nm=(8, 0, 8))
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,146 @@
+"""The command `validate`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from neuroseg.cli import progress, run
+from neuroseg.cli.evaluate import Request, evaluated
+from neuroseg.cli.summary import print_json
+from neuroseg.cli.train import asked
+from neuroseg.errors import InputError
+
+if TYPE_CHECKING:
+    from neuroseg.training.settings import TrainingSettings
+    from neuroseg.trial import Judged, Trial
+
+
+def validate(
+    configuration: Annotated[
+        str | None, typer.Argument(metavar="CONFIG", help="The configuration that the model was trained with.")
+    ] = None,
+    named: Annotated[
+        str | None, typer.Option("-c", "--configuration", metavar="CONFIG", help="The same as an option.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="A bundle (default: that of runs/CONFIG).")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder (default: validation/ beside the bundle).")
+    ] = None,
+    on: Annotated[str, typer.Option(help="test (data.test of the configuration) or validation.")] = "test",
+    threshold: Annotated[float, typer.Option(help="Of both ways to segment.")] = 0.5,
+    blocks: run.Blocks = None,
+    workers: run.Workers = None,
+    executor: run.ExecutorName = None,
+    device: run.Device = None,
+    json: run.Json = False,
+) -> None:
+    """Judge a trained model as published: one prediction, segmented by waterz and by multicut, scored side by side.
+
+    Writes results.json (configuration, seed, hash of the model, scores, every threshold of waterz), a picture and the
+    threshold curve of each volume. The same command resumes.
+
+    \b
+    Examples: neuroseg validate seg_snemi3d_d5_u200
+    neuroseg validate fib25_light --model fib25_light --on validation -o /tmp/judged
+    """
+    from neuroseg.configuration import load_configuration
+    from neuroseg.networks.bundle import open_bundle
+    from neuroseg.storage.publish import publish_text
+    from neuroseg.training.settings import TrainingSettings
+    from neuroseg.trial import in_turn
+
+    path = asked(configuration, named)
+    settings = load_configuration(path, TrainingSettings)
+    bundle = open_bundle(model or str(Path("runs") / path.stem / "bundle"))
+    folder = output or bundle.path.parent / "validation"
+    given = {"blocks": blocks, "workers": workers, "executor": executor, "device": device, "threshold": threshold}
+    chosen = {name: value for name, value in given.items() if value is not None}
+
+    def trial(number: int, volume: Judged) -> dict[str, Any]:
+        return _tried(volume, str(bundle.path), folder / str(number), chosen)
+
+    rows, means = in_turn(_volumes(settings, on), trial)
+    identity = {"configuration": path.stem, "seed": settings.seed, "model": str(bundle.path), "sha256": bundle.sha256}
+    content = {**identity, "on": on, "threshold": threshold, "mean": means, "volumes": rows}
+    publish_text(folder / "results.json", _as_text(content))
+    if json:
+        print_json(content)
+    else:
+        _show(rows, means, folder)
+
+
+def _volumes(settings: TrainingSettings, on: str) -> list[Judged]:
+    from neuroseg.geometry import describe
+    from neuroseg.training.volumes import open_labelled
+    from neuroseg.trial import Judged
+
+    if on not in ("test", "validation"):
+        raise InputError(f"--on {on!r} is neither test nor validation")
+    volumes = settings.data.test if on == "test" else (settings.data.validation,)
+    if not volumes:
+        raise InputError(f"{settings.name} names no data.test; add it, or --on validation")
+    opened = [open_labelled(volume, settings.data.folders) for volume in volumes]
+    return [Judged(each.raw.path, each.labels.path, describe(each.region), each.voxel_size_nm) for each in opened]
+
+
+def _tried(volume: Judged, model: str, folder: Path, given: dict[str, Any]) -> dict[str, Any]:
+    """Predict, segment, score and draw one volume."""
+    from neuroseg.trial import carry_out
+
+    made = carry_out(volume, model, folder, given, begin=progress.begin)
+    scores = {}
+    for way, workspace in made.segmented.items():
+        curve = folder / f"{way}.png" if way == "waterz" else None
+        request = Request(str(workspace.path), volume.labels, roi=volume.roi, sweep=way == "waterz", plot=curve)
+        scores[way] = evaluated(request)
+    _draw(volume, made, folder / "segmentations.png")
+    return {"raw": volume.raw, "labels": volume.labels, "roi": volume.roi, "scores": scores}
+
+
+def _draw(volume: Judged, made: Trial, path: Path) -> None:
+    """Draw the middle of the region: raw, affinities, both segmentations, truth."""
+    import numpy as np
+
+    from neuroseg.geometry import parse_roi, slices
+    from neuroseg.storage.arrays import open_array
+    from neuroseg.storage.files import open_any
+    from neuroseg.views.figure import segmentation_figure
+
+    raw = open_any(volume.raw, voxel_size_nm=volume.voxel_size_nm)
+    roi = parse_roi(volume.roi, raw.shape)
+    labels = {
+        way: np.asarray(open_array(where.segmentation / "0")[slices(roi)]) for way, where in made.segmented.items()
+    }
+    truth = open_any(volume.labels, voxel_size_nm=volume.voxel_size_nm)
+    if truth.shape == raw.shape:
+        labels["truth"] = truth.read(roi)
+    segmentation_figure(
+        path,
+        raw=raw.read(roi),
+        affinities=np.asarray(open_array(made.predicted.affinities)[(slice(None), *slices(roi))]),
+        labels=labels,
+        voxel_size_nm=volume.voxel_size_nm,
+    )
+
+
+def _show(rows: list[dict[str, Any]], means: dict[str, dict[str, float]], folder: Path) -> None:
+    print(f"{'':28} {'way':>8} {'split':>7} {'merge':>7} {'sum':>7} {'ARAND':>7}")
+    named = [(Path(row["raw"]).name + " " + row["roi"], row["scores"]) for row in rows]
+    for name, scores in [*named, *([("mean", means)] if len(rows) > 1 else [])]:
+        for way, found in scores.items():
+            numbers = " ".join(f"{found[key]:7.3f}" for key in ("voi_split", "voi_merge", "voi_sum", "arand"))
+            print(f"{name[:28]:28} {way:>8} {numbers}")
+        if "sweep" in scores.get("waterz", {}):
+            best = min(scores["waterz"]["sweep"], key=lambda row: row["voi_sum"])
+            print(f"{'':28} {'waterz':>8} {best['voi_sum']:.3f} at its best threshold, {best['threshold']:g}")
+    print(f"{folder}: results.json, and pictures of each volume", file=sys.stderr)
+
+
+def _as_text(content: dict[str, Any]) -> str:
+    import json
+
+    return json.dumps(content, indent=2) + "\n"

@@ -1,0 +1,57 @@
+"""`neuroseg validate`: one prediction, both published ways to segment, scores and pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from neuroseg.cli.main import exit_code
+
+
+@pytest.fixture
+def judged(configuration: Path, tmp_path: Path) -> Path:
+    content = yaml.safe_load(configuration.read_text())
+    content["data"]["test"] = [
+        {**content["data"]["validation"], "region": region} for region in ("0:12,:,:", "12:24,:,:")
+    ]
+    path = tmp_path / "judged.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_both_ways_are_scored_side_by_side_and_the_command_resumes(
+    judged: Path, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "validation"
+    command = ["validate", str(judged), "--model", tiny_model, "-o", str(folder), "--executor", "serial", "--json"]
+    assert exit_code(command) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert json.loads((folder / "results.json").read_text()) == found
+    assert (found["configuration"], found["seed"], len(found["sha256"])) == ("judged", 1, 64)
+    assert [row["roi"] for row in found["volumes"]] == ["0:12,0:40,0:40", "12:24,0:40,0:40"]
+    for way in ("waterz", "lmc"):
+        sums = [row["scores"][way]["voi_sum"] for row in found["volumes"]]
+        assert found["mean"][way]["voi_sum"] == pytest.approx(sum(sums) / 2)
+        assert all(row["scores"][way]["threshold"] == 0.5 for row in found["volumes"])
+    assert len(found["volumes"][0]["scores"]["waterz"]["sweep"]) == 49
+    for number in "01":
+        assert (folder / number / "segmentations.png").read_bytes().startswith(b"\x89PNG")
+        assert (folder / number / "waterz.png").exists()
+    assert exit_code(command[:-1]) == 0
+    told = capsys.readouterr().out
+    assert told.count("lmc") == 3
+    assert "mean" in told
+
+
+def test_what_is_missing_is_named(
+    configuration: Path, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["validate", str(configuration), "--model", tiny_model, "-o", str(tmp_path / "v")]
+    assert exit_code(command) == 2
+    assert "names no data.test" in capsys.readouterr().err
+    assert exit_code([*command, "--on", "train"]) == 2
+    assert exit_code(["validate", str(configuration)]) == 2
+    assert "no model bundle" in capsys.readouterr().err
