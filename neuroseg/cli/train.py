@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from importlib import resources
 from pathlib import Path
@@ -51,6 +52,8 @@ def pretrain(
         return
     _tell()
     made = pretrain_(path, folder, device=device, restart=restart)
+    if not _leads():
+        return
     if json:
         print_json({"encoder": str(made.encoder), "step": made.step, "error": made.error})
         return
@@ -94,6 +97,8 @@ def train(
         return
     _tell()
     outcome = train_(path, folder, device=device, restart=restart)
+    if not _leads():
+        return
     content = {
         "bundle": str(outcome.bundle),
         "step": outcome.step,
@@ -111,9 +116,14 @@ def train(
     )
 
 
+def _leads() -> bool:
+    """Return whether this is the process that speaks, of those that torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def _tell() -> None:
     """Training takes long before its first step; say what it is doing."""
-    logging.getLogger("neuroseg").setLevel(logging.INFO)
+    logging.getLogger("neuroseg").setLevel(logging.INFO if _leads() else logging.WARNING)
 
 
 def _show_rehearsal(found: dict[str, object], folder: Path, json: bool) -> None:

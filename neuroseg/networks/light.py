@@ -12,19 +12,29 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from neuroseg.errors import InputError
 from neuroseg.networks.context import Reach
 from neuroseg.networks.windows import WindowRule
 
+_GROUP_CHANNELS = 4
+
+
+def _normalisation(kind: str, width: int) -> nn.Module:
+    """Return batch normalisation, or `group`: of each sample alone, four channels at a time."""
+    if kind not in ("batch", "group"):
+        raise InputError(f"norm: {kind!r} is neither batch nor group")
+    return nn.BatchNorm3d(width) if kind == "batch" else nn.GroupNorm(max(1, width // _GROUP_CHANNELS), width)
+
 
 class ResidualBlock(nn.Module):
-    """Two 3x3x3 convolutions with batch normalisation and a 1x1x1 shortcut where the width changes."""
+    """Two 3x3x3 convolutions with normalisation and a 1x1x1 shortcut where the width changes."""
 
-    def __init__(self, width_in: int, width_out: int) -> None:
+    def __init__(self, width_in: int, width_out: int, norm: str) -> None:
         super().__init__()
         self.first = nn.Conv3d(width_in, width_out, 3, padding=1, bias=False)
-        self.first_norm = nn.BatchNorm3d(width_out)
+        self.first_norm = _normalisation(norm, width_out)
         self.second = nn.Conv3d(width_out, width_out, 3, padding=1, bias=False)
-        self.second_norm = nn.BatchNorm3d(width_out)
+        self.second_norm = _normalisation(norm, width_out)
         self.shortcut = nn.Conv3d(width_in, width_out, 1) if width_in != width_out else nn.Identity()
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
@@ -40,7 +50,13 @@ class LightUNet(nn.Module):
     everything passes through the bottom: the twin that pre-training reconstructs raw with.
     """
 
-    def __init__(self, widths: Sequence[int] = (16, 32, 64, 128), outputs: int = 3, skips: bool = True) -> None:
+    def __init__(
+        self,
+        widths: Sequence[int] = (16, 32, 64, 128),
+        outputs: int = 3,
+        skips: bool = True,
+        norm: str = "batch",
+    ) -> None:
         super().__init__()
         divisor = 2 ** (len(widths) - 1)
         self.windows = WindowRule((divisor, divisor, divisor))
@@ -49,12 +65,12 @@ class LightUNet(nn.Module):
         self.stem = nn.Conv3d(1, widths[0], 3, padding=1)
         sources = [widths[0], *widths[:-1]]
         self.encoder = nn.ModuleList(
-            ResidualBlock(source, width) for source, width in zip(sources, widths, strict=True)
+            ResidualBlock(source, width, norm) for source, width in zip(sources, widths, strict=True)
         )
         self.ups = nn.ModuleList(
             nn.Conv3d(below, width, 1) for below, width in zip(widths[1:], widths[:-1], strict=True)
         )
-        self.decoder = nn.ModuleList(ResidualBlock(width, width) for width in widths[:-1])
+        self.decoder = nn.ModuleList(ResidualBlock(width, width, norm) for width in widths[:-1])
         self.head = nn.Conv3d(widths[0], outputs, 1)
 
     def forward(self, raw: torch.Tensor) -> torch.Tensor:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from neuroseg.training.records import Records
 from neuroseg.training.settings import PretrainingSettings, TrainingSettings
+from neuroseg.training.team import Team
 
 _LOG_EVERY_STEPS = 20
 
@@ -25,6 +26,7 @@ class Learner(Protocol):
 
     settings: Any
     folder: Path
+    team: Team
     step: int
     validated: int
 
@@ -34,6 +36,10 @@ class Learner(Protocol):
 
     def save(self) -> None:
         """Write a checkpoint."""
+        ...
+
+    def pictures(self) -> dict[str, torch.Tensor]:
+        """Return pictures of the last step, `(channels, y, x)` in [0, 1]; none before the first."""
         ...
 
 
@@ -64,10 +70,11 @@ def run_training(
     `validate(step)` returns named numbers to log; what it keeps is its own affair. Ctrl-C (and SIGTERM, which the
     command line turns into it) lets the step in hand end, saves, and raises KeyboardInterrupt.
     """
-    settings = learner.settings
+    settings, team = learner.settings, learner.team
     last, every = settings.optimiser.steps, settings.validation.every_steps
-    records = Records(learner.folder)
-    bar = tqdm(total=last, initial=learner.step, unit="step", disable=not progress, mininterval=5)
+    records = Records(learner.folder) if team.leads else None
+    shown = progress and team.leads
+    bar = tqdm(total=last, initial=learner.step, unit="step", disable=not shown, mininterval=5)
     try:
         if 0 < learner.step != learner.validated and learner.step % every == 0:
             _validate(learner, validate, records)  # it was cut off while it did
@@ -76,61 +83,61 @@ def run_training(
                 _validate(learner, validate, records)
     finally:
         bar.close()
-        records.close()
+        if records is not None:
+            records.close()
 
 
-def _validate(learner: Learner, validate: Callable[[int], dict[str, float]], records: Records) -> None:
+def _validate(learner: Learner, validate: Callable[[int], dict[str, float]], records: Records | None) -> None:
     """Validate and save; cut off while it validates, it saves too, and validates again when it resumes."""
-    try:
-        scores = validate(learner.step)
-        learner.validated = learner.step
-        records.write(learner.step, {f"validation/{name}": value for name, value in scores.items()})
-    finally:
-        learner.save()
+    if records is not None:
+        try:
+            scores = validate(learner.step)
+            learner.validated = learner.step
+            records.write(learner.step, {f"validation/{name}": value for name, value in scores.items()})
+            records.show(learner.step, learner.pictures())
+        finally:
+            learner.save()
+    learner.team.wait()
 
 
-def _steps(learner: Learner, samples: Any, records: Records, bar: Any) -> Iterator[int]:
+def _steps(learner: Learner, samples: Any, records: Records | None, bar: Any) -> Iterator[int]:
     """Take the steps that are left and log them; yields the number of each. Interrupted, it saves first."""
-    settings = learner.settings
+    settings, team = learner.settings, learner.team
     started, first, waited = time.monotonic(), learner.step, 0.0
+    made = batches(team.share(samples, settings.optimiser.batch), settings)
     try:
-        for batch, waiting in _timed(batches(samples, settings)):
-            with _deferred_interrupt():
+        while learner.step < settings.optimiser.steps:
+            with _deferred_interrupt() as interrupted:
+                began = time.monotonic()
+                batch = next(made)
+                waited += time.monotonic() - began
                 losses = learner.update(batch)
-            waited += waiting
+            if team.agree(bool(interrupted)):
+                raise KeyboardInterrupt
             bar.update()
             if learner.step % _LOG_EVERY_STEPS == 0 or learner.step == settings.optimiser.steps:
+                losses = team.mean(losses)
                 elapsed = time.monotonic() - started
                 speed = {"steps_per_s": (learner.step - first) / elapsed, "waiting": waited / elapsed}
                 bar.set_postfix_str(" ".join(f"{name} {value:.3f}" for name, value in losses.items()))
-                records.write(learner.step, {**{f"loss/{k}": v for k, v in losses.items()}, **speed})
+                if records is not None:
+                    records.write(learner.step, {**{f"loss/{k}": v for k, v in losses.items()}, **speed})
             yield learner.step
     except KeyboardInterrupt:
-        learner.save()
+        if team.leads:
+            learner.save()
         raise
 
 
 @contextlib.contextmanager
-def _deferred_interrupt() -> Iterator[None]:
-    """Keep Ctrl-C from cutting a step in half: it is raised after the step."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+def _deferred_interrupt() -> Iterator[list[int]]:
+    """Keep Ctrl-C from cutting a step in half: yields a list that is not empty once it came."""
     heard: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield heard
+        return
     before = signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
     try:
-        yield
+        yield heard
     finally:
         signal.signal(signal.SIGINT, before)
-    if heard:
-        raise KeyboardInterrupt
-
-
-def _timed(made: Iterator[dict[str, torch.Tensor]]) -> Iterator[tuple[dict[str, torch.Tensor], float]]:
-    """Yield each batch with the seconds that it was waited for."""
-    while True:
-        began = time.monotonic()
-        batch = next(made, None)
-        if batch is None:
-            return
-        yield batch, time.monotonic() - began

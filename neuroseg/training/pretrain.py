@@ -27,6 +27,7 @@ from neuroseg.training.optimiser import build_optimiser, finite, take_step
 from neuroseg.training.records import load_checkpoint, save_checkpoint
 from neuroseg.training.rehearsal import rehearse
 from neuroseg.training.settings import PerturbationSettings, PretrainingSettings
+from neuroseg.training.team import Team, joined, own_device
 from neuroseg.training.unlabelled import Crops, open_unlabelled, perturbed_pair
 
 logger = logging.getLogger(__name__)
@@ -63,14 +64,16 @@ class Restorations:
 class Restorer:
     """Holds what a checkpoint of pre-training saves: network, optimiser and step."""
 
-    def __init__(self, settings: PretrainingSettings, folder: Path, device: torch.device) -> None:
+    def __init__(self, settings: PretrainingSettings, folder: Path, device: torch.device, team: Team) -> None:
         torch.manual_seed(settings.seed)
-        self.settings, self.folder, self.device = settings, folder, device
+        self.settings, self.folder, self.device, self.team = settings, folder, device, team
         parameters = {**settings.network.parameters, "skips": False, "outputs": 1}
-        network = build_network(settings.network.architecture, parameters)
+        network = team.common_statistics(build_network(settings.network.architecture, parameters), device)
         self.network = network.to(device=device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self._parallel = team.parallel(self.network, device)
         self.optimiser = build_optimiser(self.network, settings.optimiser)
         self.step = self.validated = 0
+        self._seen: dict[str, torch.Tensor] = {}
 
     def save(self) -> None:
         """Write `checkpoint.pt` and the encoder so far."""
@@ -91,10 +94,16 @@ class Restorer:
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.validated = int(state["step"]), int(state["validated"])
 
+    def pictures(self) -> dict[str, torch.Tensor]:
+        """Return the middle section of the last step's first crop, `(1, y, x)`: perturbed, restored, clean."""
+        return {name: tensor[0, :, tensor.shape[2] // 2].float().cpu() for name, tensor in self._seen.items()}
+
     def update(self, batch: dict[str, torch.Tensor]) -> dict[str, float]:
         """Take one step; returns the loss. Raises NeurosegError when it is not finite."""
         perturbed, clean = (batch[name].to(self.device, non_blocking=True) for name in ("perturbed", "clean"))
-        loss = functional.mse_loss(restored(self.network, perturbed), clean)
+        found = restored(self._parallel, perturbed)
+        loss = functional.mse_loss(found, clean)
+        self._seen = {"perturbed": perturbed, "restored": found.detach(), "clean": clean}
         finite(loss, self.step, batch, self.folder)
         take_step(loss, self.network, self.optimiser, self.settings.optimiser, self.step)
         self.step += 1
@@ -116,25 +125,30 @@ def pretrain(
     Raises InputError for a wrong configuration or missing data and RunRefusedError when the folder holds a training
     of another configuration.
     """
-    settings = load_configuration(configuration, PretrainingSettings)
-    chosen = choose_device(device)
-    training, held_out = _crops(settings)
-    claim(folder, settings, restart)
-    restorer = Restorer(settings, folder, chosen)
-    logger.info("%s: %d parameters on %s", settings.name, parameter_count(restorer.network), chosen)
-    if (folder / "checkpoint.pt").exists():
-        restorer.load()
-    error = _Error(restorer, held_out)
-    if restorer.step < settings.optimiser.steps:
-        run_training(restorer, _restorations(settings, training, restorer.step), error, progress=progress)
-    return Pretrained(folder / ENCODER, restorer.step, error(restorer.step)["error"])
+    with joined() as team:
+        settings = load_configuration(configuration, PretrainingSettings)
+        chosen = choose_device(own_device(device))
+        training, held_out = _crops(settings)
+        if team.leads:
+            claim(folder, settings, restart)
+        team.wait()
+        restorer = Restorer(settings, folder, chosen, team)
+        logger.info("%s: %d parameters on %s", settings.name, parameter_count(restorer.network), chosen)
+        if (folder / "checkpoint.pt").exists():
+            restorer.load()
+        error = _Error(restorer, held_out)
+        if restorer.step < settings.optimiser.steps:
+            samples = _restorations(settings, training, restorer.step, team.size)
+            run_training(restorer, samples, error, progress=progress)
+        return Pretrained(folder / ENCODER, restorer.step, error(restorer.step)["error"])
 
 
 def rehearse_pretraining(configuration: Path, folder: Path, *, device: str = "auto") -> dict[str, Any]:
     """Check a configuration and its data and take a few steps; returns what it would take. Writes nothing."""
     settings = load_configuration(configuration, PretrainingSettings)
     training, _ = _crops(settings)
-    return rehearse(Restorer(settings, folder, choose_device(device)), _restorations(settings, training, 0))
+    restorer = Restorer(settings, folder, choose_device(device), Team())
+    return rehearse(restorer, _restorations(settings, training, 0, 1))
 
 
 def _crops(settings: PretrainingSettings) -> tuple[Crops, Crops]:
@@ -145,14 +159,14 @@ def _crops(settings: PretrainingSettings) -> tuple[Crops, Crops]:
     return training, held_out
 
 
-def _restorations(settings: PretrainingSettings, crops: Crops, step: int) -> Restorations:
+def _restorations(settings: PretrainingSettings, crops: Crops, step: int, processes: int) -> Restorations:
     optimiser = settings.optimiser
     return Restorations(
         crops,
         settings.perturbations,
-        count=optimiser.steps * optimiser.batch,
+        count=optimiser.steps * optimiser.batch * processes,
         seed=settings.seed,
-        start=step * optimiser.batch,
+        start=step * optimiser.batch * processes,
     )
 
 

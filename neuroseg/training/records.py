@@ -37,6 +37,13 @@ class Records:
             self._board.add_scalar(name, value, step)
         self._board.flush()
 
+    def show(self, step: int, pictures: Mapping[str, torch.Tensor]) -> None:
+        """Put pictures `(channels, y, x)` in [0, 1] on TensorBoard."""
+        for name, picture in pictures.items():
+            shown = picture if len(picture) in (1, 3) else picture.mean(0, keepdim=True)
+            self._board.add_image(f"pictures/{name}", shown.clamp(0, 1), step)
+        self._board.flush()
+
     def close(self) -> None:
         """Close the files."""
         self._board.close()

@@ -25,6 +25,7 @@ from neuroseg.training.orientations import orientations
 from neuroseg.training.rehearsal import rehearse, small_part
 from neuroseg.training.samples import Samples
 from neuroseg.training.settings import TrainingSettings
+from neuroseg.training.team import Team, joined, own_device
 from neuroseg.training.trainer import Trainer
 from neuroseg.training.unlabelled import Crops, Pairs, Region, open_unlabelled
 from neuroseg.training.validation import Choice, validate
@@ -72,24 +73,28 @@ def train(
     Raises InputError for a wrong configuration or missing data and RunRefusedError when the folder holds a training
     of another configuration.
     """
-    opened, chosen = open_training(configuration), choose_device(device)
-    settings = opened.settings
-    claim(folder, settings, restart)
-    trainer = Trainer(settings, folder, chosen)
-    logger.info("%s: %d parameters on %s", settings.name, parameter_count(trainer.network), chosen)
-    if (folder / "checkpoint.pt").exists():
-        trainer.load()
-    else:
-        _begin_with_encoder(trainer)
-    keeper = _BestKeeper(folder, settings, opened.validation, chosen, configuration.stem)
+    with joined() as team:
+        opened, chosen = open_training(configuration), choose_device(own_device(device))
+        settings = opened.settings
+        if team.leads:
+            claim(folder, settings, restart)
+        team.wait()
+        trainer = Trainer(settings, folder, chosen, team)
+        logger.info("%s: %d parameters on %s", settings.name, parameter_count(trainer.network), chosen)
+        if (folder / "checkpoint.pt").exists():
+            trainer.load()
+        else:
+            _begin_with_encoder(trainer)
+        keeper = _BestKeeper(folder, settings, opened.validation, chosen, configuration.stem)
 
-    def validate_average(step: int) -> dict[str, float]:
-        return keeper(trainer.average.network, step)
+        def validate_average(step: int) -> dict[str, float]:
+            return keeper(trainer.average.network, step)
 
-    if trainer.step < settings.optimiser.steps:
-        logger.info("reading the training volumes and computing their shape descriptors (a minute per 10 Mvoxel)")
-        run_training(trainer, _samples(opened, trainer.step), validate_average, progress=progress)
-    return keeper.outcome()
+        if trainer.step < settings.optimiser.steps:
+            logger.info("reading the training volumes and computing their shape descriptors (a minute per 10 Mvoxel)")
+            samples = _samples(opened, trainer.step, team.size)
+            run_training(trainer, samples, validate_average, progress=progress)
+        return keeper.outcome()
 
 
 def rehearse_training(configuration: Path, folder: Path, *, device: str = "auto") -> dict[str, Any]:
@@ -97,9 +102,9 @@ def rehearse_training(configuration: Path, folder: Path, *, device: str = "auto"
     opened = open_training(configuration)
     patch = opened.settings.optimiser.patch_voxels
     small = replace(opened, training=[small_part(volume, patch) for volume in opened.training])
-    trainer = Trainer(opened.settings, folder, choose_device(device))
+    trainer = Trainer(opened.settings, folder, choose_device(device), Team())
     _begin_with_encoder(trainer)
-    return rehearse(trainer, _samples(small, 0))
+    return rehearse(trainer, _samples(small, 0, 1))
 
 
 def _begin_with_encoder(trainer: Trainer) -> None:
@@ -108,7 +113,8 @@ def _begin_with_encoder(trainer: Trainer) -> None:
         load_encoder(Path(network.encoder), trainer.network, network.architecture, network.parameters)
 
 
-def _samples(opened: Opened, step: int) -> Samples | Pairs:
+def _samples(opened: Opened, step: int, processes: int) -> Samples | Pairs:
+    """Return the samples of all processes from a step on."""
     settings = opened.settings
     optimiser, sigma = settings.optimiser, settings.targets.descriptor_sigma_nm
     turned = orientations(settings.augmentation.orientations)
@@ -120,17 +126,17 @@ def _samples(opened: Opened, step: int) -> Samples | Pairs:
         volumes,
         shape=optimiser.patch_voxels,
         margin=optimiser.margin_voxels,
-        count=optimiser.steps * optimiser.batch,
+        count=optimiser.steps * optimiser.batch * processes,
         seed=settings.seed,
         targets=settings.targets,
         augmentation=settings.augmentation,
-        start=step * optimiser.batch,
+        start=step * optimiser.batch * processes,
     )
     if settings.consistency is None:
         return samples
     crops = Crops(opened.unlabelled, optimiser.patch_voxels, settings.augmentation.orientations)
     perturbations = settings.consistency.perturbations
-    return Pairs(samples, crops, perturbations, seed=settings.seed, start=step * optimiser.batch)
+    return Pairs(samples, crops, perturbations, seed=settings.seed, start=step * optimiser.batch * processes)
 
 
 class _BestKeeper:

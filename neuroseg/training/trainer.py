@@ -20,6 +20,7 @@ from neuroseg.training.losses import training_loss
 from neuroseg.training.optimiser import build_optimiser, finite, take_step
 from neuroseg.training.records import load_checkpoint, save_checkpoint
 from neuroseg.training.settings import ConsistencySettings, TrainingSettings
+from neuroseg.training.team import Team
 
 
 def output_channels(settings: TrainingSettings) -> int:
@@ -32,15 +33,17 @@ def output_channels(settings: TrainingSettings) -> int:
 class Trainer:
     """Holds what a checkpoint saves: network, averaged weights, optimiser and step."""
 
-    def __init__(self, settings: TrainingSettings, folder: Path, device: torch.device) -> None:
+    def __init__(self, settings: TrainingSettings, folder: Path, device: torch.device, team: Team) -> None:
         torch.manual_seed(settings.seed)
-        self.settings, self.folder, self.device = settings, folder, device
+        self.settings, self.folder, self.device, self.team = settings, folder, device, team
         parameters = {**settings.network.parameters, "outputs": output_channels(settings)}
-        network = build_network(settings.network.architecture, parameters)
+        network = team.common_statistics(build_network(settings.network.architecture, parameters), device)
         self.network = network.to(device=device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self._parallel = team.parallel(self.network, device)
         self.average = WeightAverage(self.network, settings.optimiser.average_decay)
         self.optimiser = build_optimiser(self.network, settings.optimiser)
         self.step = self.validated = 0
+        self._seen: dict[str, torch.Tensor] = {}
 
     def save(self) -> None:
         """Write `checkpoint.pt`; training resumed from it gives the same weights as training that never stopped."""
@@ -72,6 +75,13 @@ class Trainer:
         self.step += 1
         return {name: loss.item() for name, loss in losses.items()}
 
+    def pictures(self) -> dict[str, torch.Tensor]:
+        """Return the middle section of the last step's first crops, `(channels, y, x)` in [0, 1], 1 or 3 channels.
+
+        Labelled raw, its target and prediction; a perturbed crop without labels, what was expected of it and was said.
+        """
+        return {name: tensor[0, :3, tensor.shape[2] // 2].float().cpu() for name, tensor in self._seen.items()}
+
     def _losses(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return the parts of the loss and their total; labelled and perturbed crops pass the network together."""
         settings, consistency = self.settings, self.settings.consistency
@@ -79,7 +89,7 @@ class Trainer:
         raw = batch["raw"] if consistency is None else torch.cat([batch["raw"], batch["perturbed"]])
         expected = None if consistency is None else self._expected(batch, consistency)
         with torch.autocast(self.device.type, torch.bfloat16):
-            logits = self.network(raw.contiguous(memory_format=torch.channels_last_3d))
+            logits = self._parallel(raw.contiguous(memory_format=torch.channels_last_3d))
         losses = training_loss(
             logits[:labelled],
             batch,
@@ -88,7 +98,14 @@ class Trainer:
             descriptor_weight=settings.targets.descriptor_weight,
             balanced=settings.targets.balanced,
         )
+        self._seen = {
+            "raw": batch["raw"],
+            "target": batch["targets"],
+            "prediction": logits[:labelled].detach().sigmoid(),
+        }
         if consistency is not None and expected is not None:
+            self._seen |= {"unlabelled": batch["perturbed"], "expected": expected[0]}
+            self._seen["said"] = logits[labelled:].detach().sigmoid()
             losses["consistency"] = consistency_loss(logits[labelled:], *expected)
             losses["total"] = losses["total"] + consistency_weight(self.step, consistency) * losses["consistency"]
         return losses

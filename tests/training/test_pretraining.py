@@ -18,6 +18,7 @@ from neuroseg.training.loop import Learner
 from neuroseg.training.pretrain import Restorer, pretrain
 from neuroseg.training.records import load_checkpoint
 from neuroseg.training.settings import PretrainingSettings
+from neuroseg.training.team import Team
 from neuroseg.training.train import train
 from neuroseg.training.trainer import Trainer
 from tests.training.test_training import edited_section, interrupt_after
@@ -62,7 +63,7 @@ def test_it_learns_to_restore_and_training_begins_with_its_encoder(
     path.write_text(yaml.safe_dump(content))
     train(path, tmp_path / "run", device="cpu", progress=False)
     trained = load_checkpoint(tmp_path / "run" / "checkpoint.pt")["network"]
-    restored = Restorer(settings, tmp_path / "pre", torch.device("cpu"))
+    restored = Restorer(settings, tmp_path / "pre", torch.device("cpu"), Team())
     restored.load()
     for name, tensor in restored.network.state_dict().items():
         if name.startswith(("stem.", "encoder.")) and name.endswith("weight"):
@@ -129,7 +130,7 @@ def test_a_loss_that_is_not_finite_leaves_its_batch(
 
 def test_an_encoder_of_another_network_is_refused(pretraining: Path, tmp_path: Path) -> None:
     settings = PretrainingSettings.model_validate(yaml.safe_load(pretraining.read_text()))
-    learner: Learner = Restorer(settings, tmp_path, torch.device("cpu"))
+    learner: Learner = Restorer(settings, tmp_path, torch.device("cpu"), Team())
     learner.save()
     network = build_network("light", {"widths": [4, 8]})
     load_encoder(tmp_path, network, "light", {"widths": [4, 8]})

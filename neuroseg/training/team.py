@@ -1,0 +1,107 @@
+"""Several processes that train one network, each on its share of every batch (torchrun starts them)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Team:
+    """This process' number and how many there are; one process alone is a team."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process validates, logs and saves."""
+        return self.rank == 0
+
+    def agree(self, wish: bool) -> bool:
+        """Return whether any process wishes so; all must ask."""
+        if self.size == 1:
+            return wish
+        wishes = torch.tensor([float(wish)], device=_device_of_messages())
+        torch.distributed.all_reduce(wishes, torch.distributed.ReduceOp.MAX)
+        return bool(wishes.item() > 0)
+
+    def mean(self, numbers: dict[str, float]) -> dict[str, float]:
+        """Return the mean of each number over the processes; all must ask."""
+        if self.size == 1:
+            return numbers
+        summed = torch.tensor(list(numbers.values()), device=_device_of_messages())
+        torch.distributed.all_reduce(summed)
+        return dict(zip(numbers, (summed / self.size).tolist(), strict=True))
+
+    def wait(self) -> None:
+        """Return when all have come here."""
+        if self.size > 1:
+            torch.distributed.barrier()
+
+    def parallel(self, network: nn.Module, device: torch.device) -> nn.Module:
+        """Return what passes batches through a network and averages the gradients of all processes.
+
+        On GPUs its batch normalisation must have been made common by `common_statistics` before.
+        """
+        if self.size == 1:
+            return network
+        return nn.parallel.DistributedDataParallel(network, [device.index] if device.type == "cuda" else None)
+
+    def common_statistics(self, network: nn.Module, device: torch.device) -> nn.Module:
+        """Return the network, normalising by the statistics of all processes' batches where the device can."""
+        if self.size == 1 or device.type != "cuda":
+            return network
+        common: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+        return common
+
+    def share(self, samples: Any, batch: int) -> Any:
+        """Return this process' part of a sequence of samples: of `size` batches in a row, the one of its rank."""
+        return samples if self.size == 1 else Share(samples, batch, self)
+
+
+class Share:
+    """Every `size`-th batch of a sequence of samples."""
+
+    def __init__(self, samples: Any, batch: int, team: Team) -> None:
+        self._samples, self._batch, self._team = samples, batch, team
+
+    def __len__(self) -> int:
+        return len(self._samples) // self._team.size
+
+    def __getitem__(self, index: int) -> Any:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        turn, place = divmod(index, self._batch)
+        return self._samples[(turn * self._team.size + self._team.rank) * self._batch + place]
+
+
+@contextmanager
+def joined() -> Iterator[Team]:
+    """Yield the team that torchrun's environment describes; a team of one where there is none."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield Team()
+        return
+    torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield Team(torch.distributed.get_rank(), size)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def own_device(name: str) -> str:
+    """Return the device of this process: `auto` and `cuda` are the GPU of its number on this machine."""
+    if name in ("auto", "cuda") and "LOCAL_RANK" in os.environ and torch.cuda.is_available():
+        return f"cuda:{os.environ['LOCAL_RANK']}"
+    return name
+
+
+def _device_of_messages() -> str:
+    return f"cuda:{os.environ['LOCAL_RANK']}" if torch.distributed.get_backend() == "nccl" else "cpu"

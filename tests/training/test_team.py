@@ -1,0 +1,73 @@
+"""Two processes with half the batch each are one with all of it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from neuroseg.training.records import load_checkpoint
+from neuroseg.training.team import Share, Team
+from neuroseg.training.train import train
+
+
+def grouped(configuration: Path, name: str, batch: int) -> Path:
+    """A training whose loss is a mean over voxels, of a network that looks at each sample alone."""
+    content = yaml.safe_load(configuration.read_text())
+    content["network"] = {"parameters": {"widths": [4, 8], "norm": "group"}}
+    content["targets"] = {"balanced": False}
+    content["optimiser"] |= {"batch": batch, "steps": 6}
+    content["validation"]["every_steps"] = 6
+    path = configuration.with_name(f"{name}.yaml")
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def losses(folder: Path) -> list[float]:
+    rows = [line.split(",") for line in (folder / "log.csv").read_text().splitlines()]
+    return [float(value) for _, name, value in rows if name == "loss/total"]
+
+
+def test_each_process_has_every_other_batch() -> None:
+    shares = [Share(list(range(12)), 2, Team(rank, 3)) for rank in range(3)]
+    assert [[share[n] for n in range(len(share))] for share in shares] == [[0, 1, 6, 7], [2, 3, 8, 9], [4, 5, 10, 11]]
+    with pytest.raises(IndexError):
+        shares[0][4]
+    whole = list(range(5))
+    assert Team().share(whole, 2) is whole
+    assert Team().agree(True)
+    assert not Team().agree(False)
+
+
+def test_two_processes_have_the_loss_and_the_weights_of_one(configuration: Path, tmp_path: Path) -> None:
+    train(grouped(configuration, "one", 4), tmp_path / "one", device="cpu", progress=False)
+    halves, port = grouped(configuration, "two", 2), str(free_port())
+    script = f"from neuroseg.cli.main import exit_code; raise SystemExit(exit_code(['train', {str(halves)!r}, '-o', {str(tmp_path / 'two')!r}]))"  # noqa: E501
+    team = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", script], env={**os.environ, **team, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE, text=True,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    said = [process.communicate(timeout=300)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    assert "best bundle" in said[0]
+    assert "best bundle" not in said[1]
+    one, two = (load_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("one", "two"))
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=2e-3)
+    for name, tensor in one["network"].items():
+        assert torch.allclose(tensor, two["network"][name], atol=5e-3), name
