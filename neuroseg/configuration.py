@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,7 +38,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def load_configuration(path: Path, model: type[Model]) -> Model:
     """Return the validated configuration in `path`; raises InputError naming every wrong key and the close ones.
 
-    `extends: NAME` takes what NAME.yaml beside it says; mappings are merged key by key, anything else is replaced.
+    `extends: NAME` takes what NAME.yaml beside it (or, where there is none, the packaged one) says; mappings are merged
+    key by key, anything else is replaced.
     """
     return validated(_extended(path, ()), model, str(path))
 
@@ -48,7 +50,9 @@ def _extended(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     base = content.pop("extends", None)
     if base is None:
         return content
-    below = path.with_name(f"{base}.yaml")
+    below = path.parent / f"{base}.yaml"
+    if not below.is_file():
+        below = Path(str(resources.files("neuroseg.configs"))) / f"{base}.yaml"
     if below in (path, *above):
         raise InputError(f"{path} extends {base}, which extends it")
     return _merged(_extended(below, (*above, path)), content)

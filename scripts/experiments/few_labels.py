@@ -1,0 +1,168 @@
+"""What volumes without labels are worth when few sections are labelled: FIB-25, the same network and steps in each arm.
+
+python scripts/experiments/few_labels.py FOLDER --data DIR [--sections 5] [--seeds 1 2] [--steps 1000] [--arms ...]
+
+DIR has fib25_ts2.h5 and fib25_unlabelled.h5. Arms: `supervised` (labelled sections alone), `pretrained` (their network
+begins with an encoder pre-trained without labels), `weight_sharing` and `ema` (that, and consistency on volumes without
+labels). Every arm trains a fixed number of steps and is judged once, with the weights of its last step, on sections
+120-159, which nothing was chosen on. The same command resumes; finished arms are not repeated. Writes results.json,
+table.md and figure.png into FOLDER.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ARMS = ("supervised", "pretrained", "weight_sharing", "ema")
+FIXED_THRESHOLD = 0.5
+FIRST_LABELLED = 58
+JUDGED = "120:160,0:250,0:250"
+PREDICTED = "90:160,0:250,0:250"
+
+
+def neuroseg(*arguments: str) -> dict[str, Any]:
+    """Run one command and return what it prints as JSON; its messages go to stderr."""
+    command = [sys.executable, "-m", "neuroseg.cli.supervisor", *arguments, "--json"]
+    content: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    return content
+
+
+def pretraining(given: argparse.Namespace, seed: int) -> dict[str, Any]:
+    """Return the configuration that makes the encoder of a seed."""
+    return {
+        "extends": str(given.configs / "pretraining_fib25"),
+        "name": f"pretraining_{seed}",
+        "seed": seed,
+        "data": {"folders": [str(given.data)]},
+        "optimiser": {"steps": given.steps},
+    }
+
+
+def training(given: argparse.Namespace, arm: str, sections: int, seed: int) -> dict[str, Any]:
+    """Return the configuration of one arm: validated at its last step alone, so that no step is chosen."""
+    consistent = arm in ("weight_sharing", "ema")
+    content: dict[str, Any] = {
+        "extends": str(given.configs / ("fib25_d5_u" if consistent else "fib25_d5")),
+        "name": f"{arm}_{sections}_{seed}",
+        "seed": seed,
+        "data": {"folders": [str(given.data)], "training": [labelled(sections)]},
+        "optimiser": {"steps": given.steps},
+        "validation": {"every_steps": given.steps, "scorings": ["quantile:50"]},
+    }
+    if arm != "supervised":
+        content["network"] = {"encoder": str(given.folder / f"pretraining_{seed}")}
+    if consistent:
+        content["consistency"] = {"teacher": arm, "ramp_steps": given.steps // 5}
+    return content
+
+
+def labelled(sections: int) -> dict[str, str]:
+    """Return the sections whose labels are used, contiguous and below section 120."""
+    first = min(FIRST_LABELLED, 120 - sections)
+    labels = {"raw": "fib25_ts2.h5:raw", "labels": "fib25_ts2.h5:neuron_ids_cc"}
+    return {**labels, "region": f"{first}:{first + sections},:,:"}
+
+
+def trained(given: argparse.Namespace, command: str, content: dict[str, Any]) -> Path:
+    """Train a configuration in a folder of its name, resuming; returns the folder."""
+    path = given.folder / f"{content['name']}.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    folder: Path = given.folder / content["name"]
+    neuroseg(command, str(path), "-o", str(folder))
+    return folder
+
+
+def judged(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Segment sections 120-159 within their surroundings; returns the best and the fixed threshold's scores."""
+    workspace = str(folder / "judged.neuroseg")
+    raw, truth = (str(given.data / f"fib25_ts2.h5:{name}") for name in ("raw", "neuron_ids_cc"))
+    flags = ["--model", str(folder / "bundle"), "--roi", PREDICTED, "--scoring", "quantile:50", "-o", workspace]
+    neuroseg("run", raw, *flags, "--threshold", str(FIXED_THRESHOLD), "--blocks", "64")
+    found = neuroseg("evaluate", workspace, "--truth", truth, "--roi", JUDGED, "--sweep")
+    swept = found.pop("sweep")
+    return {"fixed": found, "best": min(swept, key=lambda row: row["voi_sum"])}
+
+
+def experiment(given: argparse.Namespace) -> list[dict[str, Any]]:
+    """Run what is left of the arms; returns the results of all."""
+    path: Path = given.folder / "results.json"
+    rows: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
+    done = {(row["sections"], row["arm"], row["seed"], row["steps"]) for row in rows}
+    for sections in given.sections:
+        for seed in given.seeds:
+            for arm in given.arms:
+                if (sections, arm, seed, given.steps) in done:
+                    continue
+                if arm != "supervised":
+                    trained(given, "pretrain", pretraining(given, seed))
+                folder = trained(given, "train", training(given, arm, sections, seed))
+                scores = judged(given, folder)
+                rows.append({"sections": sections, "arm": arm, "seed": seed, "steps": given.steps, **scores})
+                path.write_text(json.dumps(rows, indent=2) + "\n")
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return the results as a Markdown table: VOI sums in bits, each seed, best and fixed threshold."""
+    scores = f"VOI at its best threshold | VOI at {FIXED_THRESHOLD:g} | ARAND at best"
+    lines = [
+        f"| labelled sections | arm | steps | seeds | {scores} |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for sections, arm, steps in dict.fromkeys((row["sections"], row["arm"], row["steps"]) for row in rows):
+        same = [row for row in rows if (row["sections"], row["arm"], row["steps"]) == (sections, arm, steps)]
+        seeds = ", ".join(str(row["seed"]) for row in same)
+        best, fixed = (", ".join(f"{row[which]['voi_sum']:.3f}" for row in same) for which in ("best", "fixed"))
+        rand = ", ".join(f"{row['best']['arand']:.3f}" for row in same)
+        lines.append(f"| {sections} | {arm} | {steps} | {seeds} | {best} | {fixed} | {rand} |")
+    return "\n".join(lines) + "\n"
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Draw the VOI of every arm and seed at its best threshold."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 3.5), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    groups = list(dict.fromkeys((row["sections"], row["arm"]) for row in rows))
+    for place, (sections, arm) in enumerate(groups):
+        sums = [row["best"]["voi_sum"] for row in rows if (row["sections"], row["arm"]) == (sections, arm)]
+        axes.plot([place] * len(sums), sums, "o", color="#1f6fb4")
+        axes.plot([place - 0.2, place + 0.2], [sum(sums) / len(sums)] * 2, color="#1f6fb4")
+    axes.set_xticks(range(len(groups)), [f"{arm}\n{sections} sections" for sections, arm in groups], fontsize=8)
+    axes.set_ylabel("VOI sum, bits (best threshold)")
+    axes.set_ylim(bottom=0)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path)
+
+
+def main() -> None:
+    """Run the experiment and write its table and figure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--data", type=Path, required=True, help="folder of fib25_ts2.h5 and fib25_unlabelled.h5")
+    parser.add_argument("--sections", type=int, nargs="+", default=[5])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
+    given = parser.parse_args()
+    given.folder, given.data = given.folder.resolve(), given.data.resolve()
+    given.configs = Path(__file__).resolve().parents[2] / "configs"
+    given.folder.mkdir(parents=True, exist_ok=True)
+    rows = experiment(given)
+    (given.folder / "table.md").write_text(table(rows))
+    draw(rows, given.folder / "figure.png")
+    print(table(rows), end="")
+
+
+if __name__ == "__main__":
+    main()
