@@ -7,12 +7,15 @@ import os
 import sys
 from importlib import resources
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from neuroseg.cli.summary import print_json
 from neuroseg.errors import InputError, unknown_name
+
+if TYPE_CHECKING:
+    from neuroseg.training.train import Outcome
 
 _Configuration = Annotated[
     str | None, typer.Argument(metavar="CONFIG", help="A YAML file, or the name of a packaged one.")
@@ -99,19 +102,23 @@ def train(
     outcome = train_(path, folder, device=device, restart=restart)
     if not _leads():
         return
+    _show_outcome(outcome, json)
+
+
+def _show_outcome(outcome: Outcome, json: bool) -> None:
+    best = outcome.best
     content = {
         "bundle": str(outcome.bundle),
         "step": outcome.step,
-        "scoring": outcome.best.scoring,
-        "threshold": outcome.best.threshold,
-        **outcome.best.scores.as_dict(),
+        "scoring": best.scoring,
+        "threshold": best.threshold,
     }
     if json:
-        print_json(content)
+        print_json({**content, **best.scores.as_dict()})
         return
     print(
-        f"best bundle {outcome.bundle} (step {outcome.step}): VOI sum {outcome.best.scores.voi_sum:.3f} bits by "
-        f"{outcome.best.scoring} at {outcome.best.threshold:g}\n  next: neuroseg run VOLUME --model {outcome.bundle}",
+        f"best bundle {outcome.bundle} (step {outcome.step}): VOI sum {best.scores.voi_sum:.3f} bits by {best.scoring} "
+        f"at {best.threshold:g}\n  next: neuroseg run VOLUME --model {outcome.bundle}",
         file=sys.stderr,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -45,25 +46,36 @@ def export_bundle(
             blend=settings.validation.blend,
         ),
         segmentation=SegmentationCard(scoring=best.scoring, threshold=best.threshold),
-        training=TrainingCard(
-            data="; ".join(f"{v.raw} [{v.region or 'all'}]" for v in settings.data.training),
-            licence=settings.licence,
-            configuration=configuration,
-            seed=settings.seed,
-            steps=step,
-            command=f"neuroseg train {configuration}",
-        ),
-        scores={
-            "validation": f"{settings.data.validation.raw} [{settings.data.validation.region or 'all'}]",
-            "note": "the validation sweep chose scoring and threshold, so these are the best of the sweep",
-            "scorings": {
-                c.scoring: {"threshold": c.threshold, **{k: round(v, 4) for k, v in c.scores.as_dict().items()}}
-                for c in choices
-            },
-            "twice_the_context": dict(context),
-        },
+        training=_origin(settings, step, configuration),
+        scores=_scores(settings, choices, context),
     )
     save_bundle(folder, card, affinity_weights(network, len(settings.targets.offsets)))
+
+
+def _origin(settings: TrainingSettings, step: int, configuration: str) -> TrainingCard:
+    data = [f"{v.raw} [{v.region or 'all'}]" for v in settings.data.training]
+    data += [f"{v.raw} [{v.region or 'all'}] without labels" for v in settings.data.unlabelled]
+    return TrainingCard(
+        data="; ".join(data),
+        licence=settings.licence,
+        configuration=configuration,
+        seed=settings.seed,
+        steps=step,
+        command=f"neuroseg train {configuration}",
+    )
+
+
+def _scores(settings: TrainingSettings, choices: list[Choice], context: Mapping[str, float]) -> dict[str, Any]:
+    scorings = {
+        c.scoring: {"threshold": c.threshold, **{name: round(value, 4) for name, value in c.scores.as_dict().items()}}
+        for c in choices
+    }
+    return {
+        "validation": f"{settings.data.validation.raw} [{settings.data.validation.region or 'all'}]",
+        "note": "the validation sweep chose scoring and threshold, so these are the best of the sweep",
+        "scorings": scorings,
+        "twice_the_context": dict(context),
+    }
 
 
 def affinity_weights(network: nn.Module, channels: int) -> dict[str, torch.Tensor]:
