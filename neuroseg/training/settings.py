@@ -10,7 +10,7 @@ from pydantic import Field, NonNegativeInt, field_validator, model_validator
 from neuroseg.agglomeration.scorings import parse_scoring
 from neuroseg.configuration import Section
 from neuroseg.training.catalogue import catalogued
-from neuroseg.training.perturbations.draw import PUBLISHED, check_names
+from neuroseg.training.perturbations.draw import PUBLISHED, TURNS, check_names
 
 Offset = tuple[int, int, int]
 
@@ -232,3 +232,12 @@ class PretrainingSettings(Section):
     perturbations: PerturbationSettings = PerturbationSettings()
     optimiser: OptimiserSettings
     validation: PretrainingValidationSettings = PretrainingValidationSettings()
+
+    @field_validator("perturbations")
+    @classmethod
+    def _can_be_undone(cls, perturbations: PerturbationSettings) -> PerturbationSettings:
+        """Refuse turns: nothing in a turned crop tells that it was turned."""
+        turns = [name for name in perturbations.names if name in TURNS]
+        if turns:
+            raise ValueError(f"no network can see that a crop was turned: leave out {', '.join(turns)}")
+        return perturbations

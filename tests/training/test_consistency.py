@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
 import yaml
+import zarr
 from torch import nn
 
 from neuroseg.errors import InputError
@@ -141,6 +143,26 @@ def test_a_resumed_consistency_training_gives_the_weights_of_an_uncut_one(
     for part in ("network", "average"):
         for name, tensor in one[part].items():
             assert torch.equal(tensor, other[part][name]), name
+
+
+def test_crops_are_read_by_the_loaders_processes(configuration: Path, tmp_path: Path) -> None:
+    """From zarr and from HDF5, both opened before the processes were forked; the weights are those of none."""
+    raw = zarr.open_array(str(configuration.parent / "raw.zarr"), mode="r")[:]
+    with h5py.File(configuration.parent / "raw.h5", "w") as file:
+        file["raw"] = raw
+    trained = []
+    for workers in (0, 1):
+        path = edited_section(
+            configuration, f"loaded-{workers}", consistency={"teacher": "ema"}, loader_workers=workers
+        )
+        content = yaml.safe_load(path.read_text())
+        content["data"]["unlabelled"].append({"raw": "raw.h5:raw"})
+        content["optimiser"]["steps"] = content["validation"]["every_steps"] = 8
+        path.write_text(yaml.safe_dump(content))
+        train(path, tmp_path / str(workers), device="cpu", progress=False)
+        trained.append(load_checkpoint(tmp_path / str(workers) / "checkpoint.pt")["network"])
+    for name, tensor in trained[0].items():
+        assert torch.equal(tensor, trained[1][name]), name
 
 
 def test_consistency_without_unlabelled_volumes_is_refused(configuration: Path, tmp_path: Path) -> None:

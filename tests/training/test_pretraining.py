@@ -143,6 +143,15 @@ def test_an_encoder_of_another_network_is_refused(pretraining: Path, tmp_path: P
         load_encoder(tmp_path, network, "light", {"widths": [4, 8]})
 
 
+def test_turns_are_no_pretraining(pretraining: Path, tmp_path: Path) -> None:
+    content = yaml.safe_load(pretraining.read_text())
+    content["perturbations"] = {"names": ["noise", "flip"]}
+    path = tmp_path / "turned.yaml"
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(InputError, match="leave out flip"):
+        pretrain(path, tmp_path / "run", device="cpu", progress=False)
+
+
 def test_a_dry_run_tells_size_and_time_and_writes_nothing(
     configuration: Path, pretraining: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
