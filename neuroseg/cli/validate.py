@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from neuroseg.trial import Judged, Trial
 
 
+OTHER = {"test": "validation", "validation": "test"}
+
+
 def validate(
     configuration: Annotated[
         str | None, typer.Argument(metavar="CONFIG", help="The configuration that the model was trained with.")
@@ -78,11 +81,11 @@ def _volumes(settings: TrainingSettings, on: str) -> list[Judged]:
     from neuroseg.training.volumes import open_labelled
     from neuroseg.trial import Judged
 
-    if on not in ("test", "validation"):
+    if on not in OTHER:
         raise InputError(f"--on {on!r} is neither test nor validation")
-    volumes = settings.data.test if on == "test" else (settings.data.validation,)
+    volumes = settings.data.test if on == "test" else tuple(filter(None, [settings.data.validation]))
     if not volumes:
-        raise InputError(f"{settings.name} names no data.test; add it, or --on validation")
+        raise InputError(f"{settings.name} names no data.{on}; add it, or --on {OTHER[on]}")
     opened = [open_labelled(volume, settings.data.folders) for volume in volumes]
     return [Judged(each.raw.path, each.labels.path, describe(each.region), each.voxel_size_nm) for each in opened]
 

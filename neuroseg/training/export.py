@@ -66,12 +66,13 @@ def _origin(settings: TrainingSettings, step: int, configuration: str) -> Traini
 
 
 def _scores(settings: TrainingSettings, choices: list[Choice], context: Mapping[str, float]) -> dict[str, Any]:
+    validation = settings.data.validation
     scorings = {
         c.scoring: {"threshold": c.threshold, **{name: round(value, 4) for name, value in c.scores.as_dict().items()}}
         for c in choices
     }
     return {
-        "validation": f"{settings.data.validation.raw} [{settings.data.validation.region or 'all'}]",
+        "validation": f"{validation.raw} [{validation.region or 'all'}]" if validation else "none",
         "note": "the validation sweep chose scoring and threshold, so these are the best of the sweep",
         "scorings": scorings,
         "twice_the_context": dict(context),

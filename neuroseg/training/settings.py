@@ -36,12 +36,13 @@ class VolumeSettings(Section):
 class UnlabelledSettings(Section):
     """One volume without labels, and the part of it to use; it is read crop by crop and may be of any size.
 
-    `volume` names a public one (configs/data), whose address holds where none is given.
+    `volume` names a public one (configs/data), whose address holds where none is given; `level` is that of a pyramid.
     """
 
     volume: str | None = None
     raw: str
     region: str | None = None
+    level: int = Field(default=0, ge=0)
 
     @model_validator(mode="before")
     @classmethod
@@ -64,9 +65,9 @@ class DataSettings(Section):
     """
 
     folders: tuple[str, ...] = (".",)
-    training: tuple[VolumeSettings, ...]
+    training: tuple[VolumeSettings, ...] = ()
     unlabelled: tuple[UnlabelledSettings, ...] = ()
-    validation: VolumeSettings
+    validation: VolumeSettings | None = None
     test: tuple[VolumeSettings, ...] = ()
 
 

@@ -56,6 +56,8 @@ class Opened:
 def open_training(configuration: Path) -> Opened:
     """Return what a configuration asks for; raises InputError for a wrong one and for missing data."""
     settings = load_configuration(configuration, TrainingSettings)
+    if not settings.data.training or settings.data.validation is None:
+        raise InputError(f"{configuration}: data.training and data.validation say what to learn from and to judge on")
     folders = settings.data.folders
     return Opened(
         settings,
@@ -115,28 +117,33 @@ def _begin_with_encoder(trainer: Trainer) -> None:
 
 def _samples(opened: Opened, step: int, processes: int) -> Samples | Pairs:
     """Return the samples of all processes from a step on."""
-    settings = opened.settings
+    settings, optimiser = opened.settings, opened.settings.optimiser
+    start, count = (steps * optimiser.batch * processes for steps in (step, optimiser.steps))
+    samples = labelled_samples(opened.training, settings, start, count)
+    if settings.consistency is None:
+        return samples
+    crops = Crops(opened.unlabelled, optimiser.patch_voxels, settings.augmentation.orientations)
+    return Pairs(samples, crops, settings.consistency.perturbations, seed=settings.seed, start=start)
+
+
+def labelled_samples(opened: list[OpenedVolume], settings: TrainingSettings, start: int, count: int) -> Samples:
+    """Return samples `start` to `count` of labelled volumes, which are read into memory."""
     optimiser, sigma = settings.optimiser, settings.targets.descriptor_sigma_nm
     turned = orientations(settings.augmentation.orientations)
     volumes = [
         read_labelled(volume, patch=optimiser.patch_voxels, turned=turned, descriptor_sigma_nm=sigma)
-        for volume in opened.training
+        for volume in opened
     ]
-    samples = Samples(
+    return Samples(
         volumes,
         shape=optimiser.patch_voxels,
         margin=optimiser.margin_voxels,
-        count=optimiser.steps * optimiser.batch * processes,
+        count=count,
         seed=settings.seed,
         targets=settings.targets,
         augmentation=settings.augmentation,
-        start=step * optimiser.batch * processes,
+        start=start,
     )
-    if settings.consistency is None:
-        return samples
-    crops = Crops(opened.unlabelled, optimiser.patch_voxels, settings.augmentation.orientations)
-    perturbations = settings.consistency.perturbations
-    return Pairs(samples, crops, perturbations, seed=settings.seed, start=step * optimiser.batch * processes)
 
 
 class _BestKeeper:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -45,6 +46,11 @@ class Trainer:
         self.step = self.validated = 0
         self._seen: dict[str, torch.Tensor] = {}
 
+    def begin_with(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Take weights, and their average with them."""
+        self.network.load_state_dict(weights)
+        self.average.network.load_state_dict(weights)
+
     def save(self) -> None:
         """Write `checkpoint.pt`; training resumed from it gives the same weights as training that never stopped."""
         state = {
@@ -84,31 +90,34 @@ class Trainer:
 
     def _losses(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return the parts of the loss and their total; labelled and perturbed crops pass the network together."""
-        settings, consistency = self.settings, self.settings.consistency
-        labelled = len(batch["raw"])
-        raw = batch["raw"] if consistency is None else torch.cat([batch["raw"], batch["perturbed"]])
+        consistency = self.settings.consistency
+        parts = [batch[name] for name in ("raw", "perturbed") if name in batch]
+        labelled = len(batch["raw"]) if "raw" in batch else 0
         expected = None if consistency is None else self._expected(batch, consistency)
         with torch.autocast(self.device.type, torch.bfloat16):
-            logits = self._parallel(raw.contiguous(memory_format=torch.channels_last_3d))
-        losses = training_loss(
-            logits[:labelled],
-            batch,
-            affinity_channels=len(settings.targets.offsets),
-            auxiliary_weight=settings.targets.auxiliary_weight,
-            descriptor_weight=settings.targets.descriptor_weight,
-            balanced=settings.targets.balanced,
-        )
-        self._seen = {
-            "raw": batch["raw"],
-            "target": batch["targets"],
-            "prediction": logits[:labelled].detach().sigmoid(),
-        }
+            logits = self._parallel(torch.cat(parts).contiguous(memory_format=torch.channels_last_3d))
+        self._seen = {}
+        losses = {"total": torch.zeros((), device=self.device)}
+        if labelled:
+            losses = self._supervised(logits[:labelled], batch)
         if consistency is not None and expected is not None:
-            self._seen |= {"unlabelled": batch["perturbed"], "expected": expected[0]}
-            self._seen["said"] = logits[labelled:].detach().sigmoid()
             losses["consistency"] = consistency_loss(logits[labelled:], *expected)
             losses["total"] = losses["total"] + consistency_weight(self.step, consistency) * losses["consistency"]
+            said = logits[labelled:].detach().sigmoid()
+            self._seen |= {"unlabelled": batch["perturbed"], "expected": expected[0], "said": said}
         return losses
+
+    def _supervised(self, logits: torch.Tensor, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        targets = self.settings.targets
+        self._seen |= {"raw": batch["raw"], "target": batch["targets"], "prediction": logits.detach().sigmoid()}
+        return training_loss(
+            logits,
+            batch,
+            affinity_channels=len(targets.offsets),
+            auxiliary_weight=targets.auxiliary_weight,
+            descriptor_weight=targets.descriptor_weight,
+            balanced=targets.balanced,
+        )
 
     def _expected(
         self, batch: dict[str, torch.Tensor], consistency: ConsistencySettings

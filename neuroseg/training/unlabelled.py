@@ -19,6 +19,7 @@ from neuroseg.training.catalogue import found
 from neuroseg.training.orientations import orientations
 from neuroseg.training.perturbations.appearance import Float
 from neuroseg.training.perturbations.draw import perturbed
+from neuroseg.training.samples import Samples
 from neuroseg.training.settings import PerturbationSettings, UnlabelledSettings
 
 Sample = dict[str, NDArray[Any]]
@@ -30,19 +31,20 @@ class Region:
 
     address: str
     roi: Roi
+    level: int = 0
 
 
 def open_unlabelled(volumes: Sequence[UnlabelledSettings], folders: Sequence[str], crop: Sequence[int]) -> list[Region]:
     """Return the regions; raises InputError for a missing file, raw that is not uint8, and a region below a crop."""
     regions = []
     for settings in volumes:
-        raw = open_any(found(settings.raw, tuple(folders), settings.volume))
+        raw = open_any(found(settings.raw, tuple(folders), settings.volume), level=settings.level)
         if raw.dtype != np.uint8:
             raise InputError(f"raw {raw.path} holds {raw.dtype} values; import it to uint8 first (neuroseg import)")
         roi = parse_roi(settings.region or ":,:,:", raw.shape)
         if any(size < width for size, width in zip(roi.shape, crop, strict=True)):
             raise InputError(f"{raw.path}: the region {tuple(roi.shape)} is smaller than a crop {tuple(crop)}")
-        regions.append(Region(raw.path, roi))
+        regions.append(Region(raw.path, roi, settings.level))
     return regions
 
 
@@ -55,7 +57,7 @@ class Crops:
 
     def __init__(self, regions: Sequence[Region], crop: tuple[int, int, int], which: str) -> None:
         self._regions, self._crop, self._turned = list(regions), crop, orientations(which)
-        self._opened: dict[tuple[int, str], Volume] = {}
+        self._opened: dict[tuple[int, str, int], Volume] = {}
 
     def draw(self, rng: np.random.Generator) -> Float:
         """Return one crop."""
@@ -70,15 +72,15 @@ class Crops:
             start + int(rng.integers(size - width + 1))
             for start, size, width in zip(region.roi.begin, region.roi.shape, shape, strict=True)
         ]
-        values = self._volume(region.address).read(Roi(begin, shape))
+        values = self._volume(region).read(Roi(begin, shape))
         crop: Float = np.ascontiguousarray(turned.apply(values)).astype(np.float32) / np.float32(255)
         return crop
 
-    def _volume(self, address: str) -> Volume:
+    def _volume(self, region: Region) -> Volume:
         # A loader's process opens files of its own: handles must not be shared across a fork.
-        key = (os.getpid(), address)
+        key = (os.getpid(), region.address, region.level)
         if key not in self._opened:
-            self._opened[key] = open_any(address)
+            self._opened[key] = open_any(region.address, level=region.level)
         return self._opened[key]
 
 
@@ -96,18 +98,31 @@ def perturbed_pair(crops: Crops, settings: PerturbationSettings, rng: np.random.
 
 
 class Pairs:
-    """Labelled samples, each with a pair of crops without labels; item i is a function of the seed and i."""
+    """Labelled samples, each with a pair of crops without labels; item i is a function of the seed and i.
+
+    Without labelled samples, `count` pairs alone.
+    """
 
     def __init__(
-        self, labelled: Any, crops: Crops, settings: PerturbationSettings, *, seed: int, start: int = 0
+        self,
+        labelled: Samples | None,
+        crops: Crops,
+        settings: PerturbationSettings,
+        *,
+        seed: int,
+        start: int = 0,
+        count: int = 0,
     ) -> None:
         self._labelled, self._crops, self._settings, self._seed, self._start = labelled, crops, settings, seed, start
+        self._count = count - start if labelled is None else len(labelled)
 
     def __len__(self) -> int:
-        return len(self._labelled)
+        return self._count
 
     def __getitem__(self, index: int) -> Sample:
-        sample: Sample = self._labelled[index]
+        if not 0 <= index < self._count:
+            raise IndexError(index)
+        sample: Sample = {} if self._labelled is None else dict(self._labelled[index])
         # Another stream than that of the labelled samples, which do not change when unlabelled ones are added.
         rng = np.random.default_rng([self._seed, self._start + index, 1])
         return {**sample, **perturbed_pair(self._crops, self._settings, rng)}

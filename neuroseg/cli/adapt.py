@@ -1,0 +1,66 @@
+"""The command `adapt`."""
+
+from __future__ import annotations
+
+import json as json_
+import logging
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from neuroseg.cli import run
+from neuroseg.cli.summary import print_json
+from neuroseg.errors import NeurosegError
+
+
+def adapt(
+    volume: Annotated[str, typer.Argument(help="The raw volume to fit, uint8.")],
+    model: Annotated[str, typer.Option(help="A bundled model's name, or a bundle.")] = "fib25_light",
+    labels: Annotated[str | None, typer.Option(help="Labels of some sections; a quarter of them judges.")] = None,
+    region: Annotated[
+        str | None, typer.Option(metavar="z0:z1,y0:y1,x0:x1", help="Where the labels are (default: all of them).")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder (default runs/VOLUME-MODEL).")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of training.")] = 300,
+    level: run.Level = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    restart: Annotated[bool, typer.Option("--restart", help="Begin again instead of resuming.")] = False,
+    json: run.Json = False,
+) -> None:
+    """Tune a model to a volume without labels, or with a few; kept only if it became better.
+
+    What judges is put aside before: a quarter of the labelled sections (VOI, the best threshold of each), or crops of a
+    quarter of the volume (VOI between segmentations of perturbed copies of the same crop, at the model's threshold).
+    Exit code 1 when it is not better; then no bundle is written.
+
+    \b
+    Example: neuroseg adapt volume.zarr --model fib25_light -o runs/mine
+    then: neuroseg run volume.zarr --model runs/mine/bundle
+    """
+    from neuroseg.networks.bundle import open_bundle
+    from neuroseg.resolve import nearest_level
+    from neuroseg.storage.publish import publish_text
+    from neuroseg.training.adapt import Request
+    from neuroseg.training.adapt import adapt as adapt_
+
+    logging.getLogger("neuroseg").setLevel(logging.INFO)
+    card = open_bundle(model).card
+    folder = output or Path("runs") / f"{Path(volume.partition(':')[0]).stem}-{card.name}"
+    chosen = nearest_level(volume, card.voxel_size_nm) if level is None else level
+    request = Request(volume, model, labels=labels, region=region, level=chosen, steps=steps)
+    made = adapt_(request, folder, device=device, restart=restart)
+    content = {**asdict(made), "bundle": str(made.bundle) if made.bundle else None, "request": asdict(request)}
+    publish_text(folder / "results.json", json_.dumps(content, indent=2) + "\n")
+    if json:
+        print_json(content)
+    before, after = made.before["voi"], made.after["voi"]
+    told = f"by the {made.measure}: {before:.3f} bits before, {after:.3f} after"
+    if made.bundle is None:
+        entropy = f" (entropy of the segments {made.before['entropy']:.2f}, then {made.after['entropy']:.2f})"
+        raise NeurosegError(
+            f"not better {told}{entropy if 'entropy' in made.after else ''}; nothing was kept, use {model} as it is"
+        )
+    print(f"better {told}: {made.bundle}\n  next: neuroseg run {volume} --model {made.bundle}", file=sys.stderr)

@@ -1,0 +1,242 @@
+"""The whole of `neuroseg adapt`: a bundle and a volume without labels (or with a few) -> a bundle that fits it better.
+
+Consistency learning with the averaged weights as teacher, begun at the bundle's weights. What comes out is kept only if
+it is better on what was put aside: a quarter of the labelled sections, or crops of a quarter of the volume, on which a
+network shall agree with itself however they are perturbed.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from funlib.geometry import Coordinate, Roi
+
+from neuroseg.affinities.inference import choose_device
+from neuroseg.errors import InputError
+from neuroseg.geometry import Triple, describe, triple
+from neuroseg.networks.bundle import open_bundle, save_bundle
+from neuroseg.networks.card import Card, SegmentationCard
+from neuroseg.networks.windows import WindowRule
+from neuroseg.storage.files import open_any
+from neuroseg.storage.volumes import Volume, require_voxel_size
+from neuroseg.training.agreement import PERTURBATIONS, agreement
+from neuroseg.training.folder import claim
+from neuroseg.training.loop import run_training
+from neuroseg.training.perturbations.appearance import Float
+from neuroseg.training.settings import TrainingSettings, VolumeSettings
+from neuroseg.training.team import Team
+from neuroseg.training.train import labelled_samples
+from neuroseg.training.trainer import Trainer
+from neuroseg.training.unlabelled import Crops, Pairs, Region
+from neuroseg.training.validation import validate
+from neuroseg.training.volumes import OpenedVolume, open_labelled
+
+logger = logging.getLogger(__name__)
+_ASIDE = 4  # one part of that many is put aside
+_CROPS = 4
+# A network that calls ever more one object agrees with itself ever better: so much of its segments' entropy must stay.
+_KEPT_ENTROPY = 0.8
+_LARGEST_RATIO = 3.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to adapt to what; `labels` belong to `region` (the whole of them where it is None)."""
+
+    volume: str
+    model: str
+    labels: str | None = None
+    region: str | None = None
+    level: int = 0
+    steps: int = 300
+    learning_rate: float = 2e-4
+    seed: int = 1
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """How both models did on what was put aside (`measure` in bits, less is better), and the bundle if it was kept."""
+
+    measure: str
+    before: dict[str, float]
+    after: dict[str, float]
+    bundle: Path | None
+
+
+def adapt(
+    request: Request, folder: Path, *, device: str = "auto", restart: bool = False, progress: bool = True
+) -> Adapted:
+    """Tune a bundle on a volume, judge it, and keep it in `folder/bundle` if it is better; resumes what folder holds.
+
+    Raises InputError for a volume that does not suit the model, RunRefusedError for the folder of another request.
+    """
+    bundle, chosen = open_bundle(request.model), choose_device(device)
+    card = bundle.card
+    raw = open_any(request.volume, level=request.level)
+    _check(raw, card)
+    labelled = None if request.labels is None else open_labelled(_labelled_settings(request), ["."])
+    settings = settings_of(request, card, bundle.sha256, bundle.network().windows)  # type: ignore[arg-type]
+    claim(folder, settings, restart)
+    trainer = Trainer(settings, folder, chosen, Team())
+    trainer.begin_with(bundle.network().state_dict())
+    if (folder / "checkpoint.pt").exists():
+        trainer.load()
+    judge = _judge_by_labels if labelled is not None else _judge_by_agreement
+    threads = torch.get_num_threads()
+    before = judge(bundle.network().to(chosen), settings, card, raw, labelled, request)
+    torch.set_num_threads(threads)  # prediction pins the process to one
+    if trainer.step < settings.optimiser.steps:
+        samples = _samples(settings, raw, labelled, request, trainer.step)
+        run_training(trainer, samples, lambda step: {}, progress=progress)
+    after = judge(trainer.average.network, settings, card, raw, labelled, request)
+    better = after["voi"] < before["voi"] and after.get("entropy", 1.0) >= _KEPT_ENTROPY * before.get("entropy", 1.0)
+    measure = "agreement of perturbed copies" if labelled is None else "labels"
+    kept = _keep(folder / "bundle", trainer, card, request, before, after) if better else None
+    return Adapted(measure, before, after, kept)
+
+
+def settings_of(request: Request, card: Card, identity: str, rule: WindowRule) -> TrainingSettings:
+    """Return the training that tunes a bundle: its network, offsets and windows, consistency with gentle steps."""
+    output, context = card.tile.output_voxels, card.tile.context_voxels
+    patch = output if rule.allows(output) else triple([o + 2 * c for o, c in zip(output, context, strict=True)])
+    isotropic = max(card.voxel_size_nm) < 1.5 * min(card.voxel_size_nm)
+    network = {key: value for key, value in card.network.parameters.items() if key != "outputs"}
+    perturbations = (*PERTURBATIONS, "cutout") if isotropic else (*PERTURBATIONS, "cutout", "misalign")
+    return TrainingSettings.model_validate(
+        {
+            "name": f"{card.name}_adapted",
+            # What the folder of this training belongs to.
+            "description": f"from {identity[:16]} to {request.volume}, labels {request.labels} {request.region or ''}",
+            "seed": request.seed,
+            "data": {"unlabelled": [{"raw": request.volume, "level": request.level}]},
+            "network": {"architecture": card.network.architecture, "parameters": network},
+            "targets": {"offsets": card.offsets, "border_axes": (0, 1, 2) if isotropic else (1, 2)},
+            "augmentation": {"orientations": "all" if isotropic and len(set(patch)) == 1 else "in_plane"},
+            "consistency": {"teacher": "ema", "perturbations": {"names": perturbations}},
+            "optimiser": {
+                "steps": request.steps,
+                "patch_voxels": patch,
+                "margin_voxels": rule.margin,
+                "learning_rate": request.learning_rate,
+                "warm_up_steps": min(50, request.steps // 4),
+                "average_decay": 0.99,
+            },
+            "validation": {
+                "every_steps": request.steps,
+                "scorings": [card.segmentation.scoring],
+                "tile_voxels": output,
+                "context_voxels": context,
+                "blend": card.tile.blend,
+            },
+        }
+    )
+
+
+def _check(raw: Volume, card: Card) -> None:
+    if raw.dtype != np.uint8:
+        raise InputError(f"raw {raw.path} holds {raw.dtype} values; import it to uint8 first (neuroseg import)")
+    ratios = [max(a / b, b / a) for a, b in zip(require_voxel_size(raw), card.voxel_size_nm, strict=True)]
+    if max(ratios) > _LARGEST_RATIO:
+        raise InputError(
+            f"model {card.name} was trained at {card.voxel_size_nm} nm voxels, {raw.path} has {raw.voxel_size_nm} nm; "
+            "use a pyramid level (--level) or another model (--model)"
+        )
+
+
+def _labelled_settings(request: Request) -> VolumeSettings:
+    if request.level:
+        raise InputError(
+            f"labels belong to the finest level, the model to level {request.level}; import that level first"
+        )
+    return VolumeSettings.model_validate({"raw": request.volume, "labels": request.labels, "region": request.region})
+
+
+def _samples(
+    settings: TrainingSettings, raw: Volume, labelled: OpenedVolume | None, request: Request, step: int
+) -> Pairs:
+    """Return the samples from a step on: crops of the volume, with labelled ones where there are any."""
+    assert settings.consistency is not None
+    optimiser = settings.optimiser
+    start, count = step * optimiser.batch, optimiser.steps * optimiser.batch
+    learnt, _ = _parts(raw.roi, _longest(raw.roi))
+    crops = Crops(
+        [Region(request.volume, learnt, request.level)], optimiser.patch_voxels, settings.augmentation.orientations
+    )
+    if labelled is None:
+        return Pairs(None, crops, settings.consistency.perturbations, seed=request.seed, start=start, count=count)
+    region, _ = _parts(labelled.region, 0)
+    samples = labelled_samples([replace(labelled, region=region)], settings, start, count)
+    return Pairs(samples, crops, settings.consistency.perturbations, seed=request.seed, start=start)
+
+
+def _judge_by_labels(
+    network: torch.nn.Module, settings: TrainingSettings, card: Card, raw: Volume, labelled: OpenedVolume | None,
+    request: Request,
+) -> dict[str, float]:  # fmt: skip
+    """Return VOI and threshold on the labelled sections put aside, the best of the sweep."""
+    assert labelled is not None
+    _, aside = _parts(labelled.region, 0)
+    best = validate(network, replace(labelled, region=aside), settings, next(network.parameters()).device)[0]
+    return {"voi": best.scores.voi_sum, "threshold": best.threshold}
+
+
+def _judge_by_agreement(
+    network: torch.nn.Module, settings: TrainingSettings, card: Card, raw: Volume, labelled: OpenedVolume | None,
+    request: Request,
+) -> dict[str, float]:  # fmt: skip
+    """Return how far segmentations of perturbed copies of crops put aside lie apart, and the clean ones' entropy."""
+    crops = crops_aside(raw, card.tile.output_voxels, request.seed)
+    return asdict(agreement(network, card, crops, next(network.parameters()).device, request.seed))
+
+
+def crops_aside(raw: Volume, shape: Triple, seed: int) -> list[Float]:
+    """Return crops `(z, y, x)` in [0, 1] of the part of a volume that training does not see."""
+    _, aside = _parts(raw.roi, _longest(raw.roi))
+    rng = np.random.default_rng([seed, 3])
+    size = [min(width, length) for width, length in zip(shape, aside.shape, strict=True)]
+    crops = []
+    for _ in range(_CROPS):
+        begin = [b + int(rng.integers(s - w + 1)) for b, s, w in zip(aside.begin, aside.shape, size, strict=True)]
+        crops.append(raw.read(Roi(begin, size)).astype(np.float32) / np.float32(255))
+    return crops
+
+
+def _parts(roi: Roi, axis: int) -> tuple[Roi, Roi]:
+    """Return the first three quarters of a region along an axis, and the rest (at least one voxel of each)."""
+    length = roi.shape[axis]
+    if length < 2:
+        raise InputError(f"the region {describe(roi)} is too small to put a part of it aside")
+    aside = max(1, length // _ASIDE)
+    step = Coordinate([length - aside if each == axis else 0 for each in range(3)])
+    shape = [aside if each == axis else size for each, size in enumerate(roi.shape)]
+    learnt = [length - aside if each == axis else size for each, size in enumerate(roi.shape)]
+    return Roi(roi.begin, learnt), Roi(roi.begin + step, shape)
+
+
+def _longest(roi: Roi) -> int:
+    return int(np.argmax(roi.shape))
+
+
+def _keep(
+    folder: Path, trainer: Trainer, card: Card, request: Request, before: dict[str, Any], after: dict[str, Any]
+) -> Path:
+    """Write the tuned bundle; its card says what it was made from and how it did."""
+    threshold = after.get("threshold", card.segmentation.threshold)
+    made = card.model_copy(
+        update={
+            "name": f"{card.name}_adapted",
+            "description": f"{card.name}, tuned to {Path(request.volume).name}.",
+            "segmentation": SegmentationCard(scoring=card.segmentation.scoring, threshold=threshold),
+            "training": card.training.model_copy(
+                update={"command": f"neuroseg adapt {request.volume} --model {request.model} --steps {request.steps}"}
+            ),
+            "scores": {"before": before, "after": after},
+        }
+    )
+    save_bundle(folder, made, trainer.average.network.state_dict())
+    return folder

@@ -1,0 +1,140 @@
+"""`neuroseg adapt` keeps what is better, says by how much, and keeps nothing else."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import zarr
+from torch import nn
+
+from neuroseg.cli.main import exit_code
+from neuroseg.errors import InputError, RunRefusedError
+from neuroseg.networks.bundle import open_bundle
+from neuroseg.storage.volumes import open_volume
+from neuroseg.training import adapt as room
+from neuroseg.training.adapt import Request, adapt, crops_aside
+from neuroseg.training.agreement import agreement
+
+
+@pytest.fixture
+def volume(configuration: Path) -> str:
+    return str(configuration.parent / "raw.zarr")
+
+
+@pytest.fixture
+def labels(configuration: Path) -> str:
+    return str(configuration.parent / "labels.zarr")
+
+
+def judged_as(monkeypatch: pytest.MonkeyPatch, name: str, *answers: dict[str, float]) -> None:
+    given = iter(answers)
+    monkeypatch.setattr(room, name, lambda *anything: next(given))
+
+
+def test_what_is_better_is_kept_with_its_scores(
+    volume: str, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judged_as(monkeypatch, "_judge_by_agreement", {"voi": 0.5, "entropy": 3.0}, {"voi": 0.4, "entropy": 2.9})
+    command = ["adapt", volume, "--model", tiny_model, "--steps", "3", "-o", str(tmp_path / "a"), "--device", "cpu"]
+    assert exit_code([*command, "--json"]) == 0
+    told = capsys.readouterr()
+    found = json.loads(told.out)
+    assert json.loads((tmp_path / "a" / "results.json").read_text()) == found
+    assert (found["before"]["voi"], found["after"]["voi"]) == (0.5, 0.4)
+    assert "0.500 bits before, 0.400 after" in told.err
+    bundle = open_bundle(found["bundle"])
+    bundle.check()
+    old, new = open_bundle(tiny_model).network().state_dict(), bundle.network().state_dict()
+    assert any(not torch.equal(old[name], new[name]) for name in old)
+    assert bundle.card.scores["after"]["voi"] == 0.4
+
+
+@pytest.mark.parametrize(
+    "after", [{"voi": 0.6, "entropy": 3.0}, {"voi": 0.1, "entropy": 1.0}], ids=["worse", "one object"]
+)
+def test_what_is_not_better_is_not_kept(
+    after: dict[str, float], volume: str, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    judged_as(monkeypatch, "_judge_by_agreement", {"voi": 0.5, "entropy": 3.0}, after)
+    command = ["adapt", volume, "--model", tiny_model, "--steps", "2", "-o", str(tmp_path / "a"), "--device", "cpu"]
+    assert exit_code(command) == 1
+    assert "nothing was kept" in capsys.readouterr().err
+    assert not (tmp_path / "a" / "bundle").exists()
+    assert json.loads((tmp_path / "a" / "results.json").read_text())["bundle"] is None
+
+
+def test_labels_judge_by_sections_that_were_put_aside(
+    volume: str, labels: str, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    regions = []
+    validate = room.validate
+
+    def watched(network: nn.Module, opened: room.OpenedVolume, *more: object) -> object:
+        regions.append((opened.region.begin[0], opened.region.end[0]))
+        return validate(network, opened, *more)  # type: ignore[arg-type]
+
+    learnt = []
+    samples = room.labelled_samples
+
+    def seen(opened: list[room.OpenedVolume], *more: object) -> object:
+        learnt.append((opened[0].region.begin[0], opened[0].region.end[0]))
+        return samples(opened, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(room, "validate", watched)
+    monkeypatch.setattr(room, "labelled_samples", seen)
+    request = Request(volume, tiny_model, labels=labels, region="8:24,:,:", steps=2)
+    made = adapt(request, tmp_path / "a", device="cpu", progress=False)
+    assert made.measure == "labels"
+    assert learnt == [(8, 20)]
+    assert regions == [(20, 24)] * 2
+    assert made.before["voi"] > 0
+    with pytest.raises(RunRefusedError):
+        adapt(replace(request, labels=None, region=None), tmp_path / "a", device="cpu", progress=False)
+
+
+class Threshold(nn.Module):
+    """Says that voxels brighter than half belong together."""
+
+    def forward(self, raw: torch.Tensor) -> torch.Tensor:
+        return ((raw - 0.5) * 40.0).repeat(1, 3, 1, 1, 1)
+
+
+def test_agreement_is_perfect_for_what_never_changes_and_entropy_tells_why(volume: str, tiny_model: str) -> None:
+    bundle = open_bundle(tiny_model)
+    crops = crops_aside(open_volume(volume), (16, 24, 24), seed=0)
+    assert len(crops) == 4
+    assert all(crop.shape == (16, 10, 24) for crop in crops), "a quarter of the volume is not wider"
+
+    class One(Threshold):
+        windows = bundle.network().windows
+
+        def forward(self, raw: torch.Tensor) -> torch.Tensor:
+            return torch.full_like(raw, 9.0).repeat(1, 3, 1, 1, 1)
+
+    device = torch.device("cpu")
+    collapsed = agreement(One(), bundle.card, crops, device, 0)
+    assert (collapsed.voi, collapsed.entropy) == (0.0, 0.0)
+    first, again = (agreement(bundle.network(), bundle.card, crops, device, 0) for _ in range(2))
+    assert first == again
+    assert first.entropy > 0
+
+
+def test_crops_are_put_aside_at_the_end_of_the_longest_axis(tmp_path: Path) -> None:
+    raw = np.zeros((8, 12, 40), np.uint8)
+    raw[:, :, 30:] = 255
+    array = zarr.create_array(str(tmp_path / "v"), shape=raw.shape, dtype="u1", attributes={"voxel_size": [10, 10, 10]})
+    array[:] = raw
+    assert all(crop.min() == 1.0 for crop in crops_aside(open_volume(str(tmp_path / "v")), (8, 8, 8), seed=0))
+
+
+def test_a_volume_of_other_voxels_is_refused(tiny_model: str, tmp_path: Path) -> None:
+    array = zarr.create_array(str(tmp_path / "v"), shape=(8, 8, 8), dtype="u1", attributes={"voxel_size": [40, 40, 40]})
+    array[:] = 0
+    with pytest.raises(InputError, match="was trained at"):
+        adapt(Request(str(tmp_path / "v"), tiny_model), tmp_path / "a", device="cpu", progress=False)

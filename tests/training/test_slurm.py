@@ -1,0 +1,63 @@
+"""The SLURM template of training: stopped by the scheduler it saves, goes back to the queue, and ends as if uncut."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from neuroseg.training.records import load_checkpoint
+from neuroseg.training.train import train
+
+TEMPLATE = Path(__file__).parents[2] / "workers" / "slurm" / "train.sbatch"
+
+
+def said(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def wait_until(happened: Callable[[], bool], seconds: float = 180) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, said("squeue")
+        time.sleep(0.2)
+
+
+def test_the_template_is_a_shell_script() -> None:
+    subprocess.run(["bash", "-n", str(TEMPLATE)], check=True)
+
+
+@pytest.mark.skipif(shutil.which("sbatch") is None, reason="no SLURM here: sbatch is not installed")
+def test_a_stopped_job_saves_and_goes_back_to_the_queue(configuration: Path, tmp_path: Path) -> None:
+    content = yaml.safe_load(configuration.read_text())
+    content["optimiser"]["steps"] = content["validation"]["every_steps"] = 60
+    path = configuration.with_name("slurm.yaml")
+    path.write_text(yaml.safe_dump(content))
+    train(path, tmp_path / "uncut", device="cpu", progress=False)
+    path_of_command = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    flags = ["--parsable", "--time=10", "--output", str(tmp_path / "job.log"), "--chdir", str(tmp_path)]
+    job = subprocess.run(
+        ["sbatch", *flags, str(TEMPLATE), str(path), "-o", str(tmp_path / "run"), "--device", "cpu"],
+        check=True, capture_output=True, text=True, env={**os.environ, "PATH": path_of_command},
+    ).stdout.strip()  # fmt: skip
+    log, checkpoint = tmp_path / "run" / "log.csv", tmp_path / "run" / "checkpoint.pt"
+    wait_until(lambda: log.exists() and "loss/total" in log.read_text())
+    said("scancel", "--batch", "--signal=TERM", job)
+    wait_until(checkpoint.exists)
+    stopped = load_checkpoint(checkpoint)["step"]
+    assert 20 <= stopped < 60
+    wait_until(lambda: "back to the queue" in (tmp_path / "job.log").read_text())
+    said("scontrol", "update", f"JobId={job}", "StartTime=now")
+    wait_until(lambda: job not in said("squeue", "--noheader", "--format=%i"), 300)
+    one, other = (load_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("uncut", "run"))
+    assert other["step"] == 60, (tmp_path / "job.log").read_text()
+    for name, tensor in one["network"].items():
+        assert torch.equal(tensor, other["network"][name]), name
