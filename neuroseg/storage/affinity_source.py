@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from neuroseg.errors import InputError
 from neuroseg.geometry import Nanometres, Triple, contact_channels, parse_offsets, slices, triple
 from neuroseg.storage.arrays import open_node
+from neuroseg.storage.cells import remembering
 from neuroseg.storage.files import HDF5_SUFFIXES, open_any
 from neuroseg.storage.metadata import plain_metadata
 from neuroseg.storage.volumes import Volume, check_voxel_size, checked
@@ -67,7 +68,9 @@ class AffinitySource:
             require_unit_interval(values, self.path, roi.begin)
             return quantised(values)
 
-        return read
+        if array.dtype != np.uint8:
+            return read  # what is wrong with a value is said by the block that needs it
+        return remembering(read, shape=self.shape, chunk=array.chunks[-3:], voxel_bytes=len(self.offsets))
 
 
 def require_unit_interval(
