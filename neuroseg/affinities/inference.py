@@ -87,12 +87,12 @@ class Predictor:
     """Holds one network on one device; turns input windows into uint8 affinities, for one thread at a time."""
 
     def __init__(self, network: nn.Module, settings: TileSettings, device: torch.device) -> None:
-        self._margin = _checked_margin(network, settings)
+        rule = network.windows
+        assert isinstance(rule, WindowRule)
+        self._margin = checked_margin(rule, settings)
         if device.type == "cpu":
             torch.set_num_threads(1)
-        else:
-            torch.use_deterministic_algorithms(True, warn_only=True)
-            torch.backends.cudnn.benchmark = False
+        make_repeatable(device)
         self._settings, self._device, self._precision = settings, device, precision_of(device)
         self._turn = threading.Lock()
         self._weights: torch.Tensor | None = None
@@ -125,10 +125,15 @@ class Predictor:
             return (affinities * 255.0 + 0.5).to(torch.uint8).contiguous().cpu().numpy()
 
 
-def _checked_margin(network: nn.Module, settings: TileSettings) -> Triple:
-    """Return the voxels that the network loses on each side; raises InputError when it cannot make the tiles."""
-    rule = network.windows
-    assert isinstance(rule, WindowRule)
+def make_repeatable(device: torch.device) -> None:
+    """Have a GPU choose kernels that give the same bytes each time, as far as it has them."""
+    if device.type == "cuda":
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.cudnn.benchmark = False
+
+
+def checked_margin(rule: WindowRule, settings: TileSettings) -> Triple:
+    """Return the voxels that a network loses on each side; raises InputError when it cannot make the tiles."""
     window = [o + 2 * c for o, c in zip(settings.output, settings.context, strict=True)]
     if not rule.allows(window):
         raise InputError(f"windows of {window} voxels do not suit the network: {rule}; change tile or context")

@@ -21,6 +21,8 @@ INTERRUPTED = 130
 _FAILED = 1
 _LONG_S = 3600.0
 _GRACE_S = 4.0  # for the head to remove what is half-written, before it is killed
+_LONG_GRACE_S = 120.0  # a training ends the step in hand and saves; a second Ctrl-C does not wait for it
+_TRAINING = ("train", "pretrain", "adapt")
 # nohup has SIGHUP ignored and means it; a script's background command has SIGINT ignored, but shall be stoppable.
 _HANGUP = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL else set()
 _ENDING = {signal.SIGINT, signal.SIGTERM} | _HANGUP
@@ -81,6 +83,7 @@ def _supervise(head: int) -> int:
     with contextlib.suppress(OSError):
         os.setpgid(head, head)  # whoever of the two comes first
     told: float | None = None
+    grace = _LONG_GRACE_S if sys.argv[1:2] and sys.argv[1] in _TRAINING else _GRACE_S
     while not _has_ended(head):
         heard = signal.sigtimedwait(_HEEDED, _AGAIN_S if told else _LONG_S)
         number = heard.si_signo if heard else None
@@ -89,7 +92,7 @@ def _supervise(head: int) -> int:
         elif number in _ENDING and told is None:
             told = time.monotonic()
             os.kill(head, signal.SIGINT)
-        elif told and (number in _ENDING or time.monotonic() > told + _GRACE_S):
+        elif told and (number in _ENDING or time.monotonic() > told + grace):
             _tell(head, signal.SIGKILL)
         if told:
             _tell(head, _END_WORKERS)

@@ -31,7 +31,7 @@ def validate(
     ] = None,
     model: Annotated[str | None, typer.Option(help="A bundle (default: that of runs/CONFIG).")] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder (default: validation/ beside the bundle).")
+        Path | None, typer.Option("-o", "--output", help="Folder (default runs/CONFIG/validation-ON).")
     ] = None,
     on: Annotated[str, typer.Option(help="test (data.test of the configuration) or validation.")] = "test",
     threshold: Annotated[float, typer.Option(help="Of both ways to segment.")] = 0.5,
@@ -59,7 +59,7 @@ def validate(
     path = asked(configuration, named)
     settings = load_configuration(path, TrainingSettings)
     bundle = open_bundle(model or str(Path("runs") / path.stem / "bundle"))
-    folder = output or bundle.path.parent / "validation"
+    folder = output or Path("runs") / path.stem / f"validation-{on}"
     given = {"blocks": blocks, "workers": workers, "executor": executor, "device": device, "threshold": threshold}
     chosen = {name: value for name, value in given.items() if value is not None}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from neuroseg.errors import InputError
+from neuroseg.networks.architectures import ARCHITECTURES
 
 ENCODER = "encoder.safetensors"
 _PARTS = ("stem.", "encoder.")
@@ -67,5 +69,8 @@ def _encoder_of(network: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _described(architecture: str, parameters: Mapping[str, Any]) -> str:
-    kept = {name: value for name, value in parameters.items() if name not in _OF_THE_DECODER}
+    # What is not said is the architecture's own: the same network must not have two descriptions.
+    own = inspect.signature(ARCHITECTURES[architecture]).parameters
+    every = {**{name: each.default for name, each in own.items()}, **parameters}
+    kept = {name: value for name, value in every.items() if name not in _OF_THE_DECODER}
     return f"{architecture} {json.dumps(kept, sort_keys=True)}"

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from funlib.geometry import Coordinate, Roi
 
-from neuroseg.affinities.inference import choose_device
+from neuroseg.affinities.inference import choose_device, make_repeatable
 from neuroseg.errors import InputError
 from neuroseg.geometry import Triple, describe, triple
 from neuroseg.networks.bundle import open_bundle, save_bundle
@@ -26,7 +26,7 @@ from neuroseg.storage.files import open_any
 from neuroseg.storage.volumes import Volume, require_voxel_size
 from neuroseg.training.agreement import PERTURBATIONS, agreement
 from neuroseg.training.folder import claim
-from neuroseg.training.loop import run_training
+from neuroseg.training.loop import is_over, run_training
 from neuroseg.training.perturbations.appearance import Float
 from neuroseg.training.settings import TrainingSettings, VolumeSettings
 from neuroseg.training.team import Team
@@ -81,16 +81,20 @@ def adapt(
     _check(raw, card)
     labelled = None if request.labels is None else open_labelled(_labelled_settings(request), ["."])
     settings = settings_of(request, card, bundle.sha256, bundle.network().windows)  # type: ignore[arg-type]
-    claim(folder, settings, restart)
+    _check_room(raw, settings)
+    if folder.resolve() in bundle.path.resolve().parents:
+        raise InputError(f"the model {bundle.path} lies in {folder}, which is emptied first; choose another with -o")
+    make_repeatable(chosen)
     trainer = Trainer(settings, folder, chosen, Team())
     trainer.begin_with(bundle.network().state_dict())
+    claim(folder, settings, restart)
     if (folder / "checkpoint.pt").exists():
         trainer.load()
     judge = _judge_by_labels if labelled is not None else _judge_by_agreement
     threads = torch.get_num_threads()
     before = judge(bundle.network().to(chosen), settings, card, raw, labelled, request)
     torch.set_num_threads(threads)  # prediction pins the process to one
-    if trainer.step < settings.optimiser.steps:
+    if not is_over(trainer):
         samples = _samples(settings, raw, labelled, request, trainer.step)
         run_training(trainer, samples, lambda step: {}, progress=progress)
     after = judge(trainer.average.network, settings, card, raw, labelled, request)
@@ -145,6 +149,16 @@ def _check(raw: Volume, card: Card) -> None:
         raise InputError(
             f"model {card.name} was trained at {card.voxel_size_nm} nm voxels, {raw.path} has {raw.voxel_size_nm} nm; "
             "use a pyramid level (--level) or another model (--model)"
+        )
+
+
+def _check_room(raw: Volume, settings: TrainingSettings) -> None:
+    learnt, _ = _parts(raw.roi, _longest(raw.roi))
+    patch = settings.optimiser.patch_voxels
+    if any(size < width for size, width in zip(learnt.shape, patch, strict=True)):
+        raise InputError(
+            f"{raw.path} has {raw.shape} voxels, of which {tuple(learnt.shape)} are learnt from: too few for the "
+            f"model's patches of {patch}"
         )
 
 

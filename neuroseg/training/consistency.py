@@ -63,8 +63,14 @@ def _moved(
     return affinities, torch.ones_like(affinities)
 
 
-def consistency_loss(logits: torch.Tensor, expected: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Return the mean squared difference between the affinities of `logits` and what is expected, where known."""
+def consistency_loss(
+    logits: torch.Tensor, expected: torch.Tensor, mask: torch.Tensor, inner: Sequence[int]
+) -> torch.Tensor:
+    """Return the mean squared difference between the affinities of `logits` and what is expected, where known.
+
+    Only the central `inner` voxels count: near its faces a teacher that pads lacks context, too.
+    """
+    logits, expected, mask = (centre(each, torch.Size(inner)) for each in (logits, expected, mask))
     found = torch.sigmoid(logits[:, : expected.shape[1]].float())
     return ((found - expected) ** 2 * mask).sum() / mask.sum().clamp(min=1.0)
 

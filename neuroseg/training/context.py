@@ -8,6 +8,7 @@ from torch import nn
 
 from neuroseg.affinities.inference import Predictor, TileSettings, predict_region
 from neuroseg.affinities.tiles import tiles_covering
+from neuroseg.networks.windows import WindowRule
 from neuroseg.training.settings import TrainingSettings
 from neuroseg.training.volumes import OpenedVolume
 
@@ -18,9 +19,14 @@ def context_effect(
     """Return how the stored values of one tile change when its context is twice as wide.
 
     `changed`: share of values that differ at all; `changed_by_3`: by more than 2 of 255, beyond rounding; `largest`:
-    the largest difference. The tile is that of the validation region's centre.
+    the largest difference. The tile is that of the validation region's centre. Empty where the network does not take
+    the wider window (networks of valid convolutions, whose context is their own).
     """
     tile, context = settings.validation.tile_voxels, settings.validation.context_voxels
+    rule = network.windows
+    assert isinstance(rule, WindowRule)
+    if not rule.allows([t + 4 * c for t, c in zip(tile, context, strict=True)]):
+        return {}
     centre = tiles_covering(opened.region, tile)
     roi = centre[len(centre) // 2].intersect(opened.raw.roi)
     made = []

@@ -17,7 +17,7 @@ _FOLDERS = ("bundle", "tensorboard")
 
 
 def claim(folder: Path, settings: Section, restart: bool) -> None:
-    """Make the folder this configuration's; raises RunRefusedError when it belongs to another."""
+    """Make the folder this configuration's; raises RunRefusedError when it is another's, or nobody's."""
     path = folder / "configuration.yaml"
     text = yaml.safe_dump(settings.model_dump(mode="json", exclude={"data": {"folders"}}), sort_keys=False)
     if path.exists() and not restart:
@@ -27,6 +27,12 @@ def claim(folder: Path, settings: Section, restart: bool) -> None:
                 "choose another folder with -o, or --restart to begin again"
             )
         return
+    found = [name for name in (*_FILES, *_FOLDERS) if (folder / name).exists()]
+    if found and not path.exists():
+        raise RunRefusedError(
+            f"{folder} has {', '.join(found)} of nobody knows which training ({path.name} is missing); "
+            "choose another folder with -o"
+        )
     for stale in _FILES:
         (folder / stale).unlink(missing_ok=True)
     for stale in _FOLDERS:

@@ -27,6 +27,7 @@ class Learner(Protocol):
     settings: Any
     folder: Path
     team: Team
+    network: Any
     step: int
     validated: int
 
@@ -73,71 +74,99 @@ def run_training(
     settings, team = learner.settings, learner.team
     last, every = settings.optimiser.steps, settings.validation.every_steps
     records = Records(learner.folder) if team.leads else None
-    shown = progress and team.leads
-    bar = tqdm(total=last, initial=learner.step, unit="step", disable=not shown, mininterval=5)
+    bar = tqdm(total=last, initial=learner.step, unit="step", disable=not (progress and team.leads), mininterval=5)
     try:
-        if 0 < learner.step != learner.validated and learner.step % every == 0:
-            _validate(learner, validate, records)  # it was cut off while it did
-        for step in _steps(learner, samples, records, bar):
-            if step % every == 0 or step == last:
-                _validate(learner, validate, records)
+        with _Interrupts() as interrupts:
+            due = learner.step > 0 and (learner.step % every == 0 or learner.step == last)
+            if due and learner.step != learner.validated:
+                _validate(learner, validate, records, interrupts)  # it was cut off while it did
+            for step in _steps(learner, samples, records, bar, interrupts):
+                if step % every == 0 or step == last:
+                    _validate(learner, validate, records, interrupts)
     finally:
         bar.close()
         if records is not None:
             records.close()
 
 
-def _validate(learner: Learner, validate: Callable[[int], dict[str, float]], records: Records | None) -> None:
-    """Validate and save; cut off while it validates, it saves too, and validates again when it resumes."""
+def is_over(learner: Learner) -> bool:
+    """Return whether the last step was taken and validated."""
+    last: int = learner.settings.optimiser.steps
+    return learner.step >= last == learner.validated
+
+
+def _validate(
+    learner: Learner, validate: Callable[[int], dict[str, float]], records: Records | None, interrupts: _Interrupts
+) -> None:
+    """Save, validate, and save that it was validated; what cuts it off is answered at once, and loses no step."""
     if records is not None:
-        try:
+        learner.save()
+        with interrupts.answered():
             scores = validate(learner.step)
-            learner.validated = learner.step
-            records.write(learner.step, {f"validation/{name}": value for name, value in scores.items()})
-            records.show(learner.step, learner.pictures())
-        finally:
-            learner.save()
+        learner.validated = learner.step
+        records.write(learner.step, {f"validation/{name}": value for name, value in scores.items()})
+        records.show(learner.step, learner.pictures())
+        learner.save()
+    learner.validated = learner.step
     learner.team.wait()
 
 
-def _steps(learner: Learner, samples: Any, records: Records | None, bar: Any) -> Iterator[int]:
+def _steps(learner: Learner, samples: Any, records: Records | None, bar: Any, interrupts: _Interrupts) -> Iterator[int]:
     """Take the steps that are left and log them; yields the number of each. Interrupted, it saves first."""
     settings, team = learner.settings, learner.team
     started, first, waited = time.monotonic(), learner.step, 0.0
     made = batches(team.share(samples, settings.optimiser.batch), settings)
-    try:
-        while learner.step < settings.optimiser.steps:
-            with _deferred_interrupt() as interrupted:
-                began = time.monotonic()
-                batch = next(made)
-                waited += time.monotonic() - began
-                losses = learner.update(batch)
-            if team.agree(bool(interrupted)):
+    while learner.step < settings.optimiser.steps:
+        began = time.monotonic()
+        batch = next(made)
+        waited += time.monotonic() - began
+        losses = learner.update(batch)
+        bar.update()
+        if learner.step % _LOG_EVERY_STEPS == 0 or learner.step == settings.optimiser.steps:
+            losses = team.mean(losses)
+            elapsed = time.monotonic() - started
+            speed = {"steps_per_s": (learner.step - first) / elapsed, "waiting": waited / elapsed}
+            bar.set_postfix_str(" ".join(f"{name} {value:.3f}" for name, value in losses.items()))
+            if records is not None:
+                records.write(learner.step, {**{f"loss/{k}": v for k, v in losses.items()}, **speed})
+        # All processes stop after the same step, whichever heard of it.
+        if team.agree(interrupts.heard):
+            if team.leads:
+                learner.save()
+            raise KeyboardInterrupt
+        paused = time.monotonic()
+        yield learner.step
+        started += time.monotonic() - paused  # validations are no training
+
+
+class _Interrupts:
+    """Keeps Ctrl-C from cutting a step in half: while it is entered, it is only heard."""
+
+    _NUMBERS = (signal.SIGINT, signal.SIGALRM)  # the alarm repeats a Ctrl-C that Python could not raise
+
+    def __init__(self) -> None:
+        self.heard = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> _Interrupts:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._hear) for number in self._NUMBERS}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _hear(self, number: int, frame: object) -> None:
+        self.heard = True
+
+    @contextlib.contextmanager
+    def answered(self) -> Iterator[None]:
+        """Let Ctrl-C raise KeyboardInterrupt at once: nothing is in hand."""
+        self.__exit__()
+        try:
+            if self.heard:
                 raise KeyboardInterrupt
-            bar.update()
-            if learner.step % _LOG_EVERY_STEPS == 0 or learner.step == settings.optimiser.steps:
-                losses = team.mean(losses)
-                elapsed = time.monotonic() - started
-                speed = {"steps_per_s": (learner.step - first) / elapsed, "waiting": waited / elapsed}
-                bar.set_postfix_str(" ".join(f"{name} {value:.3f}" for name, value in losses.items()))
-                if records is not None:
-                    records.write(learner.step, {**{f"loss/{k}": v for k, v in losses.items()}, **speed})
-            yield learner.step
-    except KeyboardInterrupt:
-        if team.leads:
-            learner.save()
-        raise
-
-
-@contextlib.contextmanager
-def _deferred_interrupt() -> Iterator[list[int]]:
-    """Keep Ctrl-C from cutting a step in half: yields a list that is not empty once it came."""
-    heard: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield heard
-        return
-    before = signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
-    try:
-        yield heard
-    finally:
-        signal.signal(signal.SIGINT, before)
+            yield
+        finally:
+            self.__enter__()

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from neuroseg.affinities.inference import choose_device
+from neuroseg.affinities.inference import choose_device, make_repeatable
 from neuroseg.configuration import load_configuration
 from neuroseg.networks.architectures import build_network, parameter_count
 from neuroseg.networks.encoder import ENCODER, save_encoder
 from neuroseg.training.folder import claim
-from neuroseg.training.loop import run_training
+from neuroseg.training.loop import is_over, run_training
 from neuroseg.training.optimiser import build_optimiser, finite, take_step
 from neuroseg.training.records import load_checkpoint, save_checkpoint
 from neuroseg.training.rehearsal import rehearse
@@ -80,6 +80,7 @@ class Restorer:
         state = {
             "step": self.step,
             "validated": self.validated,
+            "processes": self.team.size,
             "network": self.network.state_dict(),
             "optimiser": self.optimiser.state_dict(),
         }
@@ -90,6 +91,7 @@ class Restorer:
     def load(self) -> None:
         """Continue from `checkpoint.pt`."""
         state = load_checkpoint(self.folder / "checkpoint.pt")
+        self.team.require_as_many(state["processes"], self.folder)
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.validated = int(state["step"]), int(state["validated"])
@@ -129,15 +131,16 @@ def pretrain(
         settings = load_configuration(configuration, PretrainingSettings)
         chosen = choose_device(own_device(device))
         training, held_out = _crops(settings)
+        make_repeatable(chosen)
+        restorer = Restorer(settings, folder, chosen, team)
         if team.leads:
             claim(folder, settings, restart)
         team.wait()
-        restorer = Restorer(settings, folder, chosen, team)
         logger.info("%s: %d parameters on %s", settings.name, parameter_count(restorer.network), chosen)
         if (folder / "checkpoint.pt").exists():
             restorer.load()
         error = _Error(restorer, held_out)
-        if restorer.step < settings.optimiser.steps:
+        if not is_over(restorer):
             samples = _restorations(settings, training, restorer.step, team.size)
             run_training(restorer, samples, error, progress=progress)
         return Pretrained(folder / ENCODER, restorer.step, error(restorer.step)["error"])

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 from funlib.geometry import Roi
 
-from neuroseg.training.perturbations.draw import MIXUP, NAMES, TURNS, Perturbed, perturbed
+from neuroseg.training.perturbations.draw import NAMES, Perturbed, perturbed
 from neuroseg.training.volumes import OpenedVolume
 from neuroseg.views.contact_sheet import Frame, contact_sheet
 
 _SHAPE = (18, 160, 160)
+_DRAWS = 20
 
 
 def draw_perturbations(path: Path, opened: OpenedVolume, *, seed: int, strength: float) -> None:
@@ -30,9 +31,10 @@ def draw_perturbations(path: Path, opened: OpenedVolume, *, seed: int, strength:
 
 
 def _shown(raw: np.ndarray, name: str, rng: np.random.Generator, strength: float) -> Perturbed:
-    """Return one perturbation; turns of the sections themselves are drawn in vain until one shows in a section."""
+    """Return one perturbation; one that happens to change nothing is drawn again, a few times."""
     other = raw[::-1, ::-1].copy()
-    made = perturbed(raw, [name], rng, strength=strength, other=lambda: other)
-    while strength and name not in (*TURNS, MIXUP) and np.array_equal(made.raw, raw):
+    for _ in range(_DRAWS):
         made = perturbed(raw, [name], rng, strength=strength, other=lambda: other)
+        if not np.array_equal(made.raw, raw):
+            break
     return made

@@ -13,7 +13,7 @@ import torch
 from funlib.geometry import Coordinate, Roi
 from torch.utils.data import default_collate
 
-from neuroseg.networks.architectures import build_network, parameter_count
+from neuroseg.networks.architectures import parameter_count
 from neuroseg.networks.context import receptive_context
 from neuroseg.training.loop import Learner
 from neuroseg.training.volumes import OpenedVolume
@@ -28,7 +28,7 @@ def rehearse(learner: Learner, samples: Any) -> dict[str, Any]:
     or of the steps, whichever is longer; validations come on top.
     """
     settings, network = learner.settings, learner.settings.network
-    built = build_network(network.architecture, network.parameters)
+    built = learner.network
     batch_size = settings.optimiser.batch
     drawn = [_timed(lambda: default_collate([samples[n] for n in range(batch_size)])) for _ in range(_STEPS)]
     batch = drawn[-1][0]
@@ -40,7 +40,7 @@ def rehearse(learner: Learner, samples: Any) -> dict[str, Any]:
         "name": settings.name,
         "architecture": network.architecture,
         "parameters": parameter_count(built),
-        "receptive_context_voxels": receptive_context(built.reach),  # type: ignore[arg-type]
+        "receptive_context_voxels": receptive_context(built.reach),
         "patch_voxels": settings.optimiser.patch_voxels,
         "batch": batch_size,
         "steps": settings.optimiser.steps,

@@ -99,7 +99,7 @@ class PerturbationSettings(Section):
     """Which perturbations, of which exactly one is drawn for each crop, and how strong (1: the published ranges)."""
 
     names: tuple[str, ...] = PUBLISHED
-    strength: float = Field(default=1.0, ge=0.0)
+    strength: float = Field(default=1.0, ge=0.0, le=1.0)
 
     @field_validator("names")
     @classmethod
@@ -203,6 +203,10 @@ class TrainingSettings(Section):
     def _has_what_consistency_needs(self) -> TrainingSettings:
         if (self.consistency is None) != (not self.data.unlabelled):
             raise ValueError("consistency and data.unlabelled go together: give both or neither")
+        used = [self.augmentation.perturbations] + ([self.consistency.perturbations] if self.consistency else [])
+        patch = self.optimiser.patch_voxels
+        if any("rotate" in each.names for each in used) and patch[1] != patch[2]:
+            raise ValueError(f"rotate needs patches as wide as high, found {patch}; leave it out")
         return self
 
 
@@ -233,6 +237,13 @@ class PretrainingSettings(Section):
     perturbations: PerturbationSettings = PerturbationSettings()
     optimiser: OptimiserSettings
     validation: PretrainingValidationSettings = PretrainingValidationSettings()
+
+    @field_validator("network")
+    @classmethod
+    def _begins_anew(cls, network: NetworkSettings) -> NetworkSettings:
+        if network.encoder is not None:
+            raise ValueError("a pre-training makes an encoder, it does not begin with one: leave out network.encoder")
+        return network
 
     @field_validator("perturbations")
     @classmethod

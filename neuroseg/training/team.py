@@ -6,10 +6,16 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+
+from neuroseg.errors import RunRefusedError
+
+_LONGEST_VALIDATION = timedelta(hours=24)
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,14 @@ class Team:
         summed = torch.tensor(list(numbers.values()), device=_device_of_messages())
         torch.distributed.all_reduce(summed)
         return dict(zip(numbers, (summed / self.size).tolist(), strict=True))
+
+    def require_as_many(self, processes: int, folder: Path) -> None:
+        """Raise RunRefusedError unless there are as many processes as in a training that is resumed."""
+        if processes != self.size:
+            raise RunRefusedError(
+                f"{folder} was trained by {processes} processes, now there are {self.size}: their samples would "
+                "differ; start as many, or --restart"
+            )
 
     def wait(self) -> None:
         """Return when all have come here."""
@@ -89,7 +103,8 @@ def joined() -> Iterator[Team]:
     if size == 1:
         yield Team()
         return
-    torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    # The others wait while the first validates.
+    torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=_LONGEST_VALIDATION)
     try:
         yield Team(torch.distributed.get_rank(), size)
     finally:

@@ -11,16 +11,17 @@ import torch
 import yaml
 from torch import nn
 
-from neuroseg.affinities.inference import choose_device
+from neuroseg.affinities.inference import TileSettings, checked_margin, choose_device, make_repeatable
 from neuroseg.configuration import load_configuration
 from neuroseg.errors import InputError
-from neuroseg.networks.architectures import parameter_count
+from neuroseg.networks.architectures import build_network, parameter_count
 from neuroseg.networks.encoder import load_encoder
+from neuroseg.networks.windows import WindowRule
 from neuroseg.storage.publish import publish_text
 from neuroseg.training.context import context_effect
 from neuroseg.training.export import export_bundle
 from neuroseg.training.folder import claim
-from neuroseg.training.loop import run_training
+from neuroseg.training.loop import is_over, run_training
 from neuroseg.training.orientations import orientations
 from neuroseg.training.rehearsal import rehearse, small_part
 from neuroseg.training.samples import Samples
@@ -58,6 +59,7 @@ def open_training(configuration: Path) -> Opened:
     settings = load_configuration(configuration, TrainingSettings)
     if not settings.data.training or settings.data.validation is None:
         raise InputError(f"{configuration}: data.training and data.validation say what to learn from and to judge on")
+    check_windows(settings)
     folders = settings.data.folders
     return Opened(
         settings,
@@ -78,21 +80,22 @@ def train(
     with joined() as team:
         opened, chosen = open_training(configuration), choose_device(own_device(device))
         settings = opened.settings
+        make_repeatable(chosen)
+        trainer = Trainer(settings, folder, chosen, team)
+        _begin_with_encoder(trainer)
+        # What is wrong was found by now: only then is a folder begun, or one emptied.
         if team.leads:
             claim(folder, settings, restart)
         team.wait()
-        trainer = Trainer(settings, folder, chosen, team)
         logger.info("%s: %d parameters on %s", settings.name, parameter_count(trainer.network), chosen)
         if (folder / "checkpoint.pt").exists():
             trainer.load()
-        else:
-            _begin_with_encoder(trainer)
         keeper = _BestKeeper(folder, settings, opened.validation, chosen, configuration.stem)
 
         def validate_average(step: int) -> dict[str, float]:
             return keeper(trainer.average.network, step)
 
-        if trainer.step < settings.optimiser.steps:
+        if not is_over(trainer):
             logger.info("reading the training volumes and computing their shape descriptors (a minute per 10 Mvoxel)")
             samples = _samples(opened, trainer.step, team.size)
             run_training(trainer, samples, validate_average, progress=progress)
@@ -107,6 +110,20 @@ def rehearse_training(configuration: Path, folder: Path, *, device: str = "auto"
     trainer = Trainer(opened.settings, folder, choose_device(device), Team())
     _begin_with_encoder(trainer)
     return rehearse(trainer, _samples(small, 0, 1))
+
+
+def check_windows(settings: TrainingSettings) -> None:
+    """Raise InputError for patches, margins and validation windows that do not suit the network."""
+    network, wanted, optimiser = settings.network, settings.validation, settings.optimiser
+    with torch.device("meta"):
+        rule = build_network(network.architecture, network.parameters).windows
+    assert isinstance(rule, WindowRule)
+    if not rule.allows(optimiser.patch_voxels):
+        raise InputError(f"optimiser.patch_voxels {optimiser.patch_voxels} do not suit the network: {rule}")
+    if any(margin < lost for margin, lost in zip(optimiser.margin_voxels, rule.margin, strict=True)):
+        raise InputError(f"optimiser.margin_voxels {optimiser.margin_voxels}: the network loses {rule.margin} itself")
+    tiles = TileSettings(wanted.tile_voxels, wanted.context_voxels, 1, 255.0, 1, wanted.blend)
+    checked_margin(rule, tiles)
 
 
 def _begin_with_encoder(trainer: Trainer) -> None:

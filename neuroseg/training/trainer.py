@@ -57,6 +57,7 @@ class Trainer:
             "settings": self.settings.model_dump(mode="json", exclude={"data": {"folders"}, "validation": True}),
             "step": self.step,
             "validated": self.validated,
+            "processes": self.team.size,
             "network": self.network.state_dict(),
             "average": self.average.network.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -66,6 +67,7 @@ class Trainer:
     def load(self) -> None:
         """Continue from `checkpoint.pt`."""
         state = load_checkpoint(self.folder / "checkpoint.pt")
+        self.team.require_as_many(state["processes"], self.folder)
         self.network.load_state_dict(state["network"])
         self.average.network.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -101,11 +103,16 @@ class Trainer:
         if labelled:
             losses = self._supervised(logits[:labelled], batch)
         if consistency is not None and expected is not None:
-            losses["consistency"] = consistency_loss(logits[labelled:], *expected)
+            losses["consistency"] = consistency_loss(logits[labelled:], *expected, self._inner())
             losses["total"] = losses["total"] + consistency_weight(self.step, consistency) * losses["consistency"]
             said = logits[labelled:].detach().sigmoid()
             self._seen |= {"unlabelled": batch["perturbed"], "expected": expected[0], "said": said}
         return losses
+
+    def _inner(self) -> list[int]:
+        """Return the shape of the part of a patch that counts."""
+        optimiser = self.settings.optimiser
+        return [p - 2 * m for p, m in zip(optimiser.patch_voxels, optimiser.margin_voxels, strict=True)]
 
     def _supervised(self, logits: torch.Tensor, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         targets = self.settings.targets

@@ -68,7 +68,7 @@ def open_labelled(settings: VolumeSettings, folders: Sequence[str]) -> OpenedVol
     shift = _shift(raw, labels, size)
     placed = labels.roi.shift(Coordinate(shift))
     region = parse_roi(settings.region, raw.shape) if settings.region else placed
-    if not raw.roi.contains(placed) or (shift == (0, 0, 0) and raw.shape != labels.shape):
+    if not raw.roi.contains(placed) or (not labels.placed and raw.shape != labels.shape):
         raise InputError(f"raw {raw.path} has shape {raw.shape}, labels {labels.path} have {labels.shape} at {shift}")
     return OpenedVolume(raw, labels, region, size, shift)
 

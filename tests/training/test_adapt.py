@@ -133,6 +133,12 @@ def test_crops_are_put_aside_at_the_end_of_the_longest_axis(tmp_path: Path) -> N
     assert all(crop.min() == 1.0 for crop in crops_aside(open_volume(str(tmp_path / "v")), (8, 8, 8), seed=0))
 
 
+def test_a_volume_without_room_for_a_patch_is_refused(volume: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="too few for the model's patches"):
+        adapt(Request(volume, "fib25_light"), tmp_path / "a", device="cpu", progress=False)
+    assert not (tmp_path / "a").exists()
+
+
 def test_a_volume_of_other_voxels_is_refused(tiny_model: str, tmp_path: Path) -> None:
     array = zarr.create_array(str(tmp_path / "v"), shape=(8, 8, 8), dtype="u1", attributes={"voxel_size": [40, 40, 40]})
     array[:] = 0

@@ -54,6 +54,21 @@ def test_validation_and_test_are_apart_from_what_is_learnt() -> None:
             assert int(re.findall(r"\d+", volume.region)[1]) <= 100
 
 
+@pytest.mark.parametrize("name", _packaged())
+def test_nothing_is_validated_on_what_is_learnt(name: str) -> None:
+    model = PretrainingSettings if name.startswith("pretraining") else TrainingSettings
+    data = load_configuration(configuration_path(name), model).data  # type: ignore[attr-defined]
+
+    def sections(region: str | None) -> range:
+        first, last = (region or "0:9999").partition(",")[0].split(":")
+        return range(int(first), int(last))
+
+    held_out = sections(data.validation.region)
+    for volume in data.training:
+        if volume.raw == data.validation.raw:
+            assert not set(sections(volume.region)) & set(held_out), (name, volume.region)
+
+
 def test_a_missing_file_says_which_and_where_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"AC3_inputs\.h5 is in none of the folders") as failed:

@@ -87,8 +87,12 @@ def test_the_loss_is_the_mean_square_where_it_counts() -> None:
     logits = torch.zeros(1, 5, 1, 1, 2)
     expected = torch.tensor([1.0, 0.5]).expand(1, 3, 1, 1, 2)
     mask = torch.ones_like(expected)
-    assert consistency_loss(logits, expected, mask).item() == pytest.approx(0.125)
-    assert consistency_loss(logits, expected, mask * 0).item() == 0.0
+    assert consistency_loss(logits, expected, mask, (1, 1, 2)).item() == pytest.approx(0.125)
+    assert consistency_loss(logits, expected, mask * 0, (1, 1, 2)).item() == 0.0
+    edge = torch.full((1, 5, 1, 1, 1), 9.0)
+    wide = torch.cat([edge, logits, edge], dim=-1)
+    around = torch.cat([edge[:, :3] * 0, expected, edge[:, :3] * 0], dim=-1)
+    assert consistency_loss(wide, around, torch.ones_like(around), (1, 1, 2)).item() == pytest.approx(0.125)
 
 
 def test_the_weight_is_constant_or_ramped() -> None:

@@ -11,8 +11,9 @@ import torch
 import yaml
 
 from neuroseg.cli.main import exit_code
-from neuroseg.errors import InputError, NeurosegError
+from neuroseg.errors import InputError, NeurosegError, RunRefusedError
 from neuroseg.networks.architectures import build_network
+from neuroseg.networks.bundle import open_bundle
 from neuroseg.networks.encoder import load_encoder
 from neuroseg.training.loop import Learner
 from neuroseg.training.pretrain import Restorer, pretrain
@@ -115,6 +116,56 @@ def test_a_validation_that_was_cut_off_is_made_up_for(
     train(configuration, tmp_path / "run", device="cpu", progress=False)
     rows = [line.split(",") for line in (tmp_path / "run" / "log.csv").read_text().splitlines()]
     assert [step for step, name, _ in rows if name == "validation/voi_sum"] == ["12", "24"]
+
+
+def test_the_last_validation_is_made_up_for(
+    configuration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut off at the last step, of a training whose steps its validations do not divide."""
+    content = yaml.safe_load(configuration.read_text())
+    content["optimiser"]["steps"], content["validation"]["every_steps"] = 6, 12
+    path = tmp_path / "short.yaml"
+    path.write_text(yaml.safe_dump(content))
+    with monkeypatch.context() as patch:
+        patch.setattr("neuroseg.training.train.validate", lambda *given: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            train(path, tmp_path / "run", device="cpu", progress=False)
+    assert train(path, tmp_path / "run", device="cpu", progress=False).step == 6
+
+
+def test_a_network_of_valid_convolutions_is_trained_and_what_does_not_suit_it_is_refused(
+    configuration: Path, tmp_path: Path
+) -> None:
+    content = yaml.safe_load(configuration.read_text())
+    content["network"] = {"architecture": "mala", "parameters": {"widths": [3, 4]}}
+    content["targets"] = {}
+    content["optimiser"] |= {"steps": 2, "patch_voxels": [16, 28, 28], "margin_voxels": [6, 10, 10]}
+    content["augmentation"] = {"orientations": "in_plane"}
+    content["validation"] |= {"every_steps": 2, "tile_voxels": [8, 8, 8], "context_voxels": [6, 10, 10]}
+
+    def written(**more: object) -> Path:
+        path = tmp_path / "mala.yaml"
+        path.write_text(yaml.safe_dump({**content, "optimiser": content["optimiser"] | more}))
+        return path
+
+    outcome = train(written(), tmp_path / "run", device="cpu", progress=False)
+    assert open_bundle(str(outcome.bundle)).card.tile.context_voxels == (6, 10, 10)
+    for more, message in (
+        ({"patch_voxels": [16, 28, 29]}, "do not suit"), ({"margin_voxels": [5, 10, 10]}, "loses"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=message):
+            train(written(**more), tmp_path / "other", device="cpu", progress=False)
+        assert not (tmp_path / "other").exists()
+    content["validation"]["tile_voxels"] = [8, 8, 9]
+    with pytest.raises(InputError, match="do not suit"):
+        train(written(), tmp_path / "other", device="cpu", progress=False)
+
+
+def test_results_of_nobody_are_not_overwritten(configuration: Path, tmp_path: Path) -> None:
+    (tmp_path / "run" / "bundle").mkdir(parents=True)
+    with pytest.raises(RunRefusedError, match="nobody knows"):
+        train(configuration, tmp_path / "run", device="cpu", restart=True, progress=False)
+    assert (tmp_path / "run" / "bundle").exists()
 
 
 def test_a_loss_that_is_not_finite_leaves_its_batch(
