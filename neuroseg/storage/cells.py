@@ -16,7 +16,7 @@ from neuroseg.geometry import Triple, slices, triple, whole
 
 Read = Callable[[Roi], NDArray[Any]]
 # The cells around a block of 128 voxels with its halo, three channels; larger ones share little with their neighbours.
-_KEPT_BYTES = 64 << 20
+_KEPT_BYTES = 48 << 20
 # Smaller cells are cheap to decode again, and there would be many; larger ones hold much that nobody asked for.
 _CELL_VOXELS = range(32, 129)
 
@@ -25,7 +25,7 @@ def remembering(read: Read, *, shape: Sequence[int], chunk: Sequence[int], voxel
     """Return a function that reads what `read` reads, of an array that does not change meanwhile.
 
     `read` gives `(..., z, y, x)` of a region within a volume of `shape`; whole cells of `chunk` voxels are read and up
-    to 64 MiB of them kept, those used last. Where that would not pay, `read` itself is returned.
+    to 48 MiB of them kept, those used last. Where that would not pay, `read` itself is returned.
     """
     if not all(width in _CELL_VOXELS for width in chunk):
         return read
@@ -65,12 +65,10 @@ class _Cells:
         return Roi(begin, self._cell).intersect(self._whole)
 
     def _fetch(self, missing: list[Triple]) -> None:
-        """Read the box around the missing cells at once: a call costs as much as several chunks."""
-        if not missing:
-            return
-        around = self._box(missing[0])
-        for number in missing:
-            around = around.union(self._box(number))
-        values = self._read(around)
-        for number in self._numbers(around):
-            self._kept[number] = values[(..., *slices(self._box(number), around.begin))].copy()
+        """Read the missing cells row by row: a call costs as much as several chunks, a large one much memory."""
+        for _, row in itertools.groupby(missing, key=lambda number: number[:2]):
+            cells = list(row)
+            around = self._box(cells[0]).union(self._box(cells[-1]))
+            values = self._read(around)
+            for number in cells:
+                self._kept[number] = values[(..., *slices(self._box(number), around.begin))].copy()
