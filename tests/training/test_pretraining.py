@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,14 @@ from neuroseg.training.team import Team
 from neuroseg.training.train import train
 from neuroseg.training.trainer import Trainer
 from tests.training.test_training import edited_section, interrupt_after
+
+
+@pytest.fixture(autouse=True)
+def _heeding() -> Iterator[None]:
+    """A shell's background command ignores SIGINT, and so would these tests."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")
