@@ -17,7 +17,6 @@ from neuroseg.geometry import Triple, contact_channels, describe, long_range_cha
 from neuroseg.stage import Process
 from neuroseg.storage.affinity_source import AffinitySource
 from neuroseg.storage.arrays import open_array
-from neuroseg.storage.cells import remembering
 from neuroseg.storage.parts import part_path, write_table
 from neuroseg.storage.workspace import Workspace
 
@@ -68,10 +67,7 @@ class EdgesStage:
     def open(self) -> Iterator[Process]:
         """Open the arrays once."""
         read = self.affinities.open()
-        stored = open_array(self.workspace.fragments)
-        names = remembering(
-            lambda roi: np.asarray(stored[slices(roi)]), shape=stored.shape, chunk=stored.chunks, voxel_bytes=8
-        )
+        fragments = open_array(self.workspace.fragments)
 
         offsets, space = self.affinities.offsets, self.workspace
         # Contacts, and where long-range channels are read, evidence that may be about fragments that do not touch.
@@ -80,7 +76,7 @@ class EdgesStage:
             kinds.append((far, space.long_range, space.long_range_bins))
 
         def process(block: Block) -> None:
-            links, around = read(block.write_roi), names(block.read_roi)
+            links, around = read(block.write_roi), np.asarray(fragments[slices(block.read_roi)])
             for channels, edge_parts, bin_parts in kinds:
                 edges, bins = block_edges(
                     links,

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from neuroseg.geometry import Triple, slices, triple, whole
 
 Read = Callable[[Roi], NDArray[Any]]
-# The cells around a block of 128 voxels with its halo, three channels; larger ones share little with their neighbours.
-_KEPT_BYTES = 48 << 20
+# Enough for the cells around a block of 64 voxels with its halo; larger blocks gain little and would need much more.
+_KEPT_BYTES = 24 << 20
 # Smaller cells are cheap to decode again, and there would be many; larger ones hold much that nobody asked for.
 _CELL_VOXELS = range(32, 129)
 
@@ -25,7 +25,7 @@ def remembering(read: Read, *, shape: Sequence[int], chunk: Sequence[int], voxel
     """Return a function that reads what `read` reads, of an array that does not change meanwhile.
 
     `read` gives `(..., z, y, x)` of a region within a volume of `shape`; whole cells of `chunk` voxels are read and up
-    to 48 MiB of them kept, those used last. Where that would not pay, `read` itself is returned.
+    to 24 MiB of them kept, those used last. Where that would not pay, `read` itself is returned.
     """
     if not all(width in _CELL_VOXELS for width in chunk):
         return read
