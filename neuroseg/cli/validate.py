@@ -48,7 +48,7 @@ def validate(
 
     \b
     Examples: neuroseg validate seg_snemi3d_d5_u200
-    neuroseg validate fib25_light --model fib25_light --on validation -o /tmp/judged
+    neuroseg validate fib25_light --model fib25_light --on validation -o judged
     """
     from neuroseg.configuration import load_configuration
     from neuroseg.networks.bundle import open_bundle
