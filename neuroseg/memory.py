@@ -11,6 +11,7 @@ from neuroseg.agglomeration.partition import segment_lookup
 from neuroseg.agglomeration.scorings import Scoring
 from neuroseg.agglomeration.tree import merge_tree
 from neuroseg.edges.contacts import block_edges
+from neuroseg.edges.dense import dense_fragments
 from neuroseg.edges.nodes import block_nodes
 from neuroseg.fragments.basins import block_fragments
 from neuroseg.fragments.settings import BasinSettings
@@ -47,8 +48,9 @@ def fragments_and_tables(
     fragments = block_fragments(
         affinities, offsets=offsets, read_roi=roi, write_roi=roi, bounds=roi, volume_shape=shape, settings=settings
     ).names
-    edges, bins = block_edges(affinities, fragments, offsets=offsets, read_roi=roi, write_roi=roi, with_bins=with_bins)
-    return InMemory(fragments, block_nodes(fragments, (0, 0, 0)), edges, bins)
+    dense = dense_fragments(fragments)
+    edges, bins = block_edges(affinities, dense, offsets=offsets, read_roi=roi, write_roi=roi, with_bins=with_bins)
+    return InMemory(fragments, block_nodes(dense, (0, 0, 0)), edges, bins)
 
 
 def segmentation_of(

@@ -30,7 +30,7 @@ from neuroseg.storage.workspace import Workspace
 
 _RESTARTABLE = ("affinities", "fragments", "edges", "agglomeration", "relabel")
 # Stages that are made again with the stage before or after them.
-_RESTARTED_AS = {"sections": "affinities", "rename": "fragments", "lookup": "relabel"}
+_RESTARTED_AS = {"sections": "affinities", "lookup": "relabel"}
 _REDONE_WITHOUT_ASKING = ("lookup", "relabel", "pyramid")
 _LISTED_FAILURES = 10
 # What a segmentation says of its making.
@@ -257,11 +257,11 @@ def _run_stage(
 def _executor(
     workspace: Workspace, plan: Plan, stage: Stage, pending: Sequence[Block], standing: StandingWorkers
 ) -> Executor:
-    """Return the plan's executor; one block alone is not worth the start of a worker.
+    """Return the plan's executor; one block alone is not worth the start of a worker, where none stands yet.
 
     Workers that predict do not stand: they would keep the network in memory, and there may be fewer of them.
     """
-    if plan.executor == "serial" or len(pending) == 1:
+    if plan.executor == "serial" or (len(pending) == 1 and not standing.are_there):
         return SerialExecutor()
     if stage.name in PREDICTION:
         return LocalExecutor(workspace.path, plan.prediction_workers, workspace.logs)

@@ -16,7 +16,7 @@ from neuroseg.configuration import Section, validated
 from neuroseg.edges.stage import EdgesStage
 from neuroseg.errors import InputError, unknown_name
 from neuroseg.fragments.settings import DISTANCE_BASINS, MUTEX_WATERSHED, BasinSettings
-from neuroseg.fragments.stage import CutFragmentsStage, FragmentsStage, RenameStage
+from neuroseg.fragments.stage import CutFragmentsStage, FragmentsStage
 from neuroseg.geometry import Triple, contact_channels, long_range_channels, parse_roi
 from neuroseg.options import Options
 from neuroseg.segmentation.stage import PyramidStage, RelabelStage, pyramid_stages
@@ -27,7 +27,7 @@ from neuroseg.storage.raw import RawSource
 from neuroseg.storage.workspace import Workspace
 
 PREDICTION = ("sections", "affinities")
-SEGMENTATION = ("fragments", "rename", "edges", "agglomeration", "lookup", "relabel", "pyramid")
+SEGMENTATION = ("fragments", "edges", "agglomeration", "lookup", "relabel", "pyramid")
 
 
 class MaskPlan(Section):
@@ -127,30 +127,30 @@ class Plan(Section):
 
     def segmentation_stages(self, workspace: Workspace) -> list[Stage]:
         """Return the stages after prediction, in order; each carries the hash of what made its input."""
-        fragments = self._fragments_stages(workspace)
+        fragments = self._fragments_stage(workspace)
         edges = EdgesStage(
             workspace,
             self._links(workspace, long_range=self.long_range),
             self.lattice,
-            hash_of(fragments[-1].identity),
+            hash_of(fragments.identity),
             parse_scoring(self.scoring).every_contact,
+            isinstance(fragments, FragmentsStage),
         )
         tree = self._agglomeration_stage(workspace, hash_of(edges.identity))
         lookup = LookupStage(
             workspace, self.lattice, hash_of(tree.identity), self.threshold, self.min_size_voxels, self.small
         )
-        return [*fragments, edges, tree, lookup, *self.view_stages(workspace, hash_of(lookup.identity))]
+        return [fragments, edges, tree, lookup, *self.view_stages(workspace, hash_of(lookup.identity))]
 
-    def _fragments_stages(self, workspace: Workspace) -> list[Stage]:
-        """Return the stages that make the fragments: distance basins, or what cuts them at the blocks' faces."""
+    def _fragments_stage(self, workspace: Workspace) -> FragmentsStage | CutFragmentsStage:
+        """Return the stage that makes the fragments: distance basins, or what cuts them at the blocks' faces."""
         mask = self.mask_source(self.mask)
         if self.fragments != DISTANCE_BASINS:
             source = self._links(workspace, long_range=self.fragments == MUTEX_WATERSHED)
-            return [CutFragmentsStage(workspace, source, source.identity, self.fragments, self.lattice, mask)]
+            return CutFragmentsStage(workspace, source, source.identity, self.fragments, self.lattice, mask)
         source = self._links(workspace, long_range=False)
         settings = BasinSettings(self.voxel_size_nm, per_section=self.per_section, mask_boundary=self.mask_boundary)
-        basins = FragmentsStage(workspace, source, source.identity, settings, self.lattice, mask)
-        return [basins, RenameStage(workspace, self.lattice, hash_of(basins.identity))]
+        return FragmentsStage(workspace, source, source.identity, settings, self.lattice, mask)
 
     def _agglomeration_stage(self, workspace: Workspace, upstream: str) -> AgglomerationStage | PartitionStage:
         scoring = parse_scoring(self.scoring)

@@ -20,7 +20,7 @@ OFFSETS = [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]
 # An artifact, the stage that reads it, and what makes it again.
 READERS = [
     ("fragments.zarr/c", "edges", "fragments"),
-    ("entries", "rename", "fragments"),
+    ("entries", "edges", "fragments"),
     ("edges", "agglomeration", "edges"),
     ("nodes", "agglomeration", "edges"),
     ("merges/tree.parquet", "lookup", "agglomeration"),

@@ -150,7 +150,7 @@ def stop_after(stage: str, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(pipeline, "_run_stage", run_then_stop)
 
 
-@pytest.mark.parametrize("stage", ["fragments", "rename", "edges", "lookup", "relabel"])
+@pytest.mark.parametrize("stage", ["fragments", "edges", "lookup", "relabel"])
 def test_a_run_of_another_region_that_stopped_leaves_no_trace(affinities: str, tmp_path: Path, stage: str) -> None:
     made = segment(affinities, tmp_path / "w", blocks="16", threshold=0.3)
     with pytest.MonkeyPatch.context() as patch:
@@ -186,7 +186,7 @@ def test_restarting_a_segmentation_keeps_the_affinities(raw_volume: str, tiny_mo
     with pytest.raises(InputError, match="unknown stage to restart 'affinities'"):
         pipeline.segment(Options(volume=str(made.path)), restart="affinities")
     _, summaries = pipeline.segment(Options(volume=str(made.path)), restart="all")
-    assert [s.stage for s in summaries] == ["fragments", "rename", "edges", "agglomeration", "lookup", "relabel"]
+    assert [s.stage for s in summaries] == ["fragments", "edges", "agglomeration", "lookup", "relabel"]
     assert all(s.blocks for s in summaries)
     assert np.array_equal(labels(made), before)
 

@@ -15,14 +15,14 @@ import numpy as np
 from funlib.geometry import Roi
 from numpy.typing import NDArray
 
-from neuroseg.edges.dense import dense_fragments
+from neuroseg.edges.dense import DenseFragments
 from neuroseg.geometry import Triple, contact_channels, slices
 from neuroseg.tables import BINS, EDGES, Table, empty
 
 
 def block_edges(
     affinities: NDArray[np.uint8],
-    fragments: NDArray[np.uint64],
+    fragments: DenseFragments,
     *,
     offsets: tuple[Triple, ...],
     read_roi: Roi,
@@ -32,11 +32,11 @@ def block_edges(
 ) -> tuple[Table, Table]:
     """Return the block's edge rows, sorted by (u, v), and the histogram of their affinities (empty unless asked).
 
-    `affinities` `(c, z, y, x)` uint8 are those of `write_roi`; `fragments` `(z, y, x)` uint64 those of `read_roi`,
-    which holds the partners of `channels`, by default those that link direct neighbours. 0 is no fragment and has no
-    edges. Partners past `read_roi` do not exist.
+    `affinities` `(c, z, y, x)` uint8 are those of `write_roi`; `fragments` `(z, y, x)` those of `read_roi`, which holds
+    the partners of `channels`, by default those that link direct neighbours. 0 is no fragment and has no edges.
+    Partners past `read_roi` do not exist.
     """
-    dense, ids = dense_fragments(fragments)
+    dense, ids = fragments
     channels = contact_channels(offsets) if channels is None else channels
     steps = np.array([offsets[channel] for channel in channels], np.int64)
     inner = slices(write_roi, read_roi.begin)

@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import fastremap
 import numpy as np
 from numpy.typing import NDArray
 
 
-def dense_fragments(fragments: NDArray[np.uint64]) -> tuple[NDArray[np.uint32], NDArray[np.uint64]]:
-    """Return fragments renumbered 1..n in no order (0 stays 0), and the ids `(n + 1,)` by their new number."""
+class DenseFragments(NamedTuple):
+    """Fragments `(z, y, x)` numbered 1..n in no order (0 stays 0), uint32, and their ids `(n + 1,)` by number, uint64.
+
+    Numbers may be listed that no voxel has.
+    """
+
+    numbers: NDArray[np.uint32]
+    ids: NDArray[np.uint64]
+
+
+def dense_fragments(fragments: NDArray[np.uint64]) -> DenseFragments:
+    """Return the fragments `(z, y, x)` renumbered."""
     if fragments.size == 0:
-        return fragments.astype(np.uint32), np.zeros(1, np.uint64)
-    dense, mapping = fastremap.renumber(fragments, preserve_zero=True, in_place=False)
+        return DenseFragments(fragments.astype(np.uint32), np.zeros(1, np.uint64))
+    numbers, mapping = fastremap.renumber(fragments, preserve_zero=True, in_place=False)
     ids = np.zeros(int(max(mapping.values(), default=0)) + 1, np.uint64)
     ids[np.fromiter(mapping.values(), np.int64, len(mapping))] = np.fromiter(mapping.keys(), np.uint64, len(mapping))
     ids[0] = 0
-    return dense.astype(np.uint32, copy=False), ids
+    return DenseFragments(numbers.astype(np.uint32, copy=False), ids)
+
+
+def with_ids(fragments: DenseFragments, ids: NDArray[np.uint64]) -> DenseFragments:
+    """Return the fragments under other `ids`, by number as theirs; those that share an id become one. 0 must stay 0."""
+    if np.array_equal(ids, fragments.ids):
+        return fragments
+    unique, numbers = np.unique(ids, return_inverse=True)
+    return DenseFragments(numbers.astype(np.uint32)[fragments.numbers], unique)

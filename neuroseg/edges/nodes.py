@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
 
-from neuroseg.edges.dense import dense_fragments
+from neuroseg.edges.dense import DenseFragments
 from neuroseg.geometry import Triple
 from neuroseg.tables import NODES, Table, empty
 
 
-def block_nodes(fragments: NDArray[np.uint64], origin: Triple) -> Table:
+def block_nodes(fragments: DenseFragments, origin: Triple) -> Table:
     """Return one row per fragment in `fragments` `(z, y, x)`, ascending: voxels, sums and bounds of coordinates.
 
     `origin` is the global coordinate of the first voxel, so that rows of several blocks combine. 0 is no fragment.
     """
-    dense, ids = dense_fragments(fragments)
-    if len(ids) == 1:
+    dense, ids = fragments
+    columns = _statistics(dense, len(ids) - 1, np.array(origin, np.int64))
+    present = np.flatnonzero(columns[0])
+    if not len(present):
         return empty(NODES)
-    order = np.argsort(ids[1:]) + 1
-    columns = _statistics(dense, len(ids) - 1, np.array(origin, np.int64))[:, order]
+    order = present[np.argsort(ids[present])]
+    columns = columns[:, order]
     table: Table = {"fragment": ids[order]}
     for column, name in enumerate(list(NODES)[1:]):
         table[name] = columns[column].astype(NODES[name])

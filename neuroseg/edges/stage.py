@@ -1,33 +1,44 @@
-"""The stage `edges`: affinities and fragments -> the parts of the edge and node tables."""
+"""The stage `edges`: affinities and fragments -> the parts of the edge and node tables, and fragments' final names.
+
+Provisional names are followed to their roots here, where the fragments around a block are read anyway. The block's own
+are stored under their roots' names in place; its neighbours may read them before or after, which makes no difference.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from funlib.geometry import Roi
 
 from neuroseg.blocks import Block, Lattice
 from neuroseg.edges.contacts import block_edges
+from neuroseg.edges.dense import DenseFragments, dense_fragments, with_ids
 from neuroseg.edges.nodes import block_nodes
+from neuroseg.fragments.rename import Entries, final_names
 from neuroseg.geometry import Triple, contact_channels, describe, long_range_channels, reach_of, slices, triple
 from neuroseg.stage import Process
 from neuroseg.storage.affinity_source import AffinitySource
 from neuroseg.storage.arrays import open_array
-from neuroseg.storage.parts import part_path, write_table
+from neuroseg.storage.parts import part_path, read_table, write_table
 from neuroseg.storage.workspace import Workspace
+from neuroseg.tables import ENTRIES
 
-ALGORITHM = 1
+ALGORITHM = 2
+_CACHED_TABLES = 32
 
 
 @dataclass(frozen=True)
 class EdgesStage:
     """Counts the contacts whose voxel v lies in the block, and its fragments' voxels.
 
-    Long-range channels, where `affinities` has them, are counted into tables of their own.
+    Long-range channels, where `affinities` has them, are counted into tables of their own. `provisional` says whether
+    fragments have entry tables.
     """
 
     workspace: Workspace
@@ -35,10 +46,15 @@ class EdgesStage:
     lattice: Lattice
     upstream: str
     with_bins: bool
+    provisional: bool
 
     name = "edges"
-    inputs = ("affinities.zarr", "fragments.zarr")
     outputs = ("edges", "nodes", "bins", "long_range", "long_range_bins")
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Affinities, fragments, and where names are provisional what they stand for."""
+        return ("affinities.zarr", "fragments.zarr", *(["entries"] if self.provisional else []))
 
     @property
     def halo(self) -> Triple:
@@ -65,10 +81,8 @@ class EdgesStage:
 
     @contextmanager
     def open(self) -> Iterator[Process]:
-        """Open the arrays once."""
-        read = self.affinities.open()
-        fragments = open_array(self.workspace.fragments)
-
+        """Open the arrays once and keep the entry tables of recent neighbours."""
+        read, named = self.affinities.open(), self._open_fragments()
         offsets, space = self.affinities.offsets, self.workspace
         # Contacts, and where long-range channels are read, evidence that may be about fragments that do not touch.
         kinds: list[tuple[tuple[int, ...], Path, Path]] = [(contact_channels(offsets), space.edges, space.bins)]
@@ -76,13 +90,14 @@ class EdgesStage:
             kinds.append((far, space.long_range, space.long_range_bins))
 
         def process(block: Block) -> None:
-            links, around = read(block.write_roi), np.asarray(fragments[slices(block.read_roi)])
+            links, around = read(block.write_roi), _with_partners(block, offsets)
+            fragments = named(block, around)
             for channels, edge_parts, bin_parts in kinds:
                 edges, bins = block_edges(
                     links,
-                    around,
+                    fragments,
                     offsets=offsets,
-                    read_roi=block.read_roi,
+                    read_roi=around,
                     write_roi=block.write_roi,
                     channels=channels,
                     with_bins=self.with_bins,
@@ -90,7 +105,35 @@ class EdgesStage:
                 write_table(part_path(edge_parts, block.index), edges)
                 if self.with_bins:
                     write_table(part_path(bin_parts, block.index), bins)
-            inner = around[slices(block.write_roi, block.read_roi.begin)]
+            inner = DenseFragments(fragments.numbers[slices(block.write_roi, around.begin)], fragments.ids)
             write_table(part_path(space.nodes, block.index), block_nodes(inner, triple(block.write_roi.begin)))
 
         yield process
+
+    def _open_fragments(self) -> Callable[[Block, Roi], DenseFragments]:
+        """Return the function that reads a region's fragments under their final names and stores the block's."""
+        array = open_array(self.workspace.fragments, writable=self.provisional)
+
+        @lru_cache(maxsize=_CACHED_TABLES)
+        def entries_of(block: int) -> Entries:
+            table = read_table(part_path(self.workspace.entries, block), ENTRIES)
+            return table["voxel"], table["name"]
+
+        def named(block: Block, around: Roi) -> DenseFragments:
+            found = dense_fragments(np.asarray(array[slices(around)]))
+            if not self.provisional:
+                return found
+            final = final_names(found.ids, self.lattice, entries_of)
+            inner = found.numbers[slices(block.write_roi, around.begin)]
+            if (final != found.ids)[inner].any():
+                array[slices(block.write_roi)] = final[inner]
+            return with_ids(found, final)
+
+        return named
+
+
+def _with_partners(block: Block, offsets: Sequence[Triple]) -> Roi:
+    """Return the block and as much around it as the offsets reach from its voxels, within its surroundings."""
+    lower = [max(0, *(-offset[axis] for offset in offsets)) for axis in range(3)]
+    upper = [max(0, *(offset[axis] for offset in offsets)) for axis in range(3)]
+    return block.write_roi.grow(lower, upper).intersect(block.read_roi)

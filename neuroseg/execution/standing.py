@@ -47,6 +47,11 @@ class StandingWorkers:
     def __enter__(self) -> StandingWorkers:
         return self
 
+    @property
+    def are_there(self) -> bool:
+        """Whether `ready` has started any."""
+        return bool(self._processes)
+
     def ready(self, count: int) -> Path:
         """Return the folder of the workers' sockets and locks; the first call starts `count` workers.
 

@@ -14,11 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuroseg.fragments.distances import UNITS_PER_SQUARED_VOXEL, squared_distances
-from neuroseg.fragments.settings import BasinSettings
+from neuroseg.fragments.settings import SMOOTHING_SUM, BasinSettings
 from neuroseg.geometry import Triple
 
 UNITS_PER_VOXEL = 1024
-_KERNEL_SUM = 256
 
 
 def heights(
@@ -132,24 +131,49 @@ def _signed(inside, to_outside, to_inside, lengths, means):  # type: ignore[no-u
 
 def _smoothed(values: NDArray[np.float32], axis: int, settings: BasinSettings) -> NDArray[np.float32]:
     """Return `values` convolved along one axis with a Gaussian of whole-number weights; the last value repeats."""
-    reach = settings.smoothing_reach_voxels[axis]
-    if reach == 0:
+    weights = settings.smoothing_weights(axis)
+    if len(weights) == 1:
         return values
-    sigma = settings.sigma / settings.voxel_size[axis]
-    gaussian = np.exp(-0.5 * (np.arange(reach + 1) / sigma) ** 2)
-    weights = np.round(gaussian / (gaussian[0] + 2 * gaussian[1:].sum()) * _KERNEL_SUM)
-    weights[0] = _KERNEL_SUM - 2 * weights[1:].sum()
-    padded = np.pad(values, [(reach, reach) if a == axis else (0, 0) for a in range(3)], mode="edge")
-    count = values.shape[axis]
-
-    def shifted(step: int) -> NDArray[np.float32]:
-        box = tuple(slice(reach + step, reach + step + count) if a == axis else slice(None) for a in range(3))
-        return padded[box]
-
-    total = np.float32(weights[0]) * values
-    for step in range(1, reach + 1):
-        total += np.float32(weights[step]) * (shifted(-step) + shifted(step))
-    total += np.float32(_KERNEL_SUM / 2)
-    total *= np.float32(1 / _KERNEL_SUM)
-    smooth: NDArray[np.float32] = np.floor(total, out=total)
+    smooth: NDArray[np.float32] = _convolved(values, axis, np.array(weights, np.float32))
     return smooth
+
+
+@numba.njit(cache=True, nogil=True)
+def _convolved(values, axis, weights):  # type: ignore[no-untyped-def]
+    depth, height, width = values.shape
+    out = np.empty(values.shape, np.float32)
+    total = np.empty(width, np.float32)
+    for z in range(depth):
+        for y in range(height):
+            total[:] = weights[0] * values[z, y]
+            for step in range(1, len(weights)):
+                if axis == 0:
+                    lower, upper = values[max(z - step, 0), y], values[min(z + step, depth - 1), y]
+                    _add_weighted(total, lower, upper, weights[step])
+                elif axis == 1:
+                    lower, upper = values[z, max(y - step, 0)], values[z, min(y + step, height - 1)]
+                    _add_weighted(total, lower, upper, weights[step])
+                else:
+                    _add_weighted_along(total, values[z, y], step, weights[step])
+            for x in range(width):
+                out[z, y, x] = np.floor((total[x] + np.float32(SMOOTHING_SUM / 2)) * np.float32(1 / SMOOTHING_SUM))
+    return out
+
+
+@numba.njit(cache=True, nogil=True)
+def _add_weighted(total, lower, upper, weight):  # type: ignore[no-untyped-def]
+    for x in range(len(total)):
+        total[x] += weight * (lower[x] + upper[x])
+
+
+@numba.njit(cache=True, nogil=True)
+def _add_weighted_along(total, row, step, weight):  # type: ignore[no-untyped-def]
+    """Add both neighbours `step` apart in a row. The middle's loop vectorises."""
+    width = len(row)
+    first, last = min(step, width), max(width - step, min(step, width))
+    for x in range(first, last):
+        total[x] += weight * (row[x - step] + row[x + step])
+    for x in range(first):
+        total[x] += weight * (row[max(x - step, 0)] + row[min(x + step, width - 1)])
+    for x in range(last, width):
+        total[x] += weight * (row[max(x - step, 0)] + row[min(x + step, width - 1)])

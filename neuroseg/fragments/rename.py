@@ -13,17 +13,17 @@ Entries = tuple[NDArray[np.uint64], NDArray[np.uint64]]
 
 
 def final_names(
-    names: NDArray[np.uint64], own_block: int, lattice: Lattice, entries_of: Callable[[int], Entries]
+    names: NDArray[np.uint64], lattice: Lattice, entries_of: Callable[[int], Entries]
 ) -> NDArray[np.uint64]:
-    """Return the root's name for each of `names` (unique, from block `own_block`).
+    """Return the root's name for each of `names`, provisional or not.
 
-    `entries_of(block)` returns that block's entry table, voxels ascending. A name whose voxel lies in its own block
-    is a root's and stays; so does one that the table of its block does not list, which makes renaming idempotent, and
-    so does 0, no fragment.
+    `entries_of(block)` returns that block's entry table, voxels ascending. A root that was entered leads to itself in
+    the table of its block, and one that was not is not listed and stays: renaming is idempotent. So does 0, no
+    fragment.
     """
     current = names.copy()
     owners = owner_blocks(current, lattice)
-    open_ = np.flatnonzero((owners != own_block) & (names > 0))
+    open_ = np.flatnonzero(names > 0)
     while len(open_):
         moved = []
         for block in np.unique(owners[open_]):

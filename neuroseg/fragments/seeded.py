@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from neuroseg.fragments.heights import mean_affinity
 from neuroseg.geometry import Triple
@@ -39,6 +38,7 @@ def seeded_watershed(
 
 
 def _section_labels(means: NDArray[np.float32], inside: NDArray[np.bool_]) -> NDArray[np.uint64]:
+    from scipy import ndimage
     from skimage.morphology import local_maxima
     from skimage.segmentation import watershed
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from neuroseg.geometry import Nanometres, Triple
+from neuroseg.geometry import Nanometres, Triple, triple
 
 DISTANCE_BASINS, SEEDED_WATERSHED, MUTEX_WATERSHED = "distance-basins", "seeded-watershed", "mutex-watershed"
 FRAGMENTS = (DISTANCE_BASINS, SEEDED_WATERSHED, MUTEX_WATERSHED)
 
 _PER_SECTION_ANISOTROPY = 3.0
+SMOOTHING_SUM = 256
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,21 @@ class BasinSettings:
     @property
     def smoothing_reach_voxels(self) -> Triple:
         """How far the smoothing kernel looks along each axis."""
-        return self._along(lambda edge: int(3 * self.sigma / edge + 0.5))
+        return triple([len(self.smoothing_weights(axis)) - 1 if axis in self.axes else 0 for axis in range(3)])
+
+    def smoothing_weights(self, axis: int) -> list[int]:
+        """Return the weights of a voxel and of those 1, 2, ... to either side: a Gaussian in whole numbers.
+
+        With both sides they sum to SMOOTHING_SUM; those that round to 0 at the end are left off.
+        """
+        sigma = self.sigma / self.voxel_size[axis]
+        reach = int(3 * sigma + 0.5)
+        gaussian = [math.exp(-0.5 * (step / sigma) ** 2) if step else 1.0 for step in range(reach + 1)]
+        total = gaussian[0] + 2 * sum(gaussian[1:])
+        sides = [round(weight / total * SMOOTHING_SUM) for weight in gaussian[1:]]
+        while sides and not sides[-1]:
+            sides.pop()
+        return [SMOOTHING_SUM - 2 * sum(sides), *sides]
 
     @property
     def halo_voxels(self) -> Triple:

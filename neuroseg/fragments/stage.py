@@ -1,6 +1,7 @@
-"""The stages `fragments` and `rename`: affinities -> fragments.zarr with provisional names -> final names.
+"""The stage `fragments`: affinities -> fragments.zarr.
 
-Distance basins need both; the methods that cut fragments where their block ends name them for good at once.
+Distance basins give names that are provisional where a path leaves the block, and the entry tables by which the stage
+`edges` finds their roots; the methods that cut fragments where their block ends name them for good at once.
 """
 
 from __future__ import annotations
@@ -8,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from typing import Any
 
-import fastremap
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,7 +18,6 @@ from neuroseg.blocks import Block, Lattice
 from neuroseg.fragments.basins import block_fragments, stored_links
 from neuroseg.fragments.first_voxels import named_by_first_voxel
 from neuroseg.fragments.mutex import mutex_watershed
-from neuroseg.fragments.rename import Entries, final_names, owner_blocks
 from neuroseg.fragments.seeded import CONTEXT_VOXELS, seeded_watershed
 from neuroseg.fragments.settings import DISTANCE_BASINS, MUTEX_WATERSHED, BasinSettings
 from neuroseg.geometry import Triple, contact_channels, describe, reach_of, slices
@@ -28,12 +26,10 @@ from neuroseg.storage.affinity_source import AffinitySource
 from neuroseg.storage.arrays import create_array, is_array, open_array, require_aligned
 from neuroseg.storage.mask import MaskSource
 from neuroseg.storage.metadata import array_attributes
-from neuroseg.storage.parts import part_path, read_table, write_table
+from neuroseg.storage.parts import part_path, write_table
 from neuroseg.storage.workspace import Workspace
-from neuroseg.tables import ENTRIES
 
 ALGORITHM = 1
-_CACHED_TABLES = 32
 
 
 @dataclass(frozen=True)
@@ -185,52 +181,3 @@ def _create_fragments(workspace: Workspace, affinities: AffinitySource, lattice:
             attributes=array_attributes(affinities.voxel_size_nm, affinities.offset_nm),
         )
     require_aligned(open_array(workspace.fragments), lattice.block_shape, FragmentsStage.name)
-
-
-@dataclass(frozen=True)
-class RenameStage:
-    """Gives fragments that cross blocks their root's name, in place; renaming twice changes nothing."""
-
-    workspace: Workspace
-    lattice: Lattice
-    upstream: str
-
-    name = "rename"
-    inputs = ("fragments.zarr", "entries")
-    outputs = ("fragments.zarr",)
-    halo = (0, 0, 0)
-
-    @property
-    def scope(self) -> str:
-        """Names follow fragments, which depend on the region of interest."""
-        return describe(self.lattice.roi)
-
-    @property
-    def identity(self) -> Mapping[str, Any]:
-        """What made the fragments."""
-        return {"algorithm": ALGORITHM, "fragments": self.upstream}
-
-    def prepare(self) -> None:
-        """Nothing to create: the fragments are renamed where they lie."""
-
-    @contextmanager
-    def open(self) -> Iterator[Process]:
-        """Open the fragments once and keep the entry tables of recent neighbours."""
-        fragments = open_array(self.workspace.fragments, writable=True)
-
-        @lru_cache(maxsize=_CACHED_TABLES)
-        def entries_of(block: int) -> Entries:
-            table = read_table(part_path(self.workspace.entries, block), ENTRIES)
-            return table["voxel"], table["name"]
-
-        def process(block: Block) -> None:
-            box = slices(block.write_roi)
-            names = np.asarray(fragments[box])
-            present = fastremap.unique(names)
-            abroad = present[owner_blocks(present, self.lattice) != block.index]
-            final = final_names(abroad, block.index, self.lattice, entries_of)
-            changed = {int(old): int(new) for old, new in zip(abroad, final, strict=True) if old != new}
-            if changed:
-                fragments[box] = fastremap.remap(names, changed, preserve_missing_labels=True, in_place=False)
-
-        yield process

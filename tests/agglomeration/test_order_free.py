@@ -13,6 +13,7 @@ from neuroseg.agglomeration.scorings import parse_scoring
 from neuroseg.agglomeration.tree import merge_tree
 from neuroseg.blocks import whole_lattice
 from neuroseg.edges.contacts import block_edges
+from neuroseg.edges.dense import dense_fragments
 from neuroseg.geometry import Triple, slices
 from neuroseg.tables import BINS, EDGES, Table, combined
 from tests.agglomeration.orders import Group, Row, merged_at_random, merged_in_groups, region_graph
@@ -122,7 +123,7 @@ def edges_of(affinities: NDArray[np.uint8], fragments: NDArray[np.uint64], block
     for cell in whole_lattice(fragments.shape, block).blocks((1, 1, 1)):
         made = block_edges(
             affinities[(slice(None), *slices(cell.write_roi))],
-            fragments[slices(cell.read_roi)],
+            dense_fragments(fragments[slices(cell.read_roi)]),
             offsets=OFFSETS,
             read_roi=cell.read_roi,
             write_roi=cell.write_roi,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from neuroseg.blocks import Lattice
 from neuroseg.edges.contacts import block_edges
+from neuroseg.edges.dense import dense_fragments
 from neuroseg.geometry import Triple, contact_channels, grown, slices, triple, whole
 from neuroseg.tables import BINS, EDGES, Table, combined
 
@@ -29,7 +30,9 @@ def rows_of(table: Table) -> list[tuple]:  # type: ignore[type-arg]
 def whole_edges(affinities: NDArray[np.uint8], fragments: NDArray[np.uint64], offsets: tuple[Triple, ...]):  # type: ignore[no-untyped-def]
     """Edges and histograms of a volume made as one block."""
     roi = whole(fragments.shape)
-    return block_edges(affinities, fragments, offsets=offsets, read_roi=roi, write_roi=roi, with_bins=True)
+    return block_edges(
+        affinities, dense_fragments(fragments), offsets=offsets, read_roi=roi, write_roi=roi, with_bins=True
+    )
 
 
 def counted_edges(affinities: NDArray[np.uint8], fragments: NDArray[np.uint64], offsets: tuple[Triple, ...]):  # type: ignore[no-untyped-def]
@@ -78,7 +81,7 @@ def test_a_pair_belongs_to_the_block_that_writes_the_voxel_with_the_affinity(
     for block in (0, 1):
         write = Roi((0, 0, block), (1, 1, 1))
         edges, _ = block_edges(
-            np.ascontiguousarray(affinities[(slice(None), *slices(write))]), fragments,
+            np.ascontiguousarray(affinities[(slice(None), *slices(write))]), dense_fragments(fragments),
             offsets=offsets, read_roi=whole((1, 1, 2)), write_roi=write,
         )  # fmt: skip
         assert rows_of(edges) == ([(4, 9, 1, affinity, affinity)] if block == owner else [])
@@ -107,7 +110,7 @@ def test_ids_beyond_32_and_63_bits_keep_their_value_and_order() -> None:
 def test_histograms_are_made_only_when_asked_for() -> None:
     fragments, affinities = np.array([[[1, 2]]], np.uint64), np.zeros((3, 1, 1, 2), np.uint8)
     roi = whole((1, 1, 2))
-    edges, bins = block_edges(affinities, fragments, offsets=DOWN, read_roi=roi, write_roi=roi)
+    edges, bins = block_edges(affinities, dense_fragments(fragments), offsets=DOWN, read_roi=roi, write_roi=roi)
     assert len(edges["u"]) == 1
     assert len(bins["u"]) == 0
 
@@ -149,7 +152,7 @@ def test_edges_sum_across_blocks(
         read = grown(cut.write_roi, (1, 1, 1), roi)
         made = block_edges(
             np.ascontiguousarray(affinities[(slice(None), *slices(cut.write_roi))]),
-            np.ascontiguousarray(fragments[slices(read)]),
+            dense_fragments(np.ascontiguousarray(fragments[slices(read)])),
             offsets=offsets, read_roi=read, write_roi=cut.write_roi, with_bins=True,
         )  # fmt: skip
         parts.append(made)
@@ -161,7 +164,8 @@ def test_edges_sum_across_blocks(
     assert rows_of(edges) == expected_edges
     assert rows_of(bins) == expected_bins
     one = block_edges(
-        np.ascontiguousarray(affinities[(slice(None), *inside)]), np.ascontiguousarray(fragments[inside]),
+        np.ascontiguousarray(affinities[(slice(None), *inside)]),
+        dense_fragments(np.ascontiguousarray(fragments[inside])),
         offsets=offsets, read_roi=roi, write_roi=roi, with_bins=True,
     )  # fmt: skip
     assert (rows_of(one[0]), rows_of(one[1])) == (expected_edges, expected_bins)

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuroseg.blocks import whole_lattice
+from neuroseg.edges.dense import DenseFragments, dense_fragments
 from neuroseg.edges.nodes import block_nodes
 from neuroseg.geometry import Triple, slices, triple
 from neuroseg.tables import NODES, Table, combined
@@ -19,7 +20,7 @@ def rows_of(table: Table) -> list[tuple]:  # type: ignore[type-arg]
 
 def test_hand_counted_statistics_in_global_coordinates() -> None:
     fragments = np.array([[[7, 7, 0], [2, 7, 0]]], np.uint64)
-    nodes = block_nodes(fragments, (10, 20, 30))
+    nodes = block_nodes(dense_fragments(fragments), (10, 20, 30))
     #       voxels  sums of z y x     least z y x  largest
     assert rows_of(nodes) == [
         (2, 1, 10, 21, 30, 10, 21, 30, 10, 21, 30),
@@ -29,12 +30,17 @@ def test_hand_counted_statistics_in_global_coordinates() -> None:
 
 
 def test_background_alone_has_no_nodes() -> None:
-    nodes = block_nodes(np.zeros((2, 3, 4), np.uint64), (0, 0, 0))
+    nodes = block_nodes(dense_fragments(np.zeros((2, 3, 4), np.uint64)), (0, 0, 0))
     assert {name: (c.dtype, len(c)) for name, c in nodes.items()} == {n: (np.dtype(d), 0) for n, d in NODES.items()}
 
 
+def test_a_number_that_no_voxel_has_makes_no_row() -> None:
+    fragments = DenseFragments(np.array([[[2, 0, 4]]], np.uint32), np.array([0, 30, 20, 5, 10], np.uint64))
+    assert block_nodes(fragments, (0, 0, 0))["fragment"].tolist() == [10, 20]
+
+
 def test_sums_do_not_wrap_in_large_volumes() -> None:
-    nodes = block_nodes(np.ones((10, 10, 10), np.uint64), (2**31, 2**31, 2**31))
+    nodes = block_nodes(dense_fragments(np.ones((10, 10, 10), np.uint64)), (2**31, 2**31, 2**31))
     assert nodes["sum_z"].tolist() == [1000 * 2**31 + 4500]
     assert nodes["max_x"].tolist() == [2**31 + 9]
 
@@ -51,7 +57,9 @@ def test_nodes_sum_across_blocks(seed: int, shape: Triple, block: Triple, labels
     ids = np.append(np.uint64(0), rng.integers(1, 2**64 - 1, labels, dtype=np.uint64))
     fragments = ids[rng.integers(0, len(ids), shape)]
     parts = [
-        block_nodes(np.ascontiguousarray(fragments[slices(cut.write_roi)]), triple(cut.write_roi.begin))
+        block_nodes(
+            dense_fragments(np.ascontiguousarray(fragments[slices(cut.write_roi)])), triple(cut.write_roi.begin)
+        )
         for cut in whole_lattice(shape, block).blocks()
     ]
     expected = []
@@ -59,4 +67,4 @@ def test_nodes_sum_across_blocks(seed: int, shape: Triple, block: Triple, labels
         at = np.argwhere(fragments == fragment)
         expected.append((int(fragment), len(at), *at.sum(0).tolist(), *at.min(0).tolist(), *at.max(0).tolist()))
     assert rows_of(combined(parts[::-1], NODES)) == expected
-    assert rows_of(block_nodes(fragments, (0, 0, 0))) == expected
+    assert rows_of(block_nodes(dense_fragments(fragments), (0, 0, 0))) == expected

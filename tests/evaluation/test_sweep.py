@@ -10,6 +10,7 @@ from neuroseg.agglomeration.partition import segment_lookup
 from neuroseg.agglomeration.scorings import parse_scoring
 from neuroseg.agglomeration.tree import merge_tree
 from neuroseg.edges.contacts import block_edges
+from neuroseg.edges.dense import dense_fragments
 from neuroseg.edges.nodes import block_nodes
 from neuroseg.evaluation.contingency import contingency
 from neuroseg.evaluation.metrics import scores_of
@@ -42,8 +43,8 @@ def relabeled(fragments: NDArray[np.uint64], lookup: dict) -> NDArray[np.uint64]
 def test_the_sweep_equals_relabeling_at_each_threshold(scoring: str, min_size: int, small: str) -> None:
     affinities, fragments, truth = volume(0)
     roi = whole(fragments.shape)
-    edges, bins = block_edges(affinities, fragments, offsets=OFFSETS, read_roi=roi, write_roi=roi)
-    tree, nodes = merge_tree(edges, bins, parse_scoring(scoring)), block_nodes(fragments, (0, 0, 0))
+    edges, bins = block_edges(affinities, dense_fragments(fragments), offsets=OFFSETS, read_roi=roi, write_roi=roi)
+    tree, nodes = merge_tree(edges, bins, parse_scoring(scoring)), block_nodes(dense_fragments(fragments), (0, 0, 0))
     thresholds = [0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 1.0]
     found = sweep(tree, nodes, contingency(fragments, truth), thresholds, min_size_voxels=min_size, small=small)
     assert [threshold for threshold, _ in found] == thresholds

@@ -114,9 +114,7 @@ def test_one_process_serves_successive_stages(raw_volume: str, tiny_model: str, 
     )
     (worker,) = processes(workspace, "fragments")
     assert worker != os.getpid()
-    assert (
-        processes(workspace, "rename") == processes(workspace, "edges") == processes(workspace, "relabel") == {worker}
-    )
+    assert processes(workspace, "edges") == processes(workspace, "relabel") == {worker}
     assert not is_running(worker), "it ends with the run"
 
 
@@ -176,8 +174,8 @@ def test_where_no_socket_fits_every_stage_starts_its_own_workers(
     monkeypatch.setattr("tempfile.tempdir", str(far))
     given = {"blocks": "24", "executor": "local", "workers": 1}
     workspace, _ = pipeline.run(options(raw_volume, tiny_model, tmp_path / "w", **given))
-    used = [processes(workspace, stage) for stage in ("fragments", "rename", "edges", "relabel")]
-    assert len(set.union(*used)) == 4, "a process of its own for each stage"
+    used = [processes(workspace, stage) for stage in ("fragments", "edges", "relabel")]
+    assert len(set.union(*used)) == 3, "a process of its own for each stage"
     expected, _ = pipeline.run(options(raw_volume, tiny_model, tmp_path / "a", blocks="64", executor="serial"))
     for name, array in arrays(workspace).items():
         assert np.array_equal(array, arrays(expected)[name]), name

@@ -48,9 +48,9 @@ def made_blocks(
 def renamed(made: dict[int, tuple[Block, BlockFragments]], lattice: Lattice) -> NDArray[np.uint64]:
     """The final names `(z, y, x)` of the whole volume, 0 outside the region of interest."""
     out = np.zeros(lattice.volume_shape, np.uint64)
-    for index, (block, found) in made.items():
+    for block, found in made.values():
         names, rows = np.unique(found.names, return_inverse=True)
-        final = final_names(names, index, lattice, lambda i: (made[i][1].entry_voxels, made[i][1].entry_names))
+        final = final_names(names, lattice, lambda i: (made[i][1].entry_voxels, made[i][1].entry_names))
         out[slices(block.write_roi)] = final[rows].reshape(found.names.shape)
     return out
 

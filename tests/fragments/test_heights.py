@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import ndimage
 
-from neuroseg.fragments.heights import UNITS_PER_VOXEL, heights, ripple
+from neuroseg.fragments.heights import UNITS_PER_VOXEL, _smoothed, heights, ripple
 from neuroseg.fragments.settings import BasinSettings
 
 ISOTROPIC = (10.0, 10.0, 10.0)
@@ -87,7 +88,27 @@ def test_heights_are_whole_multiples_that_float32_holds_exactly() -> None:
 
 
 def test_halo_is_what_distance_smoothing_pointer_and_shell_look_at() -> None:
-    assert BasinSettings(ISOTROPIC).halo_voxels == (19, 19, 19)
-    # z: ceil(16 / 2) - 1 + int(1.5 / 2 + .5) + 2
-    assert BasinSettings((20.0, 10.0, 10.0)).halo_voxels == (10, 19, 19)
-    assert BasinSettings((50.0, 4.0, 4.0), per_section=True).halo_voxels == (0, 19, 19)
+    # ceil(16) - 1 + 1 + 2: the weight at the second step of the smoothing rounds to 0.
+    assert BasinSettings(ISOTROPIC).halo_voxels == (18, 18, 18)
+    # z: ceil(16 / 2) - 1 + 0 + 2
+    assert BasinSettings((20.0, 10.0, 10.0)).halo_voxels == (9, 18, 18)
+    assert BasinSettings((50.0, 4.0, 4.0), per_section=True).halo_voxels == (0, 18, 18)
+
+
+def test_smoothing_weights_are_whole_and_sum_up() -> None:
+    assert BasinSettings(ISOTROPIC, sigma=0).smoothing_weights(0) == [256]
+    assert BasinSettings(ISOTROPIC, sigma=0.5).smoothing_weights(2) == [202, 27]
+    wide = BasinSettings((30.0, 10.0, 10.0), sigma=2)
+    assert wide.smoothing_weights(0)[0] + 2 * sum(wide.smoothing_weights(0)[1:]) == 256
+    assert len(wide.smoothing_weights(2)) == wide.smoothing_reach_voxels[2] + 1 == 7
+
+
+@pytest.mark.parametrize("shape", [(7, 9, 11), (1, 1, 1), (2, 3, 40), (5, 1, 4)])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_smoothing_is_a_convolution_whose_last_value_repeats(axis: int, shape: tuple[int, int, int]) -> None:
+    made = BasinSettings(ISOTROPIC, sigma=1.5)
+    values = np.random.default_rng(3).integers(-17000, 17000, shape).astype(np.float32)
+    weights = np.array(made.smoothing_weights(axis))
+    kernel = np.concatenate([weights[:0:-1], weights]) / 256
+    expected = np.floor(ndimage.correlate1d(values.astype(np.float64), kernel, axis, mode="nearest") + 0.5)
+    np.testing.assert_array_equal(_smoothed(values, axis, made), expected)

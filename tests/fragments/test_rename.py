@@ -32,31 +32,36 @@ def test_a_names_owner_is_the_block_that_writes_its_voxel() -> None:
 def test_an_exit_is_followed_through_every_block_to_the_root() -> None:
     # 12 -> 9 -> 6 -> 3 -> 1: each block knows only its own part.
     tables = {0: (ids(3), ids(1)), 1: (ids(6), ids(3)), 2: (ids(9), ids(6)), 3: NOTHING}
-    assert final_names(ids(9, 12), 3, LATTICE, tables.__getitem__).tolist() == [1, 12]
+    assert final_names(ids(9, 12), LATTICE, tables.__getitem__).tolist() == [1, 12]
 
 
 def test_a_path_may_come_back_to_the_block_it_left() -> None:
     tables = {0: (ids(2, 3), ids(4, 1)), 1: (ids(4, 6), ids(3, 2))}
     # 6 in block 1 -> 2 in block 0 -> 4 in block 1 -> 3 in block 0 -> root 1
-    assert final_names(ids(6), 0, LATTICE, tables.__getitem__).tolist() == [1]
+    assert final_names(ids(6), LATTICE, tables.__getitem__).tolist() == [1]
 
 
-def test_own_names_are_roots_and_read_no_table() -> None:
+def test_a_root_that_was_entered_leads_to_itself() -> None:
+    tables = {0: NOTHING, 1: (ids(4, 6), ids(4, 4))}
+    assert final_names(ids(4, 5, 6), LATTICE, tables.__getitem__).tolist() == [4, 5, 4]
+
+
+def test_no_fragment_has_no_root() -> None:
     def no_table(block: int) -> tuple[np.ndarray, np.ndarray]:
         pytest.fail(f"read the table of block {block}")
 
-    assert final_names(ids(4, 5), 1, LATTICE, no_table).tolist() == [4, 5]
-    assert final_names(ids(), 1, LATTICE, no_table).tolist() == []
+    assert final_names(ids(0), LATTICE, no_table).tolist() == [0]
+    assert final_names(ids(), LATTICE, no_table).tolist() == []
 
 
 def test_a_name_its_block_does_not_list_stays() -> None:
     tables = {1: (ids(5), ids(4)), 2: NOTHING}
-    assert final_names(ids(4, 6, 8), 0, LATTICE, tables.__getitem__).tolist() == [4, 6, 8]
+    assert final_names(ids(4, 6, 8), LATTICE, tables.__getitem__).tolist() == [4, 6, 8]
 
 
 def test_the_names_passed_in_are_left_alone() -> None:
     names = ids(4)
-    assert final_names(names, 0, LATTICE, {1: (ids(4), ids(5))}.__getitem__).tolist() == [5]
+    assert final_names(names, LATTICE, {1: (ids(4), ids(5))}.__getitem__).tolist() == [5]
     assert names.tolist() == [4]
 
 
@@ -72,9 +77,9 @@ def test_renaming_twice_changes_nothing(blocks_of: Callable, seed: int) -> None:
         def entries_of(block: int) -> tuple[np.ndarray, np.ndarray]:
             return made[block][1].entry_voxels, made[block][1].entry_names
 
-        once = final_names(names, index, lattice, entries_of)
+        once = final_names(names, lattice, entries_of)
         followed += int((once != names).sum())
-        np.testing.assert_array_equal(final_names(once, index, lattice, entries_of), once)
+        np.testing.assert_array_equal(final_names(once, lattice, entries_of), once)
     assert followed > 0
 
 
