@@ -44,16 +44,26 @@ class Trial:
 
 
 def carry_out(
-    volume: Judged, model: str, folder: Path, given: Mapping[str, Any], *, begin: pipeline.Begin = pipeline.silent
+    volume: Judged,
+    model: str,
+    folder: Path,
+    given: Mapping[str, Any],
+    *,
+    restart: bool = False,
+    begin: pipeline.Begin = pipeline.silent,
 ) -> Trial:
-    """Predict the region of a volume and segment it both ways in workspaces below `folder`; resumes what is there.
+    """Predict the region of a volume and segment it both ways in workspaces below `folder`.
 
-    `given` are options of the run (blocks, workers, executor, device, threshold).
+    Resumes what is there, or with `restart` makes all of it again. `given` are options of the run (blocks, workers,
+    executor, device, threshold).
     """
+    again = "all" if restart else None
     prediction = {name: value for name, value in given.items() if name != "threshold"}
     common = {"roi": volume.roi, "voxel_size": volume.voxel_size_nm}
     where = {"volume": volume.raw, "model": model, "output": str(folder / "predicted.neuroseg")}
-    predicted, _ = pipeline.predict(Options.model_validate({**prediction, **common, **where}), begin=begin)
+    predicted, _ = pipeline.predict(
+        Options.model_validate({**prediction, **common, **where}), restart=again, begin=begin
+    )
     offsets = ";".join(",".join(map(str, offset)) for offset in pipeline.workspace_at(str(predicted.path))[1].offsets)
     segmented = {}
     for name, methods in POSTPROCESSINGS.items():
@@ -61,7 +71,7 @@ def carry_out(
         source = {"affinities": str(predicted.affinities), "offsets": offsets, "output": output}
         later = {key: value for key, value in given.items() if key != "device"}
         options = Options.model_validate({"threshold": THRESHOLD, **later, **common, **methods, **source})
-        segmented[name], _ = pipeline.segment(options, begin=begin)
+        segmented[name], _ = pipeline.segment(options, restart=again, begin=begin)
     return Trial(predicted, segmented)
 
 

@@ -35,6 +35,9 @@ def validate(
     ] = None,
     on: Annotated[str, typer.Option(help="test (data.test of the configuration) or validation.")] = "test",
     threshold: Annotated[float, typer.Option(help="Of both ways to segment.")] = 0.5,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Make again what is there, for example after another training.")
+    ] = False,
     blocks: run.Blocks = None,
     workers: run.Workers = None,
     executor: run.ExecutorName = None,
@@ -64,7 +67,7 @@ def validate(
     chosen = {name: value for name, value in given.items() if value is not None}
 
     def trial(number: int, volume: Judged) -> dict[str, Any]:
-        return _tried(volume, str(bundle.path), folder / str(number), chosen)
+        return _tried(volume, str(bundle.path), folder / str(number), chosen, restart)
 
     rows, means = in_turn(_volumes(settings, on), trial)
     identity = {"configuration": path.stem, "seed": settings.seed, "model": str(bundle.path), "sha256": bundle.sha256}
@@ -90,11 +93,11 @@ def _volumes(settings: TrainingSettings, on: str) -> list[Judged]:
     return [Judged(each.raw.path, each.labels.path, describe(each.region), each.voxel_size_nm) for each in opened]
 
 
-def _tried(volume: Judged, model: str, folder: Path, given: dict[str, Any]) -> dict[str, Any]:
+def _tried(volume: Judged, model: str, folder: Path, given: dict[str, Any], restart: bool) -> dict[str, Any]:
     """Predict, segment, score and draw one volume."""
     from neuroseg.trial import carry_out
 
-    made = carry_out(volume, model, folder, given, begin=progress.begin)
+    made = carry_out(volume, model, folder, given, restart=restart, begin=progress.begin)
     scores = {}
     for way, workspace in made.segmented.items():
         curve = folder / f"{way}.png" if way == "waterz" else None

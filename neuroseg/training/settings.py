@@ -152,11 +152,16 @@ class OptimiserSettings(Section):
     steps: int = Field(ge=1)
     batch: int = Field(default=2, ge=1)
     patch_voxels: tuple[int, int, int]
-    margin_voxels: tuple[int, int, int] = (0, 0, 0)
     learning_rate: float = 1e-3
     warm_up_steps: int = 200
     weight_decay: float = 1e-4
     gradient_norm: float = 5.0
+
+
+class TrainingOptimiserSettings(OptimiserSettings):
+    """The same, the voxels at a patch's faces that do not count, and how slowly the weights' average follows them."""
+
+    margin_voxels: tuple[int, int, int] = (0, 0, 0)
     average_decay: float = 0.998
 
 
@@ -196,7 +201,7 @@ class TrainingSettings(Section):
     targets: TargetSettings = TargetSettings()
     augmentation: AugmentationSettings = AugmentationSettings()
     consistency: ConsistencySettings | None = None
-    optimiser: OptimiserSettings
+    optimiser: TrainingOptimiserSettings
     validation: ValidationSettings = ValidationSettings()
 
     @model_validator(mode="after")

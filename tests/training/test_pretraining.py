@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from pydantic import ValidationError
 
 from neuroseg.cli.main import exit_code
 from neuroseg.errors import InputError, NeurosegError, RunRefusedError
@@ -78,6 +79,14 @@ def test_it_learns_to_restore_and_training_begins_with_its_encoder(
     for name, tensor in restored.network.state_dict().items():
         if name.startswith(("stem.", "encoder.")) and name.endswith("weight"):
             assert torch.allclose(trained[name], tensor, atol=1e-6), name
+
+
+@pytest.mark.parametrize("key", ["margin_voxels", "average_decay"])
+def test_what_a_pretraining_has_no_use_for_is_refused(pretraining: Path, key: str) -> None:
+    content = yaml.safe_load(pretraining.read_text())
+    content["optimiser"][key] = {"margin_voxels": [2, 2, 2], "average_decay": 0.9}[key]
+    with pytest.raises(ValidationError, match=key):
+        PretrainingSettings.model_validate(content)
 
 
 def test_a_resumed_pretraining_gives_the_weights_of_an_uncut_one(pretraining: Path, tmp_path: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
+from safetensors.torch import load_file, save_file
 
 from neuroseg.cli.main import exit_code
 
@@ -44,6 +46,21 @@ def test_both_ways_are_scored_side_by_side_and_the_command_resumes(
     told = capsys.readouterr().out
     assert told.count("lmc") == 3
     assert "mean" in told
+
+
+def test_another_model_is_refused_until_it_may_restart(
+    judged: Path, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a training that was repeated leaves behind: the same folder, other weights."""
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    command = ["validate", str(judged), "--model", str(model), "-o", str(tmp_path / "v"), "--executor", "serial"]
+    assert exit_code(command) == 0
+    weights = load_file(model / "weights.safetensors")
+    save_file({name: -tensor for name, tensor in weights.items()}, model / "weights.safetensors")
+    assert exit_code(command) == 2
+    assert "--restart" in capsys.readouterr().err
+    assert exit_code([*command, "--restart"]) == 0
 
 
 def test_what_is_missing_is_named(
