@@ -20,7 +20,7 @@ from neuroseg.blocks import Block, Lattice
 from neuroseg.edges.contacts import block_edges
 from neuroseg.edges.dense import DenseFragments, dense_fragments, with_ids
 from neuroseg.edges.nodes import block_nodes
-from neuroseg.fragments.rename import Entries, final_names
+from neuroseg.edges.rename import Entries, final_names
 from neuroseg.geometry import Triple, contact_channels, describe, long_range_channels, reach_of, slices, triple
 from neuroseg.stage import Process
 from neuroseg.storage.affinity_source import AffinitySource

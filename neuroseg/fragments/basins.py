@@ -8,7 +8,7 @@ is provisionally named by *that* voxel:
     a  ->  ->  ->  ->| e  ->  ->  r                  names in B:  e -> r + 1,   entry table of B:  e + 1 -> r + 1
 
 The entry table lists the block's voxels that a neighbour's voxel points to. Following exits through the entry tables
-of the blocks they lead to gives the root's name, whatever the path's length: see rename.py.
+of the blocks they lead to gives the root's name, whatever the path's length: see edges/rename.py.
 """
 
 from __future__ import annotations

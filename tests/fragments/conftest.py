@@ -10,8 +10,8 @@ from funlib.geometry import Roi
 from numpy.typing import NDArray
 
 from neuroseg.blocks import Block, Lattice
+from neuroseg.edges.rename import final_names
 from neuroseg.fragments.basins import BlockFragments, block_fragments
-from neuroseg.fragments.rename import final_names
 from neuroseg.fragments.settings import BasinSettings
 from neuroseg.geometry import Triple, slices, triple, whole
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from neuroseg.blocks import whole_lattice
-from neuroseg.fragments.rename import final_names, owner_blocks
+from neuroseg.edges.rename import final_names, owner_blocks
 from neuroseg.fragments.settings import BasinSettings
 
 LATTICE = whole_lattice((1, 1, 12), (1, 1, 3))  # blocks of voxels 0-2, 3-5, 6-8, 9-11: names 1-3, 4-6, 7-9, 10-12
