@@ -18,7 +18,8 @@ from neuroseg.geometry import Nanometres, parse_triple
 from neuroseg.storage.cleaning import KEEP
 
 BLENDS = ("centre", "gaussian")
-EXECUTORS = ("local", "serial")
+CLUSTERS = ("slurm",)
+EXECUTORS = ("local", "serial", *CLUSTERS)
 NORMALISE = ("none", "sections")
 NO_MASK = "none"
 SWITCH = ("on", "off")

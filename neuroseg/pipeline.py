@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from neuroseg.alternatives import check_methods
@@ -13,6 +14,8 @@ from neuroseg.blocks import Block
 from neuroseg.errors import BlocksFailedError, DiskFullError, InputError, unknown_name
 from neuroseg.execution.local import LocalExecutor, standing_workers
 from neuroseg.execution.serial import SerialExecutor
+from neuroseg.execution.site import NO_SITE, Site
+from neuroseg.execution.slurm import slurm_executor
 from neuroseg.execution.standing import StandingWorkers
 from neuroseg.execution.work import Executor
 from neuroseg.memory import segmentation_of as segmentation_of
@@ -55,6 +58,7 @@ class StageSummary:
     outside: int = 0
 
 
+Choose = Callable[[Stage, Sequence[Block]], Executor]
 Outcome = tuple[Workspace, list[StageSummary]]
 
 
@@ -63,27 +67,33 @@ def silent(stage: str, blocks: int, voxels: int) -> Callable[[int, int], None]:
     return lambda done, failed: None
 
 
-def predict(options: Options, *, restart: str | None = None, begin: Begin = silent) -> Outcome:
+def predict(options: Options, *, restart: str | None = None, begin: Begin = silent, site: Site = NO_SITE) -> Outcome:
     """Predict the affinities of a volume; returns the workspace and what was done."""
     workspace, plan, options = plan_of_run(options)
-    return _execute(workspace, plan, options, PREDICTION, restart, begin)
+    return _execute(workspace, plan, options, PREDICTION, restart, begin, site)
 
 
-def segment(options: Options, *, restart: str | None = None, begin: Begin = silent) -> Outcome:
+def segment(options: Options, *, restart: str | None = None, begin: Begin = silent, site: Site = NO_SITE) -> Outcome:
     """Segment the affinities in a workspace, or affinities or boundaries from elsewhere."""
     brought = options.affinities or options.boundaries
     workspace, plan, options = plan_of_run(options) if brought else plan_of_segmentation(options)
-    return _execute(workspace, plan, options, SEGMENTATION, restart, begin)
+    return _execute(workspace, plan, options, SEGMENTATION, restart, begin, site)
 
 
-def run(options: Options, *, restart: str | None = None, begin: Begin = silent) -> Outcome:
+def run(options: Options, *, restart: str | None = None, begin: Begin = silent, site: Site = NO_SITE) -> Outcome:
     """Predict and segment."""
     workspace, plan, options = plan_of_run(options)
-    return _execute(workspace, plan, options, PREDICTION + SEGMENTATION, restart, begin)
+    return _execute(workspace, plan, options, PREDICTION + SEGMENTATION, restart, begin, site)
 
 
 def _execute(
-    workspace: Workspace, plan: Plan, options: Options, names: Sequence[str], restart: str | None, begin: Begin
+    workspace: Workspace,
+    plan: Plan,
+    options: Options,
+    names: Sequence[str],
+    restart: str | None,
+    begin: Begin,
+    site: Site,
 ) -> Outcome:
     """Run the stages called `names` (a pyramid's levels count as `pyramid`), after a restart where one is asked for."""
     if names != PREDICTION:
@@ -106,7 +116,8 @@ def _execute(
         write_plan(workspace, plan, options)
         if restart is not None:
             _discard(workspace, every[first:])
-        summaries = _run_all(workspace, plan, every, stages, standing, begin)
+        choose = partial(_executor, workspace, plan, site, standing)
+        summaries = _run_all(workspace, plan, every, stages, choose, begin)
         if _views(stages):
             remove(intermediates(workspace, options.keep or "all"))
         return workspace, summaries
@@ -130,7 +141,7 @@ def _run_all(
     plan: Plan,
     every: Sequence[Stage],
     stages: Sequence[Stage],
-    standing: StandingWorkers,
+    choose: Choose,
     begin: Begin,
 ) -> list[StageSummary]:
     """Run what is pending; whatever follows a stage that has to run is not done any more, whoever marked it."""
@@ -155,7 +166,7 @@ def _run_all(
             _require_inputs(workspace, every, every.index(stage))
         if pending and stage not in views:
             _invalidate(workspace, published, every[every.index(stage) + 1 :], keep_labels=stage.name == "lookup")
-        summaries.append(_run_stage(workspace, plan, stage, pending, standing, begin))
+        summaries.append(_run_stage(workspace, stage, pending, choose, begin))
     if views and not _is_published(workspace, published, wanted):
         made_by = {name: getattr(plan, name) for name in _MADE_BY}
         levels = [stage for stage in views if isinstance(stage, PyramidStage)]
@@ -227,7 +238,7 @@ def _invalidate(workspace: Workspace, published: Path, later: Sequence[Stage], *
 
 
 def _run_stage(
-    workspace: Workspace, plan: Plan, stage: Stage, pending: Sequence[Block], standing: StandingWorkers, begin: Begin
+    workspace: Workspace, stage: Stage, pending: Sequence[Block], choose: Choose, begin: Begin
 ) -> StageSummary:
     """Run what is pending of one stage; raises BlocksFailedError when some of it failed."""
     started = time.monotonic()
@@ -242,7 +253,7 @@ def _run_stage(
     observe = begin(stage.name, len(pending), voxels)
     began = time.time()
     try:
-        _executor(workspace, plan, stage, pending, standing).run(stage, pending, ledger, observe)
+        choose(stage, pending).run(stage, pending, ledger, observe)
     except DiskFullError as error:
         raise _disk_full(workspace, stage, len(ledger.pending(pending))) from error
     failed = ledger.pending(pending)
@@ -255,12 +266,14 @@ def _run_stage(
 
 
 def _executor(
-    workspace: Workspace, plan: Plan, stage: Stage, pending: Sequence[Block], standing: StandingWorkers
+    workspace: Workspace, plan: Plan, site: Site, standing: StandingWorkers, stage: Stage, pending: Sequence[Block]
 ) -> Executor:
     """Return the plan's executor; one block alone is not worth the start of a worker, where none stands yet.
 
     Workers that predict do not stand: they would keep the network in memory, and there may be fewer of them.
     """
+    if plan.executor == "slurm":
+        return slurm_executor(workspace.path, workspace.logs, site, stage.name, plan.workers or None)
     if plan.executor == "serial" or (len(pending) == 1 and not standing.are_there):
         return SerialExecutor()
     if stage.name in PREDICTION:

@@ -13,7 +13,7 @@ from neuroseg.errors import InputError, RunRefusedError
 from neuroseg.fragments.settings import DISTANCE_BASINS, wants_sections
 from neuroseg.geometry import Nanometres, Triple, describe, parse_roi, parse_triple, triple, whole
 from neuroseg.networks.bundle import Bundle, bundled_names, open_bundle
-from neuroseg.options import NO_MASK, Options, min_size_voxels
+from neuroseg.options import CLUSTERS, NO_MASK, Options, min_size_voxels
 from neuroseg.plan import MaskPlan, Plan, read_options, read_plan
 from neuroseg.storage.affinity_source import open_affinities, open_boundaries
 from neuroseg.storage.arrays import open_node
@@ -117,10 +117,8 @@ def _plan_of_raw(options: Options) -> Plan:
     size = require_voxel_size(volume)
     _compare_voxel_sizes(bundle, size, options)
     value_range = checked_range(volume, options.range)
-    from neuroseg.affinities.inference import choose_device, device_identity
-
-    device = choose_device(options.device or "auto")
-    common = _common(options, volume.shape, size, volume.offset_nm, device.type)
+    device, identity = _device(options)
+    common = _common(options, volume.shape, size, volume.offset_nm, device)
     return Plan(
         kind="raw",
         path=options.volume,
@@ -135,13 +133,24 @@ def _plan_of_raw(options: Options) -> Plan:
         blend=options.blend or card.tile.blend,
         predicted_mask=common["mask"],
         predicted_blocks=common["blocks"],
-        device=str(device),
-        device_identity=device_identity(device),
+        device=device,
+        device_identity=identity,
         offsets=card.offsets,
         scoring=options.scoring or card.segmentation.scoring,
         threshold=_threshold(options, card.segmentation.scoring, card.segmentation.threshold),
         **common,
     )
+
+
+def _device(options: Options) -> tuple[str, dict[str, str]]:
+    """Return name and identity of the device that predicts, which may be on other machines."""
+    from neuroseg.affinities.device import choose_device, device_elsewhere, device_identity
+
+    name = options.device or "auto"
+    if options.executor in CLUSTERS:
+        return device_elsewhere(name)
+    device = choose_device(name)
+    return str(device), device_identity(device)
 
 
 def _plan_of_affinities(options: Options) -> Plan:
@@ -204,7 +213,8 @@ def _common(
         "min_size_voxels": min_size_voxels(options.min_size or "0", voxel_size_nm),
         "small": options.small or "merge",
         "executor": options.executor or "local",
-        "workers": options.workers or cores,
+        # On a cluster, 0 is what its description says.
+        "workers": options.workers or (0 if options.executor in CLUSTERS else cores),
         # Several workers on one GPU would only share it; on CPUs every worker computes with one thread.
         "prediction_workers": options.workers or (1 if device.startswith("cuda") else cores),
     }

@@ -13,7 +13,7 @@ import socket
 import sys
 from pathlib import Path
 
-from neuroseg.execution.local import drain
+from neuroseg.execution.scheduler import drain
 from neuroseg.execution.standing import serve
 from neuroseg.execution.work import forget_peak_memory
 from neuroseg.plan import read_plan
@@ -23,14 +23,19 @@ from neuroseg.storage.workspace import Workspace
 
 def main(workspace_path: str, stage_name: str, *standing: str) -> None:
     """Drain one stage, or whatever stages visitors name."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    # Blocks are atomic: a worker that is interrupted dies at once, whatever its threads are doing.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    use_threads(1)
+    set_up()
     if standing:
         serve(socket.socket(fileno=int(standing[0])), functools.partial(drain_stage, workspace_path))
     else:
         drain_stage(workspace_path, stage_name)
+
+
+def set_up() -> None:
+    """Have messages written with their time, one thread used, and interrupts obeyed."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    # Blocks are atomic: a worker that is interrupted dies at once, whatever its threads are doing.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    use_threads(1)
 
 
 def drain_stage(workspace_path: str, stage_name: str) -> None:

@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from funlib.geometry import Coordinate, Roi
 from numpy.typing import NDArray
 from torch import nn
 
+from neuroseg.affinities.device import precision_of
 from neuroseg.affinities.tiles import blending_weights, read_window, tiles_covering, windows_covering
 from neuroseg.errors import InputError
 from neuroseg.geometry import Triple
@@ -44,43 +44,6 @@ class TileSettings:
         if self.blend == "gaussian":
             return windows_covering(roi, self.output, self.context)
         return tiles_covering(roi, self.output)
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device called `auto`, `cpu`, `cuda` or `cuda:N`; raises InputError when it is not there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"unknown device {name!r} (valid: auto, cpu, cuda, cuda:N)") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"device {name} is not there: this machine has {torch.cuda.device_count()} CUDA devices")
-    if device.type not in ("cpu", "cuda"):
-        raise InputError(f"device {name!r} is not supported (valid: auto, cpu, cuda, cuda:N)")
-    return device
-
-
-def precision_of(device: torch.device) -> torch.dtype:
-    """Return bfloat16 where the device multiplies it in hardware, float16 on older GPUs, float32 on older CPUs."""
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return torch.float32
-    return torch.bfloat16 if "amx_bf16" in flags or "avx512_bf16" in flags else torch.float32
-
-
-def device_identity(device: torch.device) -> dict[str, str]:
-    """Return what of the device and of torch decides the bytes of a forward pass."""
-    capability = torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else "-"
-    return {
-        "device_type": device.type,
-        "cpu_capability": capability,
-        "precision": str(precision_of(device)).removeprefix("torch."),
-        "torch": torch.__version__,
-    }
 
 
 class Predictor:

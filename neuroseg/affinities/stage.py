@@ -157,7 +157,8 @@ class AffinitiesStage:
     @contextmanager
     def open(self) -> Iterator[Process]:
         """Load the model once; tiles are read and blocks are written while the network computes."""
-        from neuroseg.affinities.inference import Predictor, TileSettings, begin_region, choose_device
+        from neuroseg.affinities.device import choose_device, require_device
+        from neuroseg.affinities.inference import Predictor, TileSettings, begin_region
 
         bundle = open_bundle(self.model)
         card = bundle.card
@@ -169,7 +170,9 @@ class AffinitiesStage:
             len(card.offsets),
             self.blend,
         )
-        predictor = Predictor(bundle.network(), settings, choose_device(self.device))
+        device = choose_device(self.device)
+        require_device(device, self.device_identity)
+        predictor = Predictor(bundle.network(), settings, device)
         read, shape = self._reader(), self.lattice.volume_shape
         output = open_array(self.workspace.affinities, writable=True)
         inside = self.mask.open() if self.mask else None

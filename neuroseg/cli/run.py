@@ -16,7 +16,12 @@ Triple = tuple[float, float, float]
 Output = Annotated[str | None, typer.Option("-o", "--output", help="Workspace; default V.neuroseg beside the volume.")]
 Blocks = Annotated[str | None, typer.Option(help="Block size in voxels, N or Z,Y,X (default 256).")]
 Workers = Annotated[int | None, typer.Option(help="Worker processes (default: the cores this process may use).")]
-ExecutorName = Annotated[str | None, typer.Option("--executor", help="local (daisy workers, default) or serial.")]
+ExecutorName = Annotated[
+    str | None, typer.Option("--executor", help="local (workers on this machine, default), slurm or serial.")
+]
+Cluster = Annotated[
+    str | None, typer.Option(metavar="SITE", help="What the cluster is like: a YAML file (default $NEUROSEG_CLUSTER).")
+]
 RoiText = Annotated[str | None, typer.Option("--roi", help="z0:z1,y0:y1,x0:x1 in voxels; an end may be left out.")]
 Config = Annotated[Path | None, typer.Option(help="YAML file with these options; flags win.")]
 Restart = Annotated[
@@ -83,6 +88,7 @@ def predict(
     mask: Mask = None,
     workers: Workers = None,
     executor: ExecutorName = None,
+    cluster: Cluster = None,
     config: Config = None,
     restart: Restart = None,
     json: Json = False,
@@ -118,6 +124,7 @@ def segment(
     mask: Mask = None,
     workers: Workers = None,
     executor: ExecutorName = None,
+    cluster: Cluster = None,
     config: Config = None,
     restart: Restart = None,
     json: Json = False,
@@ -157,6 +164,7 @@ def run(
     mask: Mask = None,
     workers: Workers = None,
     executor: ExecutorName = None,
+    cluster: Cluster = None,
     config: Config = None,
     restart: Restart = None,
     json: Json = False,
@@ -184,13 +192,15 @@ def _after_segmentation(workspace: Path) -> Sequence[str]:
 def _carry_out(verb: str, given: dict[str, Any], next_steps: Callable[[Path], Sequence[str]]) -> None:
     """Run one of the pipeline's verbs with a command's arguments by name, and print what came of it."""
     from neuroseg import pipeline
+    from neuroseg.execution.site import site_named
     from neuroseg.options import options_from
     from neuroseg.storage.arrays import use_threads
 
     use_threads(1)
-    flags = {name: value for name, value in given.items() if name not in ("config", "restart", "json")}
+    flags = {name: value for name, value in given.items() if name not in ("config", "restart", "json", "cluster")}
     options = options_from(given["config"], flags)
-    workspace, summaries = getattr(pipeline, verb)(options, restart=given["restart"], begin=progress.begin)
+    site = site_named(given["cluster"])
+    workspace, summaries = getattr(pipeline, verb)(options, restart=given["restart"], begin=progress.begin, site=site)
     content = run_summary(workspace, summaries)
     if given["json"]:
         print_json(content)

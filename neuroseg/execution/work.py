@@ -19,6 +19,9 @@ from neuroseg.stage import Process, Stage
 from neuroseg.storage.ledger import StageLedger
 from neuroseg.storage.space import DISK_FULL, is_disk_full
 
+# Longer than any block takes; a worker that hangs is noticed by then.
+BLOCK_TIMEOUT_S = 6 * 3600.0
+
 Observe = Callable[[int, int], None]
 """Told (blocks done, blocks failed) of this run, now and then."""
 

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from funlib.geometry import Coordinate, Roi
 
-from neuroseg.affinities.inference import choose_device, make_repeatable
+from neuroseg.affinities.device import choose_device
+from neuroseg.affinities.inference import make_repeatable
 from neuroseg.errors import InputError
 from neuroseg.geometry import Triple, describe, triple
 from neuroseg.networks.bundle import open_bundle, save_bundle

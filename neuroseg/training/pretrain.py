@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from neuroseg.affinities.inference import choose_device, make_repeatable
+from neuroseg.affinities.device import choose_device
+from neuroseg.affinities.inference import make_repeatable
 from neuroseg.configuration import load_configuration
 from neuroseg.networks.architectures import build_network, parameter_count
 from neuroseg.networks.encoder import ENCODER, save_encoder

@@ -11,7 +11,8 @@ import torch
 import yaml
 from torch import nn
 
-from neuroseg.affinities.inference import TileSettings, checked_margin, choose_device, make_repeatable
+from neuroseg.affinities.device import choose_device
+from neuroseg.affinities.inference import TileSettings, checked_margin, make_repeatable
 from neuroseg.configuration import load_configuration
 from neuroseg.errors import InputError
 from neuroseg.networks.architectures import build_network, parameter_count

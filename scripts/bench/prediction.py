@@ -13,7 +13,8 @@ import zarr
 from cube import Cube, command
 from report import Row, timed
 
-from neuroseg.affinities.inference import Predictor, TileSettings, choose_device
+from neuroseg.affinities.device import choose_device
+from neuroseg.affinities.inference import Predictor, TileSettings
 from neuroseg.affinities.tiles import read_window, tiles_covering
 from neuroseg.geometry import slices, whole
 from neuroseg.networks.bundle import bundled_names, open_bundle

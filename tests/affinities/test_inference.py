@@ -9,7 +9,8 @@ import pytest
 import torch
 from funlib.geometry import Roi
 
-from neuroseg.affinities.inference import Predictor, TileSettings, begin_region, choose_device, predict_region
+from neuroseg.affinities.device import choose_device
+from neuroseg.affinities.inference import Predictor, TileSettings, begin_region, predict_region
 from neuroseg.affinities.tiles import read_window, tiles_covering
 from neuroseg.errors import InputError
 from neuroseg.geometry import slices, whole

@@ -11,7 +11,8 @@ from funlib.geometry import Roi
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from neuroseg.affinities.inference import Predictor, TileSettings, choose_device, predict_region
+from neuroseg.affinities.device import choose_device
+from neuroseg.affinities.inference import Predictor, TileSettings, predict_region
 from neuroseg.agglomeration.partition import segment_lookup
 from neuroseg.fragments.settings import BasinSettings
 from neuroseg.geometry import Triple, slices, whole

@@ -20,8 +20,7 @@ from neuroseg.options import Options
 from neuroseg.storage.arrays import open_array
 from neuroseg.storage.workspace import Workspace
 from tests.conftest import make_volume
-
-EXECUTORS = ("serial", "local")
+from tests.execution.clusters import EXECUTORS
 
 
 def options(volume: str, model: str, workspace: Path, **more: object) -> Options:
@@ -59,7 +58,7 @@ def test_a_failing_block_is_reported_and_the_others_are_done(executor: str, tiny
     with pytest.raises(BlocksFailedError, match=r"stage fragments, block 0 \(0:16,0:20,0:20\)"):
         pipeline.segment(again)
     ledger = workspace.ledger("fragments", {})
-    assert sorted(ledger.failures()) == [0, 1, 2], "a halo of 19 voxels reaches two blocks of 16"
+    assert sorted(ledger.failures()) == [0, 1, 2], "a halo of 18 voxels reaches two blocks of 16"
     assert len(ledger.done()) == 3
     assert not workspace.segmentation.exists()
     shard.write_bytes(whole)

@@ -1,0 +1,76 @@
+"""The device that predicts: whether it is there, and what of it decides the bytes of a forward pass."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from neuroseg.errors import InputError, NeurosegError
+
+# Which precision a GPU of another machine computes in is not known here.
+_AS_THERE = "the device's"
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device called `auto`, `cpu`, `cuda` or `cuda:N`; raises InputError when it is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"unknown device {name!r} (valid: auto, cpu, cuda, cuda:N)") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"device {name} is not there: this machine has {torch.cuda.device_count()} CUDA devices")
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"device {name!r} is not supported (valid: auto, cpu, cuda, cuda:N)")
+    return device
+
+
+def precision_of(device: torch.device) -> torch.dtype:
+    """Return bfloat16 where the device multiplies it in hardware, float16 on older GPUs, float32 on older CPUs."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return torch.float32
+    return torch.bfloat16 if "amx_bf16" in flags or "avx512_bf16" in flags else torch.float32
+
+
+def device_elsewhere(name: str) -> tuple[str, dict[str, str]]:
+    """Return name and identity of a device of the machines that will predict, which this one cannot ask.
+
+    Raises InputError for a name that no machine has. On CPUs they must compute as this one does, see `require_device`.
+    """
+    if name in ("auto", "cpu"):
+        return "cpu", device_identity(torch.device("cpu"))
+    if name.split(":")[0] != "cuda":
+        raise InputError(f"device {name!r} is not supported (valid: auto, cpu, cuda, cuda:N)")
+    known = {"device_type": "cuda", "cpu_capability": "-", "torch": torch.__version__}
+    return name, {**known, "precision": _AS_THERE}
+
+
+def require_device(device: torch.device, promised: Mapping[str, str]) -> None:
+    """Raise NeurosegError when this machine's device would give other bytes than the run's other machines."""
+    found = device_identity(device)
+    other = {key: value for key, value in promised.items() if value not in (found[key], _AS_THERE)}
+    if other:
+        told = ", ".join(f"{key} {found[key]} instead of {value}" for key, value in other.items())
+        raise NeurosegError(
+            f"{platform.node()} would predict other bytes than the run's other machines: {told}; ask for machines that "
+            "are alike (a partition, a constraint)"
+        )
+
+
+def device_identity(device: torch.device) -> dict[str, str]:
+    """Return what of the device and of torch decides the bytes of a forward pass."""
+    capability = torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else "-"
+    return {
+        "device_type": device.type,
+        "cpu_capability": capability,
+        "precision": str(precision_of(device)).removeprefix("torch."),
+        "torch": torch.__version__,
+    }

@@ -1,0 +1,117 @@
+"""The worker's end of the gateway: a port on its own machine that leads to the scheduler, for this process alone."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from neuroseg.errors import NeurosegError
+from neuroseg.execution.gateway import keep_alive
+from neuroseg.execution.handshake import NONCE_BYTES, PROOF_BYTES, is_proof, nonce, proof
+
+_PATIENCE_S = 20.0
+_PIECE_BYTES = 1 << 16
+
+logger = logging.getLogger(__name__)
+
+
+def connected(addresses: list[tuple[str, int]], secret: bytes) -> socket.socket:
+    """Return a connection to the head at the first address where someone knows the secret.
+
+    Raises NeurosegError when there is none: the run has ended, or no address leads there from this machine.
+    """
+    failures = []
+    for address in addresses:
+        try:
+            connection = socket.create_connection(address, timeout=_PATIENCE_S)
+        except OSError as error:
+            failures.append(f"{address[0]}:{address[1]}: {error}")
+            continue
+        try:
+            _introduce(connection, secret)
+        except OSError as error:
+            connection.close()
+            failures.append(f"{address[0]}:{address[1]} does not know the secret of this run, or not ours: {error}")
+            continue
+        connection.settimeout(None)
+        keep_alive(connection)
+        return connection
+    raise NeurosegError("the head does not answer: " + "; ".join(failures))
+
+
+def _introduce(connection: socket.socket, secret: bytes) -> None:
+    theirs, ours = _exactly(connection, NONCE_BYTES), nonce()
+    connection.sendall(ours + proof(secret, "worker", theirs, ours))
+    if not is_proof(_exactly(connection, PROOF_BYTES), secret, "head", theirs, ours):
+        raise PermissionError("wrong proof")
+
+
+def _exactly(connection: socket.socket, count: int) -> bytes:
+    found = b""
+    while len(found) < count:
+        piece = connection.recv(count - len(found))
+        if not piece:
+            raise ConnectionError("the connection was closed")
+        found += piece
+    return found
+
+
+def open_relay(connect: Callable[[], socket.socket], lost: Callable[[], None]) -> int:
+    """Return a port on the loopback interface; who connects to it from this user's processes is passed on.
+
+    `connect` opens one more connection to the head; `lost` is called when the head's end of one closes first.
+    """
+    listening = socket.create_server(("127.0.0.1", 0))
+    port: int = listening.getsockname()[1]
+    threading.Thread(target=_serve, args=(listening, connect, lost), name="relay", daemon=True).start()
+    return port
+
+
+def _serve(listening: socket.socket, connect: Callable[[], socket.socket], lost: Callable[[], None]) -> None:
+    while True:
+        near, (_, port) = listening.accept()
+        if not _is_ours(port):
+            near.close()
+            continue
+        try:
+            far = connect()
+        except NeurosegError as error:
+            logger.warning("%s", error)
+            near.close()
+            continue
+        left = threading.Event()
+        threading.Thread(target=_pass_on, args=(near, far, left.set), daemon=True).start()
+        threading.Thread(target=_pass_on, args=(far, near, partial(_unless, left, lost)), daemon=True).start()
+
+
+def _unless(left: threading.Event, lost: Callable[[], None]) -> None:
+    """Call `lost` unless it was this process that left."""
+    if not left.is_set():
+        lost()
+
+
+def _pass_on(source: socket.socket, target: socket.socket, ended: Callable[[], None]) -> None:
+    with contextlib.suppress(OSError):
+        while piece := source.recv(_PIECE_BYTES):
+            target.sendall(piece)
+    ended()
+    for end in (source, target):
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
+
+
+def _is_ours(port: int) -> bool:
+    """Return whether the process at a loopback port belongs to this user; where the system does not tell, it does."""
+    with contextlib.suppress(OSError):
+        wanted = f"0100007F:{port:04X}"
+        for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]:
+            cells = line.split()
+            if cells[1] == wanted:
+                return int(cells[7]) == os.getuid()
+    return True

@@ -1,0 +1,187 @@
+"""Runs a stage on other machines: a scheduler here, a gateway in front of it, and a crew of workers that come to it.
+
+    head                                                        worker (a job of the cluster)
+    scheduler (loopback)  <-  gateway (secret)         <->      python -m neuroseg.workers.remote WORKSPACE STAGE HEAD
+    crew: sends for workers, replaces those that ended
+
+Workers share nothing with the head but the workspace, which lies on a disk that all machines see.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from neuroseg.blocks import Block
+from neuroseg.errors import NeurosegError
+from neuroseg.execution.gateway import Gateway
+from neuroseg.execution.handshake import new_secret
+from neuroseg.execution.ports import listening_ports
+from neuroseg.execution.scheduler import give_up, hand_out
+from neuroseg.execution.work import BLOCK_TIMEOUT_S, Observe
+from neuroseg.stage import Stage
+from neuroseg.storage.ledger import StageLedger
+
+SECRET = ".secret"
+EVERY_INTERFACE = "0.0.0.0"
+_LOOK_S = 1.0
+_WAIT_S = 0.01
+# So many workers in a row, for each one wanted, may end without a block done between them.
+_FRUITLESS = 4
+
+
+class Crew(Protocol):
+    """The workers of one stage, wherever they run."""
+
+    def send(self, count: int) -> None:
+        """Send for that many workers more; raises NeurosegError when nobody will come."""
+        ...
+
+    def alive(self) -> int | None:
+        """Return how many wait or work; None when nobody can tell at the moment."""
+        ...
+
+    def last_words(self) -> str:
+        """Return where a worker's messages lie, and the last of them."""
+        ...
+
+    def dismiss(self, *, at_once: bool) -> None:
+        """End all workers, whether they wait or work; unless `at_once`, those that are about to end may."""
+        ...
+
+
+Enlist = Callable[[str, str], Crew]
+"""enlist(stage, head's addresses) returns the crew, nobody in it yet."""
+
+
+@dataclass
+class _Run:
+    """What the thread that attends to the crew and the one that hands out blocks tell each other."""
+
+    blocks: int
+    done: int = 0
+    failed: int = 0
+    over: threading.Event = field(default_factory=threading.Event)
+    error: BaseException | None = None
+
+    @property
+    def left(self) -> int:
+        return self.blocks - self.done - self.failed
+
+
+@dataclass(frozen=True)
+class RemoteExecutor:
+    """Runs `workers` workers of a crew. Jobs reach the head at `hosts`, tried in order, and `port` (0: a free one)."""
+
+    workspace: Path
+    workers: int
+    logs: Path
+    enlist: Enlist
+    hosts: Sequence[str]
+    port: int = 0
+
+    def run(self, stage: Stage, blocks: Sequence[Block], ledger: StageLedger, observe: Observe) -> None:
+        """Run the blocks; see execution.work.Executor. Raises NeurosegError when no worker can be had."""
+        run = _Run(len(blocks))
+
+        def observed(done: int, failed: int) -> None:
+            run.done, run.failed = done, failed
+            observe(done, failed)
+
+        self.logs.mkdir(parents=True, exist_ok=True)
+        before = listening_ports()
+        with new_secret(self.workspace / SECRET) as secret, _heard_at_once(run.over):
+            attending = threading.Thread(target=self._attend, args=(stage.name, secret, before, run), name="crew")
+            attending.start()
+            try:
+                count = min(self.workers, len(blocks))
+                hand_out(
+                    stage.name, blocks, ledger, worker=None, workers=count, logs=self.logs, timeout_s=BLOCK_TIMEOUT_S,
+                    observe=observed,
+                )  # fmt: skip
+            finally:
+                run.over.set()
+                attending.join()
+        if run.error is not None:
+            raise run.error
+
+    def _attend(self, stage: str, secret: bytes, before: set[int], run: _Run) -> None:
+        """Open the gateway and keep the crew at its strength until the stage is over."""
+        port = _new_port(before, run.over)
+        if port is None:
+            return
+        try:
+            with Gateway(secret, port, interface=EVERY_INTERFACE, port=self.port) as gateway:
+                head = ",".join(f"{host}:{gateway.port}" for host in self.hosts)
+                crew = self.enlist(stage, head)
+                try:
+                    self._keep_up(stage, crew, run)
+                finally:
+                    crew.dismiss(at_once=run.left > 0)
+        except BaseException as error:
+            run.error = error
+            if not run.over.is_set():
+                give_up(stage, port)
+
+    def _keep_up(self, stage: str, crew: Crew, run: _Run) -> None:
+        """Replace workers that ended while there are blocks for them."""
+        wanted = min(self.workers, run.blocks)
+        crew.send(wanted)
+        fruitless, before = 0, 0
+        while not run.over.wait(_LOOK_S):
+            alive = crew.alive()
+            missing = 0 if alive is None else min(wanted, run.left) - alive
+            if missing <= 0:
+                continue
+            fruitless = missing if run.done > before else fruitless + missing
+            before = run.done
+            if fruitless > _FRUITLESS * wanted:
+                raise NeurosegError(
+                    f"{fruitless} workers of stage {stage} ended one after the other and no block was done meanwhile; "
+                    f"{crew.last_words()}"
+                )
+            crew.send(missing)
+
+
+def _new_port(before: set[int], over: threading.Event) -> int | None:
+    """Return the port at which this process begins to listen; None when the stage ends before."""
+    while not over.is_set():
+        if found := listening_ports() - before:
+            return found.pop()
+        time.sleep(_WAIT_S)
+    return None
+
+
+@contextmanager
+def _heard_at_once(over: threading.Event) -> Iterator[None]:
+    """Set the event at Ctrl-C while compiled code runs, which would wait for the blocks in hand before it answers."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    near, far = socket.socketpair()
+    far.setblocking(False)
+    before = signal.set_wakeup_fd(far.fileno(), warn_on_full_buffer=False)
+
+    def listen() -> None:
+        with contextlib.suppress(OSError):
+            while heard := near.recv(1):
+                if heard[0] in (signal.SIGINT, signal.SIGTERM):
+                    over.set()
+
+    listening = threading.Thread(target=listen, name="interrupts", daemon=True)
+    listening.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        far.close()
+        listening.join()
+        near.close()

@@ -1,0 +1,78 @@
+"""What a cluster is like: configs/clusters/*.yaml, given by --cluster.
+
+It says what runs in every job before the worker does, so it is taken from the command line alone, never from a
+workspace or another configuration.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import resources
+from pathlib import Path
+
+from pydantic import Field, field_validator
+
+from neuroseg.configuration import Section, load_configuration
+from neuroseg.errors import InputError, unknown_name
+
+STAGES = ("sections", "affinities", "fragments", "edges", "agglomeration", "lookup", "relabel", "pyramid")
+VARIABLE = "NEUROSEG_CLUSTER"
+
+
+class Resources(Section):
+    """What a worker's job asks for; what is left out is left to the cluster. `sbatch` are further flags."""
+
+    workers: int | None = Field(default=None, ge=1)
+    partition: str | None = None
+    cpus: int = Field(default=1, ge=1)
+    gpus: int = Field(default=0, ge=0)
+    memory: str | None = None
+    time: str | None = None
+    sbatch: tuple[str, ...] = ()
+
+
+class Site(Section):
+    """A cluster: what its jobs ask for, by default and per stage, and how they find Python and the head.
+
+    activate: shell lines before the worker starts (modules, conda). launch: words before the worker's command (a
+    container). host: name or address by which jobs reach the head; port: a fixed one, where a firewall wants it.
+    """
+
+    host: str | None = None
+    port: int = Field(default=0, ge=0, le=65535)
+    activate: str = ""
+    launch: tuple[str, ...] = ()
+    python: str | None = None
+    default: Resources = Resources()
+    stages: dict[str, Resources] = Field(default_factory=dict)
+
+    @field_validator("stages")
+    @classmethod
+    def _known(cls, stages: dict[str, Resources]) -> dict[str, Resources]:
+        for name in stages:
+            if name not in STAGES:
+                raise ValueError(str(unknown_name("stage", name, STAGES)))
+        return stages
+
+    def resources(self, stage: str) -> Resources:
+        """Return what a stage's jobs ask for: its own words over the default's."""
+        own = self.stages.get(stage.split("-")[0], Resources())
+        return self.default.model_copy(update={name: getattr(own, name) for name in own.model_fields_set})
+
+
+NO_SITE = Site()
+
+
+def site_named(name: str | None) -> Site:
+    """Return the cluster in a file, or the packaged one of that name; None: $NEUROSEG_CLUSTER, or nothing special."""
+    name = name or os.environ.get(VARIABLE)
+    if not name:
+        return NO_SITE
+    path = Path(name)
+    if not path.is_file():
+        packaged = Path(str(resources.files("neuroseg.configs"))) / "clusters"
+        path = packaged / f"{name}.yaml"
+        if not path.is_file():
+            known = sorted(file.stem for file in packaged.glob("*.yaml"))
+            raise InputError(f"no cluster {name!r}: neither a file nor one of {', '.join(known)}")
+    return load_configuration(path, Site)

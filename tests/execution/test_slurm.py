@@ -1,0 +1,154 @@
+"""Workers as jobs of a real SLURM: cancelled, requeued, drained, left behind; the bytes stay those of one process."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from scipy import ndimage
+
+from neuroseg import pipeline
+from neuroseg.errors import NeurosegError
+from neuroseg.execution.site import Resources, Site
+from neuroseg.execution.slurm import job_name, sbatch_flags
+from neuroseg.options import Options
+from neuroseg.storage.arrays import open_array
+from neuroseg.storage.workspace import Workspace
+from tests.execution.clusters import needs_slurm
+
+SHAPE = (48, 96, 96)
+
+
+@pytest.fixture(scope="module")
+def affinities(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("affinities") / "A.zarr"
+    smooth = ndimage.gaussian_filter(np.random.default_rng(3).random((3, *SHAPE)), (0, 2, 2, 2))
+    values = np.round(255 * (smooth - smooth.min()) / np.ptp(smooth)).astype(np.uint8)
+    attributes = {"offsets": [[-1, 0, 0], [0, -1, 0], [0, 0, -1]], "voxel_size": [10, 10, 10]}
+    zarr.create_array(str(path), shape=values.shape, dtype="u1", attributes=attributes)[:] = values
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def expected(affinities: str, tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
+    given = {"affinities": affinities, "output": str(tmp_path_factory.mktemp("whole") / "w"), "executor": "serial"}
+    return segmentation(pipeline.segment(Options.model_validate({**given, "blocks": "96"}))[0])
+
+
+def segmentation(workspace: Workspace) -> np.ndarray:
+    return np.asarray(open_array(workspace.segmentation / "0")[:])
+
+
+def said(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def jobs(workspace: Path, *more: str) -> list[str]:
+    return said("squeue", "--noheader", "--array", "--format=%i", f"--name={job_name(workspace)}", *more).split()
+
+
+def wait_until(true: Callable[[], object], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, said("squeue")
+        time.sleep(0.05)
+
+
+def started(affinities: str, workspace: Path, *more: str) -> subprocess.Popen[str]:
+    command = [
+        sys.executable, "-m", "neuroseg.cli.supervisor", "segment", "--affinities", affinities, "-o", str(workspace),
+        "--blocks", "16", "--executor", "slurm", *more,
+    ]  # fmt: skip
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def done(workspace: Path, stage: str = "fragments") -> int:
+    return len(Workspace(workspace).ledger(stage, {}).done())
+
+
+@needs_slurm
+def test_jobs_that_are_cancelled_or_requeued_are_replaced(
+    affinities: str, expected: np.ndarray, tmp_path: Path
+) -> None:
+    with started(affinities, tmp_path / "w", "--workers", "2") as head:
+        wait_until(lambda: done(tmp_path / "w") > 2)
+        first, second = jobs(tmp_path / "w", "--states=RUNNING")
+        said("scancel", first)
+        said("scontrol", "requeue", second)
+        said("scontrol", "update", "NodeName=node2", "State=DRAIN", "Reason=test")
+        try:
+            assert head.wait(240) == 0, head.stderr and head.stderr.read()
+        finally:
+            said("scontrol", "update", "NodeName=node2", "State=RESUME")
+    np.testing.assert_array_equal(segmentation(Workspace(tmp_path / "w")), expected)
+    assert jobs(tmp_path / "w") == []
+    recorded = json.loads((tmp_path / "w" / "jobs.json").read_text())
+    assert sum(entry["tasks"] for entry in recorded if entry["stage"] == "fragments") >= 3
+    assert (tmp_path / "w" / "logs" / "slurm" / f"fragments-{first}.log").exists()
+    assert not (tmp_path / "w" / ".secret").exists()
+
+
+@needs_slurm
+@pytest.mark.parametrize("how", ["Ctrl-C", "kill -9"])
+def test_no_job_outlives_the_head_and_the_run_resumes(
+    affinities: str, expected: np.ndarray, tmp_path: Path, how: str
+) -> None:
+    # Three workers on two nodes: one waits in the queue.
+    with started(affinities, tmp_path / "w", "--workers", "3") as head:
+        wait_until(lambda: done(tmp_path / "w") > 2)
+        assert len(jobs(tmp_path / "w")) == 3
+        if how == "Ctrl-C":
+            head.send_signal(signal.SIGINT)
+        else:
+            os.killpg(head.pid, signal.SIGKILL)
+        assert head.wait(30) == (130 if how == "Ctrl-C" else -signal.SIGKILL)
+    before = done(tmp_path / "w")
+    wait_until(lambda: not jobs(tmp_path / "w"), 60)
+    given = Options(volume=str(tmp_path / "w"), executor="local", workers=2)
+    workspace, summaries = pipeline.segment(given)
+    assert summaries[0].blocks <= 3 * 6 * 6 - before, "finished blocks are not done again"
+    np.testing.assert_array_equal(segmentation(workspace), expected)
+
+
+@pytest.fixture
+def command_line(affinities: str, tmp_path: Path) -> Iterator[Callable[[Site], None]]:
+    given = {"affinities": affinities, "output": str(tmp_path / "w"), "blocks": "48", "executor": "slurm"}
+
+    def segment(site: Site) -> None:
+        pipeline.segment(Options.model_validate(given), site=site)
+
+    yield segment
+    assert jobs(tmp_path / "w") == []
+
+
+@needs_slurm
+def test_what_slurm_refuses_is_said(command_line: Callable[[Site], None]) -> None:
+    with pytest.raises(NeurosegError, match="invalid partition specified: nowhere"):
+        command_line(Site(default=Resources(partition="nowhere")))
+
+
+@needs_slurm
+def test_workers_that_cannot_start_end_the_run_with_their_last_words(command_line: Callable[[Site], None]) -> None:
+    with pytest.raises(NeurosegError, match=r"(?s)no block was done meanwhile.*module-of-nobody: command not found"):
+        command_line(Site(activate="module-of-nobody", launch=("/no/such/container",)))
+
+
+def test_a_stage_asks_for_what_it_says_and_else_for_the_default() -> None:
+    site = Site(
+        default=Resources(partition="cpu", memory="8G", sbatch=("--account=lab",)),
+        stages={"affinities": Resources(partition="gpu", gpus=1, time="02:00:00"), "pyramid": Resources(cpus=2)},
+    )
+    assert sbatch_flags(site.resources("affinities")) == [
+        "--cpus-per-task=1", "--partition=gpu", "--mem=8G", "--time=02:00:00", "--gres=gpu:1", "--account=lab"
+    ]  # fmt: skip
+    assert sbatch_flags(site.resources("pyramid-2"))[0] == "--cpus-per-task=2"
+    assert sbatch_flags(Site().resources("edges")) == ["--cpus-per-task=1"]
