@@ -57,6 +57,7 @@ class Options(Section):
     small: str | None = None
     workers: int | None = None
     executor: str | None = None
+    block_timeout: float | None = None
     keep: str | None = None
 
     @field_validator("blocks", mode="before")
@@ -127,6 +128,8 @@ def _check(options: Options) -> None:
             raise unknown_name(kind, value, valid)
     if options.workers is not None and options.workers < 1:
         raise InputError(f"--workers {options.workers} must be at least 1")
+    if options.block_timeout is not None and not options.block_timeout > 0:
+        raise InputError(f"--block-timeout {options.block_timeout:g} must be more than 0 seconds")
     if options.threshold is not None and not 0 <= options.threshold <= 1:
         raise InputError(f"--threshold {options.threshold} must lie in [0, 1]")
     if options.mask_boundary is not None and not 0 <= options.mask_boundary <= 1:

@@ -272,13 +272,14 @@ def _executor(
 
     Workers that predict do not stand: they would keep the network in memory, and there may be fewer of them.
     """
+    limit = plan.block_timeout_s
     if plan.executor == "slurm":
-        return slurm_executor(workspace.path, workspace.logs, site, stage.name, plan.workers or None)
+        return slurm_executor(workspace.path, workspace.logs, site, stage.name, plan.workers or None, limit)
     if plan.executor == "serial" or (len(pending) == 1 and not standing.are_there):
         return SerialExecutor()
     if stage.name in PREDICTION:
-        return LocalExecutor(workspace.path, plan.prediction_workers, workspace.logs)
-    return LocalExecutor(workspace.path, plan.workers, workspace.logs, standing)
+        return LocalExecutor(workspace.path, plan.prediction_workers, workspace.logs, block_timeout_s=limit)
+    return LocalExecutor(workspace.path, plan.workers, workspace.logs, standing, limit)
 
 
 def _disk_full(workspace: Workspace, stage: Stage, left: int) -> DiskFullError:

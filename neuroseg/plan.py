@@ -15,6 +15,7 @@ from neuroseg.blocks import Lattice
 from neuroseg.configuration import Section, validated
 from neuroseg.edges.stage import EdgesStage
 from neuroseg.errors import InputError, unknown_name
+from neuroseg.execution.work import BLOCK_TIMEOUT_S
 from neuroseg.fragments.settings import DISTANCE_BASINS, MUTEX_WATERSHED, BasinSettings
 from neuroseg.fragments.stage import CutFragmentsStage, FragmentsStage
 from neuroseg.geometry import Triple, contact_channels, long_range_channels, parse_roi
@@ -71,6 +72,7 @@ class Plan(Section):
     min_size_voxels: int
     small: str
     executor: str
+    block_timeout_s: float = BLOCK_TIMEOUT_S
     workers: int
     prediction_workers: int
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from neuroseg.agglomeration.methods import MERGE_TREE
 from neuroseg.errors import InputError, RunRefusedError
+from neuroseg.execution.work import BLOCK_TIMEOUT_S
 from neuroseg.fragments.settings import DISTANCE_BASINS, wants_sections
 from neuroseg.geometry import Nanometres, Triple, describe, parse_roi, parse_triple, triple, whole
 from neuroseg.networks.bundle import Bundle, bundled_names, open_bundle
@@ -30,7 +31,8 @@ _DEFAULT_THRESHOLD = 0.5
 # The option that decides each part of the plan which segmenting alone may change.
 _OPTION_OF = {
     "blocks": "blocks", "per_section": "per_section", "min_size_voxels": "min_size", "small": "small",
-    "executor": "executor", "workers": "workers", "mask": "mask", "mask_boundary": "mask_boundary",
+    "executor": "executor", "block_timeout_s": "block_timeout", "workers": "workers", "mask": "mask",
+    "mask_boundary": "mask_boundary",
     "fragments": "fragments", "long_range": "long_range", "agglomeration": "agglomeration",
 }  # fmt: skip
 # What a workspace does not remember: a region is asked for anew, and consent given once is not given for ever.
@@ -213,6 +215,7 @@ def _common(
         "min_size_voxels": min_size_voxels(options.min_size or "0", voxel_size_nm),
         "small": options.small or "merge",
         "executor": options.executor or "local",
+        "block_timeout_s": options.block_timeout or BLOCK_TIMEOUT_S,
         # On a cluster, 0 is what its description says.
         "workers": options.workers or (0 if options.executor in CLUSTERS else cores),
         # Several workers on one GPU would only share it; on CPUs every worker computes with one thread.

@@ -32,4 +32,8 @@ def test_a_wheel_holds_configurations_and_bundles(wheel_names: set[str]) -> None
     bundles = {str(path.relative_to(ROOT)) for path in (ROOT / "neuroseg/networks/bundles").glob("*/*")}
     assert configurations
     assert any(name.endswith(".safetensors") for name in bundles)
+    clusters = {f"neuroseg/configs/clusters/{path.name}" for path in (ROOT / "configs/clusters").glob("*.yaml")}
+    scripts = {f"neuroseg/workers/slurm/{path.name}" for path in (ROOT / "workers/slurm").glob("*.sbatch")}
+    assert clusters | scripts <= wheel_names
+    assert len(scripts) == 3
     assert configurations | {name for name in bundles if "__pycache__" not in name} <= wheel_names

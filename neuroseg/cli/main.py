@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from neuroseg import __version__
-from neuroseg.cli import adapt, clean, demo, evaluate, importing, inspect, models, run, train, validate, verify
+from neuroseg.cli import adapt, clean, cluster, demo, evaluate, importing, inspect, models, run, train, validate, verify
 from neuroseg.cli.supervisor import INTERRUPTED
 from neuroseg.cli.supervisor import main as main
 from neuroseg.errors import InputError, NeurosegError
@@ -63,6 +63,7 @@ app.command("train")(train.train)
 app.command("validate")(validate.validate)
 app.command("adapt")(adapt.adapt)
 app.add_typer(models.models, name="models")
+app.add_typer(cluster.cluster, name="cluster")
 
 
 def _show_version(wanted: bool) -> None:

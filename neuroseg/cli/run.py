@@ -22,6 +22,9 @@ ExecutorName = Annotated[
 Cluster = Annotated[
     str | None, typer.Option(metavar="SITE", help="What the cluster is like: a YAML file (default $NEUROSEG_CLUSTER).")
 ]
+BlockTimeout = Annotated[
+    float | None, typer.Option(help="Seconds after which a block is given to another worker (default 6 hours).")
+]
 RoiText = Annotated[str | None, typer.Option("--roi", help="z0:z1,y0:y1,x0:x1 in voxels; an end may be left out.")]
 Config = Annotated[Path | None, typer.Option(help="YAML file with these options; flags win.")]
 Restart = Annotated[
@@ -89,6 +92,7 @@ def predict(
     workers: Workers = None,
     executor: ExecutorName = None,
     cluster: Cluster = None,
+    block_timeout: BlockTimeout = None,
     config: Config = None,
     restart: Restart = None,
     json: Json = False,
@@ -125,6 +129,7 @@ def segment(
     workers: Workers = None,
     executor: ExecutorName = None,
     cluster: Cluster = None,
+    block_timeout: BlockTimeout = None,
     config: Config = None,
     restart: Restart = None,
     json: Json = False,
@@ -165,6 +170,7 @@ def run(
     workers: Workers = None,
     executor: ExecutorName = None,
     cluster: Cluster = None,
+    block_timeout: BlockTimeout = None,
     config: Config = None,
     restart: Restart = None,
     json: Json = False,

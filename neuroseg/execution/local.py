@@ -32,6 +32,7 @@ class LocalExecutor:
     workers: int
     logs: Path
     standing: StandingWorkers | None = None
+    block_timeout_s: float = BLOCK_TIMEOUT_S
 
     def run(self, stage: Stage, blocks: Sequence[Block], ledger: StageLedger, observe: Observe) -> None:
         """Run the blocks; see execution.work.Executor."""
@@ -43,7 +44,7 @@ class LocalExecutor:
             worker=self._worker(stage.name, count),
             workers=count,
             logs=self.logs,
-            timeout_s=BLOCK_TIMEOUT_S,
+            timeout_s=self.block_timeout_s,
             observe=observe,
         )
 

@@ -87,6 +87,7 @@ class RemoteExecutor:
     enlist: Enlist
     hosts: Sequence[str]
     port: int = 0
+    block_timeout_s: float = BLOCK_TIMEOUT_S
 
     def run(self, stage: Stage, blocks: Sequence[Block], ledger: StageLedger, observe: Observe) -> None:
         """Run the blocks; see execution.work.Executor. Raises NeurosegError when no worker can be had."""
@@ -104,8 +105,8 @@ class RemoteExecutor:
             try:
                 count = min(self.workers, len(blocks))
                 hand_out(
-                    stage.name, blocks, ledger, worker=None, workers=count, logs=self.logs, timeout_s=BLOCK_TIMEOUT_S,
-                    observe=observed,
+                    stage.name, blocks, ledger, worker=None, workers=count, logs=self.logs,
+                    timeout_s=self.block_timeout_s, observe=observed,
                 )  # fmt: skip
             finally:
                 run.over.set()

@@ -26,6 +26,7 @@ from neuroseg.execution.site import Resources, Site
 from neuroseg.storage.publish import publish_text
 
 JOBS = "jobs.json"
+WORKER = "neuroseg.workers.remote"
 _PATIENCE_S = 60.0
 _LEAVE_S = 3.0
 _LOOK_S = 0.2
@@ -34,17 +35,19 @@ _TOLD_LINES = 5
 _KEPT_VARIABLES = {"SLURM_CONF", "SLURM_CLUSTERS"}
 
 
-def slurm_executor(workspace: Path, logs: Path, site: Site, stage: str, workers: int | None) -> RemoteExecutor:
+def slurm_executor(
+    workspace: Path, logs: Path, site: Site, stage: str, workers: int | None, block_timeout_s: float
+) -> RemoteExecutor:
     """Return the executor of one stage; `workers` overrides the site's number, which is 2 where it says none."""
     asked = site.resources(stage)
 
     def enlist(stage: str, head: str) -> Crew:
-        crew = SlurmCrew(workspace, logs / "slurm", site, stage, head)
+        crew = SlurmCrew(workspace, logs / "slurm", site, stage, WORKER, head)
         crew.dismiss(at_once=True)  # what a head that was killed left in the queue
         return crew
 
     hosts = [site.host] if site.host else own_hosts()
-    return RemoteExecutor(workspace, workers or asked.workers or 2, logs, enlist, hosts, site.port)
+    return RemoteExecutor(workspace, workers or asked.workers or 2, logs, enlist, hosts, site.port, block_timeout_s)
 
 
 def own_hosts() -> list[str]:
@@ -54,25 +57,26 @@ def own_hosts() -> list[str]:
         # Nothing is sent: the kernel only picks the interface of the default route.
         probe.connect(("192.0.2.1", 9))
         found.append(probe.getsockname()[0])
-    return list(dict.fromkeys(found))
+    return [host for host in dict.fromkeys(found) if not host.startswith("localhost")]
 
 
 class SlurmCrew:
     """Workers of one stage as tasks of job arrays that bear one name, of the workspace and the stage."""
 
-    def __init__(self, workspace: Path, logs: Path, site: Site, stage: str, head: str) -> None:
-        self._workspace, self._logs, self._site, self._stage, self._head = workspace.resolve(), logs, site, stage, head
+    def __init__(self, workspace: Path, logs: Path, site: Site, stage: str, module: str, head: str) -> None:
+        self._workspace, self._logs, self._site, self._stage = workspace.resolve(), logs.resolve(), site, stage
+        self._module, self._head = module, head
         self.name = job_name(workspace)
         logs.mkdir(parents=True, exist_ok=True)
 
     def send(self, count: int) -> None:
-        """Submit an array of `count` workers; raises NeurosegError with what sbatch says when it refuses."""
+        """Submit an array of `count` tasks; raises NeurosegError with what sbatch says when it refuses."""
         script = resources.files("neuroseg.workers") / "slurm" / "worker.sbatch"
         flags = sbatch_flags(self._site.resources(self._stage))
         common = ["--parsable", f"--job-name={self.name}", f"--array=0-{count - 1}", f"--chdir={self._workspace}"]
         output = f"--output={self._logs / f'{self._stage}-%A_%a.log'}"
         python = self._site.python or sys.executable
-        worker = [python, "-m", "neuroseg.workers.remote", str(self._workspace), self._stage, self._head]
+        worker = [python, "-m", self._module, str(self._workspace), self._stage, self._head]
         line = ["sbatch", *common, output, *flags, str(script), self._site.activate, *self._site.launch, *worker]
         job = asked(line).strip().split(";")[0]
         record(self._workspace / JOBS, {"job": job, "stage": self._stage, "tasks": count, "time": time.time()})
@@ -84,6 +88,11 @@ class SlurmCrew:
         except NeurosegError:
             return None
         return sum(state not in _ENDED for state in states.split())
+
+    def waits_for(self) -> str:
+        """Return the state of the first task and why it does not run yet, as the controller puts it."""
+        told = asked(["squeue", "--noheader", "--array", "--format=%T %R", f"--name={self.name}", _own()])
+        return told.strip().partition("\n")[0]
 
     def dismiss(self, *, at_once: bool) -> None:
         """Cancel every task of the name; unless `at_once`, after a moment for those that are about to end."""

@@ -1,0 +1,82 @@
+"""Workers that die, hang or fail in a block: bounded retries, the other blocks done, the result unharmed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from scipy import ndimage
+
+from neuroseg import pipeline
+from neuroseg.errors import BlocksFailedError
+from neuroseg.options import Options
+from neuroseg.storage.arrays import open_array
+from neuroseg.storage.workspace import Workspace
+from tests.execution.clusters import EXECUTORS
+
+PARALLEL = EXECUTORS[1:]
+Inject = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def affinities(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("affinities") / "A.zarr"
+    smooth = ndimage.gaussian_filter(np.random.default_rng(7).random((3, 32, 48, 48)), (0, 2, 2, 2))
+    values = np.round(255 * (smooth - smooth.min()) / np.ptp(smooth)).astype(np.uint8)
+    attributes = {"offsets": [[-1, 0, 0], [0, -1, 0], [0, 0, -1]], "voxel_size": [10, 10, 10]}
+    zarr.create_array(str(path), shape=values.shape, dtype="u1", attributes=attributes)[:] = values
+    return str(path)
+
+
+@pytest.fixture
+def inject(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Inject:
+    """Have something go wrong in the workers that are started from now on; returns what counts how often it did."""
+
+    def injected(what: str, stage: str, block: int, times: int = 1000) -> Path:
+        monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent / "faults"))
+        monkeypatch.setenv("FAULT", f"{what}:{stage}:{block}:{times}")
+        monkeypatch.setenv("FAULT_COUNT", str(tmp_path / "count"))
+        return tmp_path / "count"
+
+    return injected
+
+
+def segment(affinities: str, output: Path, **more: object) -> Workspace:
+    given = {"affinities": affinities, "output": str(output), "blocks": "16", "workers": 2, **more}
+    return pipeline.segment(Options.model_validate(given))[0]
+
+
+def labels(workspace: Workspace) -> np.ndarray:
+    return np.asarray(open_array(workspace.segmentation / "0")[:])
+
+
+@pytest.mark.parametrize("executor", PARALLEL)
+@pytest.mark.parametrize("what", ["kill", "raise"])
+def test_a_block_that_fails_each_time_is_given_up_and_the_rest_completes(
+    affinities: str, tmp_path: Path, inject: Inject, monkeypatch: pytest.MonkeyPatch, executor: str, what: str
+) -> None:
+    count = inject(what, "fragments", 5)
+    with pytest.raises(BlocksFailedError, match=r"1 block of stage fragments failed:\n  stage fragments, block 5"):
+        segment(affinities, tmp_path / "w", executor=executor)
+    ledger = Workspace(tmp_path / "w").ledger("fragments", {})
+    assert len(ledger.done()) == 2 * 3 * 3 - 1
+    assert len(count.read_text()) == 3, "tried again twice"
+    monkeypatch.delenv("FAULT")
+    resumed = segment(affinities, tmp_path / "w", executor="serial")
+    np.testing.assert_array_equal(labels(resumed), labels(segment(affinities, tmp_path / "f", executor="serial")))
+
+
+@pytest.mark.parametrize("executor", PARALLEL)
+@pytest.mark.parametrize("what", ["kill", "hang"])
+def test_a_worker_that_dies_or_hangs_once_costs_its_block_a_retry(
+    affinities: str, tmp_path: Path, inject: Inject, executor: str, what: str
+) -> None:
+    count = inject(what, "edges", 7, times=1)
+    made = segment(affinities, tmp_path / "w", executor=executor, block_timeout=8)
+    assert len(count.read_text()) == 2
+    np.testing.assert_array_equal(
+        labels(made), labels(segment(affinities, tmp_path / "f", executor="serial", blocks="48"))
+    )

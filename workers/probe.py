@@ -1,0 +1,39 @@
+"""The main of a job that only tells the head what it is: `python -m neuroseg.workers.probe FOLDER STAGE HEAD`."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+
+from neuroseg import __version__
+from neuroseg.execution.relay import connected
+from neuroseg.execution.remote import SECRET
+
+
+def main(folder: str, stage: str, head: str) -> None:
+    """Reach the head as a worker does, and say who is there."""
+    addresses = [(host, int(port)) for host, _, port in (one.rpartition(":") for one in head.split(","))]
+    secret = (Path(folder) / SECRET).read_bytes()
+    with connected(addresses, secret) as connection:
+        connection.sendall(json.dumps(_about()).encode() + b"\n")
+
+
+def _about() -> dict[str, object]:
+    import torch
+
+    return {
+        "host": platform.node(),
+        "neuroseg": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cores": len(os.sched_getaffinity(0)),
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "gpus": torch.cuda.device_count(),
+    }
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
