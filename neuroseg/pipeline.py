@@ -26,6 +26,7 @@ from neuroseg.resolve import plan_of_run, plan_of_segmentation
 from neuroseg.segmentation.stage import PyramidStage, RelabelStage, finish_metadata
 from neuroseg.stage import Stage
 from neuroseg.storage.cleaning import intermediates, remove
+from neuroseg.storage.failures import describe_failure, failure_folder, forget_failures, newest_log
 from neuroseg.storage.ledger import StageLedger
 from neuroseg.storage.publish import publish_text
 from neuroseg.storage.space import DISK_FULL, free_bytes, is_full, readable, require_space
@@ -248,6 +249,7 @@ def _run_stage(
     if not pending:
         return StageSummary(stage.name, 0, 0, 0.0, 0, outside)
     ledger.clear(pending)
+    forget_failures(workspace, stage.name)
     stage.prepare()
     voxels = sum(block.write_roi.size for block in pending)
     observe = begin(stage.name, len(pending), voxels)
@@ -260,6 +262,7 @@ def _run_stage(
     if failed and (is_full(workspace.path) or any(DISK_FULL in cause for cause in ledger.failures().values())):
         raise _disk_full(workspace, stage, len(failed))
     if failed:
+        _describe_deaths(workspace, stage, failed)
         raise BlocksFailedError(_failure_report(stage, failed, ledger))
     peaks = [int(record["peak_mib"]) for record in ledger.records() if record["time"] >= began]
     return StageSummary(stage.name, len(pending), voxels, time.monotonic() - started, max(peaks, default=0), outside)
@@ -290,6 +293,13 @@ def _disk_full(workspace: Workspace, stage: Stage, left: int) -> DiskFullError:
     )
 
 
+def _describe_deaths(workspace: Workspace, stage: Stage, failed: Sequence[Block]) -> None:
+    """Describe blocks whose workers died without a word, as far as it can be told from here."""
+    for block in failed[:_LISTED_FAILURES]:
+        if not failure_folder(workspace.path, stage.name, block.index).exists():
+            describe_failure(workspace, stage, block, "its worker died\n", log=newest_log(workspace, stage.name))
+
+
 def _failure_report(stage: Stage, failed: Sequence[Block], ledger: StageLedger) -> str:
     causes = ledger.failures()
     lines = [
@@ -300,7 +310,9 @@ def _failure_report(stage: Stage, failed: Sequence[Block], ledger: StageLedger) 
     listed = "\n  ".join(lines)
     return (
         f"{len(failed)} {'block' if len(failed) == 1 else 'blocks'} of stage {stage.name} failed:\n  {listed}{more}\n"
-        f"The others are done; run the same command again to redo only these. Details: {ledger.folder / 'failed'}"
+        f"The others are done; run the same command again to redo only these. Details: "
+        f"{failure_folder(ledger.run_folder, stage.name, failed[0].index)}; neuroseg replay {ledger.run_folder} "
+        f"{stage.name} {failed[0].index} does this block alone, here"
     )
 
 

@@ -97,7 +97,7 @@ def _stage_rows(path: str) -> list[dict[str, Any]]:
         ledger = workspace.ledger(stage.name, stage.identity, stage.scope)
         blocks = list(stage.lattice.blocks(stage.halo))
         left = len(ledger.pending(blocks))
-        records = ledger.records()
+        records, failures = ledger.records(), ledger.failures()
         rate = _rate(records)
         block_voxels = sum(block.write_roi.size for block in blocks) / max(1, len(blocks))
         rows.append(
@@ -106,7 +106,8 @@ def _stage_rows(path: str) -> list[dict[str, Any]]:
                 "begun": ledger.is_claimed(),
                 "blocks": len(blocks),
                 "done": len(blocks) - left,
-                "failed": len(ledger.failures()),
+                "failed": len(failures),
+                "failures": {index: cause.splitlines()[0] for index, cause in failures.items()},
                 "left": left,
                 "mvoxel_per_s": rate,
                 "seconds_left": left * block_voxels / 1e6 / rate if rate and left else None,
@@ -130,3 +131,6 @@ def _print_status(workspace: str, rows: list[dict[str, Any]]) -> None:
         rate = f"{row['mvoxel_per_s']:.2f}" if row["mvoxel_per_s"] else "-"
         eta = f"{row['seconds_left']:.0f} s" if row["seconds_left"] else "-"
         print(f"{row['stage']:>14} {row['done']:>7} {row['failed']:>7} {row['left']:>7} {rate:>9} {eta:>10}")
+    for row in rows:
+        for index, cause in row["failures"].items():
+            print(f"block {index}: {cause}\n  neuroseg replay {workspace} {row['stage']} {index}")

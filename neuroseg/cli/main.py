@@ -11,7 +11,21 @@ import typer
 from typer.core import TyperGroup
 
 from neuroseg import __version__
-from neuroseg.cli import adapt, clean, cluster, demo, evaluate, importing, inspect, models, run, train, validate, verify
+from neuroseg.cli import (
+    adapt,
+    clean,
+    cluster,
+    demo,
+    evaluate,
+    importing,
+    inspect,
+    models,
+    replay,
+    run,
+    train,
+    validate,
+    verify,
+)
 from neuroseg.cli.supervisor import INTERRUPTED
 from neuroseg.cli.supervisor import main as main
 from neuroseg.errors import InputError, NeurosegError
@@ -55,6 +69,7 @@ app.command("predict")(run.predict)
 app.command("segment")(run.segment)
 app.command("run")(run.run)
 app.command("status")(inspect.status)
+app.command("replay")(replay.replay)
 app.command("evaluate")(evaluate.evaluate)
 app.command("clean")(clean.clean)
 app.command("verify")(verify.verify)

@@ -147,7 +147,7 @@ def _drain(process: Process, stage: Stage, ledger: StageLedger) -> None:
                         continue
                     block = stage.lattice.block(pending[unit.write_roi.begin[0]], stage.halo)
                     try:
-                        if process_block(process, block, ledger, stage.name, begun=turn_held.close):
+                        if process_block(process, block, ledger, stage, begun=turn_held.close):
                             unit.status = daisy.BlockStatus.SUCCESS
                     except DiskFullError as error:
                         logger.error("%s", error)

@@ -19,7 +19,7 @@ class SerialExecutor:
         observe(done, failed)
         with stage.open() as process:
             for block in blocks:
-                if process_block(process, block, ledger, stage.name):
+                if process_block(process, block, ledger, stage):
                     done += 1
                 else:
                     failed += 1

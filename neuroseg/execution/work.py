@@ -16,8 +16,10 @@ from neuroseg.blocks import Block
 from neuroseg.errors import DiskFullError, NeurosegError
 from neuroseg.geometry import describe
 from neuroseg.stage import Process, Stage
+from neuroseg.storage.failures import describe_failure
 from neuroseg.storage.ledger import StageLedger
 from neuroseg.storage.space import DISK_FULL, is_disk_full
+from neuroseg.storage.workspace import Workspace
 
 # Longer than any block takes; a worker that hangs is noticed by then.
 BLOCK_TIMEOUT_S = 6 * 3600.0
@@ -39,31 +41,39 @@ class Executor(Protocol):
         ...
 
 
+def complete_block(
+    process: Process, block: Block, ledger: StageLedger, begun: Callable[[], None] = lambda: None
+) -> None:
+    """Process one block and mark it done; raises what the stage raises. Calls `begun` when the next one may begin."""
+    started = time.monotonic()
+    try:
+        finish = process(block)
+    finally:
+        begun()
+    if finish is not None:
+        finish()
+    record = {
+        "seconds": round(time.monotonic() - started, 4),
+        "voxels": int(block.write_roi.size),
+        "peak_mib": peak_memory_mib(),
+        "process": os.getpid(),
+    }
+    ledger.mark_done(block, record)
+
+
 def process_block(
-    process: Process, block: Block, ledger: StageLedger, stage_name: str, begun: Callable[[], None] = lambda: None
+    process: Process, block: Block, ledger: StageLedger, stage: Stage, begun: Callable[[], None] = lambda: None
 ) -> bool:
     """Process one block and mark it done or failed in the ledger; returns whether it is done.
 
-    Calls `begun` once, as soon as the next block may begin. Raises DiskFullError when the disk is full, or nothing can
-    be recorded: no other block could be written either.
+    A failure is described in the workspace (storage/failures.py). Calls `begun` once, as soon as the next block may
+    begin. Raises DiskFullError when the disk is full, or nothing can be recorded: no other block could be written
+    either.
     """
-    started = time.monotonic()
     try:
-        try:
-            finish = process(block)
-        finally:
-            begun()
-        if finish is not None:
-            finish()
-        record = {
-            "seconds": round(time.monotonic() - started, 4),
-            "voxels": int(block.write_roi.size),
-            "peak_mib": peak_memory_mib(),
-            "process": os.getpid(),
-        }
-        ledger.mark_done(block, record)
+        complete_block(process, block, ledger, begun)
     except Exception as error:
-        where = f"stage {stage_name}, block {block.index} ({describe(block.write_roi)})"
+        where = f"stage {stage.name}, block {block.index} ({describe(block.write_roi)})"
         plain = isinstance(error, NeurosegError)
         cause = str(error) if plain else f"{type(error).__name__}: {error}"
         details = "" if plain else f"\n{traceback.format_exc()}"
@@ -75,6 +85,11 @@ def process_block(
             raise DiskFullError(f"{where}: {cause}, which could not be recorded: {unwritable}") from unwritable
         if full:
             raise DiskFullError(f"{where}: {DISK_FULL}") from error
+        try:
+            describe_failure(Workspace(ledger.run_folder), stage, block, traceback.format_exc())
+        except Exception as undescribed:
+            # What could be told of the failure must not become another one.
+            logger.warning("%s: could not be described: %s", where, undescribed)
         return False
     return True
 

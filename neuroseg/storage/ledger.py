@@ -36,6 +36,11 @@ class StageLedger:
     identity: Mapping[str, Any]
     scope: str = ""
 
+    @property
+    def run_folder(self) -> Path:
+        """The workspace that the ledger lies in."""
+        return self.folder.parent.parent
+
     def token(self, block: Block) -> str:
         """Return the hash that a done mark of `block` must carry."""
         described = [dict(self.identity), describe(block.write_roi), describe(block.read_roi), self.scope]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,8 @@ from neuroseg.errors import InputError
 def published(path: Path) -> Iterator[Path]:
     """Yield a path to write to; on leaving without an error it replaces `path` in one step, otherwise it is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # Processes of several machines may write one file, and process numbers repeat.
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
         yield aside
         with aside.open("rb") as file:

@@ -14,6 +14,7 @@ from neuroseg import pipeline
 from neuroseg.errors import BlocksFailedError
 from neuroseg.options import Options
 from neuroseg.storage.arrays import open_array
+from neuroseg.storage.failures import failure_folder
 from neuroseg.storage.workspace import Workspace
 from tests.execution.clusters import EXECUTORS
 
@@ -64,6 +65,8 @@ def test_a_block_that_fails_each_time_is_given_up_and_the_rest_completes(
     ledger = Workspace(tmp_path / "w").ledger("fragments", {})
     assert len(ledger.done()) == 2 * 3 * 3 - 1
     assert len(count.read_text()) == 3, "tried again twice"
+    told = failure_folder(tmp_path / "w", "fragments", 5) / "traceback.txt"
+    assert ("its worker died" if what == "kill" else "ValueError: injected") in told.read_text()
     monkeypatch.delenv("FAULT")
     resumed = segment(affinities, tmp_path / "w", executor="serial")
     np.testing.assert_array_equal(labels(resumed), labels(segment(affinities, tmp_path / "f", executor="serial")))

@@ -18,14 +18,14 @@ def _inject(what: str, stage: str, block: str, times: str = "1000") -> None:
 
     process_block = work.process_block
 
-    def faulty(process, taken, ledger, stage_name, **more):  # type: ignore[no-untyped-def]
-        if stage_name == stage and taken.index == int(block) and _next() <= int(times):
+    def faulty(process, taken, ledger, run_stage, **more):  # type: ignore[no-untyped-def]
+        if run_stage.name == stage and taken.index == int(block) and _next() <= int(times):
             if what == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
             if what == "hang":
                 time.sleep(1000)
             process = _raise
-        return process_block(process, taken, ledger, stage_name, **more)
+        return process_block(process, taken, ledger, run_stage, **more)
 
     work.process_block = faulty
 

@@ -1,0 +1,42 @@
+"""The command `replay`."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+
+from neuroseg.errors import InputError, NeurosegError
+
+
+def replay(
+    workspace: Annotated[str, typer.Argument(help="A workspace, V.neuroseg.")],
+    stage: Annotated[str, typer.Argument(help="The block's stage.")],
+    block: Annotated[int, typer.Argument(help="The block's number, as errors and neuroseg status name it.")],
+    pdb: Annotated[bool, typer.Option("--pdb", help="Where it fails, look around with Python's debugger.")] = False,
+) -> None:
+    """Do one block of a run again, in this process, with nothing else running; shows the traceback when it fails.
+
+    WORKSPACE/failures/STAGE-BLOCK has what was known of the failure. A block that succeeds counts as done.
+
+    \b
+    Example: neuroseg replay volume.neuroseg fragments 5 --pdb
+    """
+    from neuroseg.replay import replay_block
+    from neuroseg.storage.arrays import use_threads
+
+    use_threads(1)
+    try:
+        replay_block(workspace, stage, block)
+    except InputError:
+        raise
+    except Exception as error:
+        traceback.print_exc()
+        if pdb:
+            import pdb as debugger
+
+            debugger.post_mortem(error.__traceback__)
+        raise NeurosegError(f"stage {stage}, block {block} fails here too: {type(error).__name__}: {error}") from error
+    print(f"stage {stage}, block {block} is done; the run's command continues with what is left", file=sys.stderr)

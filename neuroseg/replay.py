@@ -1,0 +1,36 @@
+"""One block of a run again, in this process: what a failure is looked into with."""
+
+from __future__ import annotations
+
+from neuroseg.errors import InputError
+from neuroseg.execution.work import complete_block
+from neuroseg.pipeline import workspace_at
+from neuroseg.storage.failures import forget_failure
+from neuroseg.storage.workspace import Workspace
+
+
+def replay_block(path: str, stage_name: str, index: int) -> Workspace:
+    """Process a block of a stage as a worker would and mark it done; returns the workspace.
+
+    Raises what the stage raises, and InputError for a block that the stage does not have or that cannot be done yet.
+    """
+    workspace, plan = workspace_at(path)
+    stage = plan.stage(workspace, stage_name)
+    known = stage.lattice.indices()
+    if index not in known:
+        raise InputError(f"stage {stage_name} has no block {index}; it has {len(known)} from {known[0]} to {known[-1]}")
+    with workspace.locked():
+        ledger = workspace.ledger(stage.name, stage.identity, stage.scope)
+        if not ledger.is_claimed():
+            raise InputError(f"stage {stage_name} was not begun in {path}; run neuroseg run or segment first")
+        ledger.require_same(stage_name)
+        for earlier in plan.stages(workspace):
+            if earlier.name == stage.name:
+                break
+            marks = workspace.ledger(earlier.name, earlier.identity, earlier.scope)
+            if left := len(marks.pending(list(earlier.lattice.blocks(earlier.halo)))):
+                raise InputError(f"{left} blocks of stage {earlier.name} are left, which {stage_name} reads")
+        with stage.open() as process:
+            complete_block(process, stage.lattice.block(index, stage.halo), ledger)
+        forget_failure(workspace.path, stage.name, index)
+    return workspace

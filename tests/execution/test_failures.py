@@ -1,0 +1,122 @@
+"""What a failed block leaves behind, and doing it again by itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from neuroseg import pipeline
+from neuroseg.cli.main import exit_code
+from neuroseg.errors import BlocksFailedError
+from neuroseg.options import Options
+from neuroseg.storage.arrays import open_array
+from neuroseg.storage.failures import failure_folder
+from neuroseg.storage.workspace import Workspace
+from tests.conftest import make_volume
+from tests.execution.test_executors import arrays, options
+
+
+@pytest.fixture
+def failed(tiny_model: str, tmp_path: Path) -> tuple[Workspace, Callable[[], object]]:
+    """A run whose fragments' blocks 0 to 2 failed, because a shard of affinities is cut short, and what mends it."""
+    volume = make_volume(tmp_path / "V.zarr", (96, 20, 20))
+    workspace, _ = pipeline.predict(options(volume, tiny_model, tmp_path / "w", blocks="16,32,32", executor="serial"))
+    shard = workspace.affinities / "c" / "0" / "0" / "0" / "0"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(BlocksFailedError, match="neuroseg replay"):
+        pipeline.segment(Options(volume=str(workspace.path), executor="serial"))
+    return workspace, lambda: shard.write_bytes(whole)
+
+
+def test_a_failure_is_described(failed: tuple[Workspace, Callable[[], object]]) -> None:
+    workspace, _ = failed
+    folder = failure_folder(workspace.path, "fragments", 1)
+    about = json.loads((folder / "block.json").read_text())
+    assert (about["stage"], about["block"], about["write_roi"]) == ("fragments", 1, "16:32,0:20,0:20")
+    assert about["read_roi"] == "0:50,0:20,0:20"
+    assert {"host", "process", "neuroseg", "packages"} <= about.keys()
+    assert "Traceback" in (folder / "traceback.txt").read_text()
+    (given,) = json.loads((folder / "inputs.json").read_text())
+    assert given["input"] == "affinities.zarr"
+    assert given["error"], "what cannot be read says so"
+    assert (folder / "log.txt").exists()
+    assert not failure_folder(workspace.path, "fragments", 3).exists()
+
+
+def test_inputs_are_described_by_checksum_and_statistics(
+    failed: tuple[Workspace, Callable[[], object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, mend = failed
+    mend()
+
+    def broken(*given: object, **more: object) -> None:
+        raise ValueError("injected")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("neuroseg.edges.stage.block_nodes", broken)
+        with pytest.raises(BlocksFailedError, match="ValueError: injected"):
+            pipeline.segment(Options(volume=str(workspace.path), executor="serial"))
+    assert not failure_folder(workspace.path, "fragments", 1).exists(), "what is past is forgotten"
+    given = {row["input"]: row for row in json.loads(
+        (failure_folder(workspace.path, "edges", 2) / "inputs.json").read_text()
+    )}  # fmt: skip
+    stored = np.asarray(open_array(workspace.affinities)[:, 31:49])
+    assert given["affinities.zarr"]["mean"] == pytest.approx(stored.mean())
+    assert given["fragments.zarr"]["shape"] == [18, 20, 20]
+    assert len(given["entries"]["sha256"]) == 64
+
+
+def test_a_block_is_done_again_by_itself(
+    failed: tuple[Workspace, Callable[[], object]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace, mend = failed
+    where = str(workspace.path)
+    assert exit_code(["status", where]) == 0
+    assert f"neuroseg replay {where} fragments 1" in capsys.readouterr().out
+    assert exit_code(["replay", where, "fragments", "1"]) == 1
+    told = capsys.readouterr().err
+    assert "Traceback" in told
+    assert "block 1 fails here too" in told
+    mend()
+    assert exit_code(["replay", where, "fragments", "1"]) == 0
+    assert not failure_folder(workspace.path, "fragments", 1).exists()
+    _, summaries = pipeline.segment(Options(volume=where, executor="serial"))
+    assert summaries[0].blocks == 2, "block 1 counts as done"
+    fresh, _ = pipeline.segment(
+        Options(affinities=str(workspace.affinities), output=str(tmp_path / "f"), executor="serial")
+    )
+    assert np.array_equal(arrays(workspace)["fragments.zarr"], open_array(fresh.fragments)[:])
+
+
+@pytest.mark.parametrize(
+    ("block", "told"),
+    [
+        (("fragments", "6"), "no block 6; it has 6 from 0 to 5"),
+        (("fragmnts", "0"), "did you mean fragments"),
+        (("relabel", "0"), "was not begun"),
+    ],
+)
+def test_what_cannot_be_replayed_is_said(
+    failed: tuple[Workspace, Callable[[], object]],
+    block: tuple[str, str],
+    told: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert exit_code(["replay", str(failed[0].path), *block]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_a_block_is_not_done_before_what_it_reads(
+    failed: tuple[Workspace, Callable[[], object]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace, mend = failed
+    mend()
+    pipeline.segment(Options(volume=str(workspace.path), executor="serial"))
+    next((workspace.path / "ledger" / "fragments" / "done").iterdir()).unlink()
+    assert exit_code(["replay", str(workspace.path), "edges", "0"]) == 2
+    assert "1 blocks of stage fragments are left, which edges reads" in capsys.readouterr().err
