@@ -18,7 +18,7 @@ from neuroseg.geometry import Nanometres, parse_triple
 from neuroseg.storage.cleaning import KEEP
 
 BLENDS = ("centre", "gaussian")
-CLUSTERS = ("slurm",)
+CLUSTERS = ("slurm", "dask")
 EXECUTORS = ("local", "serial", *CLUSTERS)
 NORMALISE = ("none", "sections")
 NO_MASK = "none"

@@ -12,9 +12,10 @@ from pathlib import Path
 from neuroseg.alternatives import check_methods
 from neuroseg.blocks import Block
 from neuroseg.errors import BlocksFailedError, DiskFullError, InputError, unknown_name
+from neuroseg.execution.dask_cluster import DaskConnection, dask_executor
 from neuroseg.execution.local import LocalExecutor, standing_workers
 from neuroseg.execution.serial import SerialExecutor
-from neuroseg.execution.site import NO_SITE, Site
+from neuroseg.execution.site import NO_CLUSTER, Cluster, Site
 from neuroseg.execution.slurm import slurm_executor
 from neuroseg.execution.standing import StandingWorkers
 from neuroseg.execution.work import Executor
@@ -68,23 +69,29 @@ def silent(stage: str, blocks: int, voxels: int) -> Callable[[int, int], None]:
     return lambda done, failed: None
 
 
-def predict(options: Options, *, restart: str | None = None, begin: Begin = silent, site: Site = NO_SITE) -> Outcome:
+def predict(
+    options: Options, *, restart: str | None = None, begin: Begin = silent, cluster: Cluster = NO_CLUSTER
+) -> Outcome:
     """Predict the affinities of a volume; returns the workspace and what was done."""
     workspace, plan, options = plan_of_run(options)
-    return _execute(workspace, plan, options, PREDICTION, restart, begin, site)
+    return _execute(workspace, plan, options, PREDICTION, restart, begin, cluster)
 
 
-def segment(options: Options, *, restart: str | None = None, begin: Begin = silent, site: Site = NO_SITE) -> Outcome:
+def segment(
+    options: Options, *, restart: str | None = None, begin: Begin = silent, cluster: Cluster = NO_CLUSTER
+) -> Outcome:
     """Segment the affinities in a workspace, or affinities or boundaries from elsewhere."""
     brought = options.affinities or options.boundaries
     workspace, plan, options = plan_of_run(options) if brought else plan_of_segmentation(options)
-    return _execute(workspace, plan, options, SEGMENTATION, restart, begin, site)
+    return _execute(workspace, plan, options, SEGMENTATION, restart, begin, cluster)
 
 
-def run(options: Options, *, restart: str | None = None, begin: Begin = silent, site: Site = NO_SITE) -> Outcome:
+def run(
+    options: Options, *, restart: str | None = None, begin: Begin = silent, cluster: Cluster = NO_CLUSTER
+) -> Outcome:
     """Predict and segment."""
     workspace, plan, options = plan_of_run(options)
-    return _execute(workspace, plan, options, PREDICTION + SEGMENTATION, restart, begin, site)
+    return _execute(workspace, plan, options, PREDICTION + SEGMENTATION, restart, begin, cluster)
 
 
 def _execute(
@@ -94,7 +101,7 @@ def _execute(
     names: Sequence[str],
     restart: str | None,
     begin: Begin,
-    site: Site,
+    cluster: Cluster,
 ) -> Outcome:
     """Run the stages called `names` (a pyramid's levels count as `pyramid`), after a restart where one is asked for."""
     if names != PREDICTION:
@@ -106,7 +113,11 @@ def _execute(
         raise InputError(f"the mask {plan.mask.path} has no voxel in the region {plan.roi}; nothing would be segmented")
     if not options.force:
         require_space(workspace.path, needed_bytes(workspace, stages, len(plan.offsets)))
-    with workspace.locked(), standing_workers(workspace.path, workspace.logs) as standing:
+    with (
+        workspace.locked(),
+        standing_workers(workspace.path, workspace.logs) as standing,
+        DaskConnection(cluster.dask_address, plan.workers or 2) as dask,
+    ):
         if plan.kind == "raw" and PREDICTION[-1] not in names:
             _require_affinities(workspace, plan, plan.affinities_stage(workspace))
         for stage in every[:first]:
@@ -117,7 +128,7 @@ def _execute(
         write_plan(workspace, plan, options)
         if restart is not None:
             _discard(workspace, every[first:])
-        choose = partial(_executor, workspace, plan, site, standing)
+        choose = partial(_executor, workspace, plan, cluster.site, dask, standing)
         summaries = _run_all(workspace, plan, every, stages, choose, begin)
         if _views(stages):
             remove(intermediates(workspace, options.keep or "all"))
@@ -269,7 +280,13 @@ def _run_stage(
 
 
 def _executor(
-    workspace: Workspace, plan: Plan, site: Site, standing: StandingWorkers, stage: Stage, pending: Sequence[Block]
+    workspace: Workspace,
+    plan: Plan,
+    site: Site,
+    dask: DaskConnection,
+    standing: StandingWorkers,
+    stage: Stage,
+    pending: Sequence[Block],
 ) -> Executor:
     """Return the plan's executor; one block alone is not worth the start of a worker, where none stands yet.
 
@@ -278,6 +295,8 @@ def _executor(
     limit = plan.block_timeout_s
     if plan.executor == "slurm":
         return slurm_executor(workspace.path, workspace.logs, site, stage.name, plan.workers or None, limit)
+    if plan.executor == "dask":
+        return dask_executor(dask, workspace.path, workspace.logs, site, stage.name, plan.workers or None, limit)
     if plan.executor == "serial" or (len(pending) == 1 and not standing.are_there):
         return SerialExecutor()
     if stage.name in PREDICTION:

@@ -18,6 +18,7 @@ from pathlib import Path
 from neuroseg.workers.local import drain_stage, set_up
 
 from neuroseg.errors import NeurosegError
+from neuroseg.execution.handover import die_with_parent
 from neuroseg.execution.relay import connected, open_relay
 from neuroseg.execution.remote import SECRET
 from neuroseg.execution.scheduler import context_of
@@ -31,6 +32,8 @@ logger = logging.getLogger(__name__)
 def main(workspace: str, stage: str, head: str) -> None:
     """Drain the stage; ends quietly when the run has ended before."""
     set_up()
+    if os.environ.get("NEUROSEG_DIES_WITH_PARENT"):
+        die_with_parent()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     logger.info("worker of %s, stage %s, on %s", workspace, stage, socket.gethostname())
     addresses = [(host, int(port)) for host, _, port in (one.rpartition(":") for one in head.split(","))]

@@ -13,14 +13,21 @@ from neuroseg.cli.summary import print_json, print_summary, run_summary
 
 Triple = tuple[float, float, float]
 
+# What is not remembered; clusters and their schedulers are trusted with more than options are.
+_NOT_OPTIONS = ("config", "restart", "json", "cluster", "dask_address")
+
 Output = Annotated[str | None, typer.Option("-o", "--output", help="Workspace; default V.neuroseg beside the volume.")]
 Blocks = Annotated[str | None, typer.Option(help="Block size in voxels, N or Z,Y,X (default 256).")]
 Workers = Annotated[int | None, typer.Option(help="Worker processes (default: the cores this process may use).")]
 ExecutorName = Annotated[
-    str | None, typer.Option("--executor", help="local (workers on this machine, default), slurm or serial.")
+    str | None, typer.Option("--executor", help="local (workers on this machine, default), slurm, dask or serial.")
 ]
-Cluster = Annotated[
+ClusterName = Annotated[
     str | None, typer.Option(metavar="SITE", help="What the cluster is like: a YAML file (default $NEUROSEG_CLUSTER).")
+]
+DaskAddress = Annotated[
+    str | None,
+    typer.Option(metavar="tcp://HOST:PORT", help="Dask's scheduler (default: a Dask cluster on this machine)."),
 ]
 BlockTimeout = Annotated[
     float | None, typer.Option(help="Seconds after which a block is given to another worker (default 6 hours).")
@@ -91,7 +98,8 @@ def predict(
     mask: Mask = None,
     workers: Workers = None,
     executor: ExecutorName = None,
-    cluster: Cluster = None,
+    cluster: ClusterName = None,
+    dask_address: DaskAddress = None,
     block_timeout: BlockTimeout = None,
     config: Config = None,
     restart: Restart = None,
@@ -128,7 +136,8 @@ def segment(
     mask: Mask = None,
     workers: Workers = None,
     executor: ExecutorName = None,
-    cluster: Cluster = None,
+    cluster: ClusterName = None,
+    dask_address: DaskAddress = None,
     block_timeout: BlockTimeout = None,
     config: Config = None,
     restart: Restart = None,
@@ -169,7 +178,8 @@ def run(
     mask: Mask = None,
     workers: Workers = None,
     executor: ExecutorName = None,
-    cluster: Cluster = None,
+    cluster: ClusterName = None,
+    dask_address: DaskAddress = None,
     block_timeout: BlockTimeout = None,
     config: Config = None,
     restart: Restart = None,
@@ -198,15 +208,16 @@ def _after_segmentation(workspace: Path) -> Sequence[str]:
 def _carry_out(verb: str, given: dict[str, Any], next_steps: Callable[[Path], Sequence[str]]) -> None:
     """Run one of the pipeline's verbs with a command's arguments by name, and print what came of it."""
     from neuroseg import pipeline
-    from neuroseg.execution.site import site_named
+    from neuroseg.execution.site import Cluster, site_named
     from neuroseg.options import options_from
     from neuroseg.storage.arrays import use_threads
 
     use_threads(1)
-    flags = {name: value for name, value in given.items() if name not in ("config", "restart", "json", "cluster")}
+    flags = {name: value for name, value in given.items() if name not in _NOT_OPTIONS}
     options = options_from(given["config"], flags)
-    site = site_named(given["cluster"])
-    workspace, summaries = getattr(pipeline, verb)(options, restart=given["restart"], begin=progress.begin, site=site)
+    cluster = Cluster(site_named(given["cluster"]), given["dask_address"])
+    begin, carry_out = progress.begin, getattr(pipeline, verb)
+    workspace, summaries = carry_out(options, restart=given["restart"], begin=begin, cluster=cluster)
     content = run_summary(workspace, summaries)
     if given["json"]:
         print_json(content)

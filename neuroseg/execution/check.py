@@ -20,9 +20,9 @@ from neuroseg import __version__
 from neuroseg.errors import NeurosegError
 from neuroseg.execution.gateway import Gateway
 from neuroseg.execution.handshake import new_secret
-from neuroseg.execution.remote import EVERY_INTERFACE, SECRET
+from neuroseg.execution.remote import EVERY_INTERFACE, SECRET, own_hosts
 from neuroseg.execution.site import STAGES, Site
-from neuroseg.execution.slurm import SlurmCrew, own_hosts
+from neuroseg.execution.slurm import SlurmCrew
 
 PROBE = "neuroseg.workers.probe"
 _LOOK_S = 0.5

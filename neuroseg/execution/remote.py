@@ -31,9 +31,11 @@ from neuroseg.stage import Stage
 from neuroseg.storage.ledger import StageLedger
 
 SECRET = ".secret"
+WORKER = "neuroseg.workers.remote"
 EVERY_INTERFACE = "0.0.0.0"
 _LOOK_S = 1.0
 _WAIT_S = 0.01
+_TOLD_LINES = 5
 # So many workers in a row, for each one wanted, may end without a block done between them.
 _FRUITLESS = 4
 
@@ -150,6 +152,25 @@ class RemoteExecutor:
                     f"{crew.last_words()}"
                 )
             crew.send(missing)
+
+
+def own_hosts() -> list[str]:
+    """Return the names and addresses by which other machines may reach this one, likeliest first."""
+    found = [socket.getfqdn(), socket.gethostname()]
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        # Nothing is sent: the kernel only picks the interface of the default route.
+        probe.connect(("192.0.2.1", 9))
+        found.append(probe.getsockname()[0])
+    return [host for host in dict.fromkeys(found) if not host.startswith("localhost")]
+
+
+def newest_words(logs: Path, stage: str) -> str:
+    """Return the newest log of a stage's workers in a folder, and its last lines."""
+    found = sorted(logs.glob(f"{stage}-*.log"), key=lambda log: log.stat().st_mtime)
+    if not found:
+        return f"no worker wrote a log in {logs}: do its machines see that folder? neuroseg cluster check tells"
+    said = "\n  ".join(found[-1].read_text(errors="replace").strip().splitlines()[-_TOLD_LINES:])
+    return f"{found[-1]} ends with:\n  {said}"
 
 
 def _new_port(before: set[int], over: threading.Event) -> int | None:

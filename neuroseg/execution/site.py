@@ -7,6 +7,7 @@ workspace or another configuration.
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
@@ -61,6 +62,17 @@ class Site(Section):
 
 
 NO_SITE = Site()
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where workers run that are not of this machine: what SLURM is like, or where Dask's scheduler listens."""
+
+    site: Site = NO_SITE
+    dask_address: str | None = None
+
+
+NO_CLUSTER = Cluster()
 
 
 def site_named(name: str | None) -> Site:

@@ -12,7 +12,6 @@ import json
 import os
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -21,17 +20,15 @@ from importlib import resources
 from pathlib import Path
 
 from neuroseg.errors import NeurosegError
-from neuroseg.execution.remote import Crew, RemoteExecutor
+from neuroseg.execution.remote import WORKER, Crew, RemoteExecutor, newest_words, own_hosts
 from neuroseg.execution.site import Resources, Site
 from neuroseg.storage.publish import publish_text
 
 JOBS = "jobs.json"
-WORKER = "neuroseg.workers.remote"
 _PATIENCE_S = 60.0
 _LEAVE_S = 3.0
 _LOOK_S = 0.2
 _ENDED = {"COMPLETED", "COMPLETING", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_MEMORY"}
-_TOLD_LINES = 5
 _KEPT_VARIABLES = {"SLURM_CONF", "SLURM_CLUSTERS"}
 
 
@@ -48,16 +45,6 @@ def slurm_executor(
 
     hosts = [site.host] if site.host else own_hosts()
     return RemoteExecutor(workspace, workers or asked.workers or 2, logs, enlist, hosts, site.port, block_timeout_s)
-
-
-def own_hosts() -> list[str]:
-    """Return the names and addresses by which other machines may reach this one, likeliest first."""
-    found = [socket.getfqdn(), socket.gethostname()]
-    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        # Nothing is sent: the kernel only picks the interface of the default route.
-        probe.connect(("192.0.2.1", 9))
-        found.append(probe.getsockname()[0])
-    return [host for host in dict.fromkeys(found) if not host.startswith("localhost")]
 
 
 class SlurmCrew:
@@ -103,11 +90,7 @@ class SlurmCrew:
 
     def last_words(self) -> str:
         """Return the newest log of the stage and its last lines."""
-        logs = sorted(self._logs.glob(f"{self._stage}-*.log"), key=lambda log: log.stat().st_mtime)
-        if not logs:
-            return f"no job wrote a log in {self._logs}: do its machines see that folder? neuroseg cluster check tells"
-        said = "\n  ".join(logs[-1].read_text(errors="replace").strip().splitlines()[-_TOLD_LINES:])
-        return f"{logs[-1]} ends with:\n  {said}"
+        return newest_words(self._logs, self._stage)
 
 
 def job_name(workspace: Path) -> str:

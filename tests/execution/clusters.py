@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from importlib.util import find_spec
 
 import pytest
 
@@ -18,4 +19,5 @@ def _reason() -> str:
 
 NO_SLURM = _reason()
 needs_slurm = pytest.mark.skipif(bool(NO_SLURM), reason=NO_SLURM)
-EXECUTORS = ("serial", "local", pytest.param("slurm", marks=needs_slurm))
+needs_dask = pytest.mark.skipif(not find_spec("distributed"), reason="the package distributed is not installed")
+EXECUTORS = ("serial", "local", pytest.param("slurm", marks=needs_slurm), pytest.param("dask", marks=needs_dask))

@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from neuroseg import pipeline
 from neuroseg.errors import NeurosegError
-from neuroseg.execution.site import Resources, Site
+from neuroseg.execution.site import Cluster, Resources, Site
 from neuroseg.execution.slurm import job_name, sbatch_flags
 from neuroseg.options import Options
 from neuroseg.storage.arrays import open_array
@@ -124,7 +124,7 @@ def command_line(affinities: str, tmp_path: Path) -> Iterator[Callable[[Site], N
     given = {"affinities": affinities, "output": str(tmp_path / "w"), "blocks": "48", "executor": "slurm"}
 
     def segment(site: Site) -> None:
-        pipeline.segment(Options.model_validate(given), site=site)
+        pipeline.segment(Options.model_validate(given), cluster=Cluster(site))
 
     yield segment
     assert jobs(tmp_path / "w") == []
