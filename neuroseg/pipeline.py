@@ -14,14 +14,15 @@ from neuroseg.blocks import Block
 from neuroseg.errors import BlocksFailedError, DiskFullError, InputError, unknown_name
 from neuroseg.execution.dask_cluster import DaskConnection, dask_executor
 from neuroseg.execution.local import LocalExecutor, standing_workers
+from neuroseg.execution.remote import forget_secrets
 from neuroseg.execution.serial import SerialExecutor
-from neuroseg.execution.site import NO_CLUSTER, Cluster, Site
-from neuroseg.execution.slurm import slurm_executor
+from neuroseg.execution.site import NO_CLUSTER, NO_SITE, Cluster, Site
+from neuroseg.execution.slurm import cancel_leftovers, slurm_executor
 from neuroseg.execution.standing import StandingWorkers
 from neuroseg.execution.work import Executor
 from neuroseg.memory import segmentation_of as segmentation_of
 from neuroseg.needs import needed_bytes
-from neuroseg.options import Options
+from neuroseg.options import CLUSTERS, Options
 from neuroseg.plan import PREDICTION, SEGMENTATION, Plan, hash_of, read_plan, write_plan
 from neuroseg.resolve import plan_of_run, plan_of_segmentation
 from neuroseg.segmentation.stage import PyramidStage, RelabelStage, finish_metadata
@@ -113,11 +114,14 @@ def _execute(
         raise InputError(f"the mask {plan.mask.path} has no voxel in the region {plan.roi}; nothing would be segmented")
     if not options.force:
         require_space(workspace.path, needed_bytes(workspace, stages, len(plan.offsets)))
+    site = cluster.described() if plan.executor in CLUSTERS else NO_SITE
     with (
         workspace.locked(),
         standing_workers(workspace.path, workspace.logs) as standing,
         DaskConnection(cluster.dask_address, plan.workers or 2) as dask,
     ):
+        forget_secrets(workspace.path)
+        cancel_leftovers(workspace.path)
         if plan.kind == "raw" and PREDICTION[-1] not in names:
             _require_affinities(workspace, plan, plan.affinities_stage(workspace))
         for stage in every[:first]:
@@ -128,7 +132,7 @@ def _execute(
         write_plan(workspace, plan, options)
         if restart is not None:
             _discard(workspace, every[first:])
-        choose = partial(_executor, workspace, plan, cluster.site, dask, standing)
+        choose = partial(_executor, workspace, plan, site, dask, standing)
         summaries = _run_all(workspace, plan, every, stages, choose, begin)
         if _views(stages):
             remove(intermediates(workspace, options.keep or "all"))

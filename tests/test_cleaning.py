@@ -39,7 +39,11 @@ def test_clean_keeps_what_another_threshold_needs(finished: Run, capsys: pytest.
     assert announced["bytes"] > 0
     assert exit_code(["clean", str(workspace.path), "--json"]) == 0
     done = json.loads(capsys.readouterr().out)
-    assert done["removed"] == announced["would_remove"] == ["affinities.zarr", "entries", "edges", "nodes"]
+    assert (
+        done["removed"]
+        == announced["would_remove"]
+        == ["affinities.zarr", "provisional.zarr", "entries", "edges", "nodes"]
+    )
     assert not any((workspace.path / name).exists() for name in done["removed"])
     _, summaries = pipeline.run(options)
     assert not any(summary.blocks for summary in summaries), "a finished run stays finished"
@@ -98,9 +102,9 @@ def test_an_array_that_was_barely_begun_is_made_again(finished: Run) -> None:
     workspace, options = finished
     before = labels(workspace)
     pipeline.run(options, restart="fragments")
-    for name in ("fragments.zarr", "entries"):
+    for name in ("provisional.zarr", "fragments.zarr", "entries"):
         shutil.rmtree(workspace.path / name)
-    (workspace.path / "fragments.zarr").mkdir()
+        (workspace.path / name).mkdir()
     workspace.ledger("fragments", {}).forget_blocks()
     (workspace.path / "ledger" / "published").unlink()
     pipeline.run(options)

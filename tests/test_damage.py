@@ -19,7 +19,8 @@ OFFSETS = [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]
 
 # An artifact, the stage that reads it, and what makes it again.
 READERS = [
-    ("fragments.zarr/c", "edges", "fragments"),
+    ("provisional.zarr/c", "edges", "fragments"),
+    ("fragments.zarr/c", "relabel", "edges"),
     ("entries", "edges", "fragments"),
     ("edges", "agglomeration", "edges"),
     ("nodes", "agglomeration", "edges"),

@@ -294,3 +294,17 @@ def test_a_remembered_threshold_belongs_to_its_scoring(affinities: str, tmp_path
     given = {"affinities": affinities, "output": str(tmp_path / "w"), "scoring": "quantile:50"}
     pipeline.segment(Options.model_validate(given), restart="edges")
     assert pipeline.workspace_at(str(tmp_path / "w"))[1].threshold == 0.5
+
+
+def test_no_stage_writes_what_it_reads(affinities: str, tmp_path: Path) -> None:
+    """A worker that reads a part of a shard while another one replaces it may get zeros."""
+    made = segment(affinities, tmp_path / "w", blocks="16")
+    for method in ("distance-basins", "seeded-watershed"):
+        plan = pipeline.workspace_at(str(made.path))[1].model_copy(update={"fragments": method})
+        for stage in plan.segmentation_stages(made):
+            # A level of the pyramid reads the finer one, an array of its own in the same folder.
+            assert set(stage.inputs).isdisjoint(stage.outputs) or stage.name.startswith("pyramid"), stage.name
+    before = {path: path.read_bytes() for path in made.provisional.rglob("*") if path.is_file()}
+    pipeline.segment(Options(volume=str(made.path)), restart="edges")
+    assert before == {path: path.read_bytes() for path in made.provisional.rglob("*") if path.is_file()}
+    assert not np.array_equal(open_array(made.provisional)[:], open_array(made.fragments)[:])

@@ -38,12 +38,12 @@ def set_up() -> None:
     use_threads(1)
 
 
-def drain_stage(workspace_path: str, stage_name: str) -> None:
-    """Rebuild the stage from the workspace's run.yaml and drain its blocks."""
+def drain_stage(workspace_path: str, stage_name: str, *, alone: bool = False) -> None:
+    """Rebuild the stage from the workspace's run.yaml and drain its blocks; `alone` as in scheduler.drain."""
     forget_peak_memory()
     workspace = Workspace(Path(workspace_path))
     stage = read_plan(workspace).stage(workspace, stage_name)
-    drain(stage, workspace.ledger(stage.name, stage.identity, stage.scope))
+    drain(stage, workspace.ledger(stage.name, stage.identity, stage.scope), alone=alone)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The main of a job that only tells the head what it is: `python -m neuroseg.workers.probe FOLDER STAGE HEAD`."""
+"""The main of a job that only tells the head what it is: `python -m neuroseg.workers.probe FOLDER STAGE TOKEN HEAD`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 
 from neuroseg import __version__
 from neuroseg.execution.relay import connected
-from neuroseg.execution.remote import SECRET
+from neuroseg.execution.remote import secret_path
 
 
-def main(folder: str, stage: str, head: str) -> None:
+def main(folder: str, stage: str, token: str, head: str) -> None:
     """Reach the head as a worker does, and say who is there."""
     addresses = [(host, int(port)) for host, _, port in (one.rpartition(":") for one in head.split(","))]
-    secret = (Path(folder) / SECRET).read_bytes()
+    secret = secret_path(Path(folder), token).read_bytes()
     with connected(addresses, secret) as connection:
         connection.sendall(json.dumps(_about()).encode() + b"\n")
 

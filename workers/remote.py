@@ -1,11 +1,10 @@
-"""The main of a worker on another machine: `python -m neuroseg.workers.remote WORKSPACE STAGE HOST:PORT[,HOST:PORT]`.
+"""The main of a worker on another machine: `python -m neuroseg.workers.remote WORKSPACE STAGE TOKEN HOST:PORT,...`.
 
 Started by a cluster; shows the head the run's secret, which lies in the workspace, and drains one stage.
 """
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import signal
@@ -20,25 +19,26 @@ from neuroseg.workers.local import drain_stage, set_up
 from neuroseg.errors import NeurosegError
 from neuroseg.execution.handover import die_with_parent
 from neuroseg.execution.relay import connected, open_relay
-from neuroseg.execution.remote import SECRET
+from neuroseg.execution.remote import secret_path
 from neuroseg.execution.scheduler import context_of
 from neuroseg.execution.slurm import leave_together
 
-_GRACE_S = 5.0
+_LOOK_S = 2.0
 
 logger = logging.getLogger(__name__)
 
 
-def main(workspace: str, stage: str, head: str) -> None:
+def main(workspace: str, stage: str, token: str, head: str) -> None:
     """Drain the stage; ends quietly when the run has ended before."""
     set_up()
     if os.environ.get("NEUROSEG_DIES_WITH_PARENT"):
         die_with_parent()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     logger.info("worker of %s, stage %s, on %s", workspace, stage, socket.gethostname())
+    path = secret_path(Path(workspace), token)
     addresses = [(host, int(port)) for host, _, port in (one.rpartition(":") for one in head.split(","))]
     try:
-        secret = (Path(workspace) / SECRET).read_bytes()
+        secret = path.read_bytes()
         waiting = [connected(addresses, secret)]
     except FileNotFoundError:
         logger.info("the run has ended; nothing to do")
@@ -51,21 +51,26 @@ def main(workspace: str, stage: str, head: str) -> None:
     def connect() -> socket.socket:
         return waiting.pop() if waiting else connected(addresses, secret)
 
-    os.environ |= context_of(stage, open_relay(connect, _head_is_gone))
-    drain_stage(workspace, stage)
+    def lost() -> None:
+        """Leave at once when the head is gone: nobody waits for the block in hand, or shall find it written later."""
+        try:
+            connected(addresses, secret).close()
+        except NeurosegError as error:
+            logger.warning("leaving: %s", error)
+            leave_together()
+            os._exit(0)
+
+    threading.Thread(target=_watch, args=(path,), name="watch", daemon=True).start()
+    os.environ |= context_of(stage, open_relay(connect, lost))
+    drain_stage(workspace, stage, alone=True)
     logger.info("no block is left")
 
 
-def _head_is_gone() -> None:
-    """End this process, unless it ends by itself: nobody waits for its block."""
-    threading.Thread(target=_leave, name="leaving", daemon=True).start()
-
-
-@functools.cache
-def _leave() -> None:
-    time.sleep(_GRACE_S)
-    logger.warning("the head closed the connection; leaving")
-    leave_together()
+def _watch(secret: Path) -> None:
+    """End this process soon after its secret is gone: the stage is over, or another run has begun in the workspace."""
+    while secret.exists():
+        time.sleep(_LOOK_S)
+    logger.info("the stage is over")
     os._exit(0)
 
 

@@ -10,8 +10,8 @@ import torch
 
 from neuroseg.errors import InputError, NeurosegError
 
-# Which precision a GPU of another machine computes in is not known here.
-_AS_THERE = "the device's"
+# What GPUs of other machines must compute in: those that cannot would give other bytes than those that can.
+_PRECISION_ELSEWHERE = "bfloat16"
 
 
 def choose_device(name: str) -> torch.device:
@@ -43,20 +43,21 @@ def precision_of(device: torch.device) -> torch.dtype:
 def device_elsewhere(name: str) -> tuple[str, dict[str, str]]:
     """Return name and identity of a device of the machines that will predict, which this one cannot ask.
 
-    Raises InputError for a name that no machine has. On CPUs they must compute as this one does, see `require_device`.
+    Raises InputError for a name that no machine has. Machines that compute otherwise refuse, see `require_device`: CPUs
+    that are not as this one's, and GPUs without bfloat16.
     """
     if name in ("auto", "cpu"):
         return "cpu", device_identity(torch.device("cpu"))
     if name.split(":")[0] != "cuda":
         raise InputError(f"device {name!r} is not supported (valid: auto, cpu, cuda, cuda:N)")
     known = {"device_type": "cuda", "cpu_capability": "-", "torch": torch.__version__}
-    return name, {**known, "precision": _AS_THERE}
+    return name, {**known, "precision": _PRECISION_ELSEWHERE}
 
 
 def require_device(device: torch.device, promised: Mapping[str, str]) -> None:
     """Raise NeurosegError when this machine's device would give other bytes than the run's other machines."""
     found = device_identity(device)
-    other = {key: value for key, value in promised.items() if value not in (found[key], _AS_THERE)}
+    other = {key: value for key, value in promised.items() if value != found[key]}
     if other:
         told = ", ".join(f"{key} {found[key]} instead of {value}" for key, value in other.items())
         raise NeurosegError(

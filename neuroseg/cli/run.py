@@ -215,7 +215,7 @@ def _carry_out(verb: str, given: dict[str, Any], next_steps: Callable[[Path], Se
     use_threads(1)
     flags = {name: value for name, value in given.items() if name not in _NOT_OPTIONS}
     options = options_from(given["config"], flags)
-    cluster = Cluster(site_named(given["cluster"]), given["dask_address"])
+    cluster = Cluster(site_named(given["cluster"]) if given["cluster"] else None, given["dask_address"])
     begin, carry_out = progress.begin, getattr(pipeline, verb)
     workspace, summaries = carry_out(options, restart=given["restart"], begin=begin, cluster=cluster)
     content = run_summary(workspace, summaries)

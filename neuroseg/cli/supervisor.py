@@ -83,7 +83,9 @@ def _supervise(head: int) -> int:
     with contextlib.suppress(OSError):
         os.setpgid(head, head)  # whoever of the two comes first
     told: float | None = None
-    grace = _LONG_GRACE_S if sys.argv[1:2] and sys.argv[1] in _TRAINING else _GRACE_S
+    # A cluster's controller may take its time to cancel jobs.
+    is_slow = bool({*_TRAINING, "slurm"} & set(sys.argv))
+    grace = _LONG_GRACE_S if is_slow else _GRACE_S
     while not _has_ended(head):
         heard = signal.sigtimedwait(_HEEDED, _AGAIN_S if told else _LONG_S)
         number = heard.si_signo if heard else None

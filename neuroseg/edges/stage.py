@@ -1,7 +1,7 @@
 """The stage `edges`: affinities and fragments -> the parts of the edge and node tables, and fragments' final names.
 
-Provisional names are followed to their roots here, where the fragments around a block are read anyway. The block's own
-are stored under their roots' names in place; its neighbours may read them before or after, which makes no difference.
+Provisional names are followed to their roots here, where the fragments around a block are read anyway. What is read is
+never written: a shard that is replaced while another worker reads a part of it would give that worker zeros.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from neuroseg.edges.rename import Entries, final_names
 from neuroseg.geometry import Triple, contact_channels, describe, long_range_channels, reach_of, slices, triple
 from neuroseg.stage import Process
 from neuroseg.storage.affinity_source import AffinitySource
-from neuroseg.storage.arrays import open_array
+from neuroseg.storage.arrays import ensure_array, open_array
+from neuroseg.storage.metadata import array_attributes
 from neuroseg.storage.parts import part_path, read_table, write_table
 from neuroseg.storage.workspace import Workspace
 from neuroseg.tables import ENTRIES
@@ -49,12 +50,17 @@ class EdgesStage:
     provisional: bool
 
     name = "edges"
-    outputs = ("edges", "nodes", "bins", "long_range", "long_range_bins")
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """Affinities, fragments, and where names are provisional what they stand for."""
-        return ("affinities.zarr", "fragments.zarr", *(["entries"] if self.provisional else []))
+        return ("affinities.zarr", *(("provisional.zarr", "entries") if self.provisional else ("fragments.zarr",)))
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Tables, and the fragments under their final names."""
+        tables = ("edges", "nodes", "bins", "long_range", "long_range_bins")
+        return ("fragments.zarr", *tables) if self.provisional else tables
 
     @property
     def halo(self) -> Triple:
@@ -77,7 +83,16 @@ class EdgesStage:
         }
 
     def prepare(self) -> None:
-        """Nothing to create: parts are files of their own."""
+        """Create fragments.zarr where this stage writes it, unless it is there; parts are files of their own."""
+        if self.provisional:
+            ensure_array(
+                self.workspace.fragments,
+                self.name,
+                shape=self.lattice.volume_shape,
+                dtype=np.uint64,
+                block=self.lattice.block_shape,
+                attributes=array_attributes(self.affinities.voxel_size_nm, self.affinities.offset_nm),
+            )
 
     @contextmanager
     def open(self) -> Iterator[Process]:
@@ -112,7 +127,8 @@ class EdgesStage:
 
     def _open_fragments(self) -> Callable[[Block, Roi], DenseFragments]:
         """Return the function that reads a region's fragments under their final names and stores the block's."""
-        array = open_array(self.workspace.fragments, writable=self.provisional)
+        array = open_array(self.workspace.provisional if self.provisional else self.workspace.fragments)
+        output = open_array(self.workspace.fragments, writable=True) if self.provisional else None
 
         @lru_cache(maxsize=_CACHED_TABLES)
         def entries_of(block: int) -> Entries:
@@ -121,12 +137,10 @@ class EdgesStage:
 
         def named(block: Block, around: Roi) -> DenseFragments:
             found = dense_fragments(np.asarray(array[slices(around)]))
-            if not self.provisional:
+            if output is None:
                 return found
             final = final_names(found.ids, self.lattice, entries_of)
-            inner = found.numbers[slices(block.write_roi, around.begin)]
-            if (final != found.ids)[inner].any():
-                array[slices(block.write_roi)] = final[inner]
+            output[slices(block.write_roi)] = final[found.numbers[slices(block.write_roi, around.begin)]]
             return with_ids(found, final)
 
         return named

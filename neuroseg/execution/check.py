@@ -20,7 +20,7 @@ from neuroseg import __version__
 from neuroseg.errors import NeurosegError
 from neuroseg.execution.gateway import Gateway
 from neuroseg.execution.handshake import new_secret
-from neuroseg.execution.remote import EVERY_INTERFACE, SECRET, own_hosts
+from neuroseg.execution.remote import EVERY_INTERFACE, own_hosts, secret_path
 from neuroseg.execution.site import STAGES, Site
 from neuroseg.execution.slurm import SlurmCrew
 
@@ -48,20 +48,22 @@ def checked(site: Site, folder: Path, *, wait_s: float) -> Iterator[Checked]:
     for stage in STAGES:
         kinds.setdefault(site.resources(stage).model_dump_json(exclude={"workers"}), []).append(stage)
     for stages in kinds.values():
-        yield _checked(site, folder / f".check-{secrets.token_hex(4)}", tuple(stages), wait_s)
+        yield _checked(site, folder, tuple(stages), wait_s)
 
 
 def _checked(site: Site, folder: Path, stages: tuple[str, ...], wait_s: float) -> Checked:
+    token = secrets.token_hex(4)
+    folder = folder / f".check-{token}"
     folder.mkdir(parents=True)
     began = time.monotonic()
     with (
-        new_secret(folder / SECRET) as secret,
+        new_secret(secret_path(folder, token)) as secret,
         _listening() as (port, heard),
         Gateway(secret, port, interface=EVERY_INTERFACE, port=site.port) as gateway,
     ):
         hosts = [site.host] if site.host else own_hosts()
         head = ",".join(f"{host}:{gateway.port}" for host in hosts)
-        crew = SlurmCrew(folder, folder, site, stages[0], PROBE, head)
+        crew = SlurmCrew(folder, folder, site, stages[0], PROBE, token, head)
         try:
             crew.send(1)
             problem = _waited(crew, heard, wait_s)

@@ -78,8 +78,9 @@ def dask_executor(
     """Return the executor of one stage; `workers` overrides the site's number, which is 2 where it says none."""
     asked = site.resources(stage)
 
-    def enlist(stage: str, head: str) -> Crew:
-        return DaskCrew(connection.client(), workspace, logs / "dask", stage, asked.gpus, head)
+    def enlist(stage: str, token: str, head: str) -> Crew:
+        arguments = [str(workspace.resolve()), stage, token, head]
+        return DaskCrew(connection.client(), arguments, logs / "dask", asked.gpus)
 
     hosts = [site.host] if site.host else ["127.0.0.1", *own_hosts()]
     return RemoteExecutor(workspace, workers or asked.workers or 2, logs, enlist, hosts, site.port, block_timeout_s)
@@ -88,10 +89,9 @@ def dask_executor(
 class DaskCrew:
     """Workers of one stage as tasks; those that need GPUs ask for the Dask resource `GPU`."""
 
-    def __init__(self, client: Any, workspace: Path, logs: Path, stage: str, gpus: int, head: str) -> None:
-        self._client, self._logs, self._stage = client, logs.resolve(), stage
+    def __init__(self, client: Any, arguments: Sequence[str], logs: Path, gpus: int) -> None:
+        self._client, self._logs, self._arguments = client, logs.resolve(), list(arguments)
         self._resources = {"GPU": gpus} if gpus else None
-        self._arguments = [str(workspace.resolve()), stage, head]
         self._futures: list[Any] = []
         logs.mkdir(parents=True, exist_ok=True)
 
@@ -117,7 +117,7 @@ class DaskCrew:
 
     def last_words(self) -> str:
         """Return the newest log of the stage and its last lines."""
-        return newest_words(self._logs, self._stage)
+        return newest_words(self._logs, self._arguments[1])
 
 
 def run_worker(arguments: Sequence[str], logs: str) -> int:

@@ -14,6 +14,7 @@ import socket
 import threading
 from types import TracebackType
 
+from neuroseg.errors import NeurosegError
 from neuroseg.execution.handshake import NONCE_BYTES, PROOF_BYTES, is_proof, nonce, proof
 
 _PATIENCE_S = 10.0
@@ -34,7 +35,14 @@ class Gateway:
     def __enter__(self) -> Gateway:
         self._thread.start()
         opening = asyncio.start_server(self._admit, self._interface, self.port)
-        self._server = asyncio.run_coroutine_threadsafe(opening, self._loop).result()
+        try:
+            self._server = asyncio.run_coroutine_threadsafe(opening, self._loop).result()
+        except OSError as error:
+            self._stop()
+            raise NeurosegError(
+                f"cannot listen at port {self.port} for the cluster's jobs: {error}; another run may hold it: leave "
+                "`port` out of the cluster's description, or give another"
+            ) from error
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -42,6 +50,9 @@ class Gateway:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
+        self._stop()
+
+    def _stop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -102,3 +113,5 @@ def keep_alive(connection: socket.socket) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _QUIET_S)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _PROBES_S)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _PROBES)
+        # What was sent and never acknowledged would otherwise be sent again for a quarter of an hour.
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * (_QUIET_S + _PROBES_S * _PROBES))

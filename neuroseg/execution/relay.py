@@ -17,6 +17,7 @@ from neuroseg.execution.handshake import NONCE_BYTES, PROOF_BYTES, is_proof, non
 
 _PATIENCE_S = 20.0
 _PIECE_BYTES = 1 << 16
+_LOOPBACK = "0100007F"  # 127.0.0.1 in /proc/net/tcp
 
 logger = logging.getLogger(__name__)
 
@@ -75,8 +76,9 @@ def open_relay(connect: Callable[[], socket.socket], lost: Callable[[], None]) -
 
 def _serve(listening: socket.socket, connect: Callable[[], socket.socket], lost: Callable[[], None]) -> None:
     while True:
-        near, (_, port) = listening.accept()
-        if not _is_ours(port):
+        near, _ = listening.accept()
+        if not _is_ours(near):
+            logger.warning("refused a connection that is not of this user's processes")
             near.close()
             continue
         try:
@@ -106,12 +108,14 @@ def _pass_on(source: socket.socket, target: socket.socket, ended: Callable[[], N
             end.shutdown(socket.SHUT_RDWR)
 
 
-def _is_ours(port: int) -> bool:
-    """Return whether the process at a loopback port belongs to this user; where the system does not tell, it does."""
-    with contextlib.suppress(OSError):
-        wanted = f"0100007F:{port:04X}"
-        for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]:
-            cells = line.split()
-            if cells[1] == wanted:
-                return int(cells[7]) == os.getuid()
-    return True
+def _is_ours(near: socket.socket) -> bool:
+    """Return whether a connection to this relay comes from a process of this user, as the kernel's table has it.
+
+    From any other address than 127.0.0.1, or where there is no such table, it does not.
+    """
+    try:
+        ends = [f"{_LOOPBACK}:{port:04X}" for host, port in (near.getpeername(), near.getsockname())]
+        rows = [line.split() for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]]
+    except OSError:
+        return False
+    return any(row[1:3] == ends and int(row[7]) == os.getuid() for row in rows)

@@ -9,7 +9,9 @@ Workers share nothing with the head but the workspace, which lies on a disk that
 
 from __future__ import annotations
 
+import _thread
 import contextlib
+import secrets
 import signal
 import socket
 import threading
@@ -30,14 +32,17 @@ from neuroseg.execution.work import BLOCK_TIMEOUT_S, Observe
 from neuroseg.stage import Stage
 from neuroseg.storage.ledger import StageLedger
 
-SECRET = ".secret"
+_SECRET = ".secret-"
 WORKER = "neuroseg.workers.remote"
 EVERY_INTERFACE = "0.0.0.0"
-_LOOK_S = 1.0
+# How often the crew is looked after: at first, and when the stage has gone on for long.
+_LOOK_S, _LATER_S = 1.0, 10.0
 _WAIT_S = 0.01
 _TOLD_LINES = 5
 # So many workers in a row, for each one wanted, may end without a block done between them.
-_FRUITLESS = 4
+_FRUITLESS = 3
+# Whoever ends this soon after it was sent for was sent to a bad place: the next one is sent later and later.
+_SOON_S, _LONGEST_PAUSE_S = 30.0, 60.0
 
 
 class Crew(Protocol):
@@ -60,8 +65,8 @@ class Crew(Protocol):
         ...
 
 
-Enlist = Callable[[str, str], Crew]
-"""enlist(stage, head's addresses) returns the crew, nobody in it yet."""
+Enlist = Callable[[str, str, str], Crew]
+"""enlist(stage, token, head's addresses) returns the crew, nobody in it yet; the token names the stage's secret."""
 
 
 @dataclass
@@ -100,9 +105,11 @@ class RemoteExecutor:
             observe(done, failed)
 
         self.logs.mkdir(parents=True, exist_ok=True)
-        before = listening_ports()
-        with new_secret(self.workspace / SECRET) as secret, _heard_at_once(run.over):
-            attending = threading.Thread(target=self._attend, args=(stage.name, secret, before, run), name="crew")
+        forget_secrets(self.workspace)
+        token, before = secrets.token_hex(4), listening_ports()
+        with new_secret(secret_path(self.workspace, token)) as secret, _heard_at_once(run.over):
+            given = (stage.name, token, secret, before, run)
+            attending = threading.Thread(target=self._attend, args=given, name="crew")
             attending.start()
             try:
                 count = min(self.workers, len(blocks))
@@ -110,39 +117,46 @@ class RemoteExecutor:
                     stage.name, blocks, ledger, worker=None, workers=count, logs=self.logs,
                     timeout_s=self.block_timeout_s, observe=observed,
                 )  # fmt: skip
+            except KeyboardInterrupt:
+                if run.error is None:
+                    raise
             finally:
                 run.over.set()
                 attending.join()
         if run.error is not None:
             raise run.error
 
-    def _attend(self, stage: str, secret: bytes, before: set[int], run: _Run) -> None:
+    def _attend(self, stage: str, token: str, secret: bytes, before: set[int], run: _Run) -> None:
         """Open the gateway and keep the crew at its strength until the stage is over."""
-        port = _new_port(before, run.over)
-        if port is None:
-            return
+        port = None
         try:
+            port = _new_port(before, run.over)
+            if port is None:
+                return
             with Gateway(secret, port, interface=EVERY_INTERFACE, port=self.port) as gateway:
                 head = ",".join(f"{host}:{gateway.port}" for host in self.hosts)
-                crew = self.enlist(stage, head)
+                crew = self.enlist(stage, token, head)
                 try:
                     self._keep_up(stage, crew, run)
                 finally:
                     crew.dismiss(at_once=run.left > 0)
         except BaseException as error:
             run.error = error
-            if not run.over.is_set():
+            if port is None:
+                _thread.interrupt_main()
+            elif not run.over.is_set():
                 give_up(stage, port)
 
     def _keep_up(self, stage: str, crew: Crew, run: _Run) -> None:
         """Replace workers that ended while there are blocks for them."""
         wanted = min(self.workers, run.blocks)
         crew.send(wanted)
-        fruitless, before = 0, 0
-        while not run.over.wait(_LOOK_S):
+        began = sent = time.monotonic()
+        fruitless, before, pause = 0, 0, _LOOK_S
+        while not run.over.wait(min(_LATER_S, max(_LOOK_S, (time.monotonic() - began) / 60))):
             alive = crew.alive()
             missing = 0 if alive is None else min(wanted, run.left) - alive
-            if missing <= 0:
+            if missing <= 0 or time.monotonic() < sent + pause:
                 continue
             fruitless = missing if run.done > before else fruitless + missing
             before = run.done
@@ -151,7 +165,20 @@ class RemoteExecutor:
                     f"{fruitless} workers of stage {stage} ended one after the other and no block was done meanwhile; "
                     f"{crew.last_words()}"
                 )
+            pause = min(2 * pause, _LONGEST_PAUSE_S) if time.monotonic() < sent + pause + _SOON_S else _LOOK_S
             crew.send(missing)
+            sent = time.monotonic()
+
+
+def forget_secrets(workspace: Path) -> None:
+    """Remove what a head that was killed left: workers that miss their secret leave."""
+    for left in workspace.glob(f"{_SECRET}*"):
+        left.unlink(missing_ok=True)
+
+
+def secret_path(workspace: Path, token: str) -> Path:
+    """Return where the secret of a stage lies; no two have one name, which machines might remember as missing."""
+    return workspace / f"{_SECRET}{token}"
 
 
 def own_hosts() -> list[str]:

@@ -105,15 +105,18 @@ def _context(stage: str, port: int) -> Any:
     return daisy.Context(hostname="127.0.0.1", port=str(port), task_id=stage, worker_id=str(os.getpid()), logdir="")
 
 
-def drain(stage: Stage, ledger: StageLedger) -> None:
+def drain(stage: Stage, ledger: StageLedger, *, alone: bool = False) -> None:
     """Set the stage up once and process blocks until the scheduler has none left: the body of a worker.
 
-    When the set-up itself fails, the blocks fail with its cause instead of the worker dying again and again.
+    When the set-up itself fails, the blocks fail with its cause instead of the worker dying again and again; it raises
+    where the worker is `alone` with its trouble, on a machine that may be unlike the others'.
     """
     try:
         opened = stage.open()
         process = opened.__enter__()
     except Exception as error:
+        if alone:
+            raise
         _drain(partial(_fail, error), stage, ledger)
         return
     try:

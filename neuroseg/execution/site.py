@@ -17,6 +17,11 @@ from neuroseg.configuration import Section, load_configuration
 from neuroseg.errors import InputError, unknown_name
 
 STAGES = ("sections", "affinities", "fragments", "edges", "agglomeration", "lookup", "relabel", "pyramid")
+# Of sbatch; by what they say jobs are found again.
+_OUR_FLAGS = {
+    "--job-name", "-J", "--array", "-a", "--chdir", "-D", "--output", "-o", "--clusters", "--cluster", "-M",
+    "--parsable", "--wait", "-W", "--uid", "--requeue", "--no-requeue",
+}  # fmt: skip
 VARIABLE = "NEUROSEG_CLUSTER"
 
 
@@ -30,6 +35,15 @@ class Resources(Section):
     memory: str | None = None
     time: str | None = None
     sbatch: tuple[str, ...] = ()
+
+    @field_validator("sbatch")
+    @classmethod
+    def _leaves_our_own(cls, flags: tuple[str, ...]) -> tuple[str, ...]:
+        """Refuse flags by which jobs would be lost from sight."""
+        for flag in flags:
+            if flag.split("=")[0] in _OUR_FLAGS or flag[:2] in _OUR_FLAGS:
+                raise ValueError(f"{flag} is set by neuroseg itself: leave it out of sbatch")
+        return flags
 
 
 class Site(Section):
@@ -68,8 +82,12 @@ NO_SITE = Site()
 class Cluster:
     """Where workers run that are not of this machine: what SLURM is like, or where Dask's scheduler listens."""
 
-    site: Site = NO_SITE
+    site: Site | None = None
     dask_address: str | None = None
+
+    def described(self) -> Site:
+        """Return the site, where none is given what $NEUROSEG_CLUSTER says."""
+        return site_named(None) if self.site is None else self.site
 
 
 NO_CLUSTER = Cluster()

@@ -9,6 +9,7 @@ import contextlib
 import getpass
 import hashlib
 import json
+import logging
 import os
 import shlex
 import shutil
@@ -28,8 +29,12 @@ JOBS = "jobs.json"
 _PATIENCE_S = 60.0
 _LEAVE_S = 3.0
 _LOOK_S = 0.2
-_ENDED = {"COMPLETED", "COMPLETING", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_MEMORY"}
-_KEPT_VARIABLES = {"SLURM_CONF", "SLURM_CLUSTERS"}
+# A task that is requeued is COMPLETING for a moment, too.
+_ENDED = {"COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_MEMORY"}
+_KEPT_VARIABLES = {"SLURM_CONF"}
+_OTHERS = ("SLURM_", "SQUEUE_", "SCANCEL_")
+
+logger = logging.getLogger(__name__)
 
 
 def slurm_executor(
@@ -38,22 +43,20 @@ def slurm_executor(
     """Return the executor of one stage; `workers` overrides the site's number, which is 2 where it says none."""
     asked = site.resources(stage)
 
-    def enlist(stage: str, head: str) -> Crew:
-        crew = SlurmCrew(workspace, logs / "slurm", site, stage, WORKER, head)
-        crew.dismiss(at_once=True)  # what a head that was killed left in the queue
-        return crew
+    def enlist(stage: str, token: str, head: str) -> Crew:
+        return SlurmCrew(workspace, logs / "slurm", site, stage, WORKER, token, head)
 
     hosts = [site.host] if site.host else own_hosts()
     return RemoteExecutor(workspace, workers or asked.workers or 2, logs, enlist, hosts, site.port, block_timeout_s)
 
 
 class SlurmCrew:
-    """Workers of one stage as tasks of job arrays that bear one name, of the workspace and the stage."""
+    """Workers of one stage as tasks of job arrays that bear one name, by which they are counted and cancelled."""
 
-    def __init__(self, workspace: Path, logs: Path, site: Site, stage: str, module: str, head: str) -> None:
+    def __init__(self, workspace: Path, logs: Path, site: Site, stage: str, module: str, token: str, head: str) -> None:
         self._workspace, self._logs, self._site, self._stage = workspace.resolve(), logs.resolve(), site, stage
-        self._module, self._head = module, head
-        self.name = job_name(workspace)
+        self._module, self._arguments = module, [stage, token, head]
+        self.name = f"{job_name(workspace)}-{token}"
         logs.mkdir(parents=True, exist_ok=True)
 
     def send(self, count: int) -> None:
@@ -61,20 +64,22 @@ class SlurmCrew:
         script = resources.files("neuroseg.workers") / "slurm" / "worker.sbatch"
         flags = sbatch_flags(self._site.resources(self._stage))
         common = ["--parsable", f"--job-name={self.name}", f"--array=0-{count - 1}", f"--chdir={self._workspace}"]
-        output = f"--output={self._logs / f'{self._stage}-%A_%a.log'}"
+        folder = str(self._logs).replace("%", "%%")
+        output = f"--output={folder}/{self._stage}-%A_%a.log"
         python = self._site.python or sys.executable
-        worker = [python, "-m", self._module, str(self._workspace), self._stage, self._head]
-        line = ["sbatch", *common, output, *flags, str(script), self._site.activate, *self._site.launch, *worker]
+        worker = [python, "-m", self._module, str(self._workspace), *self._arguments]
+        line = ["sbatch", *flags, *common, output, str(script), self._site.activate, *self._site.launch, *worker]
         job = asked(line).strip().split(";")[0]
-        record(self._workspace / JOBS, {"job": job, "stage": self._stage, "tasks": count, "time": time.time()})
+        record(self._workspace / JOBS, {"job": job, "name": self.name, "stage": self._stage, "tasks": count})
 
     def alive(self) -> int | None:
         """Return how many tasks wait or run; None when the controller does not answer."""
         try:
-            states = asked(["squeue", "--noheader", "--array", "--format=%T", f"--name={self.name}", _own()])
+            told = asked(["squeue", "--noheader", "--array", "--format=%T|%r", f"--name={self.name}", _own()])
         except NeurosegError:
             return None
-        return sum(state not in _ENDED for state in states.split())
+        tasks = [line.partition("|")[::2] for line in told.splitlines()]
+        return sum(state not in _ENDED and "held" not in reason.lower() for state, reason in tasks)
 
     def waits_for(self) -> str:
         """Return the state of the first task and why it does not run yet, as the controller puts it."""
@@ -86,7 +91,8 @@ class SlurmCrew:
         deadline = time.monotonic() + _LEAVE_S
         while not at_once and time.monotonic() < deadline and self.alive():
             time.sleep(_LOOK_S)
-        cancel(f"--name={self.name}", _own())
+        cancel(self.name)
+        forget(self._workspace / JOBS, self.name)
 
     def last_words(self) -> str:
         """Return the newest log of the stage and its last lines."""
@@ -94,9 +100,17 @@ class SlurmCrew:
 
 
 def job_name(workspace: Path) -> str:
-    """Return the name of a workspace's jobs, which those of no other workspace bear."""
-    path = workspace.resolve()
-    return f"neuroseg-{path.stem}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    """Return how the names of a workspace's jobs begin, and those of no other workspace."""
+    return f"neuroseg-{hashlib.sha256(str(workspace.resolve()).encode()).hexdigest()[:8]}"
+
+
+def cancel_leftovers(workspace: Path) -> None:
+    """Cancel what a head that was killed left in the queue."""
+    path = workspace / JOBS
+    if path.exists() and shutil.which("scancel"):
+        for name in dict.fromkeys(entry["name"] for entry in json.loads(path.read_text()) if not entry.get("over")):
+            cancel(name)
+            forget(path, name)
 
 
 def sbatch_flags(asked: Resources) -> list[str]:
@@ -109,16 +123,20 @@ def sbatch_flags(asked: Resources) -> list[str]:
     return [f"--cpus-per-task={asked.cpus}", *flags, *asked.sbatch]
 
 
-def cancel(*which: str) -> None:
-    """Cancel jobs; a session of its own lets it end although the head is told to."""
-    with contextlib.suppress(NeurosegError):
-        asked(["scancel", *which])
+def cancel(name: str) -> None:
+    """Cancel the jobs of a name."""
+    try:
+        asked(["scancel", f"--name={name}", _own()])
+    except NeurosegError as error:
+        logger.warning("jobs called %s could not be cancelled, they end by themselves: %s", name, error)
 
 
 def leave_together() -> None:
-    """Cancel the array that this process is a task of: nobody is there to give its other tasks work."""
-    if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
-        cancel(array)
+    """Begin to cancel all jobs of this one's name, and do not wait: nobody is there to give them work."""
+    if name := os.environ.get("SLURM_JOB_NAME"):
+        line = ["scancel", f"--name={name}", _own()]
+        with contextlib.suppress(OSError):
+            subprocess.Popen(line, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def asked(line: Sequence[str]) -> str:
@@ -126,7 +144,7 @@ def asked(line: Sequence[str]) -> str:
     if shutil.which(line[0]) is None:
         raise NeurosegError(f"{line[0]} is not here: --executor slurm runs where SLURM's commands are (a login node)")
     # Inside a job, its own variables would pass for wishes about the jobs to come.
-    kept = {key: value for key, value in os.environ.items() if key in _KEPT_VARIABLES or not key.startswith("SLURM_")}
+    kept = {key: value for key, value in os.environ.items() if key in _KEPT_VARIABLES or not key.startswith(_OTHERS)}
     try:
         done = subprocess.run(
             line, capture_output=True, text=True, timeout=_PATIENCE_S, env=kept, start_new_session=True, check=False
@@ -136,6 +154,15 @@ def asked(line: Sequence[str]) -> str:
     if done.returncode:
         raise NeurosegError(f"{done.stderr.strip() or done.stdout.strip()}\n  said by: {shlex.join(line)}")
     return done.stdout
+
+
+def forget(path: Path, name: str) -> None:
+    """Note that the jobs of a name are over."""
+    if path.exists():
+        entries = [
+            {**entry, "over": True} if entry["name"] == name else entry for entry in json.loads(path.read_text())
+        ]
+        publish_text(path, json.dumps(entries, indent=1) + "\n")
 
 
 def record(path: Path, entry: dict[str, object]) -> None:

@@ -1,7 +1,7 @@
-"""The stage `fragments`: affinities -> fragments.zarr.
+"""The stage `fragments`: affinities -> provisional.zarr and entry tables, or fragments.zarr at once.
 
 Distance basins give names that are provisional where a path leaves the block, and the entry tables by which the stage
-`edges` finds their roots; the methods that cut fragments where their block ends name them for good at once.
+`edges` finds their roots; the methods that cut fragments where their block ends name them for good.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from neuroseg.fragments.settings import DISTANCE_BASINS, MUTEX_WATERSHED, BasinS
 from neuroseg.geometry import Triple, contact_channels, describe, reach_of, slices
 from neuroseg.stage import Process
 from neuroseg.storage.affinity_source import AffinitySource
-from neuroseg.storage.arrays import create_array, is_array, open_array, require_aligned
+from neuroseg.storage.arrays import ensure_array, open_array
 from neuroseg.storage.mask import MaskSource
 from neuroseg.storage.metadata import array_attributes
 from neuroseg.storage.parts import part_path, write_table
@@ -45,7 +45,7 @@ class FragmentsStage:
 
     name = "fragments"
     inputs = ("affinities.zarr",)
-    outputs = ("fragments.zarr", "entries")
+    outputs = ("provisional.zarr", "entries")
 
     @property
     def halo(self) -> Triple:
@@ -71,14 +71,21 @@ class FragmentsStage:
         }
 
     def prepare(self) -> None:
-        """Create fragments.zarr unless it is there."""
-        _create_fragments(self.workspace, self.affinities, self.lattice)
+        """Create provisional.zarr unless it is there."""
+        ensure_array(
+            self.workspace.provisional,
+            self.name,
+            shape=self.lattice.volume_shape,
+            dtype=np.uint64,
+            block=self.lattice.block_shape,
+            attributes=array_attributes(self.affinities.voxel_size_nm, self.affinities.offset_nm),
+        )
 
     @contextmanager
     def open(self) -> Iterator[Process]:
         """Open the arrays once."""
         read = self.affinities.open()
-        output = open_array(self.workspace.fragments, writable=True)
+        output = open_array(self.workspace.provisional, writable=True)
         inside = self.mask.open() if self.mask else None
 
         def process(block: Block) -> None:
@@ -138,7 +145,14 @@ class CutFragmentsStage:
 
     def prepare(self) -> None:
         """Create fragments.zarr unless it is there."""
-        _create_fragments(self.workspace, self.affinities, self.lattice)
+        ensure_array(
+            self.workspace.fragments,
+            self.name,
+            shape=self.lattice.volume_shape,
+            dtype=np.uint64,
+            block=self.lattice.block_shape,
+            attributes=array_attributes(self.affinities.voxel_size_nm, self.affinities.offset_nm),
+        )
 
     @contextmanager
     def open(self) -> Iterator[Process]:
@@ -168,16 +182,3 @@ class CutFragmentsStage:
         return seeded_watershed(
             affinities, direct, stored_links(block.read_roi, self.lattice.volume_shape, offsets, direct)
         )
-
-
-def _create_fragments(workspace: Workspace, affinities: AffinitySource, lattice: Lattice) -> None:
-    """Create fragments.zarr unless it is there."""
-    if not is_array(workspace.fragments):
-        create_array(
-            workspace.fragments,
-            shape=lattice.volume_shape,
-            dtype=np.uint64,
-            block=lattice.block_shape,
-            attributes=array_attributes(affinities.voxel_size_nm, affinities.offset_nm),
-        )
-    require_aligned(open_array(workspace.fragments), lattice.block_shape, FragmentsStage.name)

@@ -89,6 +89,21 @@ def create_array(
     )
 
 
+def ensure_array(
+    path: Path,
+    stage: str,
+    *,
+    shape: Sequence[int],
+    dtype: type[np.generic],
+    block: Sequence[int],
+    attributes: Mapping[str, Any],
+) -> None:
+    """Create an array unless it is there; raises NeurosegError when the stage's blocks do not suit one that is."""
+    if not is_array(path):
+        create_array(path, shape=shape, dtype=dtype, block=block, attributes=attributes)
+    require_aligned(open_array(path), block, stage)
+
+
 def create_group(path: Path, attributes: Mapping[str, Any]) -> None:
     """Create a zarr v3 group (or replace the attributes of one)."""
     group = zarr.open_group(store=str(path), mode="a", zarr_format=3)

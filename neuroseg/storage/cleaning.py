@@ -21,6 +21,7 @@ def intermediates(workspace: Workspace, keep: str) -> list[Path]:
         "all": [],
         "fragments": [
             workspace.affinities,
+            workspace.provisional,
             workspace.entries,
             workspace.edges,
             workspace.nodes,

@@ -43,8 +43,13 @@ class Workspace:
         return self.path / "sections"
 
     @property
+    def provisional(self) -> Path:
+        """Fragments under the names that their blocks gave them: bare array (z, y, x) uint64."""
+        return self.path / "provisional.zarr"
+
+    @property
     def fragments(self) -> Path:
-        """Bare array (z, y, x) uint64."""
+        """Fragments under their final names: bare array (z, y, x) uint64."""
         return self.path / "fragments.zarr"
 
     @property

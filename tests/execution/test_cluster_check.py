@@ -66,6 +66,8 @@ def test_wrong_descriptions_are_refused(tmp_path: Path, monkeypatch: pytest.Monk
         site_named(described(tmp_path, "stages: {affinites: {}}"))
     with pytest.raises(InputError, match="memry"):
         site_named(described(tmp_path, "default: {memry: 4G}"))
+    with pytest.raises(InputError, match="-Mother is set by neuroseg itself"):
+        site_named(described(tmp_path, "default: {sbatch: [-Mother]}"))
     monkeypatch.setenv(VARIABLE, described(tmp_path, "host: login1"))
     assert site_named(None).host == "login1"
 

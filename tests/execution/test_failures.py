@@ -67,7 +67,7 @@ def test_inputs_are_described_by_checksum_and_statistics(
     )}  # fmt: skip
     stored = np.asarray(open_array(workspace.affinities)[:, 31:49])
     assert given["affinities.zarr"]["mean"] == pytest.approx(stored.mean())
-    assert given["fragments.zarr"]["shape"] == [18, 20, 20]
+    assert given["provisional.zarr"]["shape"] == [18, 20, 20]
     assert len(given["entries"]["sha256"]) == 64
 
 

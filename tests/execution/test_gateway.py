@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import stat
@@ -145,6 +146,32 @@ def test_the_relay_says_when_the_head_is_gone_and_only_then(scheduler: tuple[int
     assert lost.wait(10)
     assert staying.recv(1) == b""
     staying.close()
+
+
+def test_the_relay_is_for_this_users_processes_alone(
+    scheduler: tuple[int, list[bytes]], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whom the kernel's table does not name as this user's at 127.0.0.1 is a stranger."""
+    with Gateway(SECRET, scheduler[0], interface="127.0.0.1") as gateway:
+        port = open_relay(partial(connected, at(gateway), SECRET), lambda: None)
+        elsewhere = socket.create_connection(("127.0.0.1", port), source_address=("127.0.0.2", 0))
+        mapped = socket.socket(socket.AF_INET6)
+        mapped.connect(("::ffff:127.0.0.1", port))
+        for stranger in (elsewhere, mapped):
+            with stranger, contextlib.suppress(ConnectionError):
+                stranger.sendall(b"AcquireBlock")
+                assert stranger.recv(100) == b""
+    assert scheduler[1] == []
+    assert caplog.text.count("not of this user") == 2
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        pytest.raises(NeurosegError, match=rf"cannot listen at port {taken.getsockname()[1]}"),
+        Gateway(SECRET, 1, interface="127.0.0.1", port=taken.getsockname()[1]),
+    ):
+        pass
 
 
 def test_ports_of_this_process_are_seen() -> None:

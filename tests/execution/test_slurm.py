@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,8 @@ def said(*command: str) -> str:
 
 
 def jobs(workspace: Path, *more: str) -> list[str]:
-    return said("squeue", "--noheader", "--array", "--format=%i", f"--name={job_name(workspace)}", *more).split()
+    listed = [line.split() for line in said("squeue", "--noheader", "--array", "--format=%i %j", *more).splitlines()]
+    return [job for job, name in listed if name.startswith(job_name(workspace))]
 
 
 def wait_until(true: Callable[[], object], seconds: float = 120) -> None:
@@ -84,17 +86,28 @@ def test_jobs_that_are_cancelled_or_requeued_are_replaced(
         first, second = jobs(tmp_path / "w", "--states=RUNNING")
         said("scancel", first)
         said("scontrol", "requeue", second)
-        said("scontrol", "update", "NodeName=node2", "State=DRAIN", "Reason=test")
-        try:
+        with drained("node2"):
             assert head.wait(240) == 0, head.stderr and head.stderr.read()
-        finally:
-            said("scontrol", "update", "NodeName=node2", "State=RESUME")
     np.testing.assert_array_equal(segmentation(Workspace(tmp_path / "w")), expected)
     assert jobs(tmp_path / "w") == []
     recorded = json.loads((tmp_path / "w" / "jobs.json").read_text())
     assert sum(entry["tasks"] for entry in recorded if entry["stage"] == "fragments") >= 3
     assert (tmp_path / "w" / "logs" / "slurm" / f"fragments-{first}.log").exists()
-    assert not (tmp_path / "w" / ".secret").exists()
+    assert sum(entry["tasks"] for entry in recorded) <= 2 * 6 + 6, "those that were requeued are not replaced too"
+    assert all(entry["over"] for entry in recorded)
+    assert not list((tmp_path / "w").glob(".secret*"))
+
+
+@contextmanager
+def drained(*nodes: str) -> Iterator[None]:
+    """Nothing new begins on the nodes."""
+    for node in nodes:
+        said("scontrol", "update", f"NodeName={node}", "State=DRAIN", "Reason=test")
+    try:
+        yield
+    finally:
+        for node in nodes:
+            said("scontrol", "update", f"NodeName={node}", "State=RESUME")
 
 
 @needs_slurm
@@ -102,20 +115,37 @@ def test_jobs_that_are_cancelled_or_requeued_are_replaced(
 def test_no_job_outlives_the_head_and_the_run_resumes(
     affinities: str, expected: np.ndarray, tmp_path: Path, how: str
 ) -> None:
-    # Three workers on two nodes: one waits in the queue.
+    # Three workers on two nodes, which take no other job then: the third would wait in the queue for ever.
     with started(affinities, tmp_path / "w", "--workers", "3") as head:
         wait_until(lambda: done(tmp_path / "w") > 2)
-        assert len(jobs(tmp_path / "w")) == 3
-        if how == "Ctrl-C":
-            head.send_signal(signal.SIGINT)
-        else:
-            os.killpg(head.pid, signal.SIGKILL)
-        assert head.wait(30) == (130 if how == "Ctrl-C" else -signal.SIGKILL)
+        with drained("node1", "node2"):
+            assert len(jobs(tmp_path / "w")) == 3
+            if how == "Ctrl-C":
+                head.send_signal(signal.SIGINT)
+                assert head.wait(30) == 130
+                assert not jobs(tmp_path / "w", "--states=PENDING,RUNNING"), "the head cancels them before it ends"
+            else:
+                os.killpg(head.pid, signal.SIGKILL)
+                assert head.wait(30) == -signal.SIGKILL
+            wait_until(lambda: not jobs(tmp_path / "w"), 60)
     before = done(tmp_path / "w")
-    wait_until(lambda: not jobs(tmp_path / "w"), 60)
     given = Options(volume=str(tmp_path / "w"), executor="local", workers=2)
     workspace, summaries = pipeline.segment(given)
     assert summaries[0].blocks <= 3 * 6 * 6 - before, "finished blocks are not done again"
+    np.testing.assert_array_equal(segmentation(workspace), expected)
+
+
+@needs_slurm
+def test_what_a_killed_head_left_in_the_queue_is_cancelled_by_the_next(
+    affinities: str, expected: np.ndarray, tmp_path: Path
+) -> None:
+    with drained("node1", "node2"), started(affinities, tmp_path / "w", "--workers", "2") as head:
+        wait_until(lambda: len(jobs(tmp_path / "w")) == 2)
+        os.killpg(head.pid, signal.SIGKILL)
+        head.wait(30)
+        assert len(jobs(tmp_path / "w")) == 2, "nobody runs who could cancel them"
+        workspace, _ = pipeline.segment(Options(volume=str(tmp_path / "w"), executor="local", workers=2))
+        assert not jobs(tmp_path / "w")
     np.testing.assert_array_equal(segmentation(workspace), expected)
 
 

@@ -50,7 +50,7 @@ def test_a_stopped_job_saves_and_goes_back_to_the_queue(configuration: Path, tmp
     ).stdout.strip()  # fmt: skip
     log, checkpoint = tmp_path / "run" / "log.csv", tmp_path / "run" / "checkpoint.pt"
     wait_until(lambda: log.exists() and "loss/total" in log.read_text())
-    said("scancel", "--batch", "--signal=TERM", job)
+    said("scancel", "--batch", "--signal=USR1", job)
     wait_until(checkpoint.exists)
     stopped = load_checkpoint(checkpoint)["step"]
     assert 20 <= stopped < 60
