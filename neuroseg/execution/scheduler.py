@@ -30,8 +30,8 @@ from neuroseg.storage.ledger import StageLedger
 from neuroseg.storage.publish import publish_text
 
 _RETRIES = 2
-# A worker that dies costs one restart; what is really broken fails its blocks long before.
-_WORKER_RESTARTS = 1000
+# A worker that dies costs one restart; besides, so many may die before they take a block.
+_MOST_RESTARTS, _SPARE_RESTARTS = 1000, 10
 _LANES = 2
 
 logger = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ def hand_out(
         max_workers=workers,
         max_retries=_RETRIES,
         timeout=timeout_s,
-        max_worker_restarts=_WORKER_RESTARTS,
+        max_worker_restarts=min(_MOST_RESTARTS, _SPARE_RESTARTS + (1 + _RETRIES) * len(blocks)),
     )
     try:
         with _descriptor_2_into(logs / "scheduler.log"):

@@ -4,9 +4,9 @@ python scripts/experiments/few_labels.py FOLDER --data DIR [--sections 5] [--see
 
 DIR has fib25_ts2.h5 and fib25_unlabelled.h5. Arms: `supervised` (labelled sections alone), `pretrained` (their network
 begins with an encoder pre-trained without labels), `weight_sharing` and `ema` (that, and consistency on volumes without
-labels). Every arm trains a fixed number of steps and is judged once, with the weights of its last step, on sections
-120-159, which nothing was chosen on. The same command resumes; finished arms are not repeated. Writes results.json,
-table.md and figure.png into FOLDER.
+labels), and both without pre-training (`weight_sharing_alone`, `ema_alone`). Every arm trains a fixed number of steps
+and is judged once, with the weights of its last step, on sections 120-159, which nothing was chosen on. The same
+command resumes; finished arms are not repeated. Writes results.json, table.md and figure.png into FOLDER.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-ARMS = ("supervised", "pretrained", "weight_sharing", "ema")
+ARMS = ("supervised", "pretrained", "weight_sharing", "ema", "weight_sharing_alone", "ema_alone")
 FIXED_THRESHOLD = 0.5
 FIRST_LABELLED = 58
 JUDGED = "120:160,0:250,0:250"
@@ -47,7 +47,8 @@ def pretraining(given: argparse.Namespace, seed: int) -> dict[str, Any]:
 
 def training(given: argparse.Namespace, arm: str, sections: int, seed: int) -> dict[str, Any]:
     """Return the configuration of one arm: validated at its last step alone, so that no step is chosen."""
-    consistent = arm in ("weight_sharing", "ema")
+    teacher = arm.removesuffix("_alone")
+    consistent = teacher in ("weight_sharing", "ema")
     content: dict[str, Any] = {
         "extends": str(given.configs / ("fib25_d5_u" if consistent else "fib25_d5")),
         "name": f"{arm}_{sections}_{seed}",
@@ -56,11 +57,15 @@ def training(given: argparse.Namespace, arm: str, sections: int, seed: int) -> d
         "optimiser": {"steps": given.steps},
         "validation": {"every_steps": given.steps, "scorings": ["quantile:50"]},
     }
-    if arm != "supervised":
+    if _begins_pretrained(arm):
         content["network"] = {"encoder": str(given.folder / f"pretraining_{seed}")}
     if consistent:
-        content["consistency"] = {"teacher": arm, "ramp_steps": given.steps // 5}
+        content["consistency"] = {"teacher": teacher, "ramp_steps": given.steps // 5}
     return content
+
+
+def _begins_pretrained(arm: str) -> bool:
+    return arm != "supervised" and not arm.endswith("_alone")
 
 
 def labelled(sections: int) -> dict[str, str]:
@@ -100,7 +105,7 @@ def experiment(given: argparse.Namespace) -> list[dict[str, Any]]:
             for arm in given.arms:
                 if (sections, arm, seed, given.steps) in done:
                     continue
-                if arm != "supervised":
+                if _begins_pretrained(arm):
                     trained(given, "pretrain", pretraining(given, seed))
                 folder = trained(given, "train", training(given, arm, sections, seed))
                 scores = judged(given, folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Callable
 from importlib.util import find_spec
 
 import pytest
@@ -18,6 +19,14 @@ def _reason() -> str:
 
 
 NO_SLURM = _reason()
-needs_slurm = pytest.mark.skipif(bool(NO_SLURM), reason=NO_SLURM)
+# Processes that share the tests out give those of the one cluster to one of them.
+SLURM = (pytest.mark.skipif(bool(NO_SLURM), reason=NO_SLURM), pytest.mark.xdist_group("slurm"))
 needs_dask = pytest.mark.skipif(not find_spec("distributed"), reason="the package distributed is not installed")
-EXECUTORS = ("serial", "local", pytest.param("slurm", marks=needs_slurm), pytest.param("dask", marks=needs_dask))
+EXECUTORS = ("serial", "local", pytest.param("slurm", marks=SLURM), pytest.param("dask", marks=needs_dask))
+
+
+def needs_slurm(test: Callable[..., None]) -> Callable[..., None]:
+    """Mark a test that needs the cluster."""
+    for mark in SLURM:
+        test = mark(test)
+    return test

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 import torch
 import yaml
 
 from neuroseg.training.records import load_checkpoint
 from neuroseg.training.train import train
+from tests.execution.clusters import needs_slurm
 
 TEMPLATE = Path(__file__).parents[2] / "workers" / "slurm" / "train.sbatch"
 
@@ -35,7 +34,7 @@ def test_the_template_is_a_shell_script() -> None:
     subprocess.run(["bash", "-n", str(TEMPLATE)], check=True)
 
 
-@pytest.mark.skipif(shutil.which("sbatch") is None, reason="no SLURM here: sbatch is not installed")
+@needs_slurm
 def test_a_stopped_job_saves_and_goes_back_to_the_queue(configuration: Path, tmp_path: Path) -> None:
     content = yaml.safe_load(configuration.read_text())
     content["optimiser"]["steps"] = content["validation"]["every_steps"] = 60
