@@ -1,8 +1,7 @@
-"""The commands `info`, `status` and `models`: what is there, quickly (torch is not loaded)."""
+"""The command `info`: what a volume is, quickly (torch is not loaded)."""
 
 from __future__ import annotations
 
-import time
 from typing import Annotated, Any
 
 import typer
@@ -10,7 +9,6 @@ import typer
 from neuroseg.cli.summary import print_json
 from neuroseg.geometry import parse_triple
 
-_RECENT_S = 600.0
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 
@@ -64,73 +62,3 @@ def _described(address: str, blocks: str) -> dict[str, Any]:
         "affinities_gb": BYTES_PER_VOXEL["affinities"] * voxels / 1e9,
         "disk_gb": bytes_of_run(voxels) / 1e9,
     }
-
-
-def status(
-    workspace: Annotated[str, typer.Argument(help="A workspace, V.neuroseg.")],
-    watch: Annotated[bool, typer.Option("--watch", help="Show again every two seconds until done.")] = False,
-    json: JsonFlag = False,
-) -> None:
-    """Show a run: blocks done, failed and left per stage, rate and time left.
-
-    \b
-    Example: neuroseg status volume.neuroseg --watch
-    """
-    while True:
-        rows = _stage_rows(workspace)
-        if json:
-            print_json({"workspace": workspace, "stages": rows})
-        else:
-            _print_status(workspace, rows)
-        if not watch or all(row["left"] == 0 for row in rows if row["begun"]):
-            return
-        time.sleep(2)
-
-
-def _stage_rows(path: str) -> list[dict[str, Any]]:
-    """Return one row per stage from the ledger."""
-    from neuroseg.pipeline import workspace_at
-
-    workspace, plan = workspace_at(path)
-    rows = []
-    for stage in plan.stages(workspace):
-        ledger = workspace.ledger(stage.name, stage.identity, stage.scope)
-        blocks = list(stage.lattice.blocks(stage.halo))
-        left = len(ledger.pending(blocks))
-        records, failures = ledger.records(), ledger.failures()
-        rate = _rate(records)
-        block_voxels = sum(block.write_roi.size for block in blocks) / max(1, len(blocks))
-        rows.append(
-            {
-                "stage": stage.name,
-                "begun": ledger.is_claimed(),
-                "blocks": len(blocks),
-                "done": len(blocks) - left,
-                "failed": len(failures),
-                "failures": {index: cause.splitlines()[0] for index, cause in failures.items()},
-                "left": left,
-                "mvoxel_per_s": rate,
-                "seconds_left": left * block_voxels / 1e6 / rate if rate and left else None,
-            }
-        )
-    return rows
-
-
-def _rate(records: list[dict[str, Any]]) -> float | None:
-    """Return the Mvoxel/s of the last ten minutes of work: a pause before it does not count."""
-    last = max((r["time"] for r in records), default=0.0)
-    recent = [r for r in records if r["time"] > last - _RECENT_S]
-    first = min((r["time"] - r["seconds"] for r in recent), default=0.0)
-    return sum(r["voxels"] for r in recent) / (last - first) / 1e6 if last > first else None
-
-
-def _print_status(workspace: str, rows: list[dict[str, Any]]) -> None:
-    print(f"{workspace}")
-    print(f"{'stage':>14} {'done':>7} {'failed':>7} {'left':>7} {'Mvoxel/s':>9} {'time left':>10}")
-    for row in rows:
-        rate = f"{row['mvoxel_per_s']:.2f}" if row["mvoxel_per_s"] else "-"
-        eta = f"{row['seconds_left']:.0f} s" if row["seconds_left"] else "-"
-        print(f"{row['stage']:>14} {row['done']:>7} {row['failed']:>7} {row['left']:>7} {rate:>9} {eta:>10}")
-    for row in rows:
-        for index, cause in row["failures"].items():
-            print(f"block {index}: {cause}\n  neuroseg replay {workspace} {row['stage']} {index}")

@@ -22,6 +22,7 @@ from neuroseg.cli import (
     models,
     replay,
     run,
+    status,
     train,
     validate,
     verify,
@@ -68,7 +69,7 @@ app.command("info")(inspect.info)
 app.command("predict")(run.predict)
 app.command("segment")(run.segment)
 app.command("run")(run.run)
-app.command("status")(inspect.status)
+app.command("status")(status.status)
 app.command("replay")(replay.replay)
 app.command("evaluate")(evaluate.evaluate)
 app.command("clean")(clean.clean)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import platform
 import resource
 import time
 import traceback
@@ -56,7 +57,10 @@ def complete_block(
         "seconds": round(time.monotonic() - started, 4),
         "voxels": int(block.write_roi.size),
         "peak_mib": peak_memory_mib(),
+        "block": block.index,
+        "host": platform.node(),
         "process": os.getpid(),
+        "job": os.environ.get("SLURM_JOB_ID"),
     }
     ledger.mark_done(block, record)
 

@@ -1,0 +1,135 @@
+"""The command `status`: how far a run is and who works on it, read from its ledger (torch is not loaded)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import typer
+
+from neuroseg.cli.inspect import JsonFlag
+from neuroseg.cli.summary import print_json
+
+_RECENT_S = 600.0
+_CLEAR = "\033[H\033[J"
+
+Records = list[dict[str, Any]]
+
+
+def status(
+    workspace: Annotated[str, typer.Argument(help="A workspace, V.neuroseg.")],
+    watch: Annotated[bool, typer.Option("--watch", help="Show again every two seconds until done.")] = False,
+    json: JsonFlag = False,
+) -> None:
+    """Show a run: blocks done, failed and left per stage, rate and time left, and the workers of the last ten minutes.
+
+    \b
+    Example: neuroseg status volume.neuroseg --watch
+    """
+    while True:
+        stages, workers = _read(workspace)
+        if json:
+            print_json({"workspace": workspace, "stages": stages, "workers": workers})
+        else:
+            print(_CLEAR if watch else "", end="")
+            _print_stages(workspace, stages)
+            _print_workers(workers)
+        if not watch or all(row["left"] == 0 for row in stages if row["begun"]):
+            return
+        time.sleep(2)
+
+
+def _read(path: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return one row per stage, and one per worker, from the ledger."""
+    from neuroseg.pipeline import workspace_at
+
+    workspace, plan = workspace_at(path)
+    rows, all_records = [], {}
+    for stage in plan.stages(workspace):
+        ledger = workspace.ledger(stage.name, stage.identity, stage.scope)
+        blocks = list(stage.lattice.blocks(stage.halo))
+        left = len(ledger.pending(blocks))
+        records, failures = ledger.records(), ledger.failures()
+        all_records[stage.name] = records
+        rate = recent_rate(records)
+        block_voxels = sum(block.write_roi.size for block in blocks) / max(1, len(blocks))
+        rows.append(
+            {
+                "stage": stage.name,
+                "begun": ledger.is_claimed(),
+                "blocks": len(blocks),
+                "done": len(blocks) - left,
+                "failed": len(failures),
+                "failures": {index: cause.splitlines()[0] for index, cause in failures.items()},
+                "left": left,
+                "mvoxel_per_s": rate,
+                "overall_mvoxel_per_s": _rate(records),
+                "seconds_left": left * block_voxels / 1e6 / rate if rate and left else None,
+            }
+        )
+    return rows, worker_rows(all_records, time.time())
+
+
+def recent_rate(records: Records) -> float | None:
+    """Return the Mvoxel/s of the last ten minutes of work: a pause before it does not count."""
+    last = max((record["time"] for record in records), default=0.0)
+    return _rate([record for record in records if record["time"] > last - _RECENT_S])
+
+
+def worker_rows(records: dict[str, Records], now: float) -> list[dict[str, Any]]:
+    """Return one row per process that completed a block in the last ten minutes, from the records by stage."""
+    by_worker: dict[tuple[str, int], list[tuple[str, dict[str, Any]]]] = {}
+    for stage, each in records.items():
+        for record in each:
+            if record["time"] > now - _RECENT_S and "host" in record:
+                by_worker.setdefault((record["host"], record["process"]), []).append((stage, record))
+    return [_worker_row(*worker, made, now) for worker, made in sorted(by_worker.items())]
+
+
+def _worker_row(host: str, process: int, made: list[tuple[str, dict[str, Any]]], now: float) -> dict[str, Any]:
+    stage, last = max(made, key=lambda pair: pair[1]["time"])
+    return {
+        "host": host,
+        "process": process,
+        "job": last["job"],
+        "blocks": len(made),
+        "mvoxel_per_s": _rate([record for name, record in made if name == stage]),
+        "peak_mib": last["peak_mib"],
+        "stage": stage,
+        "block": last["block"],
+        "seconds_ago": now - last["time"],
+    }
+
+
+def _rate(records: Iterable[dict[str, Any]]) -> float | None:
+    """Return the Mvoxel/s from the first block's begin to the last one's end."""
+    records = list(records)
+    last = max((record["time"] for record in records), default=0.0)
+    first = min((record["time"] - record["seconds"] for record in records), default=0.0)
+    return sum(record["voxels"] for record in records) / (last - first) / 1e6 if last > first else None
+
+
+def _print_stages(workspace: str, rows: list[dict[str, Any]]) -> None:
+    print(f"{workspace}")
+    print(f"{'stage':>14} {'done':>7} {'failed':>7} {'left':>7} {'Mvoxel/s':>9} {'overall':>9} {'time left':>10}")
+    for row in rows:
+        eta = f"{row['seconds_left']:.0f} s" if row["seconds_left"] else "-"
+        rates = f"{_number(row['mvoxel_per_s']):>9} {_number(row['overall_mvoxel_per_s']):>9}"
+        print(f"{row['stage']:>14} {row['done']:>7} {row['failed']:>7} {row['left']:>7} {rates} {eta:>10}")
+    for row in rows:
+        for index, cause in row["failures"].items():
+            print(f"block {index}: {cause}\n  neuroseg replay {workspace} {row['stage']} {index}")
+
+
+def _print_workers(rows: list[dict[str, Any]]) -> None:
+    if rows:
+        print(f"{'worker':>24} {'job':>10} {'blocks':>7} {'Mvoxel/s':>9} {'peak MiB':>9}  last block")
+    for row in rows:
+        name, ago = f"{row['host']}:{row['process']}", f"{row['seconds_ago']:.0f} s ago"
+        rate, last = _number(row["mvoxel_per_s"]), f"{row['stage']} {row['block']}, {ago}"
+        print(f"{name:>24} {row['job'] or '-':>10} {row['blocks']:>7} {rate:>9} {row['peak_mib']:>9}  {last}")
+
+
+def _number(value: float | None) -> str:
+    return f"{value:.2f}" if value else "-"

@@ -1,0 +1,52 @@
+"""`neuroseg status`: stages and workers, from what the ledger tells."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neuroseg.cli.main import exit_code
+from neuroseg.cli.status import recent_rate, worker_rows
+
+
+def record(time: float, **more: Any) -> dict[str, Any]:
+    about = {"host": "a", "process": 1, "job": None, "block": 0, "peak_mib": 100, "seconds": 2.0, "voxels": 4_000_000}
+    return {**about, "time": time, **more}
+
+
+def test_the_rate_counts_the_last_minutes_alone() -> None:
+    assert recent_rate([]) is None
+    # Two blocks of 4 Mvoxel from 998 to 1004; one that was done long before.
+    assert recent_rate([record(10.0), record(1000.0), record(1004.0)]) == pytest.approx(8 / 6)
+
+
+def test_workers_are_those_of_the_last_minutes() -> None:
+    records = {
+        "fragments": [record(100.0), record(5000.0, block=1), record(5001.0, block=2, process=2, job="7")],
+        "edges": [record(5010.0, block=3, peak_mib=200), record(5011.0, block=0, host="b")],
+    }
+    rows = worker_rows(records, now=5020.0)
+    assert [(row["host"], row["process"], row["blocks"]) for row in rows] == [("a", 1, 2), ("a", 2, 1), ("b", 1, 1)]
+    assert (rows[0]["stage"], rows[0]["block"], rows[0]["peak_mib"], rows[0]["seconds_ago"]) == ("edges", 3, 200, 10.0)
+    assert rows[1]["job"] == "7"
+
+
+def test_a_run_and_its_workers_are_shown(
+    raw_volume: str, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = str(tmp_path / "w")
+    command = ["run", raw_volume, "--model", tiny_model, "-o", where, "--blocks", "32", "--executor", "serial"]
+    assert exit_code(command) == 0
+    capsys.readouterr()
+    assert exit_code(["status", where, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [row["left"] for row in found["stages"]] == [0] * len(found["stages"])
+    (worker,) = found["workers"]
+    assert worker["blocks"] == sum(row["done"] for row in found["stages"])
+    assert exit_code(["status", where, "--watch"]) == 0
+    told = capsys.readouterr().out
+    assert f"{worker['host']}:{worker['process']}" in told
+    assert "overall" in told
