@@ -47,7 +47,7 @@ def superhuman_model(folder: Path) -> str:
 def test_from_raw_for_both_networks_and_blends(network: str, blend: str, tiny_model: str, tmp_path: Path) -> None:
     model, voxel = (tiny_model, 10) if network == "light" else (superhuman_model(tmp_path / "model"), 30)
     size = [voxel, 10, 10] if network == "light" else [30, 6, 6]
-    volume = make_volume(tmp_path / "V.zarr", (9, 37, 34), voxel_size=size, offset=[70, -20, 5])
+    volume = make_volume(tmp_path / "V.zarr", (9, 37, 50), voxel_size=size, offset=[70, -20, 5])
 
     def made(name: str, blocks: str, **more: object) -> Workspace:
         given = {"volume": volume, "model": model, "blend": blend, "output": str(tmp_path / name), "blocks": blocks}

@@ -57,7 +57,7 @@ class DaskConnection:
             if self._client is None:
                 if self._address is None:
                     self._cluster = distributed.LocalCluster(
-                        n_workers=self._workers, threads_per_worker=1, processes=True, dashboard_address=None
+                        n_workers=self._workers, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0"
                     )
                 try:
                     self._client = distributed.Client(self._address or self._cluster, timeout=_PATIENCE_S)

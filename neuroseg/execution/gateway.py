@@ -7,11 +7,11 @@ The scheduler itself cannot ask who is there; so it stays on the loopback interf
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import socket
 import threading
+from collections.abc import Callable
 from types import TracebackType
 
 from neuroseg.errors import NeurosegError
@@ -29,81 +29,124 @@ class Gateway:
 
     def __init__(self, secret: bytes, scheduler_port: int, *, interface: str, port: int = 0) -> None:
         self._secret, self._scheduler_port, self._interface, self.port = secret, scheduler_port, interface, port
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="gateway", daemon=True)
+        self._open: set[socket.socket] = set()
+        self._threads: list[threading.Thread] = []
+        self._turn = threading.Lock()
+        self._closing = False
 
     def __enter__(self) -> Gateway:
-        self._thread.start()
-        opening = asyncio.start_server(self._admit, self._interface, self.port)
         try:
-            self._server = asyncio.run_coroutine_threadsafe(opening, self._loop).result()
+            self._listening = socket.create_server((self._interface, self.port))
         except OSError as error:
-            self._stop()
             raise NeurosegError(
                 f"cannot listen at port {self.port} for the cluster's jobs: {error}; another run may hold it: leave "
                 "`port` out of the cluster's description, or give another"
             ) from error
-        self.port = self._server.sockets[0].getsockname()[1]
+        self.port = self._listening.getsockname()[1]
+        self._start(self._accept)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
-        self._stop()
+        with self._turn:
+            self._closing = True
+            for connection in (self._listening, *self._open):
+                _cut(connection)
+        for thread in self._threads:
+            thread.join()
+        self._listening.close()
 
-    def _stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+    def _start(self, act: object, *given: object) -> None:
+        thread = threading.Thread(target=act, args=given, name="gateway", daemon=True)  # type: ignore[arg-type]
+        self._threads = [each for each in self._threads if each.is_alive()] + [thread]
+        thread.start()
 
-    async def _close(self) -> None:
-        self._server.close()
-        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-
-    async def _admit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Pass bytes both ways for whoever knows the secret."""
-        peer = writer.get_extra_info("peername")
-        with contextlib.suppress(asyncio.CancelledError):
+    def _accept(self) -> None:
+        while True:
             try:
-                keep_alive(writer.get_extra_info("socket"))
-                await asyncio.wait_for(self._require_secret(reader, writer), _PATIENCE_S)
-                await self._connect(reader, writer)
-            except (PermissionError, TimeoutError, asyncio.IncompleteReadError):
-                logger.warning("refused a connection from %s: it does not know the secret of this run", peer)
-            except OSError as error:
-                logger.info("lost the connection from %s: %s", peer, error)
-        writer.close()
+                connection, peer = self._listening.accept()
+            except OSError:
+                return
+            if self._keep(connection):
+                self._start(self._admit, connection, peer)
 
-    async def _require_secret(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _keep(self, connection: socket.socket) -> bool:
+        """Remember a connection, to cut it in the end; False, and closed, when that has come."""
+        with self._turn:
+            if not self._closing:
+                self._open.add(connection)
+                return True
+        connection.close()
+        return False
+
+    def _drop(self, connection: socket.socket) -> None:
+        with self._turn:
+            self._open.discard(connection)
+            connection.close()
+
+    def _admit(self, connection: socket.socket, peer: object) -> None:
+        """Pass bytes both ways for whoever knows the secret."""
+        try:
+            keep_alive(connection)
+            connection.settimeout(_PATIENCE_S)
+            self._require_secret(connection)
+            connection.settimeout(None)
+            self._connect(connection)
+        except (PermissionError, TimeoutError):
+            logger.warning("refused a connection from %s: it does not know the secret of this run", peer)
+        except OSError as error:
+            logger.info("lost the connection from %s: %s", peer, error)
+        finally:
+            self._drop(connection)
+
+    def _require_secret(self, connection: socket.socket) -> None:
         ours = nonce()
-        writer.write(ours)
-        answer = await reader.readexactly(NONCE_BYTES + PROOF_BYTES)
+        connection.sendall(ours)
+        answer = exactly(connection, NONCE_BYTES + PROOF_BYTES)
         theirs, shown = answer[:NONCE_BYTES], answer[NONCE_BYTES:]
         if not is_proof(shown, self._secret, "worker", ours, theirs):
             raise PermissionError
-        writer.write(proof(self._secret, "head", ours, theirs))
+        connection.sendall(proof(self._secret, "head", ours, theirs))
 
-    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection("127.0.0.1", self._scheduler_port)
-        ways = [asyncio.ensure_future(_pass_on(*way)) for way in ((reader, back), (there, writer))]
+    def _connect(self, connection: socket.socket) -> None:
+        """Either end that closes closes both: the scheduler then gives the block to another worker."""
+        scheduler = socket.create_connection(("127.0.0.1", self._scheduler_port))
+        if not self._keep(scheduler):
+            return
         try:
-            # Either end that closes closes both: the scheduler then gives the block to another worker.
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            back = threading.Thread(target=pass_on, args=(scheduler, connection), name="gateway", daemon=True)
+            back.start()
+            pass_on(connection, scheduler)
+            back.join()
         finally:
-            for way in ways:
-                way.cancel()
-            back.close()
+            self._drop(scheduler)
 
 
-async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+def pass_on(source: socket.socket, target: socket.socket, ended: Callable[[], None] = lambda: None) -> None:
+    """Pass bytes on until either end is closed, call `ended`, then cut both."""
     with contextlib.suppress(OSError):
-        while piece := await reader.read(_PIECE_BYTES):
-            writer.write(piece)
-            await writer.drain()
+        while piece := source.recv(_PIECE_BYTES):
+            target.sendall(piece)
+    ended()
+    _cut(source)
+    _cut(target)
+
+
+def exactly(connection: socket.socket, count: int) -> bytes:
+    """Return the next `count` bytes; raises ConnectionError when the connection is closed before."""
+    found = b""
+    while len(found) < count:
+        piece = connection.recv(count - len(found))
+        if not piece:
+            raise ConnectionError("the connection was closed")
+        found += piece
+    return found
+
+
+def _cut(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def keep_alive(connection: socket.socket) -> None:

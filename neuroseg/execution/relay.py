@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import socket
@@ -12,11 +11,10 @@ from functools import partial
 from pathlib import Path
 
 from neuroseg.errors import NeurosegError
-from neuroseg.execution.gateway import keep_alive
+from neuroseg.execution.gateway import exactly, keep_alive, pass_on
 from neuroseg.execution.handshake import NONCE_BYTES, PROOF_BYTES, is_proof, nonce, proof
 
 _PATIENCE_S = 20.0
-_PIECE_BYTES = 1 << 16
 _LOOPBACK = "0100007F"  # 127.0.0.1 in /proc/net/tcp
 
 logger = logging.getLogger(__name__)
@@ -47,20 +45,10 @@ def connected(addresses: list[tuple[str, int]], secret: bytes) -> socket.socket:
 
 
 def _introduce(connection: socket.socket, secret: bytes) -> None:
-    theirs, ours = _exactly(connection, NONCE_BYTES), nonce()
+    theirs, ours = exactly(connection, NONCE_BYTES), nonce()
     connection.sendall(ours + proof(secret, "worker", theirs, ours))
-    if not is_proof(_exactly(connection, PROOF_BYTES), secret, "head", theirs, ours):
+    if not is_proof(exactly(connection, PROOF_BYTES), secret, "head", theirs, ours):
         raise PermissionError("wrong proof")
-
-
-def _exactly(connection: socket.socket, count: int) -> bytes:
-    found = b""
-    while len(found) < count:
-        piece = connection.recv(count - len(found))
-        if not piece:
-            raise ConnectionError("the connection was closed")
-        found += piece
-    return found
 
 
 def open_relay(connect: Callable[[], socket.socket], lost: Callable[[], None]) -> int:
@@ -88,24 +76,14 @@ def _serve(listening: socket.socket, connect: Callable[[], socket.socket], lost:
             near.close()
             continue
         left = threading.Event()
-        threading.Thread(target=_pass_on, args=(near, far, left.set), daemon=True).start()
-        threading.Thread(target=_pass_on, args=(far, near, partial(_unless, left, lost)), daemon=True).start()
+        threading.Thread(target=pass_on, args=(near, far, left.set), daemon=True).start()
+        threading.Thread(target=pass_on, args=(far, near, partial(_unless, left, lost)), daemon=True).start()
 
 
 def _unless(left: threading.Event, lost: Callable[[], None]) -> None:
     """Call `lost` unless it was this process that left."""
     if not left.is_set():
         lost()
-
-
-def _pass_on(source: socket.socket, target: socket.socket, ended: Callable[[], None]) -> None:
-    with contextlib.suppress(OSError):
-        while piece := source.recv(_PIECE_BYTES):
-            target.sendall(piece)
-    ended()
-    for end in (source, target):
-        with contextlib.suppress(OSError):
-            end.shutdown(socket.SHUT_RDWR)
 
 
 def _is_ours(near: socket.socket) -> bool:

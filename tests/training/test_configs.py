@@ -59,14 +59,15 @@ def test_nothing_is_validated_on_what_is_learnt(name: str) -> None:
     model = PretrainingSettings if name.startswith("pretraining") else TrainingSettings
     data = load_configuration(configuration_path(name), model).data  # type: ignore[attr-defined]
 
-    def sections(region: str | None) -> range:
-        first, last = (region or "0:9999").partition(",")[0].split(":")
-        return range(int(first), int(last))
+    def ranges(region: str | None) -> list[range]:
+        ends = [part.split(":") for part in (region or ":,:,:").split(",")]
+        return [range(int(first or 0), int(last or 9999)) for first, last in ends]
 
-    held_out = sections(data.validation.region)
+    held_out = ranges(data.validation.region)
     for volume in data.training:
         if volume.raw == data.validation.raw:
-            assert not set(sections(volume.region)) & set(held_out), (name, volume.region)
+            common = [set(one) & set(other) for one, other in zip(ranges(volume.region), held_out, strict=True)]
+            assert not all(common), (name, volume.region)
 
 
 def test_a_missing_file_says_which_and_where_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

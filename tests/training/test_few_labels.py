@@ -41,9 +41,9 @@ def test_the_arms_differ_in_nothing_else(script: ModuleType, tmp_path: Path) -> 
             assert getattr(settings, part) == getattr(supervised, part), (arm, part)
         assert settings.data.training == supervised.data.training
         assert settings.validation.every_steps == settings.optimiser.steps == 100, "no step is chosen"
-        assert (settings.network.encoder is None) == (arm == "supervised")
-    for arm in ("weight_sharing", "ema"):
-        assert made[arm].consistency.teacher == arm
+        assert (settings.network.encoder is None) == (arm == "supervised" or arm.endswith("_alone"))
+    for arm in script.ARMS[2:]:
+        assert made[arm].consistency.teacher == arm.removesuffix("_alone")
         # The labels of the judged sections are never read, nor is their raw learnt from.
         assert made[arm].data.unlabelled[0].region == "0:120,:,:"
     path = tmp_path / "pre.yaml"
