@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -107,7 +108,13 @@ def drained(*nodes: str) -> Iterator[None]:
         yield
     finally:
         for node in nodes:
-            said("scontrol", "update", f"NodeName={node}", "State=RESUME")
+            # A controller that is busy refuses for a moment.
+            wait_until(partial(_resumed, node), 60)
+
+
+def _resumed(node: str) -> bool:
+    subprocess.run(["scontrol", "update", f"NodeName={node}", "State=RESUME"], capture_output=True, check=False)
+    return "drain" not in said("sinfo", "--noheader", f"--nodes={node}", "--format=%T")
 
 
 @needs_slurm
