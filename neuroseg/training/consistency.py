@@ -20,10 +20,15 @@ from neuroseg.training.settings import ConsistencySettings
 
 
 def consistency_weight(step: int, settings: ConsistencySettings) -> float:
-    """Return the weight of the loss at `step` (from 0): constant, or ramped up as exp(-5 (1 - t)^2)."""
-    if step >= settings.ramp_steps:
+    """Return the weight of the loss at `step` (from 0): 0 before it begins, then constant, or ramped up as
+    exp(-5 (1 - t)^2).
+    """
+    since = step - settings.begin_step
+    if since < 0:
+        return 0.0
+    if since >= settings.ramp_steps:
         return settings.weight
-    return settings.weight * math.exp(-5.0 * (1.0 - step / settings.ramp_steps) ** 2)
+    return settings.weight * math.exp(-5.0 * (1.0 - since / settings.ramp_steps) ** 2)
 
 
 @torch.no_grad()

@@ -14,12 +14,15 @@ from neuroseg.training.descriptors import CHANNELS
 from neuroseg.training.orientations import orientations
 from neuroseg.training.perturbations.draw import UNTURNED, perturbed
 from neuroseg.training.settings import AugmentationSettings, TargetSettings
-from neuroseg.training.targets import affinity_targets, with_widened_borders
+from neuroseg.training.targets import UNLABELLED, affinity_targets, with_widened_borders
 
 
 @dataclass(frozen=True)
 class LabelledVolume:
-    """Raw uint8 and labels `(z, y, x)`, with descriptors `(10, z, y, x)` where training uses them."""
+    """Raw uint8 and labels `(z, y, x)`, with descriptors `(10, z, y, x)` where training uses them.
+
+    Labels are 0 where there is no object and UNLABELLED (targets.py) where nobody looked.
+    """
 
     raw: NDArray[np.uint8]
     labels: NDArray[np.uint32]
@@ -119,5 +122,6 @@ class Samples:
             described = patch.descriptors is not None
             empty = np.zeros((CHANNELS, *self._shape), np.float32)
             sample["descriptors"] = (patch.descriptors if patch.descriptors is not None else empty)[self._inner]
-            sample["descriptor_mask"] = ((patch.labels > 0) & described).astype(np.float32)[None][self._inner]
+            objects = (patch.labels > 0) & (patch.labels != UNLABELLED)
+            sample["descriptor_mask"] = (objects & described).astype(np.float32)[None][self._inner]
         return {name: np.ascontiguousarray(array, np.float32) for name, array in sample.items()}

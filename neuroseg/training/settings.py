@@ -18,6 +18,8 @@ Offset = tuple[int, int, int]
 class VolumeSettings(Section):
     """One labelled volume, `file.h5:dataset` or a zarr array, and the part of it to use.
 
+    As much raw as `surround_voxels` says on each side of that part, as far as the volume goes, is learnt from with it:
+    patches deeper than a few labelled sections then show true tissue, whose labels do not count, instead of mirrored.
     `volume` names a public one (configs/data), whose addresses and voxel size hold where none are given.
     """
 
@@ -25,6 +27,7 @@ class VolumeSettings(Section):
     raw: str
     labels: str
     region: str | None = None
+    surround_voxels: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt] = (0, 0, 0)
     voxel_size_nm: tuple[float, float, float] | None = None
 
     @model_validator(mode="before")
@@ -128,14 +131,16 @@ class AugmentationSettings(Section):
 class ConsistencySettings(Section):
     """What a network says of a perturbed crop without labels shall be what a teacher says of the clean one.
 
-    teacher: `weight_sharing` (the network itself) or `ema` (its averaged weights). `weight` counts from the first step,
-    or is ramped up over `ramp_steps` as exp(-5 (1 - t)^2). Voxels whose affinity the teacher holds for less clear than
-    `confidence` (|2 a - 1|) do not count. `published` leaves what the published code has as defects: targets are not
-    moved with the tissue, and the teacher normalises by the batch at hand.
+    teacher: `weight_sharing` (the network itself) or `ema` (its averaged weights). Steps before `begin_step` learn from
+    labels alone; from there on `weight` counts, or is ramped up over `ramp_steps` as exp(-5 (1 - t)^2). Voxels whose
+    affinity the teacher holds for less clear than `confidence` (|2 a - 1|) do not count. `published` leaves what the
+    published code has as defects: targets are not moved with the tissue, the teacher normalises by the batch at hand,
+    and perturbed crops are normalised, and remembered in the running statistics, together with the labelled.
     """
 
     teacher: Literal["weight_sharing", "ema"]
     weight: float = Field(default=1.0, ge=0.0)
+    begin_step: int = Field(default=0, ge=0)
     ramp_steps: int = Field(default=0, ge=0)
     confidence: float = Field(default=0.0, ge=0.0, lt=1.0)
     perturbations: PerturbationSettings = PerturbationSettings()

@@ -8,23 +8,28 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+UNLABELLED = np.uint32(np.iinfo(np.uint32).max)
+"""The label of voxels that nobody labelled: they have no targets, and end no object."""
+
 
 def with_widened_borders(labels: NDArray[np.integer], *, axes: Sequence[int], dilations: int) -> NDArray[np.integer]:
     """Return `labels` with 0 wherever two labels touch along `axes`: one voxel on each side, more by `dilations`.
 
     A dilation grows the border by one voxel along `axes`, diagonals included (the paper's 3x3 when axes are y, x).
+    Where labels end at UNLABELLED there is no border, and what is UNLABELLED stays so.
     """
+    unlabelled = labels == UNLABELLED
     border = np.zeros(labels.shape, bool)
     for axis in axes:
         low = tuple(slice(None, -1) if a == axis else slice(None) for a in range(3))
         high = tuple(slice(1, None) if a == axis else slice(None) for a in range(3))
-        differs = labels[low] != labels[high]
+        differs = (labels[low] != labels[high]) & ~unlabelled[low] & ~unlabelled[high]
         border[low] |= differs
         border[high] |= differs
     if dilations:
         structure = np.ones([3 if axis in axes else 1 for axis in range(3)], bool)
         border = ndimage.binary_dilation(border, structure, iterations=dilations)
-    return np.where(border, 0, labels)
+    return np.where(border & ~unlabelled, 0, labels)
 
 
 def affinity_targets(
@@ -33,14 +38,15 @@ def affinity_targets(
     """Return the targets and their mask, both `(channels, z, y, x)` float32 of 0 and 1.
 
     A target is 1 iff voxel v and voxel v + offset share a label that is not 0. The mask is 0 where v + offset lies
-    outside the array.
+    outside the array, and where either voxel is UNLABELLED.
     """
+    known = labels != UNLABELLED
     targets = np.zeros((len(offsets), *labels.shape), np.float32)
     mask = np.zeros_like(targets)
     for channel, offset in enumerate(offsets):
         steps = list(zip(offset, labels.shape, strict=True))
         here = tuple(slice(max(0, -step), min(size, size - step)) for step, size in steps)
         there = tuple(slice(max(0, step), min(size, size + step)) for step, size in steps)
-        targets[channel][here] = (labels[here] == labels[there]) & (labels[here] != 0)
-        mask[channel][here] = 1.0
+        targets[channel][here] = (labels[here] == labels[there]) & (labels[here] != 0) & known[here]
+        mask[channel][here] = known[here] & known[there]
     return targets, mask

@@ -91,23 +91,39 @@ class Trainer:
         return {name: tensor[0, :3, tensor.shape[2] // 2].float().cpu() for name, tensor in self._seen.items()}
 
     def _losses(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Return the parts of the loss and their total; labelled and perturbed crops pass the network together."""
+        """Return the parts of the loss and their total."""
         consistency = self.settings.consistency
-        parts = [batch[name] for name in ("raw", "perturbed") if name in batch]
-        labelled = len(batch["raw"]) if "raw" in batch else 0
-        expected = None if consistency is None else self._expected(batch, consistency)
-        with torch.autocast(self.device.type, torch.bfloat16):
-            logits = self._parallel(torch.cat(parts).contiguous(memory_format=torch.channels_last_3d))
+        weight = 0.0 if consistency is None else consistency_weight(self.step, consistency)
         self._seen = {}
-        losses = {"total": torch.zeros((), device=self.device)}
-        if labelled:
-            losses = self._supervised(logits[:labelled], batch)
-        if consistency is not None and expected is not None:
-            losses["consistency"] = consistency_loss(logits[labelled:], *expected, self._inner())
-            losses["total"] = losses["total"] + consistency_weight(self.step, consistency) * losses["consistency"]
-            said = logits[labelled:].detach().sigmoid()
-            self._seen |= {"unlabelled": batch["perturbed"], "expected": expected[0], "said": said}
+        if consistency is None or weight == 0.0:
+            return self._supervised(self._logits(batch["raw"]), batch)
+        expected = self._expected(batch, consistency)
+        logits, said = self._both(batch, together=consistency.published)
+        losses = {"total": torch.zeros((), device=self.device)} if logits is None else self._supervised(logits, batch)
+        losses["consistency"] = consistency_loss(said, *expected, self._inner())
+        losses["total"] = losses["total"] + weight * losses["consistency"]
+        self._seen |= {"unlabelled": batch["perturbed"], "expected": expected[0], "said": said.detach().sigmoid()}
         return losses
+
+    def _logits(self, raw: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(self.device.type, torch.bfloat16):
+            logits: torch.Tensor = self._parallel(raw.contiguous(memory_format=torch.channels_last_3d))
+        return logits
+
+    def _both(self, batch: dict[str, torch.Tensor], *, together: bool) -> tuple[torch.Tensor | None, torch.Tensor]:
+        """Return the logits of the labelled crops, None where there are none, and of the perturbed ones.
+
+        What is predicted later is not perturbed: only labelled crops count in the running statistics of batch
+        normalisation, unless all pass `together`.
+        """
+        if "raw" not in batch:
+            return None, self._logits(batch["perturbed"])
+        if together:
+            logits = self._logits(torch.cat([batch["raw"], batch["perturbed"]]))
+            return logits[: len(batch["raw"])], logits[len(batch["raw"]) :]
+        labelled = self._logits(batch["raw"])
+        with untouched_statistics(self.network):
+            return labelled, self._logits(batch["perturbed"])
 
     def _inner(self) -> list[int]:
         """Return the shape of the part of a patch that counts."""

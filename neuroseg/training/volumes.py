@@ -20,19 +20,37 @@ from neuroseg.training.descriptors import shape_descriptors
 from neuroseg.training.orientations import Orientation
 from neuroseg.training.samples import LabelledVolume
 from neuroseg.training.settings import VolumeSettings
+from neuroseg.training.targets import UNLABELLED
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class OpenedVolume:
-    """A labelled volume, opened but not read, and the region of raw to use; labels lie `shift` voxels inside raw."""
+    """A labelled volume, opened but not read, and the region of raw to use; labels lie `shift` voxels inside raw.
+
+    `surround` voxels of raw on each side of the region are learnt from with it.
+    """
 
     raw: Volume
     labels: Volume
     region: Roi
     voxel_size_nm: tuple[float, float, float]
     shift: Triple = (0, 0, 0)
+    surround: Triple = (0, 0, 0)
+
+    @property
+    def surroundings(self) -> Roi:
+        """The region and what is learnt from around it, as far as the volume goes."""
+        return self.region.grow(Coordinate(self.surround), Coordinate(self.surround)).intersect(self.raw.roi)
+
+    def read_known(self, region: Roi) -> NDArray[np.uint32]:
+        """Return the labels `(z, y, x)` of a region of raw; UNLABELLED where there are none or they are not used."""
+        out = np.full(tuple(region.shape), UNLABELLED)
+        used = region.intersect(self.region).intersect(self.labels.roi.shift(Coordinate(self.shift)))
+        if not used.empty:
+            out[_within(used, region)] = self.read_labels(used)
+        return out
 
     def read_labels(self, region: Roi) -> NDArray[np.uint32]:
         """Return the labels `(z, y, x)` of a region of raw; 0 where there are none.
@@ -48,9 +66,12 @@ class OpenedVolume:
             ids = np.where(ids == np.iinfo(ids.dtype).max, 0, ids)
             if int(ids.max()) > np.iinfo(np.uint32).max:
                 ids, _ = fastremap.renumber(ids, preserve_zero=True)
-        box = tuple(slice(b - o, e - o) for b, e, o in zip(part.begin, part.end, region.begin, strict=True))
-        out[box] = ids.astype(np.uint32)
+        out[_within(part, region)] = ids.astype(np.uint32)
         return out
+
+
+def _within(part: Roi, region: Roi) -> tuple[slice, ...]:
+    return tuple(slice(b - o, e - o) for b, e, o in zip(part.begin, part.end, region.begin, strict=True))
 
 
 def open_labelled(settings: VolumeSettings, folders: Sequence[str]) -> OpenedVolume:
@@ -70,7 +91,7 @@ def open_labelled(settings: VolumeSettings, folders: Sequence[str]) -> OpenedVol
     region = parse_roi(settings.region, raw.shape) if settings.region else placed
     if not raw.roi.contains(placed) or (not labels.placed and raw.shape != labels.shape):
         raise InputError(f"raw {raw.path} has shape {raw.shape}, labels {labels.path} have {labels.shape} at {shift}")
-    return OpenedVolume(raw, labels, region, size, shift)
+    return OpenedVolume(raw, labels, region, size, shift, settings.surround_voxels)
 
 
 def _shift(raw: Volume, labels: Volume, size: Nanometres) -> Triple:
@@ -84,8 +105,11 @@ def _shift(raw: Volume, labels: Volume, size: Nanometres) -> Triple:
 def read_labelled(
     opened: OpenedVolume, *, patch: tuple[int, int, int], turned: Sequence[Orientation], descriptor_sigma_nm: float
 ) -> LabelledVolume:
-    """Return the region in memory, mirrored at its last faces where a patch, turned by one of `turned`, needs more."""
-    raw, labels = opened.raw.read(opened.region), opened.read_labels(opened.region)
+    """Return region and surroundings in memory, mirrored at their last faces where a patch, turned by one of `turned`,
+    needs more.
+    """
+    place = opened.surroundings
+    raw, labels = opened.raw.read(place), opened.read_known(place)
     needed = np.max([orientation.source_shape(patch) for orientation in turned], axis=0)
     short = [max(0, int(width) - size) for width, size in zip(needed, raw.shape, strict=True)]
     if any(short):
@@ -94,5 +118,6 @@ def read_labelled(
     descriptors = None
     if descriptor_sigma_nm > 0:
         z, y, x = (descriptor_sigma_nm / edge for edge in opened.voxel_size_nm)
-        descriptors = shape_descriptors(labels, (z, y, x)).astype(np.float16)
+        objects = np.where(labels == UNLABELLED, 0, labels)
+        descriptors = shape_descriptors(objects, (z, y, x)).astype(np.float16)
     return LabelledVolume(raw, labels, opened.voxel_size_nm, descriptors)

@@ -23,6 +23,7 @@ import yaml
 ARMS = ("supervised", "pretrained", "weight_sharing", "ema", "weight_sharing_alone", "ema_alone")
 FIXED_THRESHOLD = 0.5
 FIRST_LABELLED = 58
+PATCH_DEPTH = 24
 JUDGED = "120:160,0:250,0:250"
 PREDICTED = "90:160,0:250,0:250"
 
@@ -68,11 +69,13 @@ def _begins_pretrained(arm: str) -> bool:
     return arm != "supervised" and not arm.endswith("_alone")
 
 
-def labelled(sections: int) -> dict[str, str]:
-    """Return the sections whose labels are used, contiguous and below section 120."""
+def labelled(sections: int) -> dict[str, Any]:
+    """Return the sections whose labels are used, contiguous and below section 120, and the raw around them."""
     first = min(FIRST_LABELLED, 120 - sections)
-    labels = {"raw": "fib25_ts2.h5:raw", "labels": "fib25_ts2.h5:neuron_ids_cc"}
-    return {**labels, "region": f"{first}:{first + sections},:,:"}
+    volume = {"raw": "fib25_ts2.h5:raw", "labels": "fib25_ts2.h5:neuron_ids_cc"}
+    # Raw around the sections fills a patch; as much of it as leaves all of a few sections in every patch.
+    around = max(0, PATCH_DEPTH - sections)
+    return {**volume, "region": f"{first}:{first + sections},:,:", "surround_voxels": [around, 0, 0]}
 
 
 def trained(given: argparse.Namespace, command: str, content: dict[str, Any]) -> Path:

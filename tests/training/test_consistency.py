@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import h5py
@@ -22,8 +23,15 @@ from neuroseg.training.consistency import (
 )
 from neuroseg.training.perturbations.draw import PUBLISHED, TURNS, UNTURNED
 from neuroseg.training.records import load_checkpoint
-from neuroseg.training.settings import ConsistencySettings, PerturbationSettings, UnlabelledSettings
+from neuroseg.training.settings import (
+    ConsistencySettings,
+    PerturbationSettings,
+    TrainingSettings,
+    UnlabelledSettings,
+)
+from neuroseg.training.team import Team
 from neuroseg.training.train import train
+from neuroseg.training.trainer import Trainer
 from neuroseg.training.unlabelled import Crops, open_unlabelled, perturbed_pair
 from tests.training.test_training import edited_section, interrupt_after
 
@@ -101,6 +109,44 @@ def test_the_weight_is_constant_or_ramped() -> None:
     assert consistency_weight(0, ramped) == pytest.approx(0.1 * np.exp(-5))
     assert consistency_weight(50, ramped) == pytest.approx(0.1 * np.exp(-1.25))
     assert consistency_weight(100, ramped) == 0.1
+    late = ConsistencySettings(teacher="ema", weight=0.1, ramp_steps=100, begin_step=30)
+    assert consistency_weight(29, late) == 0.0
+    assert consistency_weight(80, late) == consistency_weight(50, ramped)
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_perturbed_crops_are_remembered_in_the_published_way_alone(published: bool, tmp_path: Path) -> None:
+    content = {
+        "name": "t", "data": {"unlabelled": [{"raw": "r"}]}, "network": {"parameters": {"widths": [4, 8]}},
+        "consistency": {"teacher": "ema", "published": published}, "optimiser": {"steps": 2, "patch_voxels": [8, 8, 8]},
+    }  # fmt: skip
+    trainer = Trainer(TrainingSettings.model_validate(content), tmp_path, torch.device("cpu"), Team())
+    alone = copy.deepcopy(trainer.network).train()
+    shape = (2, 1, 8, 8, 8)
+    given = {"raw": torch.rand(shape), "clean": torch.rand(shape), "perturbed": torch.rand(shape) * 9,
+             "targets": torch.ones(2, 3, 8, 8, 8), "mask": torch.ones(2, 3, 8, 8, 8),
+             "displacement": torch.zeros(2, 2, 8, 8, 8), "turn": torch.tensor([UNTURNED] * 2)}  # fmt: skip
+    assert "consistency" in trainer.update(given)
+    with torch.autocast("cpu", torch.bfloat16):
+        alone(given["raw"].contiguous(memory_format=torch.channels_last_3d))
+    name = "encoder.0.first_norm.running_var"
+    same = torch.allclose(trainer.network.state_dict()[name], alone.state_dict()[name])
+    assert same != published
+
+
+def test_before_it_begins_labels_alone_are_learnt_from(configuration: Path, tmp_path: Path) -> None:
+    content = {"teacher": "ema", "begin_step": 12}
+    path = edited_section(configuration, "late", consistency=content)
+    train(path, tmp_path / "late", device="cpu", progress=False)
+    plain = yaml.safe_load(configuration.read_text())
+    assert plain["optimiser"]["steps"] == 24
+    train(configuration, tmp_path / "plain", device="cpu", progress=False)
+    late, alone = (
+        [line for line in (tmp_path / name / "log.csv").read_text().splitlines() if "validation/voi_sum" in line]
+        for name in ("late", "plain")
+    )
+    assert late[0] == alone[0], "the first twelve steps are those of the supervised training"
+    assert "loss/consistency" in (tmp_path / "late" / "log.csv").read_text()
 
 
 def test_the_teachers_pass_leaves_no_statistics() -> None:

@@ -89,6 +89,8 @@ def test_ranges_of_the_appearances(raw: np.ndarray) -> None:
         gone = appearance.cutout(np.ones((18, 160, 160), np.float32), np.random.default_rng(seed)) == 0
         assert 0.03 < gone.mean() < 0.6
         assert gone.any((1, 2)).sum() >= 5
+        small = appearance.cutout(np.ones((24, 80, 80), np.float32), np.random.default_rng(seed)) == 0
+        assert 0.02 < small.mean() < 0.5, "a small crop does not lose more than the published one"
     missed = appearance.missing(flat, np.random.default_rng(1))
     assert 1 <= ((missed == 0).any((1, 2))).sum() <= 3
     sharp = raw.var(axis=(1, 2))

@@ -7,7 +7,7 @@ import torch
 from neuroseg.training.descriptors import shape_descriptors
 from neuroseg.training.losses import balanced_cross_entropy, training_loss
 from neuroseg.training.orientations import orientations
-from neuroseg.training.targets import affinity_targets, with_widened_borders
+from neuroseg.training.targets import UNLABELLED, affinity_targets, with_widened_borders
 
 ROW = np.array([[[1, 1, 1, 2, 2, 0]]])
 
@@ -25,6 +25,15 @@ def test_an_affinity_links_a_voxel_to_its_lower_neighbour() -> None:
     assert targets[1].ravel().tolist() == [0, 0, 0, 0, 0, 0]
     assert mask[1].ravel().tolist() == [0, 0, 0, 1, 1, 1]
     assert targets[2].ravel().tolist() == [1, 1, 0, 1, 0, 0]
+
+
+def test_what_nobody_labelled_has_no_targets_and_ends_no_object() -> None:
+    row = np.array([[[UNLABELLED, UNLABELLED, 1, 1, 2, 2, UNLABELLED]]])
+    widened = with_widened_borders(row, axes=(0, 1, 2), dilations=0)
+    assert widened.tolist() == [[[UNLABELLED, UNLABELLED, 1, 0, 0, 2, UNLABELLED]]]
+    targets, mask = affinity_targets(row, [(0, 0, -1)])
+    assert targets.ravel().tolist() == [0, 0, 0, 1, 0, 1, 0]
+    assert mask.ravel().tolist() == [0, 0, 0, 1, 1, 1, 0]
 
 
 def test_there_are_48_orientations_and_16_keep_z() -> None:

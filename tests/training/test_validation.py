@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ import zarr
 from torch import nn
 
 from neuroseg.networks.windows import WindowRule
+from neuroseg.training.orientations import orientations
 from neuroseg.training.settings import TrainingSettings, VolumeSettings
+from neuroseg.training.targets import UNLABELLED
 from neuroseg.training.validation import validate
-from neuroseg.training.volumes import OpenedVolume, open_labelled
+from neuroseg.training.volumes import OpenedVolume, open_labelled, read_labelled
 
 
 class Bright(nn.Module):
@@ -49,6 +52,22 @@ def settings(surround: tuple[int, int, int]) -> TrainingSettings:
                            "surround_voxels": surround},
         }
     )  # fmt: skip
+
+
+def test_raw_around_labelled_sections_is_learnt_from_without_labels(arch: OpenedVolume) -> None:
+    turned = orientations("in_plane")
+    mirrored = read_labelled(arch, patch=(12, 8, 8), turned=turned, descriptor_sigma_nm=0)
+    assert mirrored.raw.shape == (12, 12, 24)
+    assert (mirrored.raw[8:] == mirrored.raw[3:7][::-1]).all()
+    within = read_labelled(
+        replace(arch, surround=(6, 0, 0)), patch=(12, 8, 8), turned=turned, descriptor_sigma_nm=16
+    )  # fmt: skip
+    assert within.raw.shape == (14, 12, 24), "six sections before, none after: the volume ends there"
+    assert (within.raw[:2, :, 10:14] == 255).all(), "the bridge of sections 2 and 3 is seen"
+    assert (within.labels[:6] == UNLABELLED).all()
+    assert set(np.unique(within.labels[6:])) == {0, 1}
+    assert within.descriptors is not None
+    assert not within.descriptors[:, :6].any()
 
 
 def test_surroundings_join_what_the_region_alone_splits(arch: OpenedVolume) -> None:

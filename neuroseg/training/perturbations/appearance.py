@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -13,7 +15,7 @@ from scipy import ndimage
 Float = NDArray[np.float32]
 
 _KERNELS = (3, 5, 7, 9)
-_BOXES = (60, 100)
+_BOXES, _PUBLISHED_VOXELS = (60, 100), 18 * 160 * 160
 _BOX_Z, _BOX_YX = (5, 10), (10, 20)
 _STRONG_SIGMA = (2.0, 5.0)
 _MIXED_SHARE = (0.1, 0.4)
@@ -65,11 +67,16 @@ def _blurred(section: Float, sigma: float, radius: int) -> Float:
 
 
 def cutout(raw: Float, rng: np.random.Generator, strength: float = 1.0) -> Float:
-    """Return `raw` with 60 to 100 black boxes of one size: 5 to 10 sections, 10 to 20 voxels along y and x."""
+    """Return `raw` with black boxes of one size: 5 to 10 sections, 10 to 20 voxels along y and x.
+
+    There are 60 to 100 in the published crop of 18 x 160 x 160 voxels and as many per voxel in others: as many in a
+    small crop would leave little to see.
+    """
     out = raw.copy()
+    share = strength * raw.size / _PUBLISHED_VOXELS
     wanted = (rng.integers(_BOX_Z[0], _BOX_Z[1] + 1), *rng.integers(_BOX_YX[0], _BOX_YX[1] + 1, 2))
     size = [min(int(width), length) for width, length in zip(wanted, raw.shape, strict=True)]
-    for _ in range(round(rng.integers(_BOXES[0], _BOXES[1] + 1) * strength)):
+    for _ in range(math.ceil(rng.integers(_BOXES[0], _BOXES[1] + 1) * share)):
         corner = [rng.integers(length - width + 1) for width, length in zip(size, raw.shape, strict=True)]
         out[tuple(slice(low, low + width) for low, width in zip(corner, size, strict=True))] = 0.0
     return out
