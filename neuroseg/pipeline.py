@@ -13,7 +13,8 @@ from neuroseg.alternatives import check_methods
 from neuroseg.blocks import Block
 from neuroseg.errors import BlocksFailedError, DiskFullError, InputError, unknown_name
 from neuroseg.execution.dask_cluster import DaskConnection, dask_executor
-from neuroseg.execution.local import LocalExecutor, standing_workers
+from neuroseg.execution.local import LocalExecutor
+from neuroseg.execution.recruits import Recruit
 from neuroseg.execution.remote import forget_secrets
 from neuroseg.execution.serial import SerialExecutor
 from neuroseg.execution.site import NO_CLUSTER, NO_SITE, Cluster, Site
@@ -79,20 +80,30 @@ def predict(
 
 
 def segment(
-    options: Options, *, restart: str | None = None, begin: Begin = silent, cluster: Cluster = NO_CLUSTER
+    options: Options,
+    *,
+    restart: str | None = None,
+    begin: Begin = silent,
+    cluster: Cluster = NO_CLUSTER,
+    recruits: Sequence[Recruit] = (),
 ) -> Outcome:
     """Segment the affinities in a workspace, or affinities or boundaries from elsewhere."""
     brought = options.affinities or options.boundaries
     workspace, plan, options = plan_of_run(options) if brought else plan_of_segmentation(options)
-    return _execute(workspace, plan, options, SEGMENTATION, restart, begin, cluster)
+    return _execute(workspace, plan, options, SEGMENTATION, restart, begin, cluster, recruits)
 
 
 def run(
-    options: Options, *, restart: str | None = None, begin: Begin = silent, cluster: Cluster = NO_CLUSTER
+    options: Options,
+    *,
+    restart: str | None = None,
+    begin: Begin = silent,
+    cluster: Cluster = NO_CLUSTER,
+    recruits: Sequence[Recruit] = (),
 ) -> Outcome:
     """Predict and segment."""
     workspace, plan, options = plan_of_run(options)
-    return _execute(workspace, plan, options, PREDICTION + SEGMENTATION, restart, begin, cluster)
+    return _execute(workspace, plan, options, PREDICTION + SEGMENTATION, restart, begin, cluster, recruits)
 
 
 def _execute(
@@ -103,6 +114,7 @@ def _execute(
     restart: str | None,
     begin: Begin,
     cluster: Cluster,
+    recruits: Sequence[Recruit] = (),
 ) -> Outcome:
     """Run the stages called `names` (a pyramid's levels count as `pyramid`), after a restart where one is asked for."""
     if names != PREDICTION:
@@ -117,7 +129,7 @@ def _execute(
     site = cluster.described() if plan.executor in CLUSTERS else NO_SITE
     with (
         workspace.locked(),
-        standing_workers(workspace.path, workspace.logs) as standing,
+        StandingWorkers(workspace.path, workspace.logs, recruits) as standing,
         DaskConnection(cluster.dask_address, plan.workers or 2) as dask,
     ):
         forget_secrets(workspace.path)

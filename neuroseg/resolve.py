@@ -187,6 +187,11 @@ def _plan_of_affinities(options: Options) -> Plan:
     )
 
 
+def own_cores() -> int:
+    """Return how many cores this process may use: as many workers, unless told otherwise."""
+    return len(os.sched_getaffinity(0))
+
+
 def _common(
     options: Options, shape: Any, voxel_size_nm: Nanometres, offset_nm: Nanometres, device: str
 ) -> dict[str, Any]:
@@ -198,7 +203,7 @@ def _common(
             f"voxels of {_nm(voxel_size_nm)} nm are more than {1 / _LEAST_Z_EDGE:g} times finer in z than in xy; "
             "downsample z first"
         )
-    cores = len(os.sched_getaffinity(0))
+    cores = own_cores()
     roi = parse_roi(options.roi, shape) if options.roi else whole(shape)
     per_section = options.per_section or "auto"
     return {

@@ -14,14 +14,13 @@ import threading
 import time
 from pathlib import Path
 
-from neuroseg.workers.local import drain_stage, set_up
-
 from neuroseg.errors import NeurosegError
 from neuroseg.execution.handover import die_with_parent
 from neuroseg.execution.relay import connected, open_relay
 from neuroseg.execution.remote import secret_path
 from neuroseg.execution.scheduler import context_of
 from neuroseg.execution.slurm import leave_together
+from neuroseg.worker import drain_stage, set_up
 
 _LOOK_S = 2.0
 
@@ -62,7 +61,7 @@ def main(workspace: str, stage: str, token: str, head: str) -> None:
 
     threading.Thread(target=_watch, args=(path,), name="watch", daemon=True).start()
     os.environ |= context_of(stage, open_relay(connect, lost))
-    drain_stage(workspace, stage, alone=True)
+    drain_stage(Path(workspace), stage, alone=True)
     logger.info("no block is left")
 
 

@@ -208,16 +208,21 @@ def _after_segmentation(workspace: Path) -> Sequence[str]:
 def _carry_out(verb: str, given: dict[str, Any], next_steps: Callable[[Path], Sequence[str]]) -> None:
     """Run one of the pipeline's verbs with a command's arguments by name, and print what came of it."""
     from neuroseg import pipeline
+    from neuroseg.execution.recruits import forked
     from neuroseg.execution.site import Cluster, site_named
     from neuroseg.options import options_from
+    from neuroseg.resolve import own_cores
     from neuroseg.storage.arrays import use_threads
+    from neuroseg.worker import stand
 
     use_threads(1)
     flags = {name: value for name, value in given.items() if name not in _NOT_OPTIONS}
     options = options_from(given["config"], flags)
     cluster = Cluster(site_named(given["cluster"]) if given["cluster"] else None, given["dask_address"])
-    begin, carry_out = progress.begin, getattr(pipeline, verb)
-    workspace, summaries = carry_out(options, restart=given["restart"], begin=begin, cluster=cluster)
+    more: dict[str, Any] = {"restart": given["restart"], "begin": progress.begin, "cluster": cluster}
+    if verb != "predict" and options.executor in (None, "local"):
+        more["recruits"] = forked(options.workers or own_cores(), stand)
+    workspace, summaries = getattr(pipeline, verb)(options, **more)
     content = run_summary(workspace, summaries)
     if given["json"]:
         print_json(content)

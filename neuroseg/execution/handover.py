@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 DONE = b"done"
@@ -38,9 +38,19 @@ def die_with_parent() -> None:
 def visit_or_become_worker(standing: Path, stage: str, command: Sequence[str]) -> None:
     """Have a standing worker (execution/standing.py) drain the stage; where none is free, become a worker.
 
-    Exits with 1 when the worker dies meanwhile. The lock says that the worker is taken; it ends with this process.
+    Exits with 1 when the worker dies meanwhile.
     """
     die_with_parent()
+    answer = visit(standing, {"stage": stage, "context": os.environ["DAISY_CONTEXT"]})
+    if answer is None:
+        become_worker(command)
+    sys.exit(0 if answer == DONE else 1)
+
+
+def visit(standing: Path, work: Mapping[str, object], timeout_s: float | None = None) -> bytes | None:
+    """Have a standing worker do some work; returns its answer, empty when it died, failed or took too long (then it
+    dies), None where no worker is free. The lock says that the worker is taken; it ends with this process.
+    """
     for lock in sorted(standing.glob("*.lock")):
         with lock.open("w") as held, socket.socket(socket.AF_UNIX) as worker:
             try:
@@ -48,13 +58,13 @@ def visit_or_become_worker(standing: Path, stage: str, command: Sequence[str]) -
                 worker.connect(str(lock.with_suffix("")))
             except OSError:
                 continue
+            worker.settimeout(timeout_s)
             try:
-                worker.sendall(f"{json.dumps([stage, os.environ['DAISY_CONTEXT']])}\n".encode())
-                answer = worker.recv(len(DONE))
+                worker.sendall(f"{json.dumps(work)}\n".encode())
+                return worker.recv(len(DONE))
             except OSError:
-                answer = b""
-            sys.exit(0 if answer == DONE else 1)
-    become_worker(command)
+                return b""
+    return None
 
 
 def one_threaded() -> dict[str, str]:

@@ -37,6 +37,11 @@ class LocalExecutor:
     def run(self, stage: Stage, blocks: Sequence[Block], ledger: StageLedger, observe: Observe) -> None:
         """Run the blocks; see execution.work.Executor."""
         count = min(self.workers, len(blocks))
+        if len(blocks) == 1 and self.standing is not None:
+            observe(0, 0)
+            if self.standing.did(stage.name, blocks[0].index, self.block_timeout_s):
+                observe(1, 0)
+                return
         hand_out(
             stage.name,
             blocks,
@@ -50,17 +55,7 @@ class LocalExecutor:
 
     def _worker(self, stage: str, count: int) -> Callable[[], None]:
         """Return what a process that daisy starts calls."""
-        command = [*worker_command(self.workspace), stage]
+        command = [sys.executable, "-m", "neuroseg.workers.local", str(self.workspace.resolve()), stage]
         if self.standing is None:
             return partial(become_worker, command)
         return partial(visit_or_become_worker, self.standing.ready(count), stage, command)
-
-
-def worker_command(workspace: Path) -> list[str]:
-    """Return the command of a worker of the workspace, but for its last argument."""
-    return [sys.executable, "-m", "neuroseg.workers.local", str(workspace.resolve())]
-
-
-def standing_workers(workspace: Path, logs: Path) -> StandingWorkers:
-    """Return the standing workers of a run."""
-    return StandingWorkers([*worker_command(workspace), "--standing"], logs)

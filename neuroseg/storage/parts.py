@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from neuroseg.errors import NeurosegError
 from neuroseg.storage.publish import published
@@ -18,7 +20,7 @@ def write_table(path: Path, table: Table) -> None:
     """Write a table in one step; a part that exists is replaced."""
     with published(path) as aside, aside.open("wb") as file:
         pq.write_table(
-            pa.table({name: pa.array(column) for name, column in table.items()}),
+            pa.table({name: _as_arrow(column) for name, column in table.items()}),
             file,
             compression="zstd",
             use_dictionary=False,
@@ -38,7 +40,26 @@ def read_table(path: Path, columns: Mapping[str, type[np.generic]]) -> Table:
         ) from error
     except (pa.ArrowException, OSError) as error:
         raise NeurosegError(f"{path} is damaged ({error}); redo its stage with --restart") from error
-    return {name: stored[name].to_numpy().astype(dtype, copy=False) for name, dtype in columns.items()}
+    return {name: _as_numpy(stored[name]).astype(dtype, copy=False) for name, dtype in columns.items()}
+
+
+# pyarrow's own conversions import pandas where it is installed, which takes longer than many a table.
+
+
+def _as_arrow(column: NDArray[Any]) -> pa.Array:
+    values = np.ascontiguousarray(column)
+    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(values)])
+
+
+def _as_numpy(column: pa.ChunkedArray) -> NDArray[Any]:
+    """Return a column that has no nulls."""
+    dtype = np.dtype(column.type.to_pandas_dtype())
+    pieces = [
+        np.frombuffer(chunk.buffers()[1], dtype, len(chunk), chunk.offset * dtype.itemsize)
+        for chunk in column.chunks
+        if len(chunk)
+    ]
+    return np.concatenate([np.empty(0, dtype), *pieces])
 
 
 def write_lookup(path: Path, lookup: Table) -> None:

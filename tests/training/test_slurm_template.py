@@ -54,8 +54,8 @@ def test_a_stopped_job_saves_and_goes_back_to_the_queue(configuration: Path, tmp
     stopped = load_checkpoint(checkpoint)["step"]
     assert 20 <= stopped < 60
     wait_until(lambda: "back to the queue" in (tmp_path / "job.log").read_text())
-    # A requeued job waits for two minutes; one that begins in the very second that it ended in is killed by SLURM, which
-    # takes its new credential for the revoked one.
+    # A requeued job waits for two minutes; one that begins in the very second that it ended in is killed by SLURM,
+    # which takes its new credential for the revoked one.
     time.sleep(3)
     said("scontrol", "update", f"JobId={job}", "StartTime=now")
     wait_until(lambda: job not in said("squeue", "--noheader", "--format=%i"), 300)

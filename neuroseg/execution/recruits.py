@@ -1,0 +1,63 @@
+"""Recruits: processes that are forked while a command has loaded its modules and done nothing yet.
+
+    command: imports, forks recruits, plans ...   ->  hires them as standing workers (standing.py)
+
+A worker that starts as an interpreter of its own imports for a second what the command has imported too. Forking is
+safe as long as there are no threads, so it is done first of all, and by commands alone: a program that uses neuroseg as
+a library may have any.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+from neuroseg.execution.handover import die_with_parent
+
+
+class Recruit(NamedTuple):
+    """A process that waits at the other end of `control`, which ends it when it is closed; `wait` returns then."""
+
+    control: socket.socket
+    wait: Callable[[], object]
+
+
+def forked(count: int, live: Callable[[socket.socket], None]) -> list[Recruit]:
+    """Return `count` forks of this process, each of which calls `live` and ends."""
+    made: list[Recruit] = []
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    for _ in range(count):
+        near, far = socket.socketpair()
+        process = os.fork()
+        if process == 0:
+            _live(far, [near, *(recruit.control for recruit in made)], live)
+        far.close()
+        made.append(Recruit(near, partial(os.waitpid, process, 0)))
+    return made
+
+
+def _live(control: socket.socket, others: list[socket.socket], live: Callable[[socket.socket], None]) -> None:
+    """Be a recruit: nothing of what the command has begun is ended by it. Never returns."""
+    code = 1
+    try:
+        die_with_parent()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGUSR1):
+            signal.signal(number, signal.SIG_DFL)
+        sys.unraisablehook = sys.__unraisablehook__
+        sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
+        # An end that a sibling holds too would not end with the head.
+        for other in others:
+            other.close()
+        live(control)
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
