@@ -6,7 +6,7 @@ affinities of the cube and volara's environment. Each measurement is repeated; n
     machine      memory copy, encoding and decoding of the stored arrays: what this machine could do at best
     stages       affinities zarr -> segmentation zarr, stage by stage in one process: rate, bytes moved, peak memory
     end-to-end   the same by the command `neuroseg segment`, its start included; how long workers take to start
-    memory       a worker's peak memory on the cube and on an eighth of it
+    memory       a worker's peak memory on the cube and on eight of it
     baseline     seeded watershed + waterz, in memory
     volara       volara 1.0.5 in an environment of its own
     prediction   `neuroseg predict` against the bare network on the same tiles

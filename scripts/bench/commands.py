@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cube import Cube, command
+from cube import Cube, command, eightfold
 from report import END_TO_END, Row, timed
 
 
@@ -34,21 +34,21 @@ def measure(data: Cube, block: int, repeat: int) -> list[Row]:
 
 
 def measure_memory(data: Cube, repeat: int) -> list[Row]:
-    """Return the workers' peak memory on an eighth of the cube and on all of it, blocks of 64."""
-    half = data.edge // 2
+    """Return the workers' peak memory on the cube and on eight of it beside one another, blocks of 64."""
     rows = []
-    for what, roi in (("an eighth of the cube", f"0:{half},0:{half},0:{half}"), ("the cube", ":,:,:")):
-        _, content = _segmented(data, 64, 1, "--roi", roi)
+    for what, affinities in (("the cube", data.affinities), ("eight cubes", eightfold(data))):
+        _, content = _segmented(data, 64, 1, affinities=affinities)
         rows.append(Row("memory", f"worker, {what}", {"peak_mib": _peak_mib(content)}))
     return rows
 
 
-def _segmented(data: Cube, block: int, workers: int, *more: str) -> tuple[float, dict[str, Any]]:
+def _segmented(data: Cube, block: int, workers: int, *, affinities: Path | None = None) -> tuple[float, dict[str, Any]]:
     """Run the command in a fresh workspace; returns its wall time and what it says of itself."""
     workspace = data.folder / "command.neuroseg"
     shutil.rmtree(workspace, ignore_errors=True)
-    arguments = ["--affinities", str(data.affinities), "-o", str(workspace), "--blocks", str(block)]
-    line = command("segment", *arguments, "--workers", str(workers), "--json", *more)
+    source = str(affinities or data.affinities)
+    arguments = ["--affinities", source, "-o", str(workspace), "--blocks", str(block)]
+    line = command("segment", *arguments, "--workers", str(workers), "--json")
     began = time.perf_counter()
     done = subprocess.run(line, check=True, capture_output=True, text=True)
     return time.perf_counter() - began, json.loads(done.stdout)

@@ -24,7 +24,11 @@ def measure(data: Cube, block: int, repeat: int) -> list[Row]:
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
         line = [str(python), str(_SCRIPT), str(data.affinities), str(work), str(block)]
-        done = subprocess.run(line, check=True, cwd=work, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        log = data.folder / "volara.log"
+        with log.open("w") as said:
+            done = subprocess.run(line, check=False, cwd=work, stdout=subprocess.PIPE, stderr=said, text=True)
+        if done.returncode:
+            raise SystemExit(f"volara failed, see {log}, which ends with:\n{log.read_text()[-2000:]}")
         for step, seconds in json.loads(done.stdout.splitlines()[-1]).items():
             times.setdefault(step, []).append(seconds)
     return [timed("volara", f"{step}, blocks {block}", seconds, data.voxels) for step, seconds in times.items()]
