@@ -316,7 +316,10 @@ def _executor(
     if plan.executor == "serial" or (len(pending) == 1 and not standing.are_there):
         return SerialExecutor()
     if stage.name in PREDICTION:
-        return LocalExecutor(workspace.path, plan.prediction_workers, workspace.logs, block_timeout_s=limit)
+        from neuroseg.affinities.device import own_gpus
+
+        gpus = own_gpus(plan.device)
+        return LocalExecutor(workspace.path, plan.prediction_workers, workspace.logs, None, limit, gpus)
     return LocalExecutor(workspace.path, plan.workers, workspace.logs, standing, limit)
 
 

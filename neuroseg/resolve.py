@@ -223,9 +223,17 @@ def _common(
         "block_timeout_s": options.block_timeout or BLOCK_TIMEOUT_S,
         # On a cluster, 0 is what its description says.
         "workers": options.workers or (0 if options.executor in CLUSTERS else cores),
-        # Several workers on one GPU would only share it; on CPUs every worker computes with one thread.
-        "prediction_workers": options.workers or (1 if device.startswith("cuda") else cores),
+        "prediction_workers": options.workers or _predicting(device, cores),
     }
+
+
+def _predicting(device: str, cores: int) -> int:
+    """Return how many workers predict: one a GPU, which several would only share; on CPUs each computes on one core."""
+    if not device.startswith("cuda"):
+        return cores
+    from neuroseg.affinities.device import own_gpus
+
+    return max(1, len(own_gpus(device)))
 
 
 def _mask(path: str | None, shape: Triple, voxel_size_nm: Nanometres, offset_nm: Nanometres) -> MaskPlan | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +28,17 @@ def choose_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise InputError(f"device {name!r} is not supported (valid: auto, cpu, cuda, cuda:N)")
     return device
+
+
+def own_gpus(device: str) -> list[str]:
+    """Return the GPUs among which this machine's workers are shared out, as CUDA_VISIBLE_DEVICES names them.
+
+    None for `cpu`, and for one GPU that was chosen by its number.
+    """
+    if device != "cuda":
+        return []
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return named.split(",") if named else [str(number) for number in range(torch.cuda.device_count())]
 
 
 def precision_of(device: torch.device) -> torch.dtype:

@@ -20,10 +20,31 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-def become_worker(command: Sequence[str]) -> None:
-    """Replace this process by `command`, with one thread per library: cores are used by several workers."""
+def become_worker(command: Sequence[str], gpus: Sequence[str] = (), places: Path | None = None) -> None:
+    """Replace this process by `command`, with one thread per library: cores are used by several workers.
+
+    It sees one of `gpus` alone, where there are any: the first place that no other worker holds in `places` says which.
+    """
     die_with_parent()
-    os.execve(command[0], list(command), one_threaded())
+    environment = one_threaded()
+    if gpus and places is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = gpus[_taken_place(places) % len(gpus)]
+    os.execve(command[0], list(command), environment)
+
+
+def _taken_place(places: Path) -> int:
+    """Return the number of the first free place, which is held until the process, or what it becomes, ends."""
+    number = 0
+    while True:
+        descriptor = os.open(places / f".gpu-{number}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            number += 1
+        else:
+            os.set_inheritable(descriptor, True)
+            return number
 
 
 def die_with_parent() -> None:

@@ -25,7 +25,8 @@ from neuroseg.storage.ledger import StageLedger
 class LocalExecutor:
     """Runs `workers` processes on this machine.
 
-    With `standing`, their work is done by standing workers as long as there are any.
+    With `standing`, their work is done by standing workers as long as there are any. Each worker sees one of `gpus`,
+    where there are any, in turn.
     """
 
     workspace: Path
@@ -33,6 +34,7 @@ class LocalExecutor:
     logs: Path
     standing: StandingWorkers | None = None
     block_timeout_s: float = BLOCK_TIMEOUT_S
+    gpus: Sequence[str] = ()
 
     def run(self, stage: Stage, blocks: Sequence[Block], ledger: StageLedger, observe: Observe) -> None:
         """Run the blocks; see execution.work.Executor."""
@@ -57,5 +59,5 @@ class LocalExecutor:
         """Return what a process that daisy starts calls."""
         command = [sys.executable, "-m", "neuroseg.workers.local", str(self.workspace.resolve()), stage]
         if self.standing is None:
-            return partial(become_worker, command)
+            return partial(become_worker, command, self.gpus, self.logs)
         return partial(visit_or_become_worker, self.standing.ready(count), stage, command)

@@ -61,7 +61,9 @@ def training(given: argparse.Namespace, arm: str, sections: int, seed: int) -> d
     if _begins_pretrained(arm):
         content["network"] = {"encoder": str(given.folder / f"pretraining_{seed}")}
     if consistent:
-        content["consistency"] = {"teacher": teacher, "ramp_steps": given.steps // 5}
+        content["consistency"] = {
+            "teacher": teacher, "begin_step": given.steps * 3 // 10, "ramp_steps": given.steps // 5
+        }  # fmt: skip
     return content
 
 
