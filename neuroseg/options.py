@@ -16,6 +16,7 @@ from neuroseg.errors import InputError, unknown_name
 from neuroseg.fragments.settings import FRAGMENTS
 from neuroseg.geometry import Nanometres, parse_triple
 from neuroseg.storage.cleaning import KEEP
+from neuroseg.storage.remote import is_remote
 
 BLENDS = ("centre", "gaussian")
 CLUSTERS = ("slurm", "dask")
@@ -84,7 +85,8 @@ class Options(Section):
         if self.model and (Path(self.model) / "card.yaml").is_file():
             paths["model"] = self.model
         found = {name: path for name, path in paths.items() if path and not (name == "mask" and path == NO_MASK)}
-        return self.model_copy(update={name: str(Path(path).resolve()) for name, path in found.items()})
+        local = {name: str(Path(path).resolve()) for name, path in found.items() if not is_remote(path)}
+        return self.model_copy(update=local)
 
 
 def options_from(config: Path | None, flags: dict[str, Any]) -> Options:

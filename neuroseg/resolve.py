@@ -22,6 +22,7 @@ from neuroseg.storage.files import open_any
 from neuroseg.storage.mask import open_mask
 from neuroseg.storage.metadata import ome_levels
 from neuroseg.storage.raw import checked_range
+from neuroseg.storage.remote import is_remote
 from neuroseg.storage.volumes import require_voxel_size
 from neuroseg.storage.workspace import Workspace, default_workspace, is_unused, is_workspace
 
@@ -53,6 +54,8 @@ def plan_of_run(options: Options) -> tuple[Workspace, Plan, Options]:
         raise InputError(f"{options.volume} is a workspace; give the volume (neuroseg segment takes workspaces)")
     if not options.volume and not options.output:
         raise InputError("say where the result goes: -o WORKSPACE")
+    if options.output and is_remote(options.output):
+        raise InputError(f"-o {options.output}: a workspace lies on a disk that all workers see, not on a server")
     workspace = Workspace(Path(options.output) if options.output else default_workspace(options.volume or ""))
     _require_outside_zarr(workspace.path)
     merged = _with_remembered(workspace, options)
@@ -266,7 +269,7 @@ def _threshold(options: Options, card_scoring: str, card_threshold: float) -> fl
 
 def nearest_level(volume: str, voxel_size_nm: Nanometres) -> int:
     """Return the pyramid level of an OME-NGFF image whose voxels are nearest in size; 0 for anything else."""
-    if ":" in volume or not Path(volume).exists():
+    if not is_remote(volume) and (":" in volume or not Path(volume).exists()):
         return 0
     node = open_node(volume)
     levels = [] if hasattr(node, "shape") else ome_levels(node.attrs)

@@ -13,6 +13,7 @@ from numcodecs.errors import UnknownCodecError
 from zarr.codecs import ZstdCodec
 
 from neuroseg.errors import InputError, NeurosegError
+from neuroseg.storage.remote import is_remote, remote_store
 
 _CHUNK_VOXELS = 64
 _LEAST_CHUNK_VOXELS = 16
@@ -28,12 +29,17 @@ def use_threads(count: int) -> None:
 
 
 def open_node(path: Path | str) -> Any:
-    """Return the zarr array or group at `path`, read-only; raises InputError when there is none."""
-    location = Path(path)
-    if not location.exists():
+    """Return the zarr array or group at `path`, read-only; raises InputError when there is none.
+
+    A path may be the address of one on a server (storage/remote.py).
+    """
+    store: Any = str(path)
+    if is_remote(store):
+        store = remote_store(store)
+    elif not Path(path).exists():
         raise InputError(f"{path} does not exist")
     try:
-        return zarr.open(store=str(location), mode="r")
+        return zarr.open(store=store, mode="r")
     except (FileNotFoundError, ValueError, KeyError, UnknownCodecError, zarr.errors.NodeNotFoundError) as error:
         raise InputError(f"{path} is not a zarr array or group: {error}") from error
 

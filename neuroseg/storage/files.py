@@ -1,4 +1,4 @@
-"""One address for any volume on disk: `file.h5:dataset` or a zarr path."""
+"""One address for any volume: `file.h5:dataset`, a zarr path, or a zarr on a server."""
 
 from __future__ import annotations
 
@@ -10,14 +10,20 @@ import h5py
 from neuroseg.errors import InputError
 from neuroseg.geometry import Nanometres
 from neuroseg.storage.metadata import plain_metadata
+from neuroseg.storage.remote import is_remote
 from neuroseg.storage.volumes import Volume, checked, open_volume
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
 
 
 def open_any(address: str, *, level: int = 0, voxel_size_nm: Nanometres | None = None) -> Volume:
-    """Return the volume at `file.h5:dataset` or at a zarr path; raises InputError when there is none."""
+    """Return the volume at `file.h5:dataset`, at a zarr path or at the address of a zarr on a server (remote.py).
+
+    Raises InputError when there is none.
+    """
     file, colon, dataset = address.rpartition(":")
+    if is_remote(address):
+        return open_volume(address, level=level, voxel_size_nm=voxel_size_nm)
     if colon and Path(file).suffix.lower() in HDF5_SUFFIXES:
         if level:
             raise InputError(f"{address} is one dataset, without a pyramid; leave --level {level} out")
@@ -29,6 +35,8 @@ def open_any(address: str, *, level: int = 0, voxel_size_nm: Nanometres | None =
 
 def find_file(address: str, folders: Sequence[str]) -> str:
     """Return `address` with its file looked up in `folders`, in order; raises InputError naming where it looked."""
+    if is_remote(address):
+        return address
     file, colon, dataset = address.rpartition(":")
     name = file if colon and Path(file).suffix.lower() in HDF5_SUFFIXES else address
     for folder in folders:

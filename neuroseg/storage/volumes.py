@@ -17,6 +17,7 @@ from neuroseg.errors import InputError
 from neuroseg.geometry import Nanometres, Triple, describe, slices, triple, whole
 from neuroseg.storage.arrays import create_array, create_group, open_node
 from neuroseg.storage.metadata import array_attributes, ome_attributes, ome_levels, plain_metadata
+from neuroseg.storage.remote import is_remote
 
 _LOOKED_THROUGH_VOXELS = 2**22  # a tenth of a second
 _SAMPLED_BOXES = 8
@@ -75,7 +76,7 @@ class Volume:
 
         Raises InputError when the sample cannot be read.
         """
-        path = str(Path(self.path).resolve())
+        path = self.path if is_remote(self.path) else str(Path(self.path).resolve())
         described = [path, list(self.shape), str(self.dtype), self.voxel_size_nm, self.offset_nm]
         digest = hashlib.sha256(json.dumps(described).encode())
         for roi in self.samples():

@@ -20,6 +20,7 @@ from neuroseg.configuration import read_yaml
 from neuroseg.errors import InputError, RunRefusedError
 from neuroseg.storage.ledger import StageLedger
 from neuroseg.storage.publish import publish_text
+from neuroseg.storage.remote import is_remote
 
 _LOCK_PATIENCE_S = 2.0
 
@@ -201,8 +202,12 @@ def _content(handle: IO[str]) -> str:
 def default_workspace(volume_path: str) -> Path:
     """Return `V.neuroseg` beside the volume `V.zarr`; for an array inside a zarr, beside that zarr.
 
-    `file.h5:dataset` gives `file_dataset.neuroseg`.
+    `file.h5:dataset` gives `file_dataset.neuroseg`; a volume on a server has its workspace in the current folder.
     """
+    if is_remote(volume_path):
+        parts = volume_path.partition("://")[2].rstrip("/").split("/")
+        name = next((part for part in reversed(parts) if part.endswith(".zarr")), parts[-1])
+        return Path(f"{name.removesuffix('.zarr')}.neuroseg")
     path = Path(volume_path)
     if ":" in path.name:
         file, _, dataset = path.name.partition(":")
