@@ -17,10 +17,14 @@ from neuroseg.training.team import Share, Team
 from neuroseg.training.train import train
 
 
-def grouped(configuration: Path, name: str, batch: int) -> Path:
+def grouped(configuration: Path, name: str, batch: int, *, consistent: bool = False, norm: str = "group") -> Path:
     """A training whose loss is a mean over voxels, of a network that looks at each sample alone."""
     content = yaml.safe_load(configuration.read_text())
-    content["network"] = {"parameters": {"widths": [4, 8], "norm": "group"}}
+    if consistent:
+        content["data"]["unlabelled"] = [{"raw": "raw.zarr"}]
+        # Appearance alone: a target that moved is not known everywhere, and means over parts of it would differ.
+        content["consistency"] = {"teacher": "ema", "perturbations": {"names": ["noise"]}}
+    content["network"] = {"parameters": {"widths": [4, 8], "norm": norm}}
     content["targets"] = {"balanced": False}
     content["optimiser"] |= {"batch": batch, "steps": 6}
     content["validation"]["every_steps"] = 6
@@ -51,11 +55,10 @@ def test_each_process_has_every_other_batch() -> None:
     assert not Team().agree(False)
 
 
-def test_two_processes_have_the_loss_and_the_weights_of_one(configuration: Path, tmp_path: Path) -> None:
-    train(grouped(configuration, "one", 4), tmp_path / "one", device="cpu", progress=False)
-    halves, port = grouped(configuration, "two", 2), str(free_port())
-    script = f"from neuroseg.cli.main import exit_code; raise SystemExit(exit_code(['train', {str(halves)!r}, '-o', {str(tmp_path / 'two')!r}]))"  # noqa: E501
-    team = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+def trained_by_two(path: Path, folder: Path) -> list[str]:
+    """Train in two processes; returns what each of them said."""
+    script = f"from neuroseg.cli.main import exit_code; raise SystemExit(exit_code(['train', {str(path)!r}, '-o', {str(folder)!r}]))"  # noqa: E501
+    team = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", script], env={**os.environ, **team, "RANK": str(rank), "LOCAL_RANK": str(rank)},
@@ -65,9 +68,25 @@ def test_two_processes_have_the_loss_and_the_weights_of_one(configuration: Path,
     ]  # fmt: skip
     said = [process.communicate(timeout=300)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], said
+    return said
+
+
+@pytest.mark.parametrize("consistent", [False, True])
+def test_two_processes_have_the_loss_and_the_weights_of_one(
+    consistent: bool, configuration: Path, tmp_path: Path
+) -> None:
+    name = f"{consistent}"
+    whole = grouped(configuration, f"one-{name}", 4, consistent=consistent)
+    train(whole, tmp_path / "one", device="cpu", progress=False)
+    said = trained_by_two(grouped(configuration, f"two-{name}", 2, consistent=consistent), tmp_path / "two")
     assert "best bundle" in said[0]
     assert "best bundle" not in said[1]
-    one, two = (load_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("one", "two"))
+    one, two = (load_checkpoint(tmp_path / folder / "checkpoint.pt") for folder in ("one", "two"))
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=2e-3)
     for name, tensor in one["network"].items():
         assert torch.allclose(tensor, two["network"][name], atol=5e-3), name
+
+
+def test_two_processes_normalise_labelled_and_perturbed_crops_apart(configuration: Path, tmp_path: Path) -> None:
+    trained_by_two(grouped(configuration, "apart", 2, consistent=True, norm="batch"), tmp_path / "apart")
+    assert load_checkpoint(tmp_path / "apart" / "checkpoint.pt")["step"] == 6
