@@ -71,8 +71,7 @@ def process_block(
     """Process one block and mark it done or failed in the ledger; returns whether it is done.
 
     A failure is described in the workspace (storage/failures.py). Calls `begun` once, as soon as the next block may
-    begin. Raises DiskFullError when the disk is full, or nothing can be recorded: no other block could be written
-    either.
+    begin. Raises DiskFullError when the disk is full: no other block could be written either.
     """
     try:
         complete_block(process, block, ledger, begun)
@@ -86,7 +85,10 @@ def process_block(
         try:
             ledger.mark_failed(block, f"{where}: {DISK_FULL}" if full else f"{where}: {cause}{details}")
         except OSError as unwritable:
-            raise DiskFullError(f"{where}: {cause}, which could not be recorded: {unwritable}") from unwritable
+            if full or is_disk_full(unwritable):
+                raise DiskFullError(f"{where}: {cause}, which could not be recorded: {unwritable}") from unwritable
+            logger.warning("%s: the failure could not be recorded: %s", where, unwritable)
+            return False
         if full:
             raise DiskFullError(f"{where}: {DISK_FULL}") from error
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -83,3 +85,27 @@ def test_a_worker_that_dies_or_hangs_once_costs_its_block_a_retry(
     np.testing.assert_array_equal(
         labels(made), labels(segment(affinities, tmp_path / "f", executor="serial", blocks="48"))
     )
+
+
+@pytest.mark.parametrize("what", ["rename", "ahead", "behind"])
+def test_a_disk_or_a_clock_that_fails_once_changes_nothing(
+    affinities: str, tmp_path: Path, inject: Inject, what: str
+) -> None:
+    count = inject(what, "edges", 7, times=1)
+    made = segment(affinities, tmp_path / "w", executor="local")
+    assert len(count.read_text()) == (2 if what == "rename" else 1), "what could not be renamed is done again"
+    assert not list((tmp_path / "w").rglob("*.partial*"))
+    whole = segment(affinities, tmp_path / "f", executor="serial", blocks="48")
+    np.testing.assert_array_equal(labels(made), labels(whole))
+
+
+@pytest.mark.parametrize("years", [-30, 30])
+def test_times_of_files_decide_nothing(affinities: str, tmp_path: Path, years: int) -> None:
+    made = segment(affinities, tmp_path / "w", executor="serial")
+    expected, when = labels(made), time.time() + years * 365 * 86400
+    for path in (tmp_path / "w").rglob("*"):
+        os.utime(path, (when, when))
+    given = {"affinities": affinities, "output": str(tmp_path / "w"), "blocks": "16", "executor": "serial"}
+    again, summaries = pipeline.segment(Options.model_validate(given))
+    assert sum(summary.blocks for summary in summaries) == 0
+    np.testing.assert_array_equal(labels(again), expected)

@@ -1,14 +1,18 @@
 """What goes wrong in a worker: Python imports this at its start where the folder is on the path.
 
-FAULT=WHAT:STAGE:BLOCK[:TIMES] kills, hangs, or raises when that block is taken, TIMES times in all (default: each).
+FAULT=WHAT:STAGE:BLOCK[:TIMES] kills, hangs, raises, fails to rename what the block wrote, or has a clock a day ahead or
+behind when that block is taken, TIMES times in all (default: each).
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import signal
 import time
 from pathlib import Path
+from unittest import mock
 
 _COUNT = Path(os.environ.get("FAULT_COUNT", "/dev/null"))
 
@@ -24,10 +28,22 @@ def _inject(what: str, stage: str, block: str, times: str = "1000") -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
             if what == "hang":
                 time.sleep(1000)
-            process = _raise
+            if what == "raise":
+                process = _raise
+            with _surroundings(what):
+                return process_block(process, taken, ledger, run_stage, **more)
         return process_block(process, taken, ledger, run_stage, **more)
 
     work.process_block = faulty
+
+
+def _surroundings(what: str) -> contextlib.AbstractContextManager[object]:
+    """What a block is processed in: a disk that renames nothing into place, a clock that is wrong."""
+    if what == "rename":
+        refused = OSError(errno.EIO, "injected: cannot be renamed")
+        return mock.patch("neuroseg.storage.publish.os.replace", side_effect=refused)
+    ahead, clock = {"ahead": 86400, "behind": -86400}.get(what, 0), time.time
+    return mock.patch("time.time", side_effect=lambda: clock() + ahead)
 
 
 def _next() -> int:
