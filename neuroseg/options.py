@@ -85,8 +85,10 @@ class Options(Section):
         if self.model and (Path(self.model) / "card.yaml").is_file():
             paths["model"] = self.model
         found = {name: path for name, path in paths.items() if path and not (name == "mask" and path == NO_MASK)}
-        local = {name: str(Path(path).resolve()) for name, path in found.items() if not is_remote(path)}
-        return self.model_copy(update=local)
+        absolute = {
+            name: path.rstrip("/") if is_remote(path) else str(Path(path).resolve()) for name, path in found.items()
+        }
+        return self.model_copy(update=absolute)
 
 
 def options_from(config: Path | None, flags: dict[str, Any]) -> Options:

@@ -190,6 +190,18 @@ def _plan_of_affinities(options: Options) -> Plan:
     )
 
 
+def local_workers(options: Options) -> int:
+    """Return how many workers of this machine the options, and those that their workspace remembers, ask for."""
+    if not options.output and not options.volume:
+        return 0
+    given = Path(options.output or options.volume or "")
+    path = given if options.output or is_workspace(given) else default_workspace(options.volume or "")
+    remembered = read_options(Workspace(path)) if is_workspace(path) else Options()
+    if (options.executor or remembered.executor or "local") != "local":
+        return 0
+    return options.workers or remembered.workers or own_cores()
+
+
 def own_cores() -> int:
     """Return how many cores this process may use: as many workers, unless told otherwise."""
     return len(os.sched_getaffinity(0))

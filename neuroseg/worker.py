@@ -43,9 +43,8 @@ def _load_compiler() -> None:
 
 
 def stand(control: socket.socket) -> None:
-    """Be a standing worker, hired through `control`."""
-    set_up()
-    serve(control, do)
+    """Be a standing worker, hired through `control`; before that it costs nothing."""
+    serve(control, set_up, do)
 
 
 def do(workspace_path: Path, work: Work) -> bool:

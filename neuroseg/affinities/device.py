@@ -33,12 +33,16 @@ def choose_device(name: str) -> torch.device:
 def own_gpus(device: str) -> list[str]:
     """Return the GPUs among which this machine's workers are shared out, as CUDA_VISIBLE_DEVICES names them.
 
-    None for `cpu`, and for one GPU that was chosen by its number.
+    None for `cpu`, and for one GPU that was chosen by its number. Those unlike the first, which could give other bytes,
+    are left out.
     """
     if device != "cuda":
         return []
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return named.split(",") if named else [str(number) for number in range(torch.cuda.device_count())]
+    count = torch.cuda.device_count()
+    names = named.split(",")[:count] if named else [str(number) for number in range(count)]
+    kinds = [torch.cuda.get_device_capability(number) for number in range(len(names))]
+    return [name for name, kind in zip(names, kinds, strict=True) if kind == kinds[0]]
 
 
 def precision_of(device: torch.device) -> torch.dtype:

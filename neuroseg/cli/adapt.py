@@ -43,12 +43,13 @@ def adapt(
     from neuroseg.networks.bundle import open_bundle
     from neuroseg.resolve import nearest_level
     from neuroseg.storage.publish import publish_text
+    from neuroseg.storage.workspace import default_workspace
     from neuroseg.training.adapt import Request
     from neuroseg.training.adapt import adapt as adapt_
 
     logging.getLogger("neuroseg").setLevel(logging.INFO)
     card = open_bundle(model).card
-    folder = output or Path("runs") / f"{Path(volume.partition(':')[0]).stem}-{card.name}"
+    folder = output or Path("runs") / f"{default_workspace(volume).stem}-{card.name}"
     chosen = nearest_level(volume, card.voxel_size_nm) if level is None else level
     request = Request(volume, model, labels=labels, region=region, level=chosen, steps=steps)
     made = adapt_(request, folder, device=device, restart=restart)

@@ -211,7 +211,7 @@ def _carry_out(verb: str, given: dict[str, Any], next_steps: Callable[[Path], Se
     from neuroseg.execution.recruits import forked
     from neuroseg.execution.site import Cluster, site_named
     from neuroseg.options import options_from
-    from neuroseg.resolve import own_cores
+    from neuroseg.resolve import local_workers
     from neuroseg.storage.arrays import use_threads
     from neuroseg.worker import stand
 
@@ -220,8 +220,8 @@ def _carry_out(verb: str, given: dict[str, Any], next_steps: Callable[[Path], Se
     options = options_from(given["config"], flags)
     cluster = Cluster(site_named(given["cluster"]) if given["cluster"] else None, given["dask_address"])
     more: dict[str, Any] = {"restart": given["restart"], "begin": progress.begin, "cluster": cluster}
-    if verb != "predict" and options.executor in (None, "local"):
-        more["recruits"] = forked(options.workers or own_cores(), stand)
+    if verb != "predict":
+        more["recruits"] = forked(local_workers(options), stand)
     workspace, summaries = getattr(pipeline, verb)(options, **more)
     content = run_summary(workspace, summaries)
     if given["json"]:

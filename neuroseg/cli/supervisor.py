@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import time
+from typing import NoReturn
 
 from neuroseg.execution.handover import die_with_parent
 
@@ -38,7 +39,7 @@ def main() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, _HEEDED)
     head = os.fork()
     if head == 0:
-        sys.exit(_lead())
+        _leave(_lead())
     sys.exit(_supervise(head))
 
 
@@ -57,6 +58,15 @@ def _lead() -> int:
         return exit_code(sys.argv[1:])
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _leave(code: int) -> NoReturn:
+    """End the head; at once where a compiled runtime for servers is loaded: it may abort as the interpreter ends."""
+    if "obstore" in sys.modules:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def heed_interrupts() -> None:

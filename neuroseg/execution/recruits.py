@@ -13,12 +13,15 @@ import os
 import signal
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
 from neuroseg.execution.handover import die_with_parent
+
+_PATIENCE_S, _LOOK_S = 5.0, 0.002
 
 
 class Recruit(NamedTuple):
@@ -29,18 +32,34 @@ class Recruit(NamedTuple):
 
 
 def forked(count: int, live: Callable[[socket.socket], None]) -> list[Recruit]:
-    """Return `count` forks of this process, each of which calls `live` and ends."""
+    """Return `count` forks of this process, or as many as it may have; each of them calls `live` and ends."""
     made: list[Recruit] = []
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     for _ in range(count):
         near, far = socket.socketpair()
-        process = os.fork()
+        try:
+            process = os.fork()
+        except OSError:  # no more processes are allowed: some recruits, or none, will do
+            near.close()
+            far.close()
+            break
         if process == 0:
             _live(far, [near, *(recruit.control for recruit in made)], live)
         far.close()
-        made.append(Recruit(near, partial(os.waitpid, process, 0)))
+        made.append(Recruit(near, partial(_wait, process)))
     return made
+
+
+def _wait(process: int) -> None:
+    """Wait for a fork that was told to end; one that does not hear it is killed."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while os.waitpid(process, os.WNOHANG) == (0, 0):
+        if time.monotonic() > deadline:
+            os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)
+            return
+        time.sleep(_LOOK_S)
 
 
 def _live(control: socket.socket, others: list[socket.socket], live: Callable[[socket.socket], None]) -> None:

@@ -86,7 +86,7 @@ class StandingWorkers:
         return self._folder
 
     def did(self, stage: str, block: int, timeout_s: float) -> bool:
-        """Return whether a standing worker did one block, or tried; False where it has to be done in another way."""
+        """Return whether a standing worker did one block; where it did not, the block is done in another way."""
         work = {"stage": stage, "block": block}
         return self._folder is not None and visit(self._folder, work, timeout_s) == DONE
 
@@ -127,7 +127,7 @@ def _folder_of(logs: Path) -> Path:
     return Path(tempfile.gettempdir()) / f"neuroseg-{os.getuid()}-{token}"
 
 
-def serve(control: socket.socket, do: Callable[[Path, Work], bool]) -> None:
+def serve(control: socket.socket, set_up: Callable[[], None], do: Callable[[Path, Work], bool]) -> None:
     """Wait to be hired, then serve visitors one after the other until the head is gone: a standing worker's life."""
     letter, descriptors, _, _ = socket.recv_fds(control, _LETTER_BYTES, 1)
     if not descriptors:
@@ -135,6 +135,7 @@ def serve(control: socket.socket, do: Callable[[Path, Work], bool]) -> None:
     hired = json.loads(letter)
     _write_into(Path(hired["log"]))
     _watch(lambda: control.recv(1), unless=threading.Event())
+    set_up()
     listening = socket.socket(fileno=descriptors[0])
     while True:
         visitor, _ = listening.accept()

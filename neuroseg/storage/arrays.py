@@ -13,7 +13,7 @@ from numcodecs.errors import UnknownCodecError
 from zarr.codecs import ZstdCodec
 
 from neuroseg.errors import InputError, NeurosegError
-from neuroseg.storage.remote import is_remote, remote_store
+from neuroseg.storage.remote import is_remote, remote_store, told_plainly
 
 _CHUNK_VOXELS = 64
 _LEAST_CHUNK_VOXELS = 16
@@ -33,11 +33,17 @@ def open_node(path: Path | str) -> Any:
 
     A path may be the address of one on a server (storage/remote.py).
     """
-    store: Any = str(path)
-    if is_remote(store):
-        store = remote_store(store)
-    elif not Path(path).exists():
+    address = str(path)
+    if is_remote(address):
+        with told_plainly(address):
+            _open_node(remote_store(address, opening=True), address)
+        return _open_node(remote_store(address), address)
+    if not Path(path).exists():
         raise InputError(f"{path} does not exist")
+    return _open_node(address, address)
+
+
+def _open_node(store: Any, path: str) -> Any:
     try:
         return zarr.open(store=store, mode="r")
     except (FileNotFoundError, ValueError, KeyError, UnknownCodecError, zarr.errors.NodeNotFoundError) as error:

@@ -48,6 +48,8 @@ def read_table(path: Path, columns: Mapping[str, type[np.generic]]) -> Table:
 
 def _as_arrow(column: NDArray[Any]) -> pa.Array:
     values = np.ascontiguousarray(column)
+    if values.ndim != 1 or values.dtype.kind not in "iuf":
+        raise TypeError(f"a column is a row of numbers, found {values.ndim}D {values.dtype}")
     return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(values)])
 
 

@@ -2,12 +2,16 @@
 
 Credentials and servers come from the environment, as each service's own tools read it (AWS_ACCESS_KEY_ID,
 AWS_ENDPOINT_URL, AWS_SKIP_SIGNATURE=true for public buckets, ...). A request that fails is tried again, later and
-later.
+later; who does not answer at all when a volume is opened is not waited for as long.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -15,43 +19,75 @@ from neuroseg.errors import InputError
 
 SCHEMES = ("s3", "gs", "az", "http", "https")
 # A server that is gone for minutes costs a run nothing but time.
-_GIVE_UP = timedelta(minutes=5)
+_PATIENCE, _FIRST_PATIENCE = timedelta(minutes=5), timedelta(seconds=10)
 _FIRST_WAIT, _LONGEST_WAIT = timedelta(milliseconds=200), timedelta(seconds=15)
 _MOST_TRIES = 60
 _ONE_REQUEST = timedelta(seconds=60)
+_ENDPOINTS = ("AWS_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
 
 
 def is_remote(address: str) -> bool:
-    """Return whether an address names a place on a server; raises InputError for a scheme that is not read."""
-    scheme, found, _ = address.partition("://")
-    if not found:
+    """Return whether an address names a place on a server; raises InputError for one that is not read.
+
+    Credentials do not belong into addresses: they would end in logs and in the workspace.
+    """
+    found = re.match(r"([a-z][a-z0-9+.-]*)://([^/]*)", address)
+    if found is None:
         return False
+    scheme, host = found.groups()
     if scheme not in SCHEMES:
         raise InputError(f"{address}: {scheme}:// is not read; valid: {', '.join(f'{name}://' for name in SCHEMES)}")
+    if "@" in host or "?" in address:
+        raise InputError(f"{scheme}://...: give no user and no query in an address; credentials go in the environment")
     return True
 
 
-def remote_store(address: str) -> Any:
-    """Return the zarr store at an address, read-only; raises InputError when obstore is missing or refuses it."""
+def remote_store(address: str, *, opening: bool = False) -> Any:
+    """Return the zarr store at an address, read-only; raises InputError when obstore is missing or refuses it.
+
+    A store for `opening` gives up a request after ten seconds, others after five minutes.
+    """
     try:
-        from obstore.exceptions import BaseError
         from obstore.store import from_url
     except ImportError as error:
         raise InputError(f"{address}: volumes on servers need obstore: pip install 'neuroseg[remote]'") from error
     from zarr.storage import ObjectStore
 
-    # Servers of a lab, and those that only this machine sees, rarely have certificates.
-    plain = address.startswith("http://") or os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
-    try:
+    with told_plainly(address):
         store = from_url(
             address,
-            client_options={"allow_http": plain, "timeout": _ONE_REQUEST},
+            client_options={"allow_http": _allows_http(address), "timeout": _ONE_REQUEST},
             retry_config={
                 "max_retries": _MOST_TRIES,
-                "retry_timeout": _GIVE_UP,
+                "retry_timeout": _FIRST_PATIENCE if opening else _PATIENCE,
                 "backoff": {"init_backoff": _FIRST_WAIT, "max_backoff": _LONGEST_WAIT, "base": 2.0},
             },
         )
-    except (BaseError, ValueError) as error:
-        raise InputError(f"{address} cannot be read: {error}") from error
-    return ObjectStore(store, read_only=True)
+        return ObjectStore(store, read_only=True)
+
+
+@contextmanager
+def told_plainly(address: str) -> Iterator[None]:
+    """Turn what obstore says of an address into an InputError of a few lines."""
+    try:
+        yield
+    except refusals() as error:
+        said = str(error).partition("\n\nDebug source")[0]
+        raise InputError(f"{address} cannot be read: {said}") from error
+
+
+def refusals() -> tuple[type[Exception], ...]:
+    """Return the errors by which a volume refuses to be read, on a disk or on a server."""
+    if "obstore" not in sys.modules:
+        return (OSError, RuntimeError, ValueError)
+    from obstore.exceptions import BaseError
+
+    return (OSError, RuntimeError, ValueError, BaseError)
+
+
+def _allows_http(address: str) -> bool:
+    """Return whether a server without certificates was asked for: those of a lab rarely have any."""
+    asked = os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true")
+    return (
+        asked or address.startswith("http://") or any(os.environ.get(n, "").startswith("http://") for n in _ENDPOINTS)
+    )

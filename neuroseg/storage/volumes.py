@@ -17,7 +17,7 @@ from neuroseg.errors import InputError
 from neuroseg.geometry import Nanometres, Triple, describe, slices, triple, whole
 from neuroseg.storage.arrays import create_array, create_group, open_node
 from neuroseg.storage.metadata import array_attributes, ome_attributes, ome_levels, plain_metadata
-from neuroseg.storage.remote import is_remote
+from neuroseg.storage.remote import is_remote, refusals
 
 _LOOKED_THROUGH_VOXELS = 2**22  # a tenth of a second
 _SAMPLED_BOXES = 8
@@ -82,8 +82,9 @@ class Volume:
         for roi in self.samples():
             try:
                 digest.update(np.ascontiguousarray(self.read(roi)).tobytes())
-            except (OSError, RuntimeError, ValueError) as error:
-                raise InputError(f"{self.path} cannot be read at {describe(roi)}, is it damaged? ({error})") from error
+            except refusals() as error:
+                said = str(error).partition("\n\n")[0]
+                raise InputError(f"{self.path} cannot be read at {describe(roi)}, is it damaged? ({said})") from error
         return digest.hexdigest()
 
 

@@ -32,6 +32,8 @@ def rehearse(learner: Learner, samples: Any) -> dict[str, Any]:
     batch_size = settings.optimiser.batch
     drawn = [_timed(lambda: default_collate([samples[n] for n in range(batch_size)])) for _ in range(_STEPS)]
     batch = drawn[-1][0]
+    # The dearest step is what a machine must be able to take.
+    learner.step = _dearest_step(settings)
     learner.update(batch)
     taken = [_timed(lambda: learner.update(batch))[1] for _ in range(_STEPS)]
     making = min(seconds for _, seconds in drawn) / max(settings.loader_workers, 1)
@@ -51,10 +53,16 @@ def rehearse(learner: Learner, samples: Any) -> dict[str, Any]:
     }
 
 
+def _dearest_step(settings: Any) -> int:
+    """Return a step that learns from everything there is to learn from."""
+    consistency = getattr(settings, "consistency", None)
+    return consistency.begin_step if consistency is not None else 0
+
+
 def small_part(opened: OpenedVolume, patch: Sequence[int]) -> OpenedVolume:
-    """Return a volume with a region of at most twice a patch: enough to rehearse on."""
+    """Return a volume with a region of at most twice a patch and no surroundings: enough to rehearse on."""
     widest = Coordinate([2 * max(patch)] * 3)
-    return replace(opened, region=Roi(opened.region.begin, widest).intersect(opened.region))
+    return replace(opened, region=Roi(opened.region.begin, widest).intersect(opened.region), surround=(0, 0, 0))
 
 
 def described(found: dict[str, Any], folder: Path) -> str:

@@ -58,7 +58,8 @@ class Samples:
         start: int = 0,
     ) -> None:
         self._volumes = list(volumes)
-        self._shares = np.array([volume.raw.size for volume in volumes], float) / sum(v.raw.size for v in volumes)
+        labelled = [float((volume.labels != UNLABELLED).sum()) for volume in volumes]
+        self._shares = np.array(labelled) / sum(labelled)
         self._inner = (slice(None), *(slice(m, s - m) for m, s in zip(margin, shape, strict=True)))
         self._shape, self._count, self._seed, self._start = shape, count, seed, start
         self._targets, self._augmentation = targets, augmentation

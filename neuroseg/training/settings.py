@@ -213,6 +213,14 @@ class TrainingSettings(Section):
     def _has_what_consistency_needs(self) -> TrainingSettings:
         if (self.consistency is None) != (not self.data.unlabelled):
             raise ValueError("consistency and data.unlabelled go together: give both or neither")
+        for volume in self.data.training:
+            if any(
+                around >= width
+                for around, width in zip(volume.surround_voxels, self.optimiser.patch_voxels, strict=True)
+            ):
+                raise ValueError(
+                    f"surround_voxels {volume.surround_voxels} reach past a patch: some would show no label"
+                )
         used = [self.augmentation.perturbations] + ([self.consistency.perturbations] if self.consistency else [])
         patch = self.optimiser.patch_voxels
         if any("rotate" in each.names for each in used) and patch[1] != patch[2]:

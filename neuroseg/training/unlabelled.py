@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from neuroseg.errors import InputError
 from neuroseg.geometry import parse_roi
 from neuroseg.storage.files import open_any
+from neuroseg.storage.remote import is_remote
 from neuroseg.storage.volumes import Volume
 from neuroseg.training.catalogue import found
 from neuroseg.training.orientations import orientations
@@ -52,10 +53,16 @@ class Crops:
     """Random crops `(z, y, x)` float32 in [0, 1] of regions on disk; nothing but the crop is ever in memory.
 
     A region is chosen uniformly, whatever its size, then a place in it, then an orientation (those within the section,
-    or all).
+    or all). Raises InputError for a region on a server.
     """
 
     def __init__(self, regions: Sequence[Region], crop: tuple[int, int, int], which: str) -> None:
+        for region in regions:
+            if is_remote(region.address):
+                raise InputError(
+                    f"{region.address}: crops are cut by several processes, which cannot share a connection to a "
+                    f"server; copy the volume first: neuroseg import {region.address} -o volume.zarr"
+                )
         self._regions, self._crop, self._turned = list(regions), crop, orientations(which)
         self._opened: dict[tuple[int, str, int], Volume] = {}
 

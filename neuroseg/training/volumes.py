@@ -64,7 +64,7 @@ class OpenedVolume:
         ids = self.labels.read(part.shift(-Coordinate(self.shift)))
         if ids.dtype.itemsize == 8:
             ids = np.where(ids == np.iinfo(ids.dtype).max, 0, ids)
-            if int(ids.max()) > np.iinfo(np.uint32).max:
+            if int(ids.max()) >= UNLABELLED:
                 ids, _ = fastremap.renumber(ids, preserve_zero=True)
         out[_within(part, region)] = ids.astype(np.uint32)
         return out

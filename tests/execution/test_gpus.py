@@ -46,7 +46,8 @@ def test_workers_take_gpus_in_turn_and_places_that_fell_free(tmp_path: Path) -> 
 def test_the_gpus_are_those_that_this_process_may_see(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    assert own_gpus("cuda") == ["0", "1", "2"]
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda number: (7, 5) if number == 2 else (9, 0))
+    assert own_gpus("cuda") == ["0", "1"], "the third is of another kind"
     assert own_gpus("cuda:1") == own_gpus("cpu") == []
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-5f")
     assert own_gpus("cuda") == ["4", "GPU-5f"]

@@ -12,6 +12,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,10 @@ from neuroseg import pipeline
 from neuroseg.errors import InputError
 from neuroseg.geometry import whole
 from neuroseg.options import Options
+from neuroseg.storage import remote
 from neuroseg.storage.files import open_any
 from neuroseg.storage.workspace import default_workspace
+from neuroseg.training.unlabelled import Crops, Region
 from tests.conftest import make_volume
 
 SHAPE = (24, 32, 32)
@@ -167,6 +170,28 @@ def test_what_is_not_there_or_not_read_is_named(bucket: Line, tmp_path: Path) ->
         open_any("ftp://lab/v.zarr")
     with pytest.raises(InputError, match="not on a server"):
         pipeline.run(Options.model_validate({"volume": "v.zarr", "output": "s3://lab/w.neuroseg"}))
+
+
+def test_a_server_that_is_not_there_is_told_soon_and_shortly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "_FIRST_PATIENCE", timedelta(seconds=1))
+    address = f"http://127.0.0.1:{free_port()}/v.zarr"
+    with pytest.raises(InputError, match=rf"{address} cannot be read") as told:
+        open_any(address)
+    assert "\n\n" not in str(told.value)
+
+
+def test_addresses_hold_no_credentials() -> None:
+    for address in ("https://me:secret@lab.org/v.zarr", "https://lab.org/v.zarr?sig=secret"):
+        with pytest.raises(InputError, match="credentials go in the environment") as told:
+            open_any(address)
+        assert "secret" not in str(told.value)
+    assert not remote.is_remote("/data/run://odd/v.zarr")
+
+
+def test_crops_of_a_volume_on_a_server_are_refused(bucket: Line, tmp_path: Path) -> None:
+    address = uploaded(make_volume(tmp_path / "v.zarr", SHAPE), "crops.zarr")
+    with pytest.raises(InputError, match="copy the volume first"):
+        Crops([Region(address, whole(SHAPE))], (8, 8, 8), "in_plane")
 
 
 def test_a_volume_on_a_server_has_its_workspace_here() -> None:
