@@ -220,9 +220,10 @@ def _carry_out(verb: str, given: dict[str, Any], next_steps: Callable[[Path], Se
     options = options_from(given["config"], flags)
     cluster = Cluster(site_named(given["cluster"]) if given["cluster"] else None, given["dask_address"])
     more: dict[str, Any] = {"restart": given["restart"], "begin": progress.begin, "cluster": cluster}
-    if verb != "predict":
-        more["recruits"] = forked(local_workers(options), stand)
-    workspace, summaries = getattr(pipeline, verb)(options, **more)
+    with forked(0 if verb == "predict" else local_workers(options), stand) as recruits:
+        if recruits:
+            more["recruits"] = recruits
+        workspace, summaries = getattr(pipeline, verb)(options, **more)
     content = run_summary(workspace, summaries)
     if given["json"]:
         print_json(content)

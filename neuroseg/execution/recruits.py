@@ -9,13 +9,16 @@ a library may have any.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
 
@@ -31,8 +34,24 @@ class Recruit(NamedTuple):
     wait: Callable[[], object]
 
 
-def forked(count: int, live: Callable[[socket.socket], None]) -> list[Recruit]:
-    """Return `count` forks of this process, or as many as it may have; each of them calls `live` and ends."""
+@contextmanager
+def forked(count: int, live: Callable[[socket.socket], None]) -> Iterator[list[Recruit]]:
+    """Yield `count` forks of this process, or as many as it may have; each of them calls `live` and ends.
+
+    Where there are threads already there are none: a fork would have what they hold, and nobody to let it go. Leaving
+    the context ends them all.
+    """
+    made = _forks(count, live) if threading.active_count() == 1 else []
+    try:
+        yield made
+    finally:
+        for recruit in made:
+            recruit.control.close()
+        for recruit in made:
+            recruit.wait()
+
+
+def _forks(count: int, live: Callable[[socket.socket], None]) -> list[Recruit]:
     made: list[Recruit] = []
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
@@ -54,12 +73,13 @@ def forked(count: int, live: Callable[[socket.socket], None]) -> list[Recruit]:
 def _wait(process: int) -> None:
     """Wait for a fork that was told to end; one that does not hear it is killed."""
     deadline = time.monotonic() + _PATIENCE_S
-    while os.waitpid(process, os.WNOHANG) == (0, 0):
-        if time.monotonic() > deadline:
-            os.kill(process, signal.SIGKILL)
-            os.waitpid(process, 0)
-            return
-        time.sleep(_LOOK_S)
+    with contextlib.suppress(ChildProcessError):  # it was waited for before
+        while os.waitpid(process, os.WNOHANG) == (0, 0):
+            if time.monotonic() > deadline:
+                os.kill(process, signal.SIGKILL)
+                os.waitpid(process, 0)
+                return
+            time.sleep(_LOOK_S)
 
 
 def _live(control: socket.socket, others: list[socket.socket], live: Callable[[socket.socket], None]) -> None:

@@ -105,9 +105,9 @@ class StandingWorkers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for recruit in (*self._hired, *self._recruits):
+        for recruit in self._hired:
             recruit.control.close()
-        for recruit in (*self._hired, *self._recruits):
+        for recruit in self._hired:
             recruit.wait()
         if self._folder is not None and self._folder != self._logs:
             shutil.rmtree(self._folder, ignore_errors=True)
