@@ -150,7 +150,8 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         axes.plot([place - 0.2, place + 0.2], [sum(sums) / len(sums)] * 2, color="#1f6fb4")
     axes.set_xticks(range(len(groups)), [f"{arm}\n{sections} sections" for sections, arm in groups], fontsize=8)
     axes.set_ylabel("VOI sum, bits (best threshold)")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.1 * max(row["best"]["voi_sum"] for row in rows))
+    axes.set_xlim(-0.6, len(groups) - 0.4)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path)
 
