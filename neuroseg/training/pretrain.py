@@ -82,6 +82,7 @@ class Restorer:
             "step": self.step,
             "validated": self.validated,
             "processes": self.team.size,
+            "threads": torch.get_num_threads(),
             "network": self.network.state_dict(),
             "optimiser": self.optimiser.state_dict(),
         }
@@ -93,6 +94,8 @@ class Restorer:
         """Continue from `checkpoint.pt`."""
         state = load_checkpoint(self.folder / "checkpoint.pt")
         self.team.require_as_many(state["processes"], self.folder)
+        # Sums over several threads are added in another order than those of one.
+        torch.set_num_threads(state.get("threads", torch.get_num_threads()))
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.validated = int(state["step"]), int(state["validated"])

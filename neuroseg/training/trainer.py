@@ -58,6 +58,7 @@ class Trainer:
             "step": self.step,
             "validated": self.validated,
             "processes": self.team.size,
+            "threads": torch.get_num_threads(),
             "network": self.network.state_dict(),
             "average": self.average.network.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -68,6 +69,8 @@ class Trainer:
         """Continue from `checkpoint.pt`."""
         state = load_checkpoint(self.folder / "checkpoint.pt")
         self.team.require_as_many(state["processes"], self.folder)
+        # Sums over several threads are added in another order than those of one.
+        torch.set_num_threads(state.get("threads", torch.get_num_threads()))
         self.network.load_state_dict(state["network"])
         self.average.network.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])

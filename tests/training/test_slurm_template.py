@@ -13,7 +13,6 @@ import torch
 import yaml
 
 from neuroseg.training.records import load_checkpoint
-from neuroseg.training.train import train
 from tests.execution.clusters import needs_slurm
 
 TEMPLATE = Path(__file__).parents[2] / "workers" / "slurm" / "train.sbatch"
@@ -40,8 +39,10 @@ def test_a_stopped_job_saves_and_goes_back_to_the_queue(configuration: Path, tmp
     content["optimiser"]["steps"] = content["validation"]["every_steps"] = 60
     path = configuration.with_name("slurm.yaml")
     path.write_text(yaml.safe_dump(content))
-    train(path, tmp_path / "uncut", device="cpu", progress=False)
     path_of_command = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    # By the command, as in the job: this process may have been left with fewer threads by what it did before.
+    uncut = [sys.executable, "-m", "neuroseg.cli.supervisor", "train", str(path), "-o", str(tmp_path / "uncut")]
+    subprocess.run([*uncut, "--device", "cpu"], check=True, capture_output=True)
     flags = ["--parsable", "--time=10", "--output", str(tmp_path / "job.log"), "--chdir", str(tmp_path)]
     job = subprocess.run(
         ["sbatch", *flags, str(TEMPLATE), str(path), "-o", str(tmp_path / "run"), "--device", "cpu"],

@@ -70,7 +70,13 @@ def test_a_resumed_training_gives_the_weights_of_an_uncut_one(configuration: Pat
         with pytest.raises(KeyboardInterrupt):
             train(configuration, tmp_path / "cut", device="cpu", progress=False)
     assert load_checkpoint(tmp_path / "cut" / "checkpoint.pt")["step"] == 12
-    train(configuration, tmp_path / "cut", device="cpu", progress=False)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads + 1)  # of another machine; another order of sums would give other weights
+        train(configuration, tmp_path / "cut", device="cpu", progress=False)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(threads)
     one, other = (load_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("uncut", "cut"))
     assert one["step"] == other["step"] == 24
     for part in ("network", "average"):
