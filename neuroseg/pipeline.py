@@ -20,7 +20,7 @@ from neuroseg.execution.serial import SerialExecutor
 from neuroseg.execution.site import NO_CLUSTER, NO_SITE, Cluster, Site
 from neuroseg.execution.slurm import cancel_leftovers, slurm_executor
 from neuroseg.execution.standing import StandingWorkers
-from neuroseg.execution.work import Executor
+from neuroseg.execution.work import Executor, run_blocks
 from neuroseg.memory import segmentation_of as segmentation_of
 from neuroseg.needs import needed_bytes
 from neuroseg.options import CLUSTERS, Options
@@ -282,7 +282,7 @@ def _run_stage(
     observe = begin(stage.name, len(pending), voxels)
     began = time.time()
     try:
-        choose(stage, pending).run(stage, pending, ledger, observe)
+        run_blocks(choose(stage, pending), stage, pending, ledger, observe)
     except DiskFullError as error:
         raise _disk_full(workspace, stage, len(ledger.pending(pending))) from error
     failed = ledger.pending(pending)

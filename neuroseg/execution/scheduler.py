@@ -87,10 +87,22 @@ def give_up(stage: str, port: int) -> None:
 
     client = daisy.Client(_context(stage, port))
     while True:
-        with client.acquire_block() as unit:
+        with _acquired(client) as unit:
             if unit is None:
                 return
             unit.status = daisy.BlockStatus.FAILED
+
+
+@contextmanager
+def _acquired(client: Any) -> Iterator[Any]:
+    """Hold the next block; None when there is none left, or no scheduler: it may end before all were told."""
+    with ExitStack() as held:
+        try:
+            unit = held.enter_context(client.acquire_block())
+        except RuntimeError as error:
+            logger.info("the scheduler has ended: %s", error)
+            unit = None
+        yield unit
 
 
 def context_of(stage: str, port: int) -> dict[str, str]:
@@ -142,7 +154,7 @@ def _drain(process: Process, stage: Stage, ledger: StageLedger) -> None:
         while True:
             with ExitStack() as turn_held:
                 turn_held.enter_context(turn)
-                with client.acquire_block() as unit:
+                with _acquired(client) as unit:
                     if unit is None:
                         return
                     unit.status = daisy.BlockStatus.FAILED

@@ -24,6 +24,8 @@ from neuroseg.storage.workspace import Workspace
 
 # Longer than any block takes; a worker that hangs is noticed by then.
 BLOCK_TIMEOUT_S = 6 * 3600.0
+# Blocks whose workers died are tried alone unless there are more: then it is not a block that kills them.
+_MOST_ALONE = 20
 
 Observe = Callable[[int, int], None]
 """Told (blocks done, blocks failed) of this run, now and then."""
@@ -40,6 +42,27 @@ class Executor(Protocol):
     def run(self, stage: Stage, blocks: Sequence[Block], ledger: StageLedger, observe: Observe) -> None:
         """Run the blocks."""
         ...
+
+
+def run_blocks(
+    executor: Executor, stage: Stage, blocks: Sequence[Block], ledger: StageLedger, observe: Observe
+) -> None:
+    """Run the blocks of a stage; a worker that dies takes none along but the block that it dies of.
+
+    A worker completes one block while it begins the next, and a block that kills it may do so each time in the same
+    company. So blocks that are left without a word are run once more, each alone, unless there are many.
+    """
+    executor.run(stage, blocks, ledger, observe)
+    silent = [block for block in ledger.pending(blocks) if block.index not in ledger.failures()]
+    if not 1 < len(silent) <= _MOST_ALONE:
+        return
+    for block in silent:
+        left = len(ledger.pending(blocks))
+        executor.run(stage, [block], ledger, _counted_on(observe, done=len(blocks) - left, failed=left - 1))
+
+
+def _counted_on(observe: Observe, *, done: int, failed: int) -> Observe:
+    return lambda more_done, more_failed: observe(done + more_done, failed + more_failed)
 
 
 def complete_block(

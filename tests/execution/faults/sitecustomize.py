@@ -1,7 +1,8 @@
 """What goes wrong in a worker: Python imports this at its start where the folder is on the path.
 
-FAULT=WHAT:STAGE:BLOCK[:TIMES] kills, hangs, raises, fails to rename what the block wrote, or has a clock a day ahead or
-behind when that block is taken, TIMES times in all (default: each).
+FAULT=WHAT:STAGE:BLOCK[:TIMES] kills (`company`: while the worker completes another block), hangs, raises, fails to
+rename what the block wrote, or has a clock a day ahead or behind when that block is taken, TIMES times in all (default:
+each).
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ def _inject(what: str, stage: str, block: str, times: str = "1000") -> None:
 
     def faulty(process, taken, ledger, run_stage, **more):  # type: ignore[no-untyped-def]
         if run_stage.name == stage and taken.index == int(block) and _next() <= int(times):
-            if what == "kill":
+            if what == "company":
+                time.sleep(0.2)
+            if what in ("kill", "company"):
                 os.kill(os.getpid(), signal.SIGKILL)
             if what == "hang":
                 time.sleep(1000)
@@ -32,6 +35,8 @@ def _inject(what: str, stage: str, block: str, times: str = "1000") -> None:
                 process = _raise
             with _surroundings(what):
                 return process_block(process, taken, ledger, run_stage, **more)
+        if run_stage.name == stage and what == "company":
+            process = _slowly_finished(process)
         return process_block(process, taken, ledger, run_stage, **more)
 
     work.process_block = faulty
@@ -51,6 +56,22 @@ def _next() -> int:
     with _COUNT.open("a") as file:
         file.write(".")
     return len(_COUNT.read_text())
+
+
+def _slowly_finished(process):  # type: ignore[no-untyped-def]
+    """Blocks that begin as ever, and take so long to complete that the next one kills the worker meanwhile."""
+
+    def processed(block):  # type: ignore[no-untyped-def]
+        finish = process(block)
+
+        def finished() -> None:
+            time.sleep(0.6)
+            if finish is not None:
+                finish()
+
+        return finished
+
+    return processed
 
 
 def _raise(block: object) -> None:
