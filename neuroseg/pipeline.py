@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from neuroseg.alternatives import check_methods
 from neuroseg.blocks import Block
-from neuroseg.errors import BlocksFailedError, DiskFullError, InputError, unknown_name
+from neuroseg.errors import InputError, unknown_name
 from neuroseg.execution.dask_cluster import DaskConnection, dask_executor
 from neuroseg.execution.local import LocalExecutor
 from neuroseg.execution.recruits import Recruit
@@ -20,49 +18,27 @@ from neuroseg.execution.serial import SerialExecutor
 from neuroseg.execution.site import NO_CLUSTER, NO_SITE, Cluster, Site
 from neuroseg.execution.slurm import cancel_leftovers, slurm_executor
 from neuroseg.execution.standing import StandingWorkers
-from neuroseg.execution.work import Executor, run_blocks
+from neuroseg.execution.work import Executor
 from neuroseg.memory import segmentation_of as segmentation_of
 from neuroseg.needs import needed_bytes
 from neuroseg.options import CLUSTERS, Options
 from neuroseg.plan import PREDICTION, SEGMENTATION, Plan, hash_of, read_plan, write_plan
 from neuroseg.resolve import plan_of_run, plan_of_segmentation
+from neuroseg.running import Begin, Choose, StageSummary, ledger_of, run_stage
 from neuroseg.segmentation.stage import PyramidStage, RelabelStage, finish_metadata
 from neuroseg.stage import Stage
 from neuroseg.storage.cleaning import intermediates, remove
-from neuroseg.storage.failures import describe_failure, failure_folder, forget_failures, newest_log
-from neuroseg.storage.ledger import StageLedger
 from neuroseg.storage.publish import publish_text
-from neuroseg.storage.space import DISK_FULL, free_bytes, is_full, readable, require_space
+from neuroseg.storage.space import require_space
 from neuroseg.storage.workspace import Workspace
 
 _RESTARTABLE = ("affinities", "fragments", "edges", "agglomeration", "relabel")
 # Stages that are made again with the stage before or after them.
 _RESTARTED_AS = {"sections": "affinities", "lookup": "relabel"}
 _REDONE_WITHOUT_ASKING = ("lookup", "relabel", "pyramid")
-_LISTED_FAILURES = 10
 # What a segmentation says of its making.
 _MADE_BY = ("fragments", "scoring", "agglomeration", "threshold", "roi")
 
-Begin = Callable[[str, int, int], Callable[[int, int], None]]
-"""begin(stage, blocks to do, their voxels) returns the function that is told (blocks done, blocks failed)."""
-
-
-@dataclass(frozen=True)
-class StageSummary:
-    """What one stage did in this run; `blocks` is 0 where everything was done before.
-
-    `outside` counts the blocks that the mask left out.
-    """
-
-    stage: str
-    blocks: int
-    voxels: int
-    seconds: float
-    peak_mib: int
-    outside: int = 0
-
-
-Choose = Callable[[Stage, Sequence[Block]], Executor]
 Outcome = tuple[Workspace, list[StageSummary]]
 
 
@@ -138,7 +114,7 @@ def _execute(
             _require_affinities(workspace, plan, plan.affinities_stage(workspace))
         for stage in every[:first]:
             if stage in stages and stage.name.split("-")[0] not in _REDONE_WITHOUT_ASKING:
-                _ledger(workspace, stage).require_same(_RESTARTED_AS.get(stage.name, stage.name))
+                ledger_of(workspace, stage).require_same(_RESTARTED_AS.get(stage.name, stage.name))
         if restart is not None:
             _require_inputs(workspace, every, first)
         write_plan(workspace, plan, options)
@@ -177,14 +153,14 @@ def _run_all(
     published, wanted = _published_mark(workspace), _wanted(plan, views)
     if views and not views[0].aside.exists() and not _is_published(workspace, published, wanted):
         for view in views:
-            _ledger(workspace, view).forget()
+            ledger_of(workspace, view).forget()
     workspace.remove_unfinished_segmentations(keep=views[0].aside if views else None)
     summaries = []
     for stage in stages:
         if stage in views and _is_published(workspace, published, wanted):
             summaries.append(StageSummary(stage.name, 0, 0, 0.0, 0))
             continue
-        ledger = _ledger(workspace, stage)
+        ledger = ledger_of(workspace, stage)
         pending = ledger.pending(list(stage.lattice.blocks(stage.halo)))
         if (pending or stage is stages[-1]) and _removed(workspace, [stage], every[every.index(stage) + 1 :]):
             # Marks of what was removed must not pass for voxels: all of it is made again.
@@ -194,7 +170,7 @@ def _run_all(
             _require_inputs(workspace, every, every.index(stage))
         if pending and stage not in views:
             _invalidate(workspace, published, every[every.index(stage) + 1 :], keep_labels=stage.name == "lookup")
-        summaries.append(_run_stage(workspace, stage, pending, choose, begin))
+        summaries.append(run_stage(workspace, every, stage, pending, choose, begin))
     if views and not _is_published(workspace, published, wanted):
         made_by = {name: getattr(plan, name) for name in _MADE_BY}
         levels = [stage for stage in views if isinstance(stage, PyramidStage)]
@@ -227,7 +203,7 @@ def _removed(workspace: Workspace, made: Sequence[Stage], reading: Sequence[Stag
         for name in stage.outputs
         # What views make lies aside until all of them are done.
         if name in needed and not isinstance(stage, RelabelStage | PyramidStage)
-        if not (workspace.path / name).exists() and _ledger(workspace, stage).done()
+        if not (workspace.path / name).exists() and ledger_of(workspace, stage).done()
     ]
 
 
@@ -259,40 +235,10 @@ def _invalidate(workspace: Workspace, published: Path, later: Sequence[Stage], *
     Another threshold (`keep_labels`) leaves the segmentation in place until the new one is swapped in.
     """
     for stage in later:
-        _ledger(workspace, stage).forget_blocks()
+        ledger_of(workspace, stage).forget_blocks()
     published.unlink(missing_ok=True)
     if not keep_labels and workspace.segmentation.exists():
         shutil.rmtree(workspace.segmentation)
-
-
-def _run_stage(
-    workspace: Workspace, stage: Stage, pending: Sequence[Block], choose: Choose, begin: Begin
-) -> StageSummary:
-    """Run what is pending of one stage; raises BlocksFailedError when some of it failed."""
-    started = time.monotonic()
-    ledger = _ledger(workspace, stage)
-    ledger.claim()
-    outside = len(stage.lattice.indices_touching(stage.lattice.roi)) - len(stage.lattice.indices())
-    if not pending:
-        return StageSummary(stage.name, 0, 0, 0.0, 0, outside)
-    ledger.clear(pending)
-    forget_failures(workspace, stage.name)
-    stage.prepare()
-    voxels = sum(block.write_roi.size for block in pending)
-    observe = begin(stage.name, len(pending), voxels)
-    began = time.time()
-    try:
-        run_blocks(choose(stage, pending), stage, pending, ledger, observe)
-    except DiskFullError as error:
-        raise _disk_full(workspace, stage, len(ledger.pending(pending))) from error
-    failed = ledger.pending(pending)
-    if failed and (is_full(workspace.path) or any(DISK_FULL in cause for cause in ledger.failures().values())):
-        raise _disk_full(workspace, stage, len(failed))
-    if failed:
-        _describe_deaths(workspace, stage, failed)
-        raise BlocksFailedError(_failure_report(stage, failed, ledger))
-    peaks = [int(record["peak_mib"]) for record in ledger.records() if record["time"] >= began]
-    return StageSummary(stage.name, len(pending), voxels, time.monotonic() - started, max(peaks, default=0), outside)
 
 
 def _executor(
@@ -323,40 +269,9 @@ def _executor(
     return LocalExecutor(workspace.path, plan.workers, workspace.logs, standing, limit)
 
 
-def _disk_full(workspace: Workspace, stage: Stage, left: int) -> DiskFullError:
-    return DiskFullError(
-        f"{DISK_FULL}: {workspace.path} has {readable(free_bytes(workspace.path))} free; {left} "
-        f"{'block' if left == 1 else 'blocks'} of stage {stage.name} are left. Make space, then run the same command "
-        "again: it continues where it stopped"
-    )
-
-
-def _describe_deaths(workspace: Workspace, stage: Stage, failed: Sequence[Block]) -> None:
-    """Describe blocks whose workers died without a word, as far as it can be told from here."""
-    for block in failed[:_LISTED_FAILURES]:
-        if not failure_folder(workspace.path, stage.name, block.index).exists():
-            describe_failure(workspace, stage, block, "its worker died\n", log=newest_log(workspace, stage.name))
-
-
-def _failure_report(stage: Stage, failed: Sequence[Block], ledger: StageLedger) -> str:
-    causes = ledger.failures()
-    lines = [
-        causes.get(block.index, f"stage {stage.name}, block {block.index}: its worker died").splitlines()[0]
-        for block in failed[:_LISTED_FAILURES]
-    ]
-    more = f"\n  and {len(failed) - _LISTED_FAILURES} more" if len(failed) > _LISTED_FAILURES else ""
-    listed = "\n  ".join(lines)
-    return (
-        f"{len(failed)} {'block' if len(failed) == 1 else 'blocks'} of stage {stage.name} failed:\n  {listed}{more}\n"
-        f"The others are done; run the same command again to redo only these. Details: "
-        f"{failure_folder(ledger.run_folder, stage.name, failed[0].index)}; neuroseg replay {ledger.run_folder} "
-        f"{stage.name} {failed[0].index} does this block alone, here"
-    )
-
-
 def _require_affinities(workspace: Workspace, plan: Plan, stage: Stage) -> None:
     """Raise InputError unless the run's affinities are complete."""
-    left = len(_ledger(workspace, stage).pending(list(stage.lattice.blocks(stage.halo))))
+    left = len(ledger_of(workspace, stage).pending(list(stage.lattice.blocks(stage.halo))))
     if left:
         raise InputError(f"{left} blocks of affinities are missing; run neuroseg predict {plan.path} first")
 
@@ -364,7 +279,7 @@ def _require_affinities(workspace: Workspace, plan: Plan, stage: Stage) -> None:
 def _discard(workspace: Workspace, stages: Sequence[Stage]) -> None:
     """Remove the marks and artifacts of a stage that is restarted and of all that follow."""
     for stage in stages:
-        _ledger(workspace, stage).forget()
+        ledger_of(workspace, stage).forget()
         for output in stage.outputs:
             path = workspace.path / output
             if path.is_dir():
@@ -372,10 +287,6 @@ def _discard(workspace: Workspace, stages: Sequence[Stage]) -> None:
             else:
                 path.unlink(missing_ok=True)
     workspace.remove_unfinished_segmentations()
-
-
-def _ledger(workspace: Workspace, stage: Stage) -> StageLedger:
-    return workspace.ledger(stage.name, stage.identity, stage.scope)
 
 
 def workspace_at(path: str) -> tuple[Workspace, Plan]:

@@ -16,6 +16,7 @@ from typing import Any
 from neuroseg import pipeline
 from neuroseg.fragments.settings import SEEDED_WATERSHED
 from neuroseg.options import Options
+from neuroseg.running import Begin
 from neuroseg.storage.workspace import Workspace
 
 THRESHOLD = 0.5
@@ -50,7 +51,7 @@ def carry_out(
     given: Mapping[str, Any],
     *,
     restart: bool = False,
-    begin: pipeline.Begin = pipeline.silent,
+    begin: Begin = pipeline.silent,
 ) -> Trial:
     """Predict the region of a volume and segment it both ways in workspaces below `folder`.
 

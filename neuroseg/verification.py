@@ -24,6 +24,7 @@ from neuroseg.geometry import Triple, describe, slices, triple, whole
 from neuroseg.options import Options
 from neuroseg.plan import Plan
 from neuroseg.resolve import plan_of_run
+from neuroseg.running import Begin
 from neuroseg.storage.arrays import create_array, open_array, open_node
 from neuroseg.storage.files import open_any
 from neuroseg.storage.mask import MaskSource
@@ -90,7 +91,7 @@ def cuts_of(crop: Triple, blocks: Triple | None, workers: int) -> list[Cut]:
 
 
 def verify(
-    options: Options, folder: Path, crop: Triple, begin: Triple | None, *, show: pipeline.Begin = pipeline.silent
+    options: Options, folder: Path, crop: Triple, begin: Triple | None, *, show: Begin = pipeline.silent
 ) -> tuple[Roi, Iterator[Compared]]:
     """Return the crop's region in the volume, and the cuts of it compared with the crop as one block, one by one.
 
@@ -108,7 +109,7 @@ def verify(
 
 
 def _compared_cuts(
-    options: Options, cuts: Sequence[Cut], shape: Triple, folder: Path, show: pipeline.Begin
+    options: Options, cuts: Sequence[Cut], shape: Triple, folder: Path, show: Begin
 ) -> Iterator[Compared]:
     reference = _carry_out(options, Cut(shape, "serial", 1), folder / "whole.neuroseg", show)
     for number, cut in enumerate(cuts, start=1):
@@ -116,7 +117,7 @@ def _compared_cuts(
         yield Compared(cut, made.path, dict(compared(reference, made)))
 
 
-def _carry_out(options: Options, cut: Cut, path: Path, show: pipeline.Begin) -> Workspace:
+def _carry_out(options: Options, cut: Cut, path: Path, show: Begin) -> Workspace:
     """Run one cut; returns its workspace."""
     given = {
         "output": str(path), "blocks": ",".join(map(str, cut.blocks)), "executor": cut.executor, "workers": cut.workers,

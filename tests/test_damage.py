@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +28,7 @@ READERS = [
     ("nodes", "agglomeration", "edges"),
     ("merges/tree.parquet", "lookup", "agglomeration"),
     ("merges/nodes.parquet", "lookup", "agglomeration"),
-    ("merges/lookup.npy", "relabel", "relabel"),
+    ("merges/lookup.npy", "relabel", "lookup"),
 ]
 
 
@@ -60,20 +62,74 @@ def labels(workspace: Workspace) -> np.ndarray:
     return np.asarray(open_array(workspace.segmentation / "0")[:])
 
 
-@pytest.mark.parametrize("damage", [cut_short, alter])
-@pytest.mark.parametrize(("artifact", "reader", "maker"), READERS)
-def test_damage_is_found_and_named(options: Options, artifact: str, reader: str, maker: str, damage) -> None:  # type: ignore[no-untyped-def]
-    if artifact.endswith(".npy") and damage is alter:
-        pytest.skip("a mapped array carries no checksum: it is written aside and renamed, so it is whole or not there")
-    workspace, _ = pipeline.segment(options)
-    expected = labels(workspace)
-    file = largest_file(workspace.path / artifact)
-    damage(file)
+def redo(workspace: Workspace, reader: str) -> None:
+    """Have the blocks of a stage done again."""
     workspace.ledger(reader, {}).forget_blocks()
     (workspace.path / "ledger" / "published").unlink()
-    with pytest.raises(NeurosegError, match=f"stage {reader}|lookup.npy is missing or damaged"):
+
+
+@pytest.mark.parametrize("executor", ["serial", "local"])
+@pytest.mark.parametrize("damage", [cut_short, alter, Path.unlink])
+@pytest.mark.parametrize(("artifact", "reader", "maker"), READERS)
+def test_what_is_damaged_is_made_again(
+    options: Options, artifact: str, reader: str, maker: str, damage: Callable[[Path], None], executor: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    if artifact.endswith(".npy") and damage is alter:
+        pytest.skip("a mapped array carries no checksum: it is written aside and renamed, so it is whole or not there")
+    if damage is Path.unlink and (".zarr" in artifact or "merges" in artifact):
+        pytest.skip("a shard that is gone is one of zeros; a file that is gone makes its stage run again")
+    if executor == "local" and (damage is not cut_short or reader == "agglomeration" or artifact.endswith("parquet")):
+        pytest.skip("how it is found does not depend on who finds it")
+    workspace, _ = pipeline.segment(options)
+    expected, file = labels(workspace), largest_file(workspace.path / artifact)
+    content = file.read_bytes()
+    damage(file)
+    redo(workspace, reader)
+    pipeline.segment(options.model_copy(update={"executor": executor, "workers": 2}))
+    assert np.array_equal(labels(workspace), expected)
+    assert file.read_bytes() == content
+    assert f"1 block of stage {maker} cannot be read any more" in caplog.text
+    assert not list((workspace.path / "failures").glob("*"))
+
+
+def test_damage_of_what_cannot_be_made_again_is_named(options: Options) -> None:
+    workspace, _ = pipeline.segment(options)
+    expected = labels(workspace)
+    cut_short(largest_file(workspace.path / "entries"))
+    redo(workspace, "edges")
+    shutil.move(options.affinities, f"{options.affinities}.away")
+    with pytest.raises(NeurosegError):
         pipeline.segment(options)
+    shutil.move(f"{options.affinities}.away", options.affinities)
     if workspace.segmentation.exists():
         assert np.array_equal(labels(workspace), expected), "what is left is the whole of the last finished run"
-    pipeline.segment(options, restart=maker)
+
+
+@pytest.mark.parametrize("damage", [cut_short, alter])
+def test_a_damaged_shard_of_the_users_own_is_named(options: Options, damage: Callable[[Path], None]) -> None:
+    array = zarr.open_array(options.affinities, mode="r")
+    again = zarr.create_array(
+        options.affinities, data=array[:], overwrite=True, attributes=dict(array.attrs),
+        compressors=zarr.codecs.ZstdCodec(checksum=True),
+    )  # fmt: skip
+    assert again.shape[0] == 3
+    damage(largest_file(Path(options.affinities) / "c"))
+    with pytest.raises(NeurosegError, match=r"A\.zarr cannot be read at .*, is it damaged\?"):
+        pipeline.segment(options)
+
+
+def test_damaged_affinities_are_predicted_again(
+    raw_volume: str, tiny_model: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = {"volume": raw_volume, "model": tiny_model, "output": str(tmp_path / "w"), "blocks": "16"}
+    options = Options.model_validate({**given, "executor": "serial"})
+    workspace, _ = pipeline.run(options)
+    expected, file = labels(workspace), largest_file(workspace.affinities / "c")
+    content = file.read_bytes()
+    cut_short(file)
+    redo(workspace, "fragments")
+    pipeline.run(options)
     assert np.array_equal(labels(workspace), expected)
+    assert file.read_bytes() == content
+    assert "1 block of stage affinities cannot be read any more" in caplog.text

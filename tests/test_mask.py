@@ -11,6 +11,7 @@ import zarr
 from neuroseg import pipeline
 from neuroseg.errors import InputError, RunRefusedError
 from neuroseg.options import Options
+from neuroseg.running import StageSummary
 from neuroseg.storage.arrays import open_array
 from neuroseg.storage.workspace import Workspace
 from tests.conftest import make_volume
@@ -35,7 +36,7 @@ def mask(tmp_path: Path) -> str:
     return str(tmp_path / "M.zarr")
 
 
-def run(volume: str, model: str, workspace: Path, **more: object) -> tuple[Workspace, list[pipeline.StageSummary]]:
+def run(volume: str, model: str, workspace: Path, **more: object) -> tuple[Workspace, list[StageSummary]]:
     given = {"volume": volume, "model": model, "output": str(workspace), "executor": "serial", **more}
     return pipeline.run(Options.model_validate(given))
 

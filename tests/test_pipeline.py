@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from neuroseg.errors import InputError, RunRefusedError
 from neuroseg.fragments.settings import BasinSettings
 from neuroseg.memory import segmentation_of
 from neuroseg.options import Options
+from neuroseg.running import StageSummary, run_stage
 from neuroseg.storage.arrays import open_array
 from neuroseg.storage.parts import read_parts, read_table
 from neuroseg.storage.volumes import open_volume
@@ -122,7 +124,7 @@ def test_a_workspace_of_another_volume_is_refused(affinities: str, tmp_path: Pat
 
 
 def test_a_region_grows_without_a_trace_of_the_smaller_one(raw_volume: str, tiny_model: str, tmp_path: Path) -> None:
-    def run(workspace: str, roi: str | None) -> tuple[Workspace, list[pipeline.StageSummary]]:
+    def run(workspace: str, roi: str | None) -> tuple[Workspace, list[StageSummary]]:
         given = {"volume": raw_volume, "model": tiny_model, "output": str(tmp_path / workspace), "roi": roi}
         return pipeline.run(Options.model_validate({**given, "blocks": "16", "executor": "serial"}))
 
@@ -139,15 +141,14 @@ def test_a_region_grows_without_a_trace_of_the_smaller_one(raw_volume: str, tiny
 
 def stop_after(stage: str, patch: pytest.MonkeyPatch) -> None:
     """Make every run end as if it were killed once `stage` is done."""
-    run_stage = pipeline._run_stage
 
-    def run_then_stop(workspace: Workspace, plan: object, made: object, *rest: object) -> object:
-        summary = run_stage(workspace, plan, made, *rest)  # type: ignore[arg-type]
+    def run_then_stop(*given: Any) -> StageSummary:
+        summary = run_stage(*given)
         if summary.stage == stage:
             raise KeyboardInterrupt
         return summary
 
-    patch.setattr(pipeline, "_run_stage", run_then_stop)
+    patch.setattr(pipeline, "run_stage", run_then_stop)
 
 
 @pytest.mark.parametrize("stage", ["fragments", "edges", "lookup", "relabel"])

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from neuroseg.affinities.sections import GREY_VALUES, normalised, section_histograms, section_lookup
 from neuroseg.affinities.tiles import rounded_to_tiles
 from neuroseg.blocks import Block, Lattice, whole_lattice
-from neuroseg.geometry import Triple, slices
+from neuroseg.geometry import Triple
 from neuroseg.networks.bundle import open_bundle
 from neuroseg.stage import Finish, Process
-from neuroseg.storage.arrays import create_array, is_array, open_array, require_aligned
+from neuroseg.storage.arrays import create_array, is_array, open_array, require_aligned, write_region
 from neuroseg.storage.mask import MaskSource
 from neuroseg.storage.metadata import array_attributes
 from neuroseg.storage.parts import part_path, read_parts, write_table
@@ -184,7 +184,7 @@ class AffinitiesStage:
                 affinities = compute_rest()
                 if inside is not None:
                     affinities[:, ~inside(block.write_roi)] = 0
-                output[(slice(None), *slices(block.write_roi))] = affinities
+                write_region(output, block.write_roi, affinities)
 
             return finish
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 _SUSPICIOUS_SHARE = 0.3
 
 if TYPE_CHECKING:
-    from neuroseg.pipeline import StageSummary
+    from neuroseg.running import StageSummary
     from neuroseg.storage.workspace import Workspace
 
 

@@ -24,7 +24,7 @@ from neuroseg.edges.rename import Entries, final_names
 from neuroseg.geometry import Triple, contact_channels, describe, long_range_channels, reach_of, slices, triple
 from neuroseg.stage import Process
 from neuroseg.storage.affinity_source import AffinitySource
-from neuroseg.storage.arrays import ensure_array, open_array
+from neuroseg.storage.arrays import ensure_array, open_array, write_region
 from neuroseg.storage.metadata import array_attributes
 from neuroseg.storage.parts import part_path, read_table, write_table
 from neuroseg.storage.workspace import Workspace
@@ -140,7 +140,7 @@ class EdgesStage:
             if output is None:
                 return found
             final = final_names(found.ids, self.lattice, entries_of)
-            output[slices(block.write_roi)] = final[found.numbers[slices(block.write_roi, around.begin)]]
+            write_region(output, block.write_roi, final[found.numbers[slices(block.write_roi, around.begin)]])
             return with_ids(found, final)
 
         return named

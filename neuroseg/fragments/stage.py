@@ -23,7 +23,7 @@ from neuroseg.fragments.settings import DISTANCE_BASINS, MUTEX_WATERSHED, BasinS
 from neuroseg.geometry import Triple, contact_channels, describe, reach_of, slices
 from neuroseg.stage import Process
 from neuroseg.storage.affinity_source import AffinitySource
-from neuroseg.storage.arrays import ensure_array, open_array
+from neuroseg.storage.arrays import ensure_array, open_array, write_region
 from neuroseg.storage.mask import MaskSource
 from neuroseg.storage.metadata import array_attributes
 from neuroseg.storage.parts import part_path, write_table
@@ -99,7 +99,7 @@ class FragmentsStage:
                 settings=self.settings,
                 mask=inside(block.read_roi) if inside else None,
             )
-            output[slices(block.write_roi)] = made.names
+            write_region(output, block.write_roi, made.names)
             entries = {"voxel": made.entry_voxels, "name": made.entry_names}
             write_table(part_path(self.workspace.entries, block.index), entries)
 
@@ -170,7 +170,7 @@ class CutFragmentsStage:
                 labels = labels * inside(block.read_roi)
             inner = np.ascontiguousarray(labels[slices(block.write_roi, block.read_roi.begin)])
             shape = self.lattice.volume_shape
-            output[slices(block.write_roi)] = named_by_first_voxel(inner, count, block.write_roi, shape)
+            write_region(output, block.write_roi, named_by_first_voxel(inner, count, block.write_roi, shape))
 
         yield process
 

@@ -17,7 +17,7 @@ from neuroseg.geometry import Nanometres, Triple, describe, slices, triple, whol
 from neuroseg.segmentation.pyramid import level_factors
 from neuroseg.segmentation.relabel import downsampled, relabelled
 from neuroseg.stage import Process
-from neuroseg.storage.arrays import create_array, is_array, open_array, require_aligned
+from neuroseg.storage.arrays import create_array, is_array, open_array, require_aligned, write_region
 from neuroseg.storage.metadata import array_attributes
 from neuroseg.storage.parts import map_lookup
 from neuroseg.storage.volumes import create_volume, write_levels
@@ -77,7 +77,7 @@ class RelabelStage:
 
         def process(block: Block) -> None:
             box = slices(block.write_roi)
-            output[box] = relabelled(np.asarray(fragments[box]), lookup)
+            write_region(output, block.write_roi, relabelled(np.asarray(fragments[box]), lookup))
 
         yield process
 
@@ -144,7 +144,7 @@ class PyramidStage:
 
         def process(block: Block) -> None:
             source = Roi(block.write_roi.begin * factors, block.write_roi.shape * factors).intersect(bounds)
-            output[slices(block.write_roi)] = downsampled(np.asarray(finer[slices(source)]), self.factors)
+            write_region(output, block.write_roi, downsampled(np.asarray(finer[slices(source)]), self.factors))
 
         yield process
 

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
+from funlib.geometry import Roi
 from numcodecs.errors import UnknownCodecError
+from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
 from neuroseg.errors import InputError, NeurosegError
+from neuroseg.geometry import describe, slices
 from neuroseg.storage.remote import is_remote, remote_store, told_plainly
 
 _CHUNK_VOXELS = 64
 _LEAST_CHUNK_VOXELS = 16
+
+logger = logging.getLogger(__name__)
 
 
 def use_threads(count: int) -> None:
@@ -114,6 +121,32 @@ def ensure_array(
     if not is_array(path):
         create_array(path, shape=shape, dtype=dtype, block=block, attributes=attributes)
     require_aligned(open_array(path), block, stage)
+
+
+def write_region(array: Any, roi: Roi, values: NDArray[np.generic]) -> None:
+    """Write a whole number of shards of the last three axes, all of the leading ones.
+
+    zarr reads a shard before it replaces it: one that was damaged is removed first.
+    """
+    box = (..., *slices(roi))
+    try:
+        array[box] = values
+    except (ValueError, RuntimeError) as error:
+        logger.warning(
+            "%s, %s: what was there cannot be read (%s); it is removed", array.store_path, describe(roi), error
+        )
+        for path in _shard_paths(array, roi):
+            path.unlink(missing_ok=True)
+        array[box] = values
+
+
+def _shard_paths(array: Any, roi: Roi) -> Iterator[Path]:
+    unit = array.shards or array.chunks
+    begin = (*(0 for _ in unit[:-3]), *roi.begin)
+    end = (*array.shape[: len(unit) - 3], *roi.end)
+    cells = (range(b // width, -(-e // width)) for b, e, width in zip(begin, end, unit, strict=True))
+    for cell in itertools.product(*cells):
+        yield array.store_path.store.root / array.path / array.metadata.encode_chunk_key(cell)
 
 
 def create_group(path: Path, attributes: Mapping[str, Any]) -> None:

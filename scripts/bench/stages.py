@@ -13,6 +13,7 @@ from report import Row, timed
 
 from neuroseg import pipeline
 from neuroseg.options import Options
+from neuroseg.running import StageSummary
 from neuroseg.storage.arrays import use_threads
 
 
@@ -37,7 +38,7 @@ def measure(data: Cube, block: int, repeat: int) -> list[Row]:
     return [*rows, timed(f"stages, blocks {block}", "all stages", together, data.voxels)]
 
 
-def _segmented(data: Cube, block: int) -> tuple[list[pipeline.StageSummary], dict[str, tuple[int, int]]]:
+def _segmented(data: Cube, block: int) -> tuple[list[StageSummary], dict[str, tuple[int, int]]]:
     """Segment the cube; returns what each stage did and the bytes that it read and wrote."""
     workspace = data.folder / "stages.neuroseg"
     shutil.rmtree(workspace, ignore_errors=True)

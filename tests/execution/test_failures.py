@@ -28,8 +28,11 @@ def failed(tiny_model: str, tmp_path: Path) -> tuple[Workspace, Callable[[], obj
     shard = workspace.affinities / "c" / "0" / "0" / "0" / "0"
     whole = shard.read_bytes()
     shard.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(BlocksFailedError, match="neuroseg replay"):
-        pipeline.segment(Options(volume=str(workspace.path), executor="serial"))
+    with pytest.MonkeyPatch.context() as patch:
+        # Otherwise the shard would be found and made again.
+        patch.setattr("neuroseg.running._EXAMINED", 0)
+        with pytest.raises(BlocksFailedError, match="neuroseg replay"):
+            pipeline.segment(Options(volume=str(workspace.path), executor="serial"))
     return workspace, lambda: shard.write_bytes(whole)
 
 

@@ -1,0 +1,30 @@
+"""Arrays of the workspace: whole shards are written, whatever lies where they belong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from funlib.geometry import Roi
+
+from neuroseg.storage.arrays import create_array, open_array, write_region
+
+
+@pytest.mark.parametrize("lead", [(), (3,)])
+@pytest.mark.parametrize("kept", [0, 20, 0.5, 0.999])
+def test_a_damaged_shard_is_replaced(tmp_path: Path, lead: tuple[int, ...], kept: float) -> None:
+    """zarr refuses to write over a shard whose table of chunks it cannot read, although all of it is replaced."""
+    path, rng = tmp_path / "a.zarr", np.random.default_rng(1)
+    create_array(path, shape=(*lead, 100, 40, 40), dtype=np.uint8, block=(80, 40, 40), attributes={})
+    array, roi = open_array(path, writable=True), Roi((80, 0, 0), (20, 40, 40))
+    values = rng.integers(0, 255, (*lead, 100, 40, 40), np.uint8)
+    write_region(array, Roi((0, 0, 0), (80, 40, 40)), values[..., :80, :, :])
+    write_region(array, roi, values[..., 80:, :, :])
+    assert np.array_equal(array[:], values)
+    shard = path / "c" / ("0/1/0/0" if lead else "1/0/0")
+    content = shard.read_bytes()
+    shard.write_bytes(content[: int(kept if kept >= 1 else kept * len(content))])
+    write_region(open_array(path, writable=True), roi, values[..., 80:, :, :])
+    assert np.array_equal(open_array(path)[:], values)
+    assert shard.read_bytes() == content
