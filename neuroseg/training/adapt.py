@@ -30,6 +30,7 @@ from neuroseg.training.folder import claim
 from neuroseg.training.loop import is_over, run_training
 from neuroseg.training.perturbations.appearance import Float
 from neuroseg.training.settings import TrainingSettings, VolumeSettings
+from neuroseg.training.statistics import with_own_statistics
 from neuroseg.training.team import Team
 from neuroseg.training.train import labelled_samples
 from neuroseg.training.trainer import Trainer
@@ -98,10 +99,13 @@ def adapt(
     if not is_over(trainer):
         samples = _samples(settings, raw, labelled, request, trainer.step)
         run_training(trainer, samples, lambda step: {}, progress=progress)
-    after = judge(trainer.average.network, settings, card, raw, labelled, request)
+    crops = _samples(settings, raw, labelled, request, 0)
+    count = min(settings.validation.statistics_samples, len(crops))
+    tuned = with_own_statistics(trainer.average.network, crops, "clean", count, chosen)
+    after = judge(tuned, settings, card, raw, labelled, request)
     better = after["voi"] < before["voi"] and after.get("entropy", 1.0) >= _KEPT_ENTROPY * before.get("entropy", 1.0)
     measure = "agreement of perturbed copies" if labelled is None else "labels"
-    kept = _keep(folder / "bundle", trainer, card, request, before, after) if better else None
+    kept = _keep(folder / "bundle", tuned, card, request, before, after) if better else None
     return Adapted(measure, before, after, kept)
 
 
@@ -238,7 +242,7 @@ def _longest(roi: Roi) -> int:
 
 
 def _keep(
-    folder: Path, trainer: Trainer, card: Card, request: Request, before: dict[str, Any], after: dict[str, Any]
+    folder: Path, tuned: torch.nn.Module, card: Card, request: Request, before: dict[str, Any], after: dict[str, Any]
 ) -> Path:
     """Write the tuned bundle; its card says what it was made from and how it did."""
     threshold = after.get("threshold", card.segmentation.threshold)
@@ -253,5 +257,5 @@ def _keep(
             "scores": {"before": before, "after": after},
         }
     )
-    save_bundle(folder, made, trainer.average.network.state_dict())
+    save_bundle(folder, made, tuned.state_dict())
     return folder

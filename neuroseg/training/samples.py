@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -78,6 +79,12 @@ class Samples:
         else:
             patch = self._rigid_patch(volume, rng)
         return self._sample(patch, rng)
+
+    def first(self, count: int) -> Samples:
+        """Return the first samples of the seed, whatever this sequence begins with; the volumes are shared."""
+        part = copy.copy(self)
+        part._start, part._count = 0, count
+        return part
 
     def _another(self, rng: np.random.Generator) -> Callable[[], NDArray[np.float32]]:
         """Return what draws the raw of another patch."""

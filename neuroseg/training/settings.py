@@ -175,10 +175,13 @@ class ValidationSettings(Section):
 
     `surround_voxels` on each side of the region are segmented with it, as far as the volume goes, but not scored: what
     holds an object together may lie beyond a thin region, and the best threshold of a thin region is too high.
+    Before it is validated, the averaged network takes the statistics of its batch normalisation from
+    `statistics_samples` labelled samples (0: it keeps the average of those it was trained with).
     """
 
     every_steps: int = Field(default=500, ge=1)
     surround_voxels: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt] = (0, 0, 0)
+    statistics_samples: int = Field(default=48, ge=0)
     scorings: tuple[str, ...] = Field(default=("mean", "quantile:50", "quantile:25"), min_length=1)
     tile_voxels: tuple[int, int, int] = (64, 64, 64)
     context_voxels: tuple[int, int, int] = (32, 32, 32)

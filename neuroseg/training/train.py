@@ -27,6 +27,7 @@ from neuroseg.training.orientations import orientations
 from neuroseg.training.rehearsal import rehearse, small_part
 from neuroseg.training.samples import Samples
 from neuroseg.training.settings import TrainingSettings
+from neuroseg.training.statistics import with_own_statistics
 from neuroseg.training.team import Team, joined, own_device
 from neuroseg.training.trainer import Trainer
 from neuroseg.training.unlabelled import Crops, Pairs, Region, open_unlabelled
@@ -93,12 +94,15 @@ def train(
             trainer.load()
         keeper = _BestKeeper(folder, settings, opened.validation, chosen, configuration.stem)
 
-        def validate_average(step: int) -> dict[str, float]:
-            return keeper(trainer.average.network, step)
-
         if not is_over(trainer):
             logger.info("reading the training volumes and computing their shape descriptors (a minute per 10 Mvoxel)")
-            samples = _samples(opened, trainer.step, team.size)
+            labelled, samples = _samples(opened, trainer.step, team.size)
+            count = settings.validation.statistics_samples
+
+            def validate_average(step: int) -> dict[str, float]:
+                own = with_own_statistics(trainer.average.network, labelled.first(count), "raw", count, chosen)
+                return keeper(own, step)
+
             run_training(trainer, samples, validate_average, progress=progress)
         return keeper.outcome()
 
@@ -110,7 +114,7 @@ def rehearse_training(configuration: Path, folder: Path, *, device: str = "auto"
     small = replace(opened, training=[small_part(volume, patch) for volume in opened.training])
     trainer = Trainer(opened.settings, folder, choose_device(device), Team())
     _begin_with_encoder(trainer)
-    return rehearse(trainer, _samples(small, 0, 1))
+    return rehearse(trainer, _samples(small, 0, 1)[1])
 
 
 def check_windows(settings: TrainingSettings) -> None:
@@ -133,15 +137,15 @@ def _begin_with_encoder(trainer: Trainer) -> None:
         load_encoder(Path(network.encoder), trainer.network, network.architecture, network.parameters)
 
 
-def _samples(opened: Opened, step: int, processes: int) -> Samples | Pairs:
-    """Return the samples of all processes from a step on."""
+def _samples(opened: Opened, step: int, processes: int) -> tuple[Samples, Samples | Pairs]:
+    """Return the labelled samples of all processes from a step on, and what a step takes: those, or pairs as well."""
     settings, optimiser = opened.settings, opened.settings.optimiser
     start, count = (steps * optimiser.batch * processes for steps in (step, optimiser.steps))
-    samples = labelled_samples(opened.training, settings, start, count)
+    labelled = labelled_samples(opened.training, settings, start, count)
     if settings.consistency is None:
-        return samples
+        return labelled, labelled
     crops = Crops(opened.unlabelled, optimiser.patch_voxels, settings.augmentation.orientations)
-    return Pairs(samples, crops, settings.consistency.perturbations, seed=settings.seed, start=start)
+    return labelled, Pairs(labelled, crops, settings.consistency.perturbations, seed=settings.seed, start=start)
 
 
 def labelled_samples(opened: list[OpenedVolume], settings: TrainingSettings, start: int, count: int) -> Samples:

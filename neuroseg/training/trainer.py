@@ -149,15 +149,12 @@ class Trainer:
         self, batch: dict[str, torch.Tensor], consistency: ConsistencySettings
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return what the teacher expects of the perturbed crops, and where it is known."""
-        offsets = self.settings.targets.offsets
-        if consistency.teacher == "ema" and not consistency.published:
-            return expected_affinities(self.average.network, batch, offsets, consistency)
-        if consistency.teacher == "ema":
-            self.average.network.train()
-            try:
-                return expected_affinities(self.average.network, batch, offsets, consistency)
-            finally:
-                self.average.network.eval()
         # Running statistics trail the weights; those of the clean crops themselves do not, and need not be remembered.
-        with contextlib.nullcontext() if consistency.published else untouched_statistics(self.network):
-            return expected_affinities(self.network, batch, offsets, consistency)
+        teacher = self.average.network if consistency.teacher == "ema" else self.network
+        remembering = contextlib.nullcontext() if consistency.published else untouched_statistics(teacher)
+        teacher.train()
+        try:
+            with remembering:
+                return expected_affinities(teacher, batch, self.settings.targets.offsets, consistency)
+        finally:
+            self.average.network.eval()
