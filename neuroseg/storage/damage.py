@@ -10,12 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from neuroseg.blocks import Block
 from neuroseg.geometry import slices
 from neuroseg.storage.arrays import is_array, open_node
-from neuroseg.storage.parts import part_path
+from neuroseg.storage.parts import part_path, stored_table
 
 
 def damaged_blocks(path: Path, blocks: Iterable[Block]) -> list[Block]:
@@ -44,8 +43,7 @@ def _is_whole(path: Path) -> bool:
         if path.suffix == ".npy":
             np.load(path, mmap_mode="r")
         else:
-            with path.open("rb") as opened, pq.ParquetFile(opened, page_checksum_verification=True) as file:
-                file.read(use_threads=False)
+            stored_table(path)
     except (pa.ArrowException, OSError, ValueError):
         return False
     return True

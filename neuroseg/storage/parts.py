@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 from neuroseg.errors import NeurosegError
 from neuroseg.storage.publish import published
 from neuroseg.tables import LOOKUP, Table
+
+_PAUSES_S = (0.05, 0.5)
 
 
 def write_table(path: Path, table: Table) -> None:
@@ -31,9 +34,7 @@ def write_table(path: Path, table: Table) -> None:
 def read_table(path: Path, columns: Mapping[str, type[np.generic]]) -> Table:
     """Return the table at `path`; raises NeurosegError when it is missing, damaged or lacks a column."""
     try:
-        # An open file: pyarrow would take a path with a colon for a URI.
-        with path.open("rb") as opened, pq.ParquetFile(opened, page_checksum_verification=True) as file:
-            stored = file.read(columns=list(columns), use_threads=False)
+        stored = stored_table(path, list(columns))
     except FileNotFoundError as error:
         raise NeurosegError(
             f"{path} is missing: removed, or its stage did not finish; redo it with --restart"
@@ -41,6 +42,25 @@ def read_table(path: Path, columns: Mapping[str, type[np.generic]]) -> Table:
     except (pa.ArrowException, OSError) as error:
         raise NeurosegError(f"{path} is damaged ({error}); redo its stage with --restart") from error
     return {name: _as_numpy(stored[name]).astype(dtype, copy=False) for name, dtype in columns.items()}
+
+
+def stored_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Return what a file holds, checksums compared; raises FileNotFoundError, OSError or ArrowException.
+
+    A reduce reads thousands of files: a disk or network that fails for a moment must not cost all of them.
+    """
+    for pause_s in (*_PAUSES_S, None):
+        try:
+            # An open file: pyarrow would take a path with a colon for a URI.
+            with path.open("rb") as opened, pq.ParquetFile(opened, page_checksum_verification=True) as file:
+                return file.read(columns=columns, use_threads=False)
+        except FileNotFoundError:
+            raise
+        except (pa.ArrowException, OSError):
+            if pause_s is None:
+                raise
+            time.sleep(pause_s)
+    raise AssertionError("the last try returns or raises")
 
 
 # pyarrow's own conversions import pandas where it is installed, which takes longer than many a table.

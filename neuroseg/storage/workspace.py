@@ -162,6 +162,7 @@ class Workspace:
             if died := _content(handle):
                 logger.warning("the last run in %s (%s) was killed; continuing after it", self.path, died)
                 self.remove_half_written()
+                handle.truncate(0)
             try:
                 handle.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}")
                 handle.flush()

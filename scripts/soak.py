@@ -1,0 +1,192 @@
+"""Half an hour of misfortune: workers killed and stopped, heads killed, disk errors; the result must be the same bytes.
+
+    python scripts/soak.py FOLDER [--minutes 30] [--executor local|slurm|dask] [--seed 1] [--json F]
+
+A synthetic volume of 8 x 8 x 8 blocks is segmented again and again by `neuroseg segment`, each time in a new workspace.
+What befalls it is drawn from the seed: every few seconds a process of the run is killed (SIGKILL) or stopped for good
+(SIGSTOP, which the block's timeout must find), now and then the head is killed; one rename or read in a few hundred
+fails. A command that ends with blocks left is given again, as its message says. Then every voxel is compared with a
+segmentation made in one piece, and processes or jobs that are left are looked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import psutil
+import zarr
+
+from neuroseg.views.synthetic import synthetic_volume
+
+CELLS = 8
+BLOCK = 20
+OFFSETS = [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]
+# Seconds between two misfortunes, on average; how likely each is.
+EVERY_S = 5.0
+KINDS = {"killed workers": 0.72, "stopped workers": 0.2, "killed heads": 0.08}
+TIMEOUT_S = 20
+DISK_ERRORS = 1 / 400
+MOST_COMMANDS = 60
+
+
+@dataclass
+class Round:
+    """One segmentation and what befell it."""
+
+    seconds: float = 0.0
+    commands: int = 0
+    exit_codes: list[int] = field(default_factory=list)
+    misfortunes: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
+    differing_voxels: int = -1
+    left_behind: list[str] = field(default_factory=list)
+    head_mib: list[float] = field(default_factory=list)
+
+
+def main() -> None:
+    """Soak, print the JSON, and exit with 1 where anything differs or is left."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="where volume and workspaces lie")
+    parser.add_argument("--minutes", type=float, default=30.0, help="begin no other round after that (default 30)")
+    parser.add_argument("--executor", default="local", choices=("local", "slurm", "dask"), help="default local")
+    parser.add_argument("--seed", type=int, default=1, help="of volume and misfortunes (default 1)")
+    parser.add_argument("--json", type=Path, help="write the result to this file, too")
+    given = parser.parse_args()
+    folder = given.folder.resolve()
+    volume, expected = prepared(folder, given.seed)
+    rng, began, rounds = random.Random(given.seed), time.monotonic(), list[Round]()
+    while not rounds or time.monotonic() < began + 60 * given.minutes:
+        rounds.append(soaked(volume, expected, folder / "soaked.neuroseg", given.executor, rng))
+        print(json.dumps(asdict(rounds[-1])), file=sys.stderr)
+    found = report(rounds, given, time.monotonic() - began)
+    text = json.dumps(found, indent=1)
+    print(text)
+    if given.json:
+        given.json.write_text(text + "\n")
+    sys.exit(0 if found["differing_voxels"] == 0 and not found["left_behind"] else 1)
+
+
+def prepared(folder: Path, seed: int) -> tuple[Path, np.ndarray]:
+    """Return affinities of a synthetic volume, and its segmentation in one piece."""
+    volume, whole = folder / f"affinities-{seed}.zarr", folder / f"whole-{seed}.neuroseg"
+    if not whole.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        labels = synthetic_volume((CELLS * BLOCK,) * 3, seed).labels
+        noise = np.random.default_rng(seed).integers(0, 90, (3, *labels.shape), np.uint8)
+        same = np.stack([labels == np.roll(labels, 1, axis) for axis in range(3)])
+        attributes = {"offsets": OFFSETS, "voxel_size": [10, 10, 10]}
+        zarr.create_array(str(volume), data=np.where(same, 255 - noise, noise), attributes=attributes, overwrite=True)
+        flags = ["--executor", "serial", "--blocks", str(CELLS * BLOCK)]
+        subprocess.run([*neuroseg(volume, whole), *flags], check=True, stdout=subprocess.DEVNULL)
+    return volume, voxels(whole)
+
+
+def neuroseg(volume: Path, workspace: Path) -> list[str]:
+    """Return the command that segments the volume."""
+    command = [sys.executable, "-m", "neuroseg.cli.supervisor", "segment", "--affinities", str(volume)]
+    return [*command, "-o", str(workspace), "--keep", "all"]
+
+
+def voxels(workspace: Path) -> np.ndarray:
+    """Return the segmentation."""
+    return np.asarray(zarr.open_array(str(workspace / "segmentation.zarr" / "0"), mode="r")[:])
+
+
+def soaked(volume: Path, expected: np.ndarray, workspace: Path, executor: str, rng: random.Random) -> Round:
+    """Segment the volume through misfortunes; the command is given until it ends well."""
+    shutil.rmtree(workspace, ignore_errors=True)
+    this, began = Round(), time.monotonic()
+    flags = ["--executor", executor, "--blocks", str(BLOCK), "--workers", "2", "--block-timeout", str(TIMEOUT_S)]
+    errors = f"{rng.randrange(10**6)}:{DISK_ERRORS}:{workspace}/"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent / "soak_faults"), "SOAK_ERRORS": errors}
+    while this.commands < MOST_COMMANDS and (not this.exit_codes or this.exit_codes[-1] != 0):
+        this.commands += 1
+        run = subprocess.Popen([*neuroseg(volume, workspace), *flags], env=environment, stdout=subprocess.DEVNULL)
+        over = threading.Event()
+        tormentor = threading.Thread(target=torment, args=(run.pid, workspace, this, rng, over))
+        tormentor.start()
+        this.exit_codes.append(run.wait())
+        over.set()
+        tormentor.join()
+    this.seconds = round(time.monotonic() - began, 1)
+    this.differing_voxels = int((voxels(workspace) != expected).sum()) if this.exit_codes[-1] == 0 else expected.size
+    this.left_behind = left_behind(workspace, executor)
+    return this
+
+
+def torment(supervisor: int, workspace: Path, this: Round, rng: random.Random, over: threading.Event) -> None:
+    """Have misfortunes befall a run until it is over, and note how large its head is."""
+    due = time.monotonic() + rng.expovariate(1 / EVERY_S)
+    while not over.wait(0.5):
+        try:
+            head = psutil.Process(supervisor).children()[0]
+            this.head_mib.append(head.memory_info().rss / 2**20)
+            if time.monotonic() < due:
+                continue
+            due = time.monotonic() + rng.expovariate(1 / EVERY_S)
+            (kind,) = rng.choices(list(KINDS), list(KINDS.values()))
+            workers = [*head.children(recursive=True), *processes_of(workspace, "neuroseg.workers.remote")]
+            chosen = head if kind == "killed heads" else rng.choice(sorted(workers, key=lambda each: each.pid))
+            chosen.send_signal(signal.SIGSTOP if kind == "stopped workers" else signal.SIGKILL)
+            this.misfortunes[kind] += 1
+        except (psutil.Error, IndexError):
+            continue  # it has just ended, or has no workers at the moment
+
+
+def processes_of(workspace: Path, program: str = "neuroseg") -> list[psutil.Process]:
+    """Return the processes whose command names the workspace."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if any(program in word for word in words) and any(str(workspace) in word for word in words):
+            found.append(process)
+    return found
+
+
+def left_behind(workspace: Path, executor: str) -> list[str]:
+    """Return processes, and jobs of SLURM, that are there a minute after the end."""
+    limit = time.monotonic() + 60
+    while True:
+        found = [f"process {process.pid}: {' '.join(process.info['cmdline'])}" for process in processes_of(workspace)]
+        if executor == "slurm":
+            jobs = subprocess.run(["squeue", "--noheader"], check=True, capture_output=True, text=True).stdout
+            found += [f"job {line.strip()}" for line in jobs.splitlines()]
+        if not found or time.monotonic() > limit:
+            return found
+        time.sleep(1)
+
+
+def report(rounds: list[Round], given: argparse.Namespace, seconds: float) -> dict[str, object]:
+    """Sum up: what befell, what differs, what is left, how the head's memory went."""
+    heads = [r.head_mib for r in rounds]
+    quarters = [(mib[len(mib) // 4 : len(mib) // 2], mib[-len(mib) // 4 :]) for mib in heads]
+    return {
+        "executor": given.executor,
+        "seed": given.seed,
+        "blocks_of_a_stage": CELLS**3,
+        "minutes": round(seconds / 60, 1),
+        "rounds": len(rounds),
+        "commands": sum(r.commands for r in rounds),
+        **{kind: sum(r.misfortunes[kind] for r in rounds) for kind in KINDS},
+        "disk_errors": f"one in {1 / DISK_ERRORS:.0f} renames and reads",
+        "differing_voxels": sum(r.differing_voxels for r in rounds),
+        "left_behind": [each for r in rounds for each in r.left_behind],
+        "seconds_of_rounds": [r.seconds for r in rounds],
+        "head_mib_second_and_last_quarter": [[round(statistics.median(q)) for q in pair] for pair in quarters],
+    }
+
+
+if __name__ == "__main__":
+    main()

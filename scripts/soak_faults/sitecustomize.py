@@ -1,0 +1,45 @@
+"""Makes a disk unreliable: Python imports this at its start where the folder is on the path (scripts/soak.py does it).
+
+SOAK_ERRORS=SEED:RATE:FOLDER fails that share of what is renamed, or opened for reading, below a folder.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import random
+from collections.abc import Callable
+from typing import Any
+
+_seed, _rate, _folder = os.environ.get("SOAK_ERRORS", "0:0:/nowhere").split(":", 2)
+_chance = random.Random()
+
+
+def _begin() -> None:
+    """Give every process errors of its own."""
+    _chance.seed(f"{_seed}-{os.getpid()}")
+
+
+def _unreliable(act: Callable[..., Any], concerned: Callable[..., str]) -> Callable[..., Any]:
+    def unreliable(*given: Any, **more: Any) -> Any:
+        path = concerned(*given, **more)
+        if path.startswith(_folder) and _chance.random() < float(_rate):
+            raise OSError(errno.EIO, "injected", path)
+        return act(*given, **more)
+
+    return unreliable
+
+
+def _renamed(source: Any, target: Any, **more: Any) -> str:
+    return str(target)
+
+
+def _read(file: Any, mode: str = "r", *given: Any, **more: Any) -> str:
+    return str(file) if mode == "rb" else ""
+
+
+_begin()
+os.register_at_fork(after_in_child=_begin)
+os.replace = _unreliable(os.replace, _renamed)
+io.open = _unreliable(io.open, _read)  # what pathlib, and zarr with it, reads by
