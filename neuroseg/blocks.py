@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
-from funlib.geometry import Coordinate, Roi
+from funlib.geometry import Roi
 
-from neuroseg.geometry import Triple, grown, triple, whole
+from neuroseg.geometry import Triple, triple, whole
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,16 @@ class Lattice:
     @property
     def counts(self) -> Triple:
         """How many blocks the whole volume has along z, y and x."""
+        return self._counts
+
+    @cached_property
+    def _counts(self) -> Triple:
         return triple([-(-size // width) for size, width in zip(self.volume_shape, self.block_shape, strict=True)])
+
+    @cached_property
+    def _bounds(self) -> list[tuple[int, int]]:
+        """Where the region of interest begins and ends along each axis."""
+        return [(int(begin), int(end)) for begin, end in zip(self.roi.begin, self.roi.end, strict=True)]
 
     def indices(self) -> list[int]:
         """Return the indices of the wanted blocks that touch the region of interest, ascending."""
@@ -66,16 +76,25 @@ class Lattice:
 
     def block(self, index: int, halo: Sequence[int] = (0, 0, 0)) -> Block:
         """Return block `index` with a halo of that many voxels, clipped to the region of interest."""
-        counts = self.counts
-        cell = Coordinate((index // (counts[1] * counts[2]), index // counts[2] % counts[1], index % counts[2]))
-        shape = Coordinate(self.block_shape)
-        write_roi = Roi(cell * shape, shape).intersect(self.roi)
-        return Block(index, write_roi, grown(write_roi, halo, self.roi))
+        # In plain integers: a large volume has tens of thousands of blocks, and the head makes each of them often.
+        (_, rows, columns), bounds = self._counts, self._bounds
+        cell = (index // (rows * columns), index // columns % rows, index % columns)
+        low = [max(c * s, b) for c, s, (b, _) in zip(cell, self.block_shape, bounds, strict=True)]
+        high = [min(c * s + s, e) for c, s, (_, e) in zip(cell, self.block_shape, bounds, strict=True)]
+        if any(begin >= end for begin, end in zip(low, high, strict=True)):
+            return Block(index, Roi((0, 0, 0), (0, 0, 0)), Roi((0, 0, 0), (0, 0, 0)))
+        first = [max(begin - width, b) for begin, width, (b, _) in zip(low, halo, bounds, strict=True)]
+        last = [min(end + width, e) for end, width, (_, e) in zip(high, halo, bounds, strict=True)]
+        return Block(index, _between(low, high), _between(first, last))
 
     def blocks(self, halo: Sequence[int] = (0, 0, 0)) -> Iterator[Block]:
         """Yield the wanted blocks that touch the region of interest, by ascending index."""
         for index in self.indices():
             yield self.block(index, halo)
+
+
+def _between(begin: Sequence[int], end: Sequence[int]) -> Roi:
+    return Roi(tuple(begin), tuple(e - b for b, e in zip(begin, end, strict=True)))
 
 
 def whole_lattice(volume_shape: Sequence[int], block_shape: Sequence[int]) -> Lattice:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from neuroseg.geometry import whole
 from neuroseg.stage import Stage
 from neuroseg.storage.workspace import Workspace
 
@@ -34,5 +35,9 @@ def needed_bytes(workspace: Workspace, stages: Sequence[Stage], channels: int) -
 
 def _voxels_left(workspace: Workspace, stage: Stage) -> int:
     """Return the voxels of the blocks that are not done; blocks outside a mask are none of them."""
-    ledger, blocks = workspace.ledger(stage.name, stage.identity, stage.scope), list(stage.lattice.blocks(stage.halo))
-    return sum(int(block.write_roi.size) for block in (ledger.pending(blocks) if ledger.is_same() else blocks))
+    ledger, lattice = workspace.ledger(stage.name, stage.identity, stage.scope), stage.lattice
+    is_new = not ledger.is_same() or not ledger.done()
+    if is_new and lattice.wanted is None:
+        return int(lattice.roi.intersect(whole(lattice.volume_shape)).size)
+    blocks = list(lattice.blocks(stage.halo))
+    return sum(int(block.write_roi.size) for block in (blocks if is_new else ledger.pending(blocks)))
