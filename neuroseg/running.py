@@ -116,6 +116,8 @@ def _run_once(
         run_blocks(choose(stage, pending), stage, pending, ledger, observe)
     except DiskFullError as error:
         raise _disk_full(workspace, stage, len(ledger.pending(pending))) from error
+    finally:
+        ledger.end()
     failed = ledger.pending(pending)
     if failed and (is_full(workspace.path) or any(DISK_FULL in cause for cause in ledger.failures().values())):
         raise _disk_full(workspace, stage, len(failed))

@@ -13,6 +13,7 @@ from neuroseg.cli.summary import print_json
 
 _RECENT_S = 600.0
 _CLEAR = "\033[H\033[J"
+_COUNTED = ("done", "running", "failed", "left")
 
 Records = list[dict[str, Any]]
 
@@ -22,7 +23,9 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Show again every two seconds until done.")] = False,
     json: JsonFlag = False,
 ) -> None:
-    """Show a run: blocks done, failed and left per stage, rate and time left, and the workers of the last ten minutes.
+    """Show a run: blocks done, running, failed and left, rate and time left of each stage, and who works.
+
+    Workers are those that completed a block in the last ten minutes.
 
     \b
     Example: neuroseg status volume.neuroseg --watch
@@ -45,7 +48,7 @@ def _read(path: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     from neuroseg.pipeline import workspace_at
 
     workspace, plan = workspace_at(path)
-    rows, all_records = [], {}
+    rows, all_records, is_worked_on = [], {}, workspace.is_worked_on()
     for stage in plan.stages(workspace):
         ledger = workspace.ledger(stage.name, stage.identity, stage.scope)
         blocks = list(stage.lattice.blocks(stage.halo))
@@ -60,6 +63,7 @@ def _read(path: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
                 "begun": ledger.is_claimed(),
                 "blocks": len(blocks),
                 "done": len(blocks) - left,
+                "running": len(ledger.running()) if is_worked_on else 0,
                 "failed": len(failures),
                 "failures": {index: cause.splitlines()[0] for index, cause in failures.items()},
                 "left": left,
@@ -93,6 +97,7 @@ def _worker_row(host: str, process: int, made: list[tuple[str, dict[str, Any]]],
         "host": host,
         "process": process,
         "job": last["job"],
+        "device": last.get("device", "-"),
         "blocks": len(made),
         "mvoxel_per_s": _rate([record for name, record in made if name == stage]),
         "peak_mib": last["peak_mib"],
@@ -112,11 +117,13 @@ def _rate(records: Iterable[dict[str, Any]]) -> float | None:
 
 def _print_stages(workspace: str, rows: list[dict[str, Any]]) -> None:
     print(f"{workspace}")
-    print(f"{'stage':>14} {'done':>7} {'failed':>7} {'left':>7} {'Mvoxel/s':>9} {'overall':>9} {'time left':>10}")
+    heads = "".join(f"{name:>8}" for name in _COUNTED)
+    print(f"{'stage':>14}{heads} {'Mvoxel/s':>9} {'overall':>9} {'time left':>10}")
     for row in rows:
         eta = f"{row['seconds_left']:.0f} s" if row["seconds_left"] else "-"
         rates = f"{_number(row['mvoxel_per_s']):>9} {_number(row['overall_mvoxel_per_s']):>9}"
-        print(f"{row['stage']:>14} {row['done']:>7} {row['failed']:>7} {row['left']:>7} {rates} {eta:>10}")
+        counts = "".join(f"{row[name]:>8}" for name in _COUNTED)
+        print(f"{row['stage']:>14}{counts} {rates} {eta:>10}")
     for row in rows:
         for index, cause in row["failures"].items():
             print(f"block {index}: {cause}\n  neuroseg replay {workspace} {row['stage']} {index}")
@@ -124,11 +131,12 @@ def _print_stages(workspace: str, rows: list[dict[str, Any]]) -> None:
 
 def _print_workers(rows: list[dict[str, Any]]) -> None:
     if rows:
-        print(f"{'worker':>24} {'job':>10} {'blocks':>7} {'Mvoxel/s':>9} {'peak MiB':>9}  last block")
+        print(f"{'worker':>24} {'job':>10} {'device':>7} {'blocks':>7} {'Mvoxel/s':>9} {'peak MiB':>9}  last block")
     for row in rows:
         name, ago = f"{row['host']}:{row['process']}", f"{row['seconds_ago']:.0f} s ago"
         rate, last = _number(row["mvoxel_per_s"]), f"{row['stage']} {row['block']}, {ago}"
-        print(f"{name:>24} {row['job'] or '-':>10} {row['blocks']:>7} {rate:>9} {row['peak_mib']:>9}  {last}")
+        where = f"{row['job'] or '-':>10} {row['device']:>7}"
+        print(f"{name:>24} {where} {row['blocks']:>7} {rate:>9} {row['peak_mib']:>9}  {last}")
 
 
 def _number(value: float | None) -> str:

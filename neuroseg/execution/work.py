@@ -7,6 +7,7 @@ import logging
 import os
 import platform
 import resource
+import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -71,6 +72,7 @@ def complete_block(
     """Process one block and mark it done; raises what the stage raises. Calls `begun` when the next one may begin."""
     started = time.monotonic()
     try:
+        ledger.mark_running(block)
         finish = process(block)
     finally:
         begun()
@@ -84,6 +86,7 @@ def complete_block(
         "host": platform.node(),
         "process": os.getpid(),
         "job": os.environ.get("SLURM_JOB_ID"),
+        "device": device_in_use(),
     }
     ledger.mark_done(block, record)
 
@@ -121,6 +124,14 @@ def process_block(
             logger.warning("%s: could not be described: %s", where, undescribed)
         return False
     return True
+
+
+def device_in_use() -> str:
+    """Return `cpu`, or `cuda` and which GPU was given to this process, once it computes there."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return "cpu"
+    return f"cuda:{os.environ.get('CUDA_VISIBLE_DEVICES', '0')}"
 
 
 def peak_memory_mib() -> int:

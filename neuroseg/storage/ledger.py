@@ -3,6 +3,7 @@
     ledger/fragments/identity.yaml       the keys and values whose change would change the stage's bytes
     ledger/fragments/done/00000007-9f2c  block 7 is complete; the suffix hashes the identity and the block's region
     ledger/fragments/failed/00000008     why block 8 failed
+    ledger/fragments/running/00000009    block 9 was begun, and is done, failed or given up when the stage is over
 
 A mark is a file, so that marking is atomic and a listing of the folder is the state of the stage.
 """
@@ -80,14 +81,30 @@ class StageLedger:
         done = self.done()
         return [block for block in blocks if self._name(block) not in done]
 
+    def mark_running(self, block: Block) -> None:
+        """Note that a block was begun."""
+        folder = self.folder / "running"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{block.index:08d}").touch()
+
+    def running(self) -> list[int]:
+        """Return the blocks that were begun and are neither done nor failed; where nobody works, they were cut off."""
+        return sorted(int(path.name) for path in _marks(self.folder / "running"))
+
+    def end(self) -> None:
+        """Forget what was begun: nobody works any more."""
+        shutil.rmtree(self.folder / "running", ignore_errors=True)
+
     def mark_done(self, block: Block, record: Mapping[str, Any]) -> None:
         """Mark a block complete, with numbers about it; a failure of the block is removed."""
         publish_text(self.folder / "done" / self._name(block), json.dumps({**record, "time": time.time()}))
-        (self.folder / "failed" / f"{block.index:08d}").unlink(missing_ok=True)
+        for past in ("failed", "running"):
+            (self.folder / past / f"{block.index:08d}").unlink(missing_ok=True)
 
     def mark_failed(self, block: Block, cause: str) -> None:
         """Record why a block failed."""
         publish_text(self.folder / "failed" / f"{block.index:08d}", cause)
+        (self.folder / "running" / f"{block.index:08d}").unlink(missing_ok=True)
 
     def clear(self, blocks: Sequence[Block]) -> None:
         """Remove older marks and failures of blocks that are about to be processed again."""

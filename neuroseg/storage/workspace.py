@@ -173,6 +173,17 @@ class Workspace:
             finally:
                 handle.truncate(0)
 
+    def is_worked_on(self) -> bool:
+        """Return whether a run holds the workspace."""
+        try:
+            with (self.path / ".lock").open("rb") as handle:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False  # no run yet, or a disk without locks
+        return False
+
     def remove_half_written(self) -> None:
         """Remove the files that killed processes were writing; they would have been renamed when whole."""
         for path in self.path.rglob("*.partial"):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from neuroseg.blocks import Block
 from neuroseg.cli.main import exit_code
 from neuroseg.cli.status import recent_rate, worker_rows
+from neuroseg.storage.ledger import StageLedger
 
 
 def record(time: float, **more: Any) -> dict[str, Any]:
@@ -44,9 +47,36 @@ def test_a_run_and_its_workers_are_shown(
     assert exit_code(["status", where, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [row["left"] for row in found["stages"]] == [0] * len(found["stages"])
+    assert [row["running"] for row in found["stages"]] == [0] * len(found["stages"])
     (worker,) = found["workers"]
+    assert worker["device"] == "cpu"
     assert worker["blocks"] == sum(row["done"] for row in found["stages"])
     assert exit_code(["status", where, "--watch"]) == 0
     told = capsys.readouterr().out
     assert f"{worker['host']}:{worker['process']}" in told
     assert "overall" in told
+
+
+def test_blocks_that_are_running_are_counted_while_a_run_goes_on(
+    raw_volume: str, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where, seen = str(tmp_path / "w"), []
+    complete = StageLedger.mark_done
+
+    def looked_at(ledger: StageLedger, block: Block, about: Mapping[str, Any]) -> None:
+        capsys.readouterr()
+        assert exit_code(["status", where, "--json"]) == 0
+        stages = json.loads(capsys.readouterr().out)["stages"]
+        seen.append({row["stage"]: row["running"] for row in stages if row["running"]})
+        complete(ledger, block, about)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(StageLedger, "mark_done", looked_at)
+        command = ["predict", raw_volume, "--model", tiny_model, "-o", where, "--blocks", "32", "--executor", "serial"]
+        assert exit_code(command) == 0
+    assert seen == [{"affinities": 1}] * 8
+    (tmp_path / "w" / "ledger" / "affinities" / "running").mkdir()
+    (tmp_path / "w" / "ledger" / "affinities" / "running" / "00000003").touch()
+    capsys.readouterr()
+    assert exit_code(["status", where, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["stages"][0]["running"] == 0, "nobody works: it was cut off"
