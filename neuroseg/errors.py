@@ -25,6 +25,10 @@ class BlocksFailedError(NeurosegError):
     """Some blocks of a stage failed; the others are complete and a rerun does only what is missing."""
 
 
+class DamagedError(NeurosegError):
+    """A file that a stage had made is missing, or not what it was."""
+
+
 class DiskFullError(NeurosegError):
     """The disk filled up while a run was writing; what is done is complete, and a rerun continues."""
 

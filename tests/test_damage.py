@@ -58,6 +58,10 @@ def alter(file: Path) -> None:
     file.write_bytes(content)
 
 
+def emptied(file: Path) -> None:
+    file.write_bytes(b"")
+
+
 def labels(workspace: Workspace) -> np.ndarray:
     return np.asarray(open_array(workspace.segmentation / "0")[:])
 
@@ -69,7 +73,7 @@ def redo(workspace: Workspace, reader: str) -> None:
 
 
 @pytest.mark.parametrize("executor", ["serial", "local"])
-@pytest.mark.parametrize("damage", [cut_short, alter, Path.unlink])
+@pytest.mark.parametrize("damage", [cut_short, alter, emptied, Path.unlink])
 @pytest.mark.parametrize(("artifact", "reader", "maker"), READERS)
 def test_what_is_damaged_is_made_again(
     options: Options, artifact: str, reader: str, maker: str, damage: Callable[[Path], None], executor: str,
@@ -96,14 +100,55 @@ def test_what_is_damaged_is_made_again(
 def test_damage_of_what_cannot_be_made_again_is_named(options: Options) -> None:
     workspace, _ = pipeline.segment(options)
     expected = labels(workspace)
-    cut_short(largest_file(workspace.path / "entries"))
-    redo(workspace, "edges")
-    shutil.move(options.affinities, f"{options.affinities}.away")
+    cut_short(largest_file(workspace.fragments / "c"))
+    shutil.rmtree(workspace.path / "provisional.zarr")
+    redo(workspace, "relabel")
+    with pytest.raises(NeurosegError, match="1 block of stage relabel failed"):
+        pipeline.segment(options)
+    assert np.array_equal(labels(workspace), expected), "what is left is the whole of the last finished run"
+
+
+def test_a_mending_that_fails_costs_nothing(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Marks, and what was made of what is damaged, stay until it is replaced."""
+    workspace, _ = pipeline.segment(options)
+    expected, marks = labels(workspace), workspace.ledger("agglomeration", {}).done()
+    cut_short(largest_file(workspace.fragments / "c"))
+    redo(workspace, "relabel")
+
+    def broken(*given: object, **more: object) -> None:
+        raise ValueError("injected")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("neuroseg.edges.stage.block_nodes", broken)
+        with pytest.raises(NeurosegError, match="1 block of stage relabel failed"):
+            pipeline.segment(options)
+    assert workspace.ledger("agglomeration", {}).done() == marks
+    assert np.array_equal(labels(workspace), expected)
+    pipeline.segment(options)
+    assert np.array_equal(labels(workspace), expected)
+    assert workspace.ledger("agglomeration", {}).done() == marks
+
+
+def test_two_stages_that_are_damaged_are_made_again(options: Options) -> None:
+    workspace, _ = pipeline.segment(options)
+    expected = labels(workspace)
+    for artifact in ("fragments.zarr/c", "entries"):
+        cut_short(largest_file(workspace.path / artifact))
+    redo(workspace, "relabel")
+    pipeline.segment(options)
+    assert np.array_equal(labels(workspace), expected)
+
+
+def test_an_array_without_its_description_is_not_begun_anew(options: Options) -> None:
+    """All of its shards would be lost, and only those of the failed blocks be made again."""
+    workspace, _ = pipeline.segment(options)
+    expected, shard = labels(workspace), largest_file(workspace.fragments / "c")
+    (workspace.fragments / "zarr.json").unlink()
+    redo(workspace, "relabel")
     with pytest.raises(NeurosegError):
         pipeline.segment(options)
-    shutil.move(f"{options.affinities}.away", options.affinities)
-    if workspace.segmentation.exists():
-        assert np.array_equal(labels(workspace), expected), "what is left is the whole of the last finished run"
+    assert shard.exists()
+    assert np.array_equal(labels(workspace), expected)
 
 
 @pytest.mark.parametrize("damage", [cut_short, alter])

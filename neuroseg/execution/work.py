@@ -26,7 +26,7 @@ from neuroseg.storage.workspace import Workspace
 # Longer than any block takes; a worker that hangs is noticed by then.
 BLOCK_TIMEOUT_S = 6 * 3600.0
 # Blocks whose workers died are tried alone unless there are more: then it is not a block that kills them.
-_MOST_ALONE = 20
+_MOST_ALONE = 8
 
 Observe = Callable[[int, int], None]
 """Told (blocks done, blocks failed) of this run, now and then."""
@@ -57,6 +57,7 @@ def run_blocks(
     silent = [block for block in ledger.pending(blocks) if block.index not in ledger.failures()]
     if not 1 < len(silent) <= _MOST_ALONE:
         return
+    logger.info("the workers of %d blocks of stage %s died; each is tried alone", len(silent), stage.name)
     for block in silent:
         left = len(ledger.pending(blocks))
         executor.run(stage, [block], ledger, _counted_on(observe, done=len(blocks) - left, failed=left - 1))

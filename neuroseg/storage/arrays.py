@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -126,27 +128,31 @@ def ensure_array(
 def write_region(array: Any, roi: Roi, values: NDArray[np.generic]) -> None:
     """Write a whole number of shards of the last three axes, all of the leading ones.
 
-    zarr reads a shard before it replaces it: one that was damaged is removed first.
+    zarr reads a shard before it replaces it: where one cannot be read, the new ones are written elsewhere and renamed.
     """
     box = (..., *slices(roi))
     try:
         array[box] = values
     except (ValueError, RuntimeError) as error:
-        logger.warning(
-            "%s, %s: what was there cannot be read (%s); it is removed", array.store_path, describe(roi), error
-        )
-        for path in _shard_paths(array, roi):
-            path.unlink(missing_ok=True)
-        array[box] = values
+        logger.warning("%s at %s cannot be read (%s): it is replaced", array.store_path, describe(roi), error)
+        path = Path(array.store_path.store.root) / array.path
+        with tempfile.TemporaryDirectory(suffix=".partial", dir=path.parent) as aside:
+            shutil.copy(path / "zarr.json", aside)
+            open_array(aside, writable=True)[box] = values
+            for key in _shard_keys(array, roi):
+                if (Path(aside) / key).exists():
+                    os.replace(Path(aside) / key, path / key)
+                else:
+                    (path / key).unlink(missing_ok=True)  # zeros are not written
 
 
-def _shard_paths(array: Any, roi: Roi) -> Iterator[Path]:
+def _shard_keys(array: Any, roi: Roi) -> Iterator[str]:
     unit = array.shards or array.chunks
     begin = (*(0 for _ in unit[:-3]), *roi.begin)
     end = (*array.shape[: len(unit) - 3], *roi.end)
     cells = (range(b // width, -(-e // width)) for b, e, width in zip(begin, end, unit, strict=True))
     for cell in itertools.product(*cells):
-        yield array.store_path.store.root / array.path / array.metadata.encode_chunk_key(cell)
+        yield array.metadata.encode_chunk_key(cell)
 
 
 def create_group(path: Path, attributes: Mapping[str, Any]) -> None:

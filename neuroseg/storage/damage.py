@@ -7,33 +7,42 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import zarr
 
 from neuroseg.blocks import Block
 from neuroseg.geometry import slices
-from neuroseg.storage.arrays import is_array, open_node
 from neuroseg.storage.parts import part_path, stored_table
 
 
 def damaged_blocks(path: Path, blocks: Iterable[Block]) -> list[Block]:
-    """Return the blocks whose share of an artifact cannot be read; none where there is no such artifact.
+    """Return the blocks whose share of an artifact cannot be read.
 
-    `path` is a zarr array, a folder of one part for each block, or one file that belongs to all of the blocks.
+    `path` is a zarr array, a folder of one part for each block, or one file that belongs to all of the blocks. None are
+    returned where there is no such artifact, or an array without its description: that belongs to every block.
     """
-    if is_array(path):
-        return [block for block in blocks if not _reads(path, block)]
+    if path.suffix == ".zarr":
+        try:
+            array = zarr.open_array(store=str(path), mode="r")
+        except (OSError, ValueError, KeyError, zarr.errors.NodeNotFoundError):
+            return []
+        return [block for block in blocks if not _reads(array, block)]
     if path.is_dir():
         return [block for block in blocks if not _is_whole(part_path(path, block.index))]
     return list(blocks) if path.exists() and not _is_whole(path) else []
 
 
-def _reads(path: Path, block: Block) -> bool:
+def _reads(array: Any, block: Block) -> bool:
+    """Whether checksums are right; that a disk does not answer (OSError) is another matter."""
     try:
-        open_node(path)[(..., *slices(block.write_roi))]
-    except (OSError, ValueError, RuntimeError):
+        array[(..., *slices(block.write_roi))]
+    except (ValueError, RuntimeError):
         return False
+    except OSError:
+        return True
     return True
 
 
@@ -44,6 +53,10 @@ def _is_whole(path: Path) -> bool:
             np.load(path, mmap_mode="r")
         else:
             stored_table(path)
-    except (pa.ArrowException, OSError, ValueError):
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        return error.errno is not None  # the system's errors have a number; those of a wrong checksum have none
+    except (pa.ArrowException, ValueError, EOFError):
         return False
     return True

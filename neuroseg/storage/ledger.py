@@ -112,8 +112,12 @@ class StageLedger:
         for name in self.done():
             if name.split("-")[0] in indices:
                 (self.folder / "done" / name).unlink(missing_ok=True)
-        for index in indices:
-            (self.folder / "failed" / index).unlink(missing_ok=True)
+        self.clear_failures(blocks)
+
+    def clear_failures(self, blocks: Sequence[Block]) -> None:
+        """Remove failures of blocks that are about to be processed again."""
+        for block in blocks:
+            (self.folder / "failed" / f"{block.index:08d}").unlink(missing_ok=True)
 
     def failures(self) -> dict[int, str]:
         """Return the cause of each failed block."""

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from neuroseg.errors import NeurosegError
+from neuroseg.errors import DamagedError
 from neuroseg.storage.publish import published
 from neuroseg.tables import LOOKUP, Table
 
@@ -32,15 +32,15 @@ def write_table(path: Path, table: Table) -> None:
 
 
 def read_table(path: Path, columns: Mapping[str, type[np.generic]]) -> Table:
-    """Return the table at `path`; raises NeurosegError when it is missing, damaged or lacks a column."""
+    """Return the table at `path`; raises DamagedError when it is missing, damaged or lacks a column."""
     try:
         stored = stored_table(path, list(columns))
     except FileNotFoundError as error:
-        raise NeurosegError(
+        raise DamagedError(
             f"{path} is missing: removed, or its stage did not finish; redo it with --restart"
         ) from error
     except (pa.ArrowException, OSError) as error:
-        raise NeurosegError(f"{path} is damaged ({error}); redo its stage with --restart") from error
+        raise DamagedError(f"{path} is damaged ({error}); redo its stage with --restart") from error
     return {name: _as_numpy(stored[name]).astype(dtype, copy=False) for name, dtype in columns.items()}
 
 
@@ -97,8 +97,8 @@ def map_lookup(path: Path) -> Table:
     """Return a lookup table whose columns are mapped, not read: a block touches only the pages of its fragments."""
     try:
         columns = np.load(path, mmap_mode="r")
-    except (OSError, ValueError) as error:
-        raise NeurosegError(f"{path} is missing or damaged ({error}); redo it with --restart relabel") from error
+    except (OSError, ValueError, EOFError) as error:
+        raise DamagedError(f"{path} is missing or damaged ({error}); redo it with --restart relabel") from error
     return dict(zip(LOOKUP, columns, strict=True))
 
 

@@ -101,7 +101,9 @@ def adapt(
         run_training(trainer, samples, lambda step: {}, progress=progress)
     crops = _samples(settings, raw, labelled, request, 0)
     count = min(settings.validation.statistics_samples, len(crops))
-    tuned = with_own_statistics(trainer.average.network, crops, "clean", count, chosen)
+    tuned = with_own_statistics(
+        trainer.average.network, crops, "clean", count=count, batch=settings.optimiser.batch, device=chosen
+    )
     after = judge(tuned, settings, card, raw, labelled, request)
     better = after["voi"] < before["voi"] and after.get("entropy", 1.0) >= _KEPT_ENTROPY * before.get("entropy", 1.0)
     measure = "agreement of perturbed copies" if labelled is None else "labels"

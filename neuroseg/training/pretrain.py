@@ -25,7 +25,7 @@ from neuroseg.networks.encoder import ENCODER, save_encoder
 from neuroseg.training.folder import claim
 from neuroseg.training.loop import is_over, run_training
 from neuroseg.training.optimiser import build_optimiser, finite, take_step
-from neuroseg.training.records import load_checkpoint, save_checkpoint
+from neuroseg.training.records import load_checkpoint, save_checkpoint, use_as_many_threads
 from neuroseg.training.rehearsal import rehearse
 from neuroseg.training.settings import PerturbationSettings, PretrainingSettings
 from neuroseg.training.team import Team, joined, own_device
@@ -94,8 +94,7 @@ class Restorer:
         """Continue from `checkpoint.pt`."""
         state = load_checkpoint(self.folder / "checkpoint.pt")
         self.team.require_as_many(state["processes"], self.folder)
-        # Sums over several threads are added in another order than those of one.
-        torch.set_num_threads(state.get("threads", torch.get_num_threads()))
+        use_as_many_threads(state.get("threads"), self.device)
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.validated = int(state["step"]), int(state["validated"])

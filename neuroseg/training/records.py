@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 import torch
 
 from neuroseg.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 
 class Records:
@@ -60,3 +63,17 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Return a checkpoint of tensors and plain values; nothing in the file is executed."""
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return state
+
+
+def use_as_many_threads(stored: int | None, device: torch.device) -> None:
+    """Compute with as many threads as the checkpoint was made with: the sums of others are added in another order.
+
+    Not with more than there are cores, nor against OMP_NUM_THREADS; on a GPU it does not matter.
+    """
+    mine = torch.get_num_threads()
+    if stored is None or stored == mine or device.type != "cpu":
+        return
+    if "OMP_NUM_THREADS" in os.environ or stored > (os.cpu_count() or 1):
+        logger.warning("made with %d threads so far, now with %d: other weights in their last digits", stored, mine)
+        return
+    torch.set_num_threads(stored)

@@ -21,20 +21,35 @@ class Crops(Protocol):
         ...
 
 
-def with_own_statistics(network: nn.Module, crops: Crops, name: str, count: int, device: torch.device) -> nn.Module:
-    """Return a copy whose running means and variances are those of what it makes of array `name` of `count` crops.
+def with_own_statistics(
+    network: nn.Module, crops: Crops, name: str, *, count: int, batch: int, device: torch.device
+) -> nn.Module:
+    """Return a copy that normalises by what it makes itself of array `name` of `count` crops, `batch` at a time.
 
-    Those that it comes with trail the weights, and averaged weights make features of another size than the weights
-    they average (Izmailov et al., "Averaging weights leads to wider optima and better generalization", 2018). A network
-    without batch normalisation, and any with a `count` of 0, stays as it is.
+    Running means and variances are the averages of those of each batch, as in training. Those that the network comes
+    with trail the weights, and averaged weights make features of another size than the weights they average (Izmailov
+    et al., "Averaging weights leads to wider optima and better generalization", 2018). A network without batch
+    normalisation, and any with a `count` of 0, stays as it is. One process does this alone: no other takes part.
     """
     if count == 0:
         return network
-    own = copy.deepcopy(network)
-    update_bn(_tensors(crops, name, count), own, device)
+    own = _alone(copy.deepcopy(network))
+    update_bn(_tensors(crops, name, count, batch), own, device)
     return own.eval()
 
 
-def _tensors(crops: Crops, name: str, count: int) -> Iterator[Any]:
-    for index in range(count):
-        yield torch.from_numpy(crops[index][name])[None].contiguous(memory_format=torch.channels_last_3d)
+def _alone(module: nn.Module) -> nn.Module:
+    """Return the module with layers that would wait for other processes replaced by ones that do not."""
+    if isinstance(module, nn.SyncBatchNorm):
+        layer = nn.BatchNorm3d(module.num_features, module.eps, module.momentum, module.affine).to(module.weight.device)
+        layer.load_state_dict(module.state_dict())
+        return layer
+    for name, child in module.named_children():
+        setattr(module, name, _alone(child))
+    return module
+
+
+def _tensors(crops: Crops, name: str, count: int, batch: int) -> Iterator[Any]:
+    for first in range(0, count, batch):
+        stacked = np.stack([crops[index][name] for index in range(first, min(first + batch, count))])
+        yield torch.from_numpy(stacked).contiguous(memory_format=torch.channels_last_3d)

@@ -100,7 +100,10 @@ def train(
             count = settings.validation.statistics_samples
 
             def validate_average(step: int) -> dict[str, float]:
-                own = with_own_statistics(trainer.average.network, labelled.first(count), "raw", count, chosen)
+                own = with_own_statistics(
+                    trainer.average.network, labelled.first(count), "raw",
+                    count=count, batch=settings.optimiser.batch, device=chosen,
+                )  # fmt: skip
                 return keeper(own, step)
 
             run_training(trainer, samples, validate_average, progress=progress)

@@ -19,7 +19,7 @@ from neuroseg.training.consistency import (
 from neuroseg.training.descriptors import CHANNELS
 from neuroseg.training.losses import training_loss
 from neuroseg.training.optimiser import build_optimiser, finite, take_step
-from neuroseg.training.records import load_checkpoint, save_checkpoint
+from neuroseg.training.records import load_checkpoint, save_checkpoint, use_as_many_threads
 from neuroseg.training.settings import ConsistencySettings, TrainingSettings
 from neuroseg.training.team import Team
 
@@ -69,8 +69,7 @@ class Trainer:
         """Continue from `checkpoint.pt`."""
         state = load_checkpoint(self.folder / "checkpoint.pt")
         self.team.require_as_many(state["processes"], self.folder)
-        # Sums over several threads are added in another order than those of one.
-        torch.set_num_threads(state.get("threads", torch.get_num_threads()))
+        use_as_many_threads(state.get("threads"), self.device)
         self.network.load_state_dict(state["network"])
         self.average.network.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
