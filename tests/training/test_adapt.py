@@ -91,7 +91,7 @@ def test_labels_judge_by_sections_that_were_put_aside(
     request = Request(volume, tiny_model, labels=labels, region="8:24,:,:", steps=2)
     made = adapt(request, tmp_path / "a", device="cpu", progress=False)
     assert made.measure == "labels"
-    assert learnt == [(8, 20)]
+    assert set(learnt) == {(8, 20)}, "neither steps nor statistics see what judges"
     assert regions == [(20, 24)] * 2
     assert made.before["voi"] > 0
     with pytest.raises(RunRefusedError):
