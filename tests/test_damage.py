@@ -75,7 +75,7 @@ def redo(workspace: Workspace, reader: str) -> None:
 def damages(artifact: str) -> list[Callable[[Path], None]]:
     """How a file can be damaged so that it shows: not a shard that is gone, which is one of zeros.
 
-    A mapped array has no checksum: it is written aside and renamed. A single file that is gone makes its stage run anew.
+    A mapped array has no checksum: it is written aside and renamed. Where a single file is gone, its stage runs.
     """
     found = [cut_short, emptied]
     if not artifact.endswith(".npy"):
