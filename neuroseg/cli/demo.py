@@ -13,15 +13,18 @@ import typer
 from neuroseg.cli import progress
 from neuroseg.cli.summary import print_json, print_summary, run_summary
 from neuroseg.errors import InputError
+from neuroseg.geometry import parse_triple
 
-_SHAPE = (128, 128, 192)
 _BLOCKS = "64,128,128"
 _SEED = 7
+# Fewer voxels hold hardly a neurite.
+_LEAST = 48
 
 
 def demo(
     folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where volume and result go.")] = Path("demo"),
     workers: Annotated[int | None, typer.Option(help="Worker processes (default: the cores it may use).")] = None,
+    shape: Annotated[str, typer.Option(metavar="N|Z,Y,X", help="Voxels of the volume.")] = "128,128,192",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
 ) -> None:
     """Segment a synthetic EM volume with the bundled model, score it and draw it; under three minutes on two cores.
@@ -30,10 +33,11 @@ def demo(
     Example: neuroseg demo
     """
     started = time.monotonic()
+    voxels = parse_triple(shape, "--shape", least=_LEAST)
     if folder.exists():
         print(f"starting afresh: replaces {folder}", file=sys.stderr)
-    print(f"1. a synthetic EM volume of {' x '.join(map(str, _SHAPE))} voxels with known truth", file=sys.stderr)
-    _make_volume(folder)
+    print(f"1. a synthetic EM volume of {' x '.join(map(str, voxels))} voxels with known truth", file=sys.stderr)
+    _make_volume(folder, voxels)
     print("2. raw -> affinities -> fragments -> edges -> merge tree -> segmentation, by daisy workers", file=sys.stderr)
     workspace, content = _segment(folder, workers)
     print("3. scores against the truth, and a figure", file=sys.stderr)
@@ -66,7 +70,7 @@ def _activation() -> str:
     return f"  source {Path(sys.executable).parent / 'activate'}\n"
 
 
-def _make_volume(folder: Path) -> None:
+def _make_volume(folder: Path, shape: tuple[int, int, int]) -> None:
     """Write volume.zarr and truth.zarr, afresh."""
     import numpy as np
 
@@ -81,12 +85,12 @@ def _make_volume(folder: Path) -> None:
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / ".neuroseg-demo").touch()
-    made = synthetic_volume(_SHAPE, _SEED)
+    made = synthetic_volume(shape, _SEED)
     for name, array, labels in (("volume", made.raw, False), ("truth", made.labels.astype(np.uint64), True)):
         path = folder / f"{name}.zarr"
         create_volume(
             path,
-            shape=_SHAPE,
+            shape=shape,
             dtype=array.dtype.type,
             block=(64, 64, 64),
             voxel_size_nm=made.voxel_size_nm,

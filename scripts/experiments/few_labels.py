@@ -1,12 +1,14 @@
 """What volumes without labels are worth when few sections are labelled: FIB-25, the same network and steps in each arm.
 
-python scripts/experiments/few_labels.py FOLDER --data DIR [--sections 5] [--seeds 1 2] [--steps 1000] [--arms ...]
+python scripts/experiments/few_labels.py FOLDER --data DIR [--sections 5] [--seeds 1 2] [--steps 1000] [--weight 1]
+    [--arms ...]
 
 DIR has fib25_ts2.h5 and fib25_unlabelled.h5. Arms: `supervised` (labelled sections alone), `pretrained` (their network
 begins with an encoder pre-trained without labels), `weight_sharing` and `ema` (that, and consistency on volumes without
-labels), and both without pre-training (`weight_sharing_alone`, `ema_alone`). Every arm trains a fixed number of steps
-and is judged once, with the weights of its last step, on sections 120-159, which nothing was chosen on. The same
-command resumes; finished arms are not repeated. Writes results.json, table.md and figure.png into FOLDER.
+labels, of the given weight), and both without pre-training (`weight_sharing_alone`, `ema_alone`). Every arm trains a
+fixed number of steps and is judged once, with the weights of its last step, on sections 120-159, which nothing was
+chosen on. The same command resumes; finished arms are not repeated. Writes results.json, table.md and figure.png into
+FOLDER.
 """
 
 from __future__ import annotations
@@ -49,10 +51,10 @@ def pretraining(given: argparse.Namespace, seed: int) -> dict[str, Any]:
 def training(given: argparse.Namespace, arm: str, sections: int, seed: int) -> dict[str, Any]:
     """Return the configuration of one arm: validated at its last step alone, so that no step is chosen."""
     teacher = arm.removesuffix("_alone")
-    consistent = teacher in ("weight_sharing", "ema")
+    consistent = _is_consistent(arm)
     content: dict[str, Any] = {
         "extends": str(given.configs / ("fib25_d5_u" if consistent else "fib25_d5")),
-        "name": f"{arm}_{sections}_{seed}",
+        "name": f"{arm}_{sections}_{seed}" + (f"_weight_{given.weight:g}" if consistent else ""),
         "seed": seed,
         "data": {"folders": [str(given.data)], "training": [labelled(sections)]},
         "optimiser": {"steps": given.steps},
@@ -62,9 +64,16 @@ def training(given: argparse.Namespace, arm: str, sections: int, seed: int) -> d
         content["network"] = {"encoder": str(given.folder / f"pretraining_{seed}")}
     if consistent:
         content["consistency"] = {
-            "teacher": teacher, "begin_step": given.steps * 3 // 10, "ramp_steps": given.steps // 5
-        }  # fmt: skip
+            "teacher": teacher,
+            "weight": given.weight,
+            "begin_step": given.steps * 3 // 10,
+            "ramp_steps": given.steps // 5,
+        }
     return content
+
+
+def _is_consistent(arm: str) -> bool:
+    return arm.startswith(("weight_sharing", "ema"))
 
 
 def _begins_pretrained(arm: str) -> bool:
@@ -104,17 +113,18 @@ def experiment(given: argparse.Namespace) -> list[dict[str, Any]]:
     """Run what is left of the arms; returns the results of all."""
     path: Path = given.folder / "results.json"
     rows: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
-    done = {(row["sections"], row["arm"], row["seed"], row["steps"]) for row in rows}
+    done = {(row["sections"], row["arm"], row["seed"], row["steps"], row["weight"]) for row in rows}
     for sections in given.sections:
         for seed in given.seeds:
             for arm in given.arms:
-                if (sections, arm, seed, given.steps) in done:
+                weight = given.weight if _is_consistent(arm) else None
+                if (sections, arm, seed, given.steps, weight) in done:
                     continue
                 if _begins_pretrained(arm):
                     trained(given, "pretrain", pretraining(given, seed))
                 folder = trained(given, "train", training(given, arm, sections, seed))
-                scores = judged(given, folder)
-                rows.append({"sections": sections, "arm": arm, "seed": seed, "steps": given.steps, **scores})
+                this = {"sections": sections, "arm": arm, "seed": seed, "steps": given.steps, "weight": weight}
+                rows.append({**this, **judged(given, folder)})
                 path.write_text(json.dumps(rows, indent=2) + "\n")
     return rows
 
@@ -123,16 +133,21 @@ def table(rows: list[dict[str, Any]]) -> str:
     """Return the results as a Markdown table: VOI sums in bits, each seed, best and fixed threshold."""
     scores = f"VOI at its best threshold | VOI at {FIXED_THRESHOLD:g} | ARAND at best"
     lines = [
-        f"| labelled sections | arm | steps | seeds | {scores} |",
-        "|---|---|---|---|---|---|---|",
+        f"| labelled sections | arm | weight | steps | seeds | {scores} |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    for sections, arm, steps in dict.fromkeys((row["sections"], row["arm"], row["steps"]) for row in rows):
-        same = [row for row in rows if (row["sections"], row["arm"], row["steps"]) == (sections, arm, steps)]
+    for sections, arm, weight, steps in dict.fromkeys(map(_kind, rows)):
+        same = [row for row in rows if _kind(row) == (sections, arm, weight, steps)]
         seeds = ", ".join(str(row["seed"]) for row in same)
         best, fixed = (", ".join(f"{row[which]['voi_sum']:.3f}" for row in same) for which in ("best", "fixed"))
         rand = ", ".join(f"{row['best']['arand']:.3f}" for row in same)
-        lines.append(f"| {sections} | {arm} | {steps} | {seeds} | {best} | {fixed} | {rand} |")
+        kind = f"{sections} | {arm} | {'' if weight is None else f'{weight:g}'} | {steps}"
+        lines.append(f"| {kind} | {seeds} | {best} | {fixed} | {rand} |")
     return "\n".join(lines) + "\n"
+
+
+def _kind(row: dict[str, Any]) -> tuple[int, str, float | None, int]:
+    return row["sections"], row["arm"], row["weight"], row["steps"]
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
@@ -143,12 +158,14 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     figure = Figure(figsize=(7, 3.5), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    groups = list(dict.fromkeys((row["sections"], row["arm"]) for row in rows))
-    for place, (sections, arm) in enumerate(groups):
-        sums = [row["best"]["voi_sum"] for row in rows if (row["sections"], row["arm"]) == (sections, arm)]
+    groups = list(dict.fromkeys(map(_kind, rows)))
+    for place, group in enumerate(groups):
+        sums = [row["best"]["voi_sum"] for row in rows if _kind(row) == group]
         axes.plot([place] * len(sums), sums, "o", color="#1f6fb4")
         axes.plot([place - 0.2, place + 0.2], [sum(sums) / len(sums)] * 2, color="#1f6fb4")
-    axes.set_xticks(range(len(groups)), [f"{arm}\n{sections} sections" for sections, arm in groups], fontsize=8)
+    names = [f"{arm}\n{sections} sections, {steps} steps" + (f"\nweight {weight:g}" if weight is not None else "")
+             for sections, arm, weight, steps in groups]  # fmt: skip
+    axes.set_xticks(range(len(groups)), names, fontsize=8)
     axes.set_ylabel("VOI sum, bits (best threshold)")
     axes.set_ylim(0, 1.1 * max(row["best"]["voi_sum"] for row in rows))
     axes.set_xlim(-0.6, len(groups) - 0.4)
@@ -164,6 +181,7 @@ def main() -> None:
     parser.add_argument("--sections", type=int, nargs="+", default=[5])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--weight", type=float, default=1.0, help="of the consistency loss, against the labelled one")
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
     given = parser.parse_args()
     given.folder, given.data = given.folder.resolve(), given.data.resolve()

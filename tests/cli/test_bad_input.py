@@ -32,6 +32,12 @@ def test_a_text_file_is_not_a_zarr(tmp_path: Path, capfd: pytest.CaptureFixture[
     assert "is not a zarr" in fails(["info", str(tmp_path / "V.zarr")], capfd)
 
 
+@pytest.mark.parametrize(("shape", "said"), [("20,96,96", "must be 48 or more"), ("96x96", "neither a number nor")])
+def test_a_demo_needs_room(shape: str, said: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert said in fails(["demo", str(tmp_path / "demo"), "--shape", shape], capfd)
+    assert not (tmp_path / "demo").exists()
+
+
 @pytest.mark.parametrize("shape", [(30, 30), (1, 1, 8, 8, 8)])
 def test_only_3d_arrays_are_volumes(shape: tuple[int, ...], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     message = fails(["run", make_volume(tmp_path / "V.zarr", shape)], capfd)

@@ -27,7 +27,9 @@ def script() -> ModuleType:
 
 
 def test_the_arms_differ_in_nothing_else(script: ModuleType, tmp_path: Path) -> None:
-    given = argparse.Namespace(folder=tmp_path, data=tmp_path, configs=SCRIPT.parents[2] / "configs", steps=100)
+    given = argparse.Namespace(
+        folder=tmp_path, data=tmp_path, configs=SCRIPT.parents[2] / "configs", steps=100, weight=3.0
+    )
     made = {}
     for arm in script.ARMS:
         path = tmp_path / f"{arm}.yaml"
@@ -44,6 +46,7 @@ def test_the_arms_differ_in_nothing_else(script: ModuleType, tmp_path: Path) -> 
         assert (settings.network.encoder is None) == (arm == "supervised" or arm.endswith("_alone"))
     for arm in script.ARMS[2:]:
         assert made[arm].consistency.teacher == arm.removesuffix("_alone")
+        assert made[arm].consistency.weight == 3.0
         # The labels of the judged sections are never read, nor is their raw learnt from.
         assert made[arm].data.unlabelled[0].region == "0:120,:,:"
     path = tmp_path / "pre.yaml"
@@ -53,10 +56,12 @@ def test_the_arms_differ_in_nothing_else(script: ModuleType, tmp_path: Path) -> 
 
 def test_the_table_has_a_row_for_each_arm(script: ModuleType, tmp_path: Path) -> None:
     rows = [
-        {"sections": 5, "arm": arm, "seed": seed, "steps": 9,
+        {"sections": 5, "arm": arm, "seed": seed, "steps": 9, "weight": weight,
          "best": {"voi_sum": 1.5 + seed, "arand": 0.25}, "fixed": {"voi_sum": 3.0}}
-        for arm in ("supervised", "ema") for seed in (1, 2)
+        for arm, weight in (("supervised", None), ("ema", 1.0), ("ema", 3.0)) for seed in (1, 2)
     ]  # fmt: skip
-    assert script.table(rows).splitlines()[-1] == "| 5 | ema | 9 | 1, 2 | 2.500, 3.500 | 3.000, 3.000 | 0.250, 0.250 |"
+    assert (
+        script.table(rows).splitlines()[-1] == "| 5 | ema | 3 | 9 | 1, 2 | 2.500, 3.500 | 3.000, 3.000 | 0.250, 0.250 |"
+    )
     script.draw(rows, tmp_path / "f.png")
     assert (tmp_path / "f.png").stat().st_size > 1000
