@@ -34,7 +34,7 @@ from neuroseg.storage.workspace import Workspace
 
 _RESTARTABLE = ("affinities", "fragments", "edges", "agglomeration", "relabel")
 # Stages that are made again with the stage before or after them.
-_RESTARTED_AS = {"sections": "affinities", "lookup": "relabel"}
+_RESTARTED_AS = {"sections": "affinities", "reduction": "edges", "lookup": "relabel"}
 _REDONE_WITHOUT_ASKING = ("lookup", "relabel", "pyramid")
 # What a segmentation says of its making.
 _MADE_BY = ("fragments", "scoring", "agglomeration", "threshold", "roi")

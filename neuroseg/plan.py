@@ -10,7 +10,7 @@ from neuroseg import __version__
 from neuroseg.affinities.stage import AffinitiesStage, SectionsStage
 from neuroseg.agglomeration.methods import MERGE_TREE
 from neuroseg.agglomeration.scorings import parse_scoring
-from neuroseg.agglomeration.stage import AgglomerationStage, LookupStage, PartitionStage
+from neuroseg.agglomeration.stage import AgglomerationStage, LookupStage, PartitionStage, tables_of
 from neuroseg.blocks import Lattice
 from neuroseg.configuration import Section, validated
 from neuroseg.edges.stage import EdgesStage
@@ -20,6 +20,7 @@ from neuroseg.fragments.settings import DISTANCE_BASINS, MUTEX_WATERSHED, BasinS
 from neuroseg.fragments.stage import CutFragmentsStage, FragmentsStage
 from neuroseg.geometry import Triple, contact_channels, long_range_channels, parse_roi
 from neuroseg.options import Options
+from neuroseg.reduction.stage import ReductionStage
 from neuroseg.segmentation.stage import PyramidStage, RelabelStage, pyramid_stages
 from neuroseg.stage import Stage
 from neuroseg.storage.affinity_source import AffinitySource
@@ -28,7 +29,7 @@ from neuroseg.storage.raw import RawSource
 from neuroseg.storage.workspace import Workspace
 
 PREDICTION = ("sections", "affinities")
-SEGMENTATION = ("fragments", "edges", "agglomeration", "lookup", "relabel", "pyramid")
+SEGMENTATION = ("fragments", "edges", "reduction", "agglomeration", "lookup", "relabel", "pyramid")
 
 
 class MaskPlan(Section):
@@ -138,11 +139,13 @@ class Plan(Section):
             parse_scoring(self.scoring).every_contact,
             isinstance(fragments, FragmentsStage),
         )
-        tree = self._agglomeration_stage(workspace, hash_of(edges.identity))
+        tables = tables_of(parse_scoring(self.scoring), long_range=self.long_range)
+        reduction = ReductionStage(workspace, self.lattice, hash_of(edges.identity), tables)
+        tree = self._agglomeration_stage(workspace, reduction.lattice, hash_of(reduction.identity))
         lookup = LookupStage(
             workspace, self.lattice, hash_of(tree.identity), self.threshold, self.min_size_voxels, self.small
         )
-        return [fragments, edges, tree, lookup, *self.view_stages(workspace, hash_of(lookup.identity))]
+        return [fragments, edges, reduction, tree, lookup, *self.view_stages(workspace, hash_of(lookup.identity))]
 
     def _fragments_stage(self, workspace: Workspace) -> FragmentsStage | CutFragmentsStage:
         """Return the stage that makes the fragments: distance basins, or what cuts them at the blocks' faces."""
@@ -154,13 +157,15 @@ class Plan(Section):
         settings = BasinSettings(self.voxel_size_nm, per_section=self.per_section, mask_boundary=self.mask_boundary)
         return FragmentsStage(workspace, source, source.identity, settings, self.lattice, mask)
 
-    def _agglomeration_stage(self, workspace: Workspace, upstream: str) -> AgglomerationStage | PartitionStage:
+    def _agglomeration_stage(
+        self, workspace: Workspace, ranges: Lattice, upstream: str
+    ) -> AgglomerationStage | PartitionStage:
         scoring = parse_scoring(self.scoring)
         if self.agglomeration == MERGE_TREE:
-            return AgglomerationStage(workspace, self.lattice, upstream, scoring, self.long_range)
+            return AgglomerationStage(workspace, ranges, upstream, scoring, self.long_range)
         source = self._links(workspace, long_range=False)
         return PartitionStage(
-            workspace, self.lattice, upstream, scoring, self.long_range, self.agglomeration, self.threshold, source
+            workspace, ranges, upstream, scoring, self.long_range, self.agglomeration, self.threshold, source
         )
 
     def _links(self, workspace: Workspace, *, long_range: bool) -> AffinitySource:

@@ -35,6 +35,10 @@ NODES: Mapping[str, type[np.generic]] = {
     "max_y": np.uint32,
     "max_x": np.uint32,
 }
+# What the edges' stage writes, a part for each block.
+TABLES: Mapping[str, Mapping[str, type[np.generic]]] = {
+    "edges": EDGES, "bins": BINS, "long_range": EDGES, "long_range_bins": BINS, "nodes": NODES,
+}  # fmt: skip
 SECTIONS: Mapping[str, type[np.generic]] = {
     "section": np.uint32,  # z
     "value": np.uint8,  # of raw

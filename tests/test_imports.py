@@ -16,7 +16,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 VOCABULARY = {"errors", "geometry", "blocks", "tables", "stage"}
-STAGE_ROOMS = {"affinities", "fragments", "edges", "agglomeration", "segmentation"}
+STAGE_ROOMS = {"affinities", "fragments", "edges", "reduction", "agglomeration", "segmentation"}
 ALGORITHM_ROOMS = STAGE_ROOMS | {"networks"}
 NOT_ALGORITHMS = {"stage.py", "card.py", "bundle.py", "__init__.py"}
 NOT_FOR_ALGORITHMS = (

@@ -1,4 +1,4 @@
-"""The stages `agglomeration` and `lookup`: all parts of the edge table -> the merge tree -> each fragment's segment.
+"""The stages `agglomeration` and `lookup`: the reduced edge table -> the merge tree -> each fragment's segment.
 
 Both are reduces: one block, the whole region. `agglomeration` is one of two stages: the merge tree, or for comparison a
 partition by another method, stored as a tree that is good for one threshold.
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,15 +28,15 @@ from neuroseg.stage import Process
 from neuroseg.storage.affinity_source import AffinitySource
 from neuroseg.storage.arrays import open_array
 from neuroseg.storage.parts import read_parts, read_table, write_lookup, write_table
-from neuroseg.storage.workspace import Workspace
-from neuroseg.tables import BINS, EDGES, NODES, TREE, Table, combined, empty
+from neuroseg.storage.workspace import Workspace, reduced
+from neuroseg.tables import BINS, EDGES, NODES, TABLES, TREE, Table, concatenated, empty
 
 ALGORITHM = 1
 
 
 @dataclass(frozen=True)
 class AgglomerationStage:
-    """Combines the parts and merges; `blocks` is the lattice whose parts are read."""
+    """Merges; `blocks` is the lattice of the ranges whose tables are read."""
 
     workspace: Workspace
     blocks: Lattice
@@ -52,7 +51,7 @@ class AgglomerationStage:
     @property
     def inputs(self) -> tuple[str, ...]:
         """The tables that `_tables` reads."""
-        return _table_names(self.scoring, self.long_range)
+        return tuple(reduced(table) for table in tables_of(self.scoring, long_range=self.long_range))
 
     @property
     def lattice(self) -> Lattice:
@@ -110,7 +109,8 @@ class PartitionStage:
     @property
     def inputs(self) -> tuple[str, ...]:
         """The tables, and what waterz reads instead of them."""
-        return ("affinities.zarr", "fragments.zarr", *_table_names(self.scoring, self.long_range))
+        tables = tables_of(self.scoring, long_range=self.long_range)
+        return ("affinities.zarr", "fragments.zarr", *(reduced(table) for table in tables))
 
     @property
     def lattice(self) -> Lattice:
@@ -163,28 +163,29 @@ class PartitionStage:
         return waterz_partition(links, offsets, labels, fragments, self.scoring, threshold=self.threshold)
 
 
-def _table_names(scoring: Scoring, long_range: bool) -> tuple[str, ...]:
-    """Return the artifacts that hold the tables: histograms only for scorings of every contact."""
+def tables_of(scoring: Scoring, *, long_range: bool) -> tuple[str, ...]:
+    """Return the tables that are needed: histograms only for scorings of every contact."""
     evidence = ("edges", "long_range") if long_range else ("edges",)
     bins = ("bins", "long_range_bins")[: len(evidence)] if scoring.every_contact else ()
     return (*evidence, *bins, "nodes")
 
 
 def _tables(stage: AgglomerationStage | PartitionStage) -> tuple[Table, Table, Table]:
-    """Return nodes, edges and bins of all parts, with the evidence of long-range channels where it counts."""
-    space, parts = stage.workspace, stage.blocks.indices()
+    """Return nodes, edges and bins of all ranges, with the evidence of long-range channels where it counts."""
+    ranges = stage.blocks.indices()
 
-    def whole(folder: Path, columns: Mapping[str, type[np.generic]]) -> Table:
-        return combined(read_parts(folder, parts, columns), columns)
+    def whole(table: str) -> Table:
+        # Ranges ascend, and so do the rows of each.
+        return concatenated(read_parts(stage.workspace.reduced(table), ranges, TABLES[table]), TABLES[table])
 
-    nodes, contacts, bins = whole(space.nodes, NODES), whole(space.edges, EDGES), empty(BINS)
+    nodes, contacts, bins = whole("nodes"), whole("edges"), empty(BINS)
     if stage.scoring.every_contact:
-        bins = whole(space.bins, BINS)
+        bins = whole("bins")
     if not stage.long_range:
         return nodes, contacts, bins
     if stage.scoring.every_contact:
-        bins = with_evidence(bins, whole(space.long_range_bins, BINS), contacts, BINS)
-    return nodes, with_evidence(contacts, whole(space.long_range, EDGES), contacts, EDGES), bins
+        bins = with_evidence(bins, whole("long_range_bins"), contacts, BINS)
+    return nodes, with_evidence(contacts, whole("long_range"), contacts, EDGES), bins
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pydantic import Field, field_validator
 from neuroseg.configuration import Section, load_configuration
 from neuroseg.errors import InputError, unknown_name
 
-STAGES = ("sections", "affinities", "fragments", "edges", "agglomeration", "lookup", "relabel", "pyramid")
+STAGES = ("sections", "affinities", "fragments", "edges", "reduction", "agglomeration", "lookup", "relabel", "pyramid")
 # Of sbatch; by what they say jobs are found again.
 _OUR_FLAGS = {
     "--job-name", "-J", "--array", "-a", "--chdir", "-D", "--output", "-o", "--clusters", "--cluster", "-M",

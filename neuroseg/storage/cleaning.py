@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from neuroseg.storage.workspace import Workspace
+from neuroseg.storage.workspace import REDUCED, Workspace
 
 _REMOVED = ".removed"
 KEEP = ("all", "fragments", "segmentation")
@@ -28,6 +28,7 @@ def intermediates(workspace: Workspace, keep: str) -> list[Path]:
             workspace.bins,
             workspace.long_range,
             workspace.long_range_bins,
+            workspace.path / REDUCED,
         ],
     }
     removed["segmentation"] = [*removed["fragments"], workspace.fragments, workspace.tree]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from neuroseg.tables import LOOKUP, Table
 
 _PAUSES_S = (0.05, 0.5)
 
+Keys = tuple[int, int]
+
 
 def write_table(path: Path, table: Table) -> None:
     """Write a table in one step; a part that exists is replaced."""
@@ -31,10 +33,13 @@ def write_table(path: Path, table: Table) -> None:
         )
 
 
-def read_table(path: Path, columns: Mapping[str, type[np.generic]]) -> Table:
-    """Return the table at `path`; raises DamagedError when it is missing, damaged or lacks a column."""
+def read_table(path: Path, columns: Mapping[str, type[np.generic]], keys: Keys | None = None) -> Table:
+    """Return the table at `path`; raises DamagedError when it is missing, damaged or lacks a column.
+
+    With `keys`, a first and a last value of the first column, it may be empty where none of its rows has one of those.
+    """
     try:
-        stored = stored_table(path, list(columns))
+        stored = stored_table(path, list(columns), keys)
     except FileNotFoundError as error:
         raise DamagedError(
             f"{path} is missing: removed, or its stage did not finish; redo it with --restart"
@@ -44,7 +49,7 @@ def read_table(path: Path, columns: Mapping[str, type[np.generic]]) -> Table:
     return {name: _as_numpy(stored[name]).astype(dtype, copy=False) for name, dtype in columns.items()}
 
 
-def stored_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+def stored_table(path: Path, columns: Sequence[str] | None = None, keys: Keys | None = None) -> pa.Table:
     """Return what a file holds, checksums compared; raises FileNotFoundError, OSError or ArrowException.
 
     A reduce reads thousands of files: a disk or network that fails for a moment must not cost all of them.
@@ -53,7 +58,9 @@ def stored_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         try:
             # An open file: pyarrow would take a path with a colon for a URI.
             with path.open("rb") as opened, pq.ParquetFile(opened, page_checksum_verification=True) as file:
-                return file.read(columns=columns, use_threads=False)
+                if keys is not None and not _may_hold(file, keys):
+                    return file.schema_arrow.empty_table()
+                return _as_described(file, file.read(columns=columns, use_threads=False))
         except FileNotFoundError:
             raise
         except (pa.ArrowException, OSError):
@@ -61,6 +68,29 @@ def stored_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
                 raise
             time.sleep(pause_s)
     raise AssertionError("the last try returns or raises")
+
+
+def _key_range(file: pq.ParquetFile) -> Keys | None:
+    """Return the least and largest value of the first column, as the file's end says, which has no checksum."""
+    found = [file.metadata.row_group(n).column(0).statistics for n in range(file.num_row_groups)]
+    if not found or not all(each is not None and each.has_min_max for each in found):
+        return None
+    return min(each.min for each in found), max(each.max for each in found)
+
+
+def _may_hold(file: pq.ParquetFile, keys: Keys) -> bool:
+    known = _key_range(file)
+    return known is None or (known[1] >= keys[0] and known[0] <= keys[1])
+
+
+def _as_described(file: pq.ParquetFile, table: pa.Table) -> pa.Table:
+    """Return the table; raises ArrowInvalid when the file's end says otherwise of its first column."""
+    known, first = _key_range(file), file.schema_arrow.names[0]
+    if known is not None and table.num_rows and first in table.column_names:
+        values = _as_numpy(table[first])
+        if (values.min(), values.max()) != known:
+            raise pa.ArrowInvalid(f"column {first} is not from {known[0]} to {known[1]}, as the file's end says")
+    return table
 
 
 # pyarrow's own conversions import pandas where it is installed, which takes longer than many a table.
@@ -110,3 +140,18 @@ def part_path(folder: Path, block: int) -> Path:
 def read_parts(folder: Path, blocks: Iterable[int], columns: Mapping[str, type[np.generic]]) -> list[Table]:
     """Return the parts of `blocks`, in that order."""
     return [read_table(part_path(folder, block), columns) for block in blocks]
+
+
+def read_range(
+    folder: Path, blocks: Iterable[int], columns: Mapping[str, type[np.generic]], keys: Keys, *, checked: Container[int]
+) -> Iterator[Table]:
+    """Yield of the parts of `blocks`, in that order, the rows whose first column lies between `keys`, both included.
+
+    Parts in `checked` are read to their ends and found damaged where they are; of others it is believed that they have
+    nothing between the keys.
+    """
+    for block in blocks:
+        table = read_table(part_path(folder, block), columns, None if block in checked else keys)
+        key = table[next(iter(columns))]
+        within = (key >= keys[0]) & (key <= keys[1])
+        yield {name: column[within] for name, column in table.items()}

@@ -22,6 +22,7 @@ from neuroseg.storage.ledger import StageLedger
 from neuroseg.storage.publish import publish_text
 from neuroseg.storage.remote import is_remote
 
+REDUCED = "reduced"
 _LOCK_PATIENCE_S = 2.0
 
 logger = logging.getLogger(__name__)
@@ -82,6 +83,10 @@ class Workspace:
     def nodes(self) -> Path:
         """The node table, one part per block."""
         return self.path / "nodes"
+
+    def reduced(self, table: str) -> Path:
+        """One of the tables above, a part for each range of fragments."""
+        return self.path / reduced(table)
 
     @property
     def tree(self) -> Path:
@@ -209,6 +214,11 @@ def _acquire(handle: IO[str], path: Path) -> None:
 def _content(handle: IO[str]) -> str:
     handle.seek(0)
     return handle.read().strip()
+
+
+def reduced(table: str) -> str:
+    """Return the name of a reduced table's folder in a workspace."""
+    return f"{REDUCED}/{table}"
 
 
 def default_workspace(volume_path: str) -> Path:

@@ -1,0 +1,1 @@
+"""The parts of all blocks -> one table per range of fragments."""
