@@ -36,10 +36,10 @@ ALGORITHM = 1
 
 @dataclass(frozen=True)
 class AgglomerationStage:
-    """Merges; `blocks` is the lattice of the ranges whose tables are read."""
+    """Merges; `ranges` is the lattice of the ranges whose tables are read."""
 
     workspace: Workspace
-    blocks: Lattice
+    ranges: Lattice
     upstream: str
     scoring: Scoring
     long_range: bool
@@ -56,7 +56,7 @@ class AgglomerationStage:
     @property
     def lattice(self) -> Lattice:
         """One block: the whole volume."""
-        return Lattice(self.blocks.volume_shape, self.blocks.volume_shape, self.blocks.roi)
+        return Lattice(self.ranges.volume_shape, self.ranges.volume_shape, self.ranges.roi)
 
     @property
     def scope(self) -> str:
@@ -94,7 +94,7 @@ class PartitionStage:
     """Partitions the fragments by multicut, gaec or waterz at one threshold; waterz reads the whole region at once."""
 
     workspace: Workspace
-    blocks: Lattice
+    ranges: Lattice
     upstream: str
     scoring: Scoring
     long_range: bool
@@ -115,7 +115,7 @@ class PartitionStage:
     @property
     def lattice(self) -> Lattice:
         """One block: the whole volume."""
-        return Lattice(self.blocks.volume_shape, self.blocks.volume_shape, self.blocks.roi)
+        return Lattice(self.ranges.volume_shape, self.ranges.volume_shape, self.ranges.roi)
 
     @property
     def scope(self) -> str:
@@ -172,11 +172,11 @@ def tables_of(scoring: Scoring, *, long_range: bool) -> tuple[str, ...]:
 
 def _tables(stage: AgglomerationStage | PartitionStage) -> tuple[Table, Table, Table]:
     """Return nodes, edges and bins of all ranges, with the evidence of long-range channels where it counts."""
-    ranges = stage.blocks.indices()
+    indices = stage.ranges.indices()
 
     def whole(table: str) -> Table:
         # Ranges ascend, and so do the rows of each.
-        return concatenated(read_parts(stage.workspace.reduced(table), ranges, TABLES[table]), TABLES[table])
+        return concatenated(read_parts(stage.workspace.reduced(table), indices, TABLES[table]), TABLES[table])
 
     nodes, contacts, bins = whole("nodes"), whole("edges"), empty(BINS)
     if stage.scoring.every_contact:
