@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -28,9 +27,10 @@ from neuroseg.running import Begin, Choose, StageSummary, ledger_of, run_stage
 from neuroseg.segmentation.stage import PyramidStage, RelabelStage, finish_metadata
 from neuroseg.stage import Stage
 from neuroseg.storage.cleaning import intermediates, remove
+from neuroseg.storage.places import remove_all
 from neuroseg.storage.publish import publish_text
 from neuroseg.storage.space import require_space
-from neuroseg.storage.workspace import Workspace
+from neuroseg.storage.workspace import Workspace, workspace_of
 
 _RESTARTABLE = ("affinities", "fragments", "edges", "agglomeration", "relabel")
 # Stages that are made again with the stage before or after them.
@@ -100,7 +100,7 @@ def _execute(
     first = _restart_index(restart, every, stages)
     if plan.mask is not None and not plan.lattice.indices():
         raise InputError(f"the mask {plan.mask.path} has no voxel in the region {plan.roi}; nothing would be segmented")
-    if not options.force:
+    if not options.force and isinstance(workspace.artifacts, Path):
         require_space(workspace.path, needed_bytes(workspace, stages, len(plan.offsets)))
     site = cluster.described() if plan.executor in CLUSTERS else NO_SITE
     with (
@@ -185,7 +185,7 @@ def _require_inputs(workspace: Workspace, every: Sequence[Stage], first: int) ->
     earliest = first
     while lost := _removed(workspace, every[:earliest], every[earliest:]):
         earliest = every.index(lost[0][0])
-        path = workspace.path / lost[0][1]
+        path = workspace.artifact(lost[0][1])
     if earliest < first:
         name = every[earliest].name
         raise InputError(
@@ -203,7 +203,7 @@ def _removed(workspace: Workspace, made: Sequence[Stage], reading: Sequence[Stag
         for name in stage.outputs
         # What views make lies aside until all of them are done.
         if name in needed and not isinstance(stage, RelabelStage | PyramidStage)
-        if not (workspace.path / name).exists() and ledger_of(workspace, stage).done()
+        if not workspace.artifact(name).exists() and ledger_of(workspace, stage).done()
     ]
 
 
@@ -237,8 +237,8 @@ def _invalidate(workspace: Workspace, published: Path, later: Sequence[Stage], *
     for stage in later:
         ledger_of(workspace, stage).forget_blocks()
     published.unlink(missing_ok=True)
-    if not keep_labels and workspace.segmentation.exists():
-        shutil.rmtree(workspace.segmentation)
+    if not keep_labels:
+        remove_all(workspace.segmentation)
 
 
 def _executor(
@@ -281,15 +281,11 @@ def _discard(workspace: Workspace, stages: Sequence[Stage]) -> None:
     for stage in stages:
         ledger_of(workspace, stage).forget()
         for output in stage.outputs:
-            path = workspace.path / output
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+            remove_all(workspace.artifact(output))
     workspace.remove_unfinished_segmentations()
 
 
 def workspace_at(path: str) -> tuple[Workspace, Plan]:
     """Return a workspace that exists, and its plan."""
-    workspace = Workspace(Path(path))
+    workspace = workspace_of(path)
     return workspace, read_plan(workspace)

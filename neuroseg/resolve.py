@@ -24,7 +24,14 @@ from neuroseg.storage.metadata import ome_levels
 from neuroseg.storage.raw import checked_range
 from neuroseg.storage.remote import is_remote
 from neuroseg.storage.volumes import require_voxel_size
-from neuroseg.storage.workspace import Workspace, default_workspace, is_unused, is_workspace
+from neuroseg.storage.workspace import (
+    Workspace,
+    default_workspace,
+    is_unused,
+    is_workspace,
+    named_workspace,
+    workspace_of,
+)
 
 DEFAULT_BLOCK_VOXELS = 256
 _CHUNK_VOXELS = 64
@@ -50,13 +57,11 @@ def plan_of_run(options: Options) -> tuple[Workspace, Plan, Options]:
     A workspace remembers the options of its last run (not its region of interest, nor `force`): those given now win.
     Raises InputError for whatever would make the run fail later.
     """
-    if options.volume and is_workspace(Path(options.volume)):
+    if options.volume and named_workspace(options.volume):
         raise InputError(f"{options.volume} is a workspace; give the volume (neuroseg segment takes workspaces)")
     if not options.volume and not options.output:
         raise InputError("say where the result goes: -o WORKSPACE")
-    if options.output and is_remote(options.output):
-        raise InputError(f"-o {options.output}: a workspace lies on a disk that all workers see, not on a server")
-    workspace = Workspace(Path(options.output) if options.output else default_workspace(options.volume or ""))
+    workspace = _workspace_for(options)
     _require_outside_zarr(workspace.path)
     merged = _with_remembered(workspace, options)
     plan = _plan_of_raw(merged) if merged.volume else _plan_of_affinities(merged)
@@ -72,12 +77,10 @@ def plan_of_segmentation(options: Options) -> tuple[Workspace, Plan, Options]:
     """
     if not options.volume:
         raise InputError("nothing to segment: give a volume or its workspace, or --affinities or --boundaries with -o")
-    if is_workspace(Path(options.volume)):
-        if options.output and Path(options.output).resolve() != Path(options.volume).resolve():
-            raise InputError(f"-o {options.output} differs from the workspace {options.volume}; leave it out")
-        workspace = Workspace(Path(options.volume))
-    else:
-        workspace = Workspace(Path(options.output) if options.output else default_workspace(options.volume))
+    named = named_workspace(options.volume)
+    workspace = named or _workspace_for(options)
+    if named and options.output and workspace_of(options.output).path.resolve() != named.path.resolve():
+        raise InputError(f"-o {options.output} differs from the workspace {options.volume}; leave it out")
     if not is_workspace(workspace.path):
         if Path(options.volume).suffix == ".neuroseg":
             raise InputError(f"{options.volume} is not a workspace yet; run neuroseg run VOLUME first")
@@ -95,6 +98,11 @@ def plan_of_segmentation(options: Options) -> tuple[Workspace, Plan, Options]:
     threshold = old.threshold if scoring == old.scoring else _DEFAULT_THRESHOLD
     changed |= {"scoring": scoring, "threshold": threshold if options.threshold is None else options.threshold}
     return workspace, old.model_copy(update=changed), merged
+
+
+def _workspace_for(options: Options) -> Workspace:
+    """Return the workspace that the options name, or the default one of their volume."""
+    return workspace_of(options.output) if options.output else Workspace(default_workspace(options.volume or ""))
 
 
 def _with_remembered(workspace: Workspace, options: Options) -> Options:
@@ -194,9 +202,8 @@ def local_workers(options: Options) -> int:
     """Return how many workers of this machine the options, and those that their workspace remembers, ask for."""
     if not options.output and not options.volume:
         return 0
-    given = Path(options.output or options.volume or "")
-    path = given if options.output or is_workspace(given) else default_workspace(options.volume or "")
-    remembered = read_options(Workspace(path)) if is_workspace(path) else Options()
+    workspace = (named_workspace(options.volume) if options.volume else None) or _workspace_for(options)
+    remembered = read_options(workspace) if is_workspace(workspace.path) else Options()
     if (options.executor or remembered.executor or "local") != "local":
         return 0
     return options.workers or remembered.workers or own_cores()

@@ -116,9 +116,9 @@ def _damaged(
     aside until it is whole, is not looked at.
     """
     for maker in every[: every.index(stage)]:
-        reads = [workspace.path / name for name in maker.outputs if name in stage.inputs and name != _PUBLISHED]
+        reads = [workspace.artifact(name) for name in maker.outputs if name in stage.inputs and name != _PUBLISHED]
         inputs = {name for each in every for name in each.outputs if name in maker.inputs}
-        if not all((workspace.path / name).exists() for name in inputs):
+        if not all(workspace.artifact(name).exists() for name in inputs):
             continue  # what it would be made of was removed
         lattice, found = maker.lattice, dict[int, Block]()
         touched = {index for block in blocks for index in lattice.indices_touching(block.read_roi)}

@@ -26,7 +26,8 @@ def clean(
     neuroseg clean volume.neuroseg --keep segmentation
     """
     from neuroseg.pipeline import is_finished, workspace_at
-    from neuroseg.storage.cleaning import KEEP, bytes_of, intermediates, remove
+    from neuroseg.storage.cleaning import KEEP, intermediates, remove
+    from neuroseg.storage.places import bytes_at
 
     if keep not in KEEP:
         raise unknown_name("thing to keep", keep, KEEP)
@@ -35,10 +36,10 @@ def clean(
         if not is_finished(opened, plan):
             raise RunRefusedError(f"{workspace} has no finished segmentation; an unfinished run needs all it has")
         paths = intermediates(opened, keep)
-        size = bytes_of(paths)
+        size = sum(map(bytes_at, paths))
         if not dry_run:
             remove(paths)
-    names = [str(path.relative_to(opened.path)) for path in paths]
+    names = [str(path).removeprefix(f"{opened.artifacts}/") for path in paths]
     if json:
         print_json({"workspace": workspace, "removed": [] if dry_run else names, "bytes": size, "would_remove": names})
         return

@@ -102,11 +102,11 @@ def _opened(segmentation: str) -> tuple[Workspace | None, Volume, dict[str, Any]
     from neuroseg.storage.arrays import open_node
     from neuroseg.storage.files import open_any
     from neuroseg.storage.volumes import open_volume
-    from neuroseg.storage.workspace import Workspace, is_workspace
+    from neuroseg.storage.workspace import named_workspace
 
-    if not is_workspace(Path(segmentation)):
+    workspace = named_workspace(segmentation)
+    if workspace is None:
         return None, open_any(segmentation), {}
-    workspace = Workspace(Path(segmentation))
     if not workspace.segmentation.exists():
         raise InputError(f"{segmentation} has no segmentation yet; run neuroseg segment {segmentation}")
     # The workspace's plan may be ahead of the segmentation that is stored.

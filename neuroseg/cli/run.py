@@ -16,7 +16,12 @@ Triple = tuple[float, float, float]
 # What is not remembered; clusters and their schedulers are trusted with more than options are.
 _NOT_OPTIONS = ("config", "restart", "json", "cluster", "dask_address")
 
-Output = Annotated[str | None, typer.Option("-o", "--output", help="Workspace; default V.neuroseg beside the volume.")]
+Output = Annotated[
+    str | None,
+    typer.Option(
+        "-o", "--output", help="Workspace, or s3://BUCKET/NAME.neuroseg; default V.neuroseg beside the volume."
+    ),
+]
 Blocks = Annotated[str | None, typer.Option(help="Block size in voxels, N or Z,Y,X (default 256).")]
 Workers = Annotated[int | None, typer.Option(help="Worker processes (default: the cores this process may use).")]
 ExecutorName = Annotated[

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from neuroseg.storage.affinity_source import AffinitySource
 from neuroseg.storage.arrays import ensure_array, open_array, write_region
 from neuroseg.storage.metadata import array_attributes
 from neuroseg.storage.parts import part_path, read_table, write_table
+from neuroseg.storage.places import Place
 from neuroseg.storage.workspace import Workspace
 from neuroseg.tables import ENTRIES
 
@@ -100,7 +100,7 @@ class EdgesStage:
         read, named = self.affinities.open(), self._open_fragments()
         offsets, space = self.affinities.offsets, self.workspace
         # Contacts, and where long-range channels are read, evidence that may be about fragments that do not touch.
-        kinds: list[tuple[tuple[int, ...], Path, Path]] = [(contact_channels(offsets), space.edges, space.bins)]
+        kinds: list[tuple[tuple[int, ...], Place, Place]] = [(contact_channels(offsets), space.edges, space.bins)]
         if far := long_range_channels(offsets):
             kinds.append((far, space.long_range, space.long_range_bins))
 

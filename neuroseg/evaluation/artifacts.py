@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from neuroseg.storage.arrays import open_array
 from neuroseg.storage.parts import map_lookup, read_parts, read_table
+from neuroseg.storage.places import Place
 from neuroseg.storage.workspace import Workspace
 from neuroseg.tables import BINS, EDGES, LOOKUP, NODES, SECTIONS, TREE, Table, combined
 
@@ -40,17 +40,17 @@ def compared(one: Workspace, other: Workspace) -> Iterator[tuple[str, Difference
     part files follow the blocks and are not compared. What only one of the two has differs as a whole.
     """
     for name in ("affinities.zarr", "fragments.zarr"):
-        if (one.path / name).exists() or (other.path / name).exists():
-            yield name, array_difference(name, one.path / name, other.path / name)
+        if one.artifact(name).exists() or other.artifact(name).exists():
+            yield name, array_difference(name, one.artifact(name), other.artifact(name))
     for name, read in _TABLES.items():
         yield name, table_difference(name, read(one), read(other))
     levels = sorted({path.name for w in (one, other) for path in w.segmentation.iterdir() if path.is_dir()}, key=int)
     for level in levels:
         name = f"segmentation.zarr/{level}"
-        yield name, array_difference(name, one.path / name, other.path / name)
+        yield name, array_difference(name, one.artifact(name), other.artifact(name))
 
 
-def array_difference(name: str, one: Path, other: Path) -> Difference | None:
+def array_difference(name: str, one: Place, other: Place) -> Difference | None:
     """Return where two arrays differ, None where they do not."""
     if not (one.exists() and other.exists()):
         return Difference(name, 1, 1, ())
@@ -87,9 +87,9 @@ def _plain(place: NDArray[np.int64]) -> tuple[int, ...]:
     return tuple(int(value) for value in place)
 
 
-def _parts(folder: Path, columns: Any) -> Table:
+def _parts(folder: Place, columns: Any) -> Table:
     """Return the combined parts of a table, all of them; empty where there is no folder."""
-    blocks = sorted(int(path.stem) for path in folder.glob("*.parquet")) if folder.is_dir() else []
+    blocks = sorted(int(path.stem) for path in folder.iterdir() if path.suffix == ".parquet") if folder.is_dir() else []
     return combined(read_parts(folder, blocks, columns), columns)
 
 

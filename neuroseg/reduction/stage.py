@@ -80,7 +80,7 @@ class ReductionStage:
         def process(block: Block) -> None:
             keys, own = self._keys(block), set(self.blocks.indices_touching(block.write_roi))
             for table in self.tables:
-                columns, folder = TABLES[table], self.workspace.path / table
+                columns, folder = TABLES[table], self.workspace.artifact(table)
                 rows = combined(list(read_range(folder, parts, columns, keys, checked=own)), columns)
                 write_table(part_path(self.workspace.reduced(table), block.index), rows)
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +18,7 @@ from neuroseg.stage import Process
 from neuroseg.storage.arrays import create_array, is_array, open_array, require_aligned, write_region
 from neuroseg.storage.metadata import array_attributes
 from neuroseg.storage.parts import map_lookup
+from neuroseg.storage.places import Place, remove_all
 from neuroseg.storage.volumes import create_volume, write_levels
 from neuroseg.storage.workspace import Workspace
 
@@ -31,7 +30,7 @@ class RelabelStage:
     """Writes each block's segments at full resolution, into a segmentation that is still aside."""
 
     workspace: Workspace
-    aside: Path
+    aside: Place
     lattice: Lattice
     upstream: str
     voxel_size_nm: Nanometres
@@ -55,8 +54,7 @@ class RelabelStage:
     def prepare(self) -> None:
         """Create the label image unless it is there."""
         if not is_array(self.aside / "0"):
-            if self.aside.exists():
-                shutil.rmtree(self.aside)
+            remove_all(self.aside)
             create_volume(
                 self.aside,
                 shape=self.lattice.volume_shape,
@@ -86,7 +84,7 @@ class RelabelStage:
 class PyramidStage:
     """Halves one level into the next; block by block, aligned to the coarser level."""
 
-    aside: Path
+    aside: Place
     level: int
     factors: Triple
     finer_shape: Triple
@@ -150,7 +148,7 @@ class PyramidStage:
 
 
 def pyramid_stages(
-    aside: Path, lattice: Lattice, upstream: str, voxel_size_nm: Nanometres, offset_nm: Nanometres
+    aside: Place, lattice: Lattice, upstream: str, voxel_size_nm: Nanometres, offset_nm: Nanometres
 ) -> list[PyramidStage]:
     """Return one stage per coarser level of the segmentation."""
     stages: list[PyramidStage] = []
@@ -165,7 +163,7 @@ def pyramid_stages(
 
 
 def finish_metadata(
-    aside: Path,
+    aside: Place,
     stages: list[PyramidStage],
     voxel_size_nm: Nanometres,
     offset_nm: Nanometres,

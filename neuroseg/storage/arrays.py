@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,10 +14,15 @@ from funlib.geometry import Roi
 from numcodecs.errors import UnknownCodecError
 from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
+from zarr.core.buffer import Buffer, default_buffer_prototype
+from zarr.storage import LocalStore, MemoryStore
 
 from neuroseg.errors import InputError, NeurosegError
 from neuroseg.geometry import describe, slices
+from neuroseg.storage.places import Place, remove_all
+from neuroseg.storage.publish import published
 from neuroseg.storage.remote import is_remote, remote_store, told_plainly
+from neuroseg.storage.remote_path import RemotePath
 
 _CHUNK_VOXELS = 64
 _LEAST_CHUNK_VOXELS = 16
@@ -37,7 +39,7 @@ def use_threads(count: int) -> None:
     zarr.config.set({"async.concurrency": max(2, count), "threading.max_workers": max(1, count)})
 
 
-def open_node(path: Path | str) -> Any:
+def open_node(path: Place | str) -> Any:
     """Return the zarr array or group at `path`, read-only; raises InputError when there is none.
 
     A path may be the address of one on a server (storage/remote.py).
@@ -47,7 +49,7 @@ def open_node(path: Path | str) -> Any:
         with told_plainly(address):
             _open_node(remote_store(address, opening=True), address)
         return _open_node(remote_store(address), address)
-    if not Path(path).exists():
+    if not Path(address).exists():
         raise InputError(f"{path} does not exist")
     return _open_node(address, address)
 
@@ -59,15 +61,20 @@ def _open_node(store: Any, path: str) -> Any:
         raise InputError(f"{path} is not a zarr array or group: {error}") from error
 
 
-def open_array(path: Path | str, *, writable: bool = False) -> Any:
+def zarr_store(place: Place, *, writable: bool = False) -> Any:
+    """Return what zarr takes for a place on a disk or on a server."""
+    return remote_store(str(place), writable=writable) if isinstance(place, RemotePath) else str(place)
+
+
+def open_array(path: Place, *, writable: bool = False) -> Any:
     """Return an array of the workspace; raises NeurosegError when it is missing."""
     try:
-        return zarr.open_array(store=str(path), mode="r+" if writable else "r")
+        return zarr.open_array(store=zarr_store(path, writable=writable), mode="r+" if writable else "r")
     except (FileNotFoundError, zarr.errors.NodeNotFoundError) as error:
         raise NeurosegError(f"{path} is missing; run the stage that makes it (neuroseg status shows which)") from error
 
 
-def is_array(path: Path) -> bool:
+def is_array(path: Place) -> bool:
     """Return whether the workspace has an array at `path`: a folder alone is what a killed run may leave."""
     return (path / "zarr.json").is_file()
 
@@ -79,7 +86,7 @@ def inner_chunk(block: int) -> int:
 
 
 def create_array(
-    path: Path,
+    path: Place,
     *,
     shape: Sequence[int],
     dtype: type[np.generic],
@@ -91,13 +98,12 @@ def create_array(
     A shard is the atomic unit of a write: two writers in one shard would silently lose data. Leading axes (channels)
     are never cut into shards.
     """
-    if path.exists():
-        shutil.rmtree(path)
+    remove_all(path)
     lead = tuple(shape[: len(shape) - 3])
     chunk = tuple(inner_chunk(size) for size in block)
     shards = (*lead, *block) if (*lead, *block) != (*(1 for _ in lead), *chunk) else None
     zarr.create_array(
-        store=str(path),
+        store=zarr_store(path, writable=True),
         shape=tuple(shape),
         dtype=np.dtype(dtype),
         chunks=(*(1 for _ in lead), *chunk),
@@ -111,7 +117,7 @@ def create_array(
 
 
 def ensure_array(
-    path: Path,
+    path: Place,
     stage: str,
     *,
     shape: Sequence[int],
@@ -128,22 +134,30 @@ def ensure_array(
 def write_region(array: Any, roi: Roi, values: NDArray[np.generic]) -> None:
     """Write a whole number of shards of the last three axes, all of the leading ones.
 
-    zarr reads a shard before it replaces it: where one cannot be read, the new ones are written elsewhere and renamed.
+    zarr reads a shard before it replaces it: where one cannot be read, the new ones are made apart from the array.
     """
     box = (..., *slices(roi))
     try:
         array[box] = values
     except (ValueError, RuntimeError) as error:
         logger.warning("%s at %s cannot be read (%s): it is replaced", array.store_path, describe(roi), error)
-        path = Path(array.store_path.store.root) / array.path
-        with tempfile.TemporaryDirectory(suffix=".partial", dir=path.parent) as aside:
-            shutil.copy(path / "zarr.json", aside)
-            open_array(aside, writable=True)[box] = values
-            for key in _shard_keys(array, roi):
-                if (Path(aside) / key).exists():
-                    os.replace(Path(aside) / key, path / key)
-                else:
-                    (path / key).unlink(missing_ok=True)  # zeros are not written
+        _replace_shards(array, roi, values)
+
+
+def _replace_shards(array: Any, roi: Roi, values: NDArray[np.generic]) -> None:
+    """Write shards, each in one step, without a look at those before."""
+    made: dict[str, Buffer] = dict(array.metadata.to_buffer_dict(default_buffer_prototype()))
+    zarr.open_array(store=MemoryStore(made), mode="r+")[(..., *slices(roi))] = values
+    store, inside = array.store_path.store, array.path
+    folder: Place = (
+        Path(store.root) / inside if isinstance(store, LocalStore) else RemotePath(str(store), inside, store.store)
+    )
+    for key in _shard_keys(array, roi):
+        if key in made:
+            with published(folder / key) as aside:
+                aside.write_bytes(made[key].to_bytes())
+        else:
+            (folder / key).unlink(missing_ok=True)  # zeros are not written
 
 
 def _shard_keys(array: Any, roi: Roi) -> Iterator[str]:
@@ -155,9 +169,9 @@ def _shard_keys(array: Any, roi: Roi) -> Iterator[str]:
         yield array.metadata.encode_chunk_key(cell)
 
 
-def create_group(path: Path, attributes: Mapping[str, Any]) -> None:
+def create_group(path: Place, attributes: Mapping[str, Any]) -> None:
     """Create a zarr v3 group (or replace the attributes of one)."""
-    group = zarr.open_group(store=str(path), mode="a", zarr_format=3)
+    group = zarr.open_group(store=zarr_store(path, writable=True), mode="a", zarr_format=3)
     group.attrs.put(dict(attributes))
 
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 
+from neuroseg.storage.places import Place, remove_all
+from neuroseg.storage.remote_path import RemotePath
 from neuroseg.storage.workspace import REDUCED, Workspace
 
 _REMOVED = ".removed"
 KEEP = ("all", "fragments", "segmentation")
 
 
-def intermediates(workspace: Workspace, keep: str) -> list[Path]:
+def intermediates(workspace: Workspace, keep: str) -> list[Place]:
     """Return the artifacts in the workspace that `keep` does not name.
 
     `fragments` keeps what another threshold and `evaluate --sweep` need (fragments, merge tree, segmentation);
     `segmentation` keeps the segmentation and the table of its segments; `all` keeps everything.
     """
-    removed = {
+    removed: dict[str, list[Place]] = {
         "all": [],
         "fragments": [
             workspace.affinities,
@@ -28,25 +29,23 @@ def intermediates(workspace: Workspace, keep: str) -> list[Path]:
             workspace.bins,
             workspace.long_range,
             workspace.long_range_bins,
-            workspace.path / REDUCED,
+            workspace.artifact(REDUCED),
         ],
     }
     removed["segmentation"] = [*removed["fragments"], workspace.fragments, workspace.tree]
     # And what an interrupted removal left.
-    return [path for path in removed[keep] if path.exists()] + sorted(workspace.path.glob(f".*{_REMOVED}"))
+    return [path for path in removed[keep] if path.exists()] + _left_by_removals(workspace)
 
 
-def bytes_of(paths: list[Path]) -> int:
-    """Return how many bytes the files at or below `paths` occupy."""
-    files = [file for path in paths for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file()]
-    return sum(file.stat().st_size for file in files)
+def _left_by_removals(workspace: Workspace) -> list[Place]:
+    return [path for path in workspace.artifacts.iterdir() if path.name.endswith(_REMOVED)]
 
 
-def remove(paths: list[Path]) -> None:
+def remove(paths: list[Place]) -> None:
     """Remove files and folders; each disappears from its place in one step before its content is deleted."""
     for path in paths:
-        if path.is_file():
-            path.unlink()
+        if isinstance(path, RemotePath) or path.is_file():
+            remove_all(path)
             continue
         aside = path if path.name.endswith(_REMOVED) else path.with_name(f".{path.name}{_REMOVED}")
         if aside != path:

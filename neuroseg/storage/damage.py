@@ -6,7 +6,6 @@ A shard that is gone cannot be told from one that holds nothing but zeros, which
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,10 +14,12 @@ import zarr
 
 from neuroseg.blocks import Block
 from neuroseg.geometry import slices
+from neuroseg.storage.arrays import zarr_store
 from neuroseg.storage.parts import part_path, stored_table
+from neuroseg.storage.places import Place
 
 
-def damaged_blocks(path: Path, blocks: Iterable[Block]) -> list[Block]:
+def damaged_blocks(path: Place, blocks: Iterable[Block]) -> list[Block]:
     """Return the blocks whose share of an artifact cannot be read.
 
     `path` is a zarr array, a folder of one part for each block, or one file that belongs to all of the blocks. None are
@@ -26,7 +27,7 @@ def damaged_blocks(path: Path, blocks: Iterable[Block]) -> list[Block]:
     """
     if path.suffix == ".zarr":
         try:
-            array = zarr.open_array(store=str(path), mode="r")
+            array = zarr.open_array(store=zarr_store(path), mode="r")
         except (OSError, ValueError, KeyError, zarr.errors.NodeNotFoundError):
             return []
         return [block for block in blocks if not _reads(array, block)]
@@ -46,11 +47,12 @@ def _reads(array: Any, block: Block) -> bool:
     return True
 
 
-def _is_whole(path: Path) -> bool:
+def _is_whole(path: Place) -> bool:
     """Whether a table's file is there and reads; a mapped one must be as long as it says."""
     try:
         if path.suffix == ".npy":
-            np.load(path, mmap_mode="r")
+            with path.open("rb") as file:
+                np.lib.format.read_array(file)
         else:
             stored_table(path)
     except FileNotFoundError:

@@ -116,14 +116,15 @@ def _inputs(workspace: Workspace, stage: Stage, block: Block) -> Iterator[dict[s
 
 
 def _input(workspace: Workspace, name: str, block: Block) -> dict[str, Any]:
-    path = workspace.path / name
+    path = workspace.artifact(name)
     if not path.exists():
         # Raw, or affinities of another network.
         plan = workspace.read_run()["plan"]
         return {"path": plan["path"], **_statistics(_read_elsewhere(plan, block))}
     if path.is_file() or part_path(path, block.index).is_file():
         file = path if path.is_file() else part_path(path, block.index)
-        return {"path": str(file), "bytes": file.stat().st_size, "sha256": _sha256(file.read_bytes())}
+        content = file.read_bytes()
+        return {"path": str(file), "bytes": len(content), "sha256": _sha256(content)}
     array = open_node(path)
     return {"path": str(path), **_statistics(np.asarray(array[(..., *slices(block.read_roi))]))}
 

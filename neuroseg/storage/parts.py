@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import time
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,15 +14,18 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from neuroseg.errors import DamagedError
+from neuroseg.storage.places import Place
 from neuroseg.storage.publish import published
+from neuroseg.storage.remote_path import RemotePath
 from neuroseg.tables import LOOKUP, Table
 
 _PAUSES_S = (0.05, 0.5)
+_COPIED_BYTES = 1 << 24
 
 Keys = tuple[int, int]
 
 
-def write_table(path: Path, table: Table) -> None:
+def write_table(path: Place, table: Table) -> None:
     """Write a table in one step; a part that exists is replaced."""
     with published(path) as aside, aside.open("wb") as file:
         pq.write_table(
@@ -33,7 +37,7 @@ def write_table(path: Path, table: Table) -> None:
         )
 
 
-def read_table(path: Path, columns: Mapping[str, type[np.generic]], keys: Keys | None = None) -> Table:
+def read_table(path: Place, columns: Mapping[str, type[np.generic]], keys: Keys | None = None) -> Table:
     """Return the table at `path`; raises DamagedError when it is missing, damaged or lacks a column.
 
     With `keys`, a first and a last value of the first column, it may be empty where none of its rows has one of those.
@@ -49,7 +53,7 @@ def read_table(path: Path, columns: Mapping[str, type[np.generic]], keys: Keys |
     return {name: _as_numpy(stored[name]).astype(dtype, copy=False) for name, dtype in columns.items()}
 
 
-def stored_table(path: Path, columns: Sequence[str] | None = None, keys: Keys | None = None) -> pa.Table:
+def stored_table(path: Place, columns: Sequence[str] | None = None, keys: Keys | None = None) -> pa.Table:
     """Return what a file holds, checksums compared; raises FileNotFoundError, OSError or ArrowException.
 
     A reduce reads thousands of files: a disk or network that fails for a moment must not cost all of them.
@@ -114,7 +118,7 @@ def _as_numpy(column: pa.ChunkedArray) -> NDArray[Any]:
     return np.concatenate([np.empty(0, dtype), *pieces])
 
 
-def write_lookup(path: Path, lookup: Table) -> None:
+def write_lookup(path: Place, lookup: Table) -> None:
     """Write a lookup table (fragment, segment) in one step, as an array `(2, n)` uint64."""
     columns = np.stack([lookup[name].astype(dtype) for name, dtype in LOOKUP.items()])
     with published(path) as aside, aside.open("wb") as file:
@@ -123,27 +127,47 @@ def write_lookup(path: Path, lookup: Table) -> None:
         file.write(columns.data)
 
 
-def map_lookup(path: Path) -> Table:
+def map_lookup(path: Place) -> Table:
     """Return a lookup table whose columns are mapped, not read: a block touches only the pages of its fragments."""
     try:
-        columns = np.load(path, mmap_mode="r")
+        columns = _mapped(path)
     except (OSError, ValueError, EOFError) as error:
         raise DamagedError(f"{path} is missing or damaged ({error}); redo it with --restart relabel") from error
     return dict(zip(LOOKUP, columns, strict=True))
 
 
-def part_path(folder: Path, block: int) -> Path:
+def _mapped(path: Place) -> NDArray[np.uint64]:
+    """Return the array in a file, mapped; what lies on a server is copied to this machine for as long as it is used."""
+    if not isinstance(path, RemotePath):
+        return _load(str(path))
+    with path.open("rb") as source, tempfile.NamedTemporaryFile() as copy:
+        shutil.copyfileobj(source, copy, _COPIED_BYTES)
+        copy.flush()
+        return _load(copy.name)
+
+
+def _load(path: str) -> NDArray[np.uint64]:
+    columns: NDArray[np.uint64] = np.load(path, mmap_mode="r")
+    return columns
+
+
+def part_path(folder: Place, block: int) -> Place:
     """Return the file of one block's part."""
     return folder / f"{block:08d}.parquet"
 
 
-def read_parts(folder: Path, blocks: Iterable[int], columns: Mapping[str, type[np.generic]]) -> list[Table]:
+def read_parts(folder: Place, blocks: Iterable[int], columns: Mapping[str, type[np.generic]]) -> list[Table]:
     """Return the parts of `blocks`, in that order."""
     return [read_table(part_path(folder, block), columns) for block in blocks]
 
 
 def read_range(
-    folder: Path, blocks: Iterable[int], columns: Mapping[str, type[np.generic]], keys: Keys, *, checked: Container[int]
+    folder: Place,
+    blocks: Iterable[int],
+    columns: Mapping[str, type[np.generic]],
+    keys: Keys,
+    *,
+    checked: Container[int],
 ) -> Iterator[Table]:
     """Yield of the parts of `blocks`, in that order, the rows whose first column lies between `keys`, both included.
 

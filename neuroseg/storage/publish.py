@@ -10,11 +10,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from neuroseg.errors import InputError
+from neuroseg.storage.places import Place
+from neuroseg.storage.remote_path import RemotePath
 
 
 @contextmanager
-def published(path: Path) -> Iterator[Path]:
+def published(path: Place) -> Iterator[Path]:
     """Yield a path to write to; on leaving without an error it replaces `path` in one step, otherwise it is removed."""
+    if isinstance(path, RemotePath):
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder) / path.name
+            path.write(Path(folder) / path.name)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     # Processes of several machines may write one file, and process numbers repeat.
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")

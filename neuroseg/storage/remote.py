@@ -1,4 +1,4 @@
-"""Volumes that lie on a server: s3://, gs://, az://, http:// and https://, read through obstore.
+"""What lies on a server: s3://, gs://, az://, and for reading http:// and https://, through obstore.
 
 Credentials and servers come from the environment, as each service's own tools read it (AWS_ACCESS_KEY_ID,
 AWS_ENDPOINT_URL, AWS_SKIP_SIGNATURE=true for public buckets, ...). A request that fails is tried again, later and
@@ -17,7 +17,8 @@ from typing import Any
 
 from neuroseg.errors import InputError
 
-SCHEMES = ("s3", "gs", "az", "http", "https")
+_WRITABLE = ("s3", "gs", "az")
+SCHEMES = (*_WRITABLE, "http", "https")
 # A server that is gone for minutes costs a run nothing but time.
 _PATIENCE, _FIRST_PATIENCE = timedelta(minutes=5), timedelta(seconds=10)
 _FIRST_WAIT, _LONGEST_WAIT = timedelta(milliseconds=200), timedelta(seconds=15)
@@ -42,19 +43,34 @@ def is_remote(address: str) -> bool:
     return True
 
 
-def remote_store(address: str, *, opening: bool = False) -> Any:
-    """Return the zarr store at an address, read-only; raises InputError when obstore is missing or refuses it.
+def require_writable(address: str) -> None:
+    """Raise InputError for an address on a server that only hands out."""
+    scheme = address.partition("://")[0]
+    if scheme not in _WRITABLE:
+        raise InputError(
+            f"{address}: {scheme}:// can be read, not written; valid: {', '.join(f'{name}://' for name in _WRITABLE)}"
+        )
+
+
+def remote_store(address: str, *, opening: bool = False, writable: bool = False) -> Any:
+    """Return the zarr store at an address; raises InputError when obstore is missing or refuses it.
 
     A store for `opening` gives up a request after ten seconds, others after five minutes.
     """
+    store = object_store(address, opening=opening)
+    from zarr.storage import ObjectStore
+
+    return ObjectStore(store, read_only=not writable)
+
+
+def object_store(address: str, *, opening: bool = False) -> Any:
+    """Return obstore's store of the objects below an address, with the patience of `remote_store`."""
     try:
         from obstore.store import from_url
     except ImportError as error:
-        raise InputError(f"{address}: volumes on servers need obstore: pip install 'neuroseg[remote]'") from error
-    from zarr.storage import ObjectStore
-
+        raise InputError(f"{address}: what lies on servers needs obstore: pip install 'neuroseg[remote]'") from error
     with told_plainly(address):
-        store = from_url(
+        return from_url(
             address,
             client_options={"allow_http": _allows_http(address), "timeout": _ONE_REQUEST},
             retry_config={
@@ -63,7 +79,6 @@ def remote_store(address: str, *, opening: bool = False) -> Any:
                 "backoff": {"init_backoff": _FIRST_WAIT, "max_backoff": _LONGEST_WAIT, "base": 2.0},
             },
         )
-        return ObjectStore(store, read_only=True)
 
 
 @contextmanager
@@ -72,8 +87,12 @@ def told_plainly(address: str) -> Iterator[None]:
     try:
         yield
     except refusals() as error:
-        said = str(error).partition("\n\nDebug source")[0]
-        raise InputError(f"{address} cannot be read: {said}") from error
+        raise InputError(f"{address} cannot be read: {in_short(error)}") from error
+
+
+def in_short(error: Exception) -> str:
+    """Return what obstore says of a request, without its debugging output."""
+    return str(error).partition("\n\nDebug source")[0]
 
 
 def refusals() -> tuple[type[Exception], ...]:

@@ -17,6 +17,7 @@ from neuroseg.errors import InputError
 from neuroseg.geometry import Nanometres, Triple, describe, slices, triple, whole
 from neuroseg.storage.arrays import create_array, create_group, open_node
 from neuroseg.storage.metadata import array_attributes, ome_attributes, ome_levels, plain_metadata
+from neuroseg.storage.places import Place
 from neuroseg.storage.remote import is_remote, refusals
 
 _LOOKED_THROUGH_VOXELS = 2**22  # a tenth of a second
@@ -161,7 +162,7 @@ def require_voxel_size(volume: Volume) -> Nanometres:
 
 
 def create_volume(
-    path: Path,
+    path: Place,
     *,
     shape: Sequence[int],
     dtype: type[np.generic],
@@ -181,7 +182,7 @@ def create_volume(
 
 
 def write_levels(
-    path: Path,
+    path: Place,
     levels: Sequence[tuple[str, Triple]],
     voxel_size_nm: Nanometres,
     offset_nm: Nanometres,

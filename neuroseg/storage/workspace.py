@@ -5,12 +5,13 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import shutil
+import secrets
 import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,10 +20,13 @@ import yaml
 from neuroseg.configuration import read_yaml
 from neuroseg.errors import InputError, RunRefusedError
 from neuroseg.storage.ledger import StageLedger
+from neuroseg.storage.places import Place, move_all, remove_all
 from neuroseg.storage.publish import publish_text
-from neuroseg.storage.remote import is_remote
+from neuroseg.storage.remote import is_remote, require_writable
+from neuroseg.storage.remote_path import RemotePath, remote_path
 
 REDUCED = "reduced"
+_STORE = "store.yaml"
 _LOCK_PATIENCE_S = 2.0
 
 logger = logging.getLogger(__name__)
@@ -30,102 +34,118 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Workspace:
-    """The folder of a run, `V.neuroseg/` beside the volume by default."""
+    """The folder of a run, `V.neuroseg/` beside the volume by default.
+
+    Its artifacts lie in it, or below the address on a server that is given as `store` or that the folder names.
+    """
 
     path: Path
+    store: str | None = None
+
+    @cached_property
+    def artifacts(self) -> Place:
+        """Where the artifacts lie."""
+        address = self.store or stored_at(self.path)
+        return self.path if address is None else remote_path(address)
+
+    def artifact(self, name: str) -> Place:
+        """One of the artifacts, as stages name them."""
+        return self.artifacts / name
 
     @property
-    def affinities(self) -> Path:
+    def affinities(self) -> Place:
         """Bare array (c, z, y, x) uint8 with the attribute `offsets`."""
-        return self.path / "affinities.zarr"
+        return self.artifacts / "affinities.zarr"
 
     @property
-    def sections(self) -> Path:
+    def sections(self) -> Place:
         """Histograms of raw, one part per slab of sections, where sections are normalised."""
-        return self.path / "sections"
+        return self.artifacts / "sections"
 
     @property
-    def provisional(self) -> Path:
+    def provisional(self) -> Place:
         """Fragments under the names that their blocks gave them: bare array (z, y, x) uint64."""
-        return self.path / "provisional.zarr"
+        return self.artifacts / "provisional.zarr"
 
     @property
-    def fragments(self) -> Path:
+    def fragments(self) -> Place:
         """Fragments under their final names: bare array (z, y, x) uint64."""
-        return self.path / "fragments.zarr"
+        return self.artifacts / "fragments.zarr"
 
     @property
-    def entries(self) -> Path:
+    def entries(self) -> Place:
         """Entry tables, one part per block: how the blocks' fragments meet."""
-        return self.path / "entries"
+        return self.artifacts / "entries"
 
     @property
-    def edges(self) -> Path:
+    def edges(self) -> Place:
         """The edge table, one part per block."""
-        return self.path / "edges"
+        return self.artifacts / "edges"
 
     @property
-    def bins(self) -> Path:
+    def bins(self) -> Place:
         """Histograms of the edges' affinities, one part per block, where the scoring needs them."""
-        return self.path / "bins"
+        return self.artifacts / "bins"
 
     @property
-    def long_range(self) -> Path:
+    def long_range(self) -> Place:
         """What long-range channels say of pairs of fragments, touching or not: tables like the edges'."""
-        return self.path / "long_range"
+        return self.artifacts / "long_range"
 
     @property
-    def long_range_bins(self) -> Path:
+    def long_range_bins(self) -> Place:
         """Their histograms, where the scoring needs them."""
-        return self.path / "long_range_bins"
+        return self.artifacts / "long_range_bins"
 
     @property
-    def nodes(self) -> Path:
+    def nodes(self) -> Place:
         """The node table, one part per block."""
-        return self.path / "nodes"
+        return self.artifacts / "nodes"
 
-    def reduced(self, table: str) -> Path:
+    def reduced(self, table: str) -> Place:
         """One of the tables above, a part for each range of fragments."""
-        return self.path / reduced(table)
+        return self.artifacts / reduced(table)
 
     @property
-    def tree(self) -> Path:
+    def tree(self) -> Place:
         """The merge tree: (a, b, score) in merge order."""
-        return self.path / "merges" / "tree.parquet"
+        return self.artifacts / "merges" / "tree.parquet"
 
     @property
-    def all_nodes(self) -> Path:
+    def all_nodes(self) -> Place:
         """The node table of the whole volume."""
-        return self.path / "merges" / "nodes.parquet"
+        return self.artifacts / "merges" / "nodes.parquet"
 
     @property
-    def lookup(self) -> Path:
+    def lookup(self) -> Place:
         """The segment of each fragment at the stored threshold, as an array that workers map into memory."""
-        return self.path / "merges" / "lookup.npy"
+        return self.artifacts / "merges" / "lookup.npy"
 
     @property
-    def segmentation(self) -> Path:
+    def segmentation(self) -> Place:
         """OME-NGFF label image."""
-        return self.path / "segmentation.zarr"
+        return self.artifacts / "segmentation.zarr"
 
-    def segmentation_aside(self, token: str) -> Path:
+    def segmentation_aside(self, token: str) -> Place:
         """A segmentation while it is written, beside the finished one; `token` hashes what it will be."""
-        return self.path / f".segmentation.{token}.partial.zarr"
+        return self.artifacts / f".segmentation.{token}.partial.zarr"
 
-    def publish_segmentation(self, aside: Path) -> None:
+    def publish_segmentation(self, aside: Place) -> None:
         """Swap a finished segmentation in; the one before and all unfinished ones are removed."""
-        before = self.path / ".segmentation.before.zarr"
-        shutil.rmtree(before, ignore_errors=True)
-        if self.segmentation.exists():
-            os.replace(self.segmentation, before)
-        os.replace(aside, self.segmentation)
+        before = self.artifacts / ".segmentation.before.zarr"
+        remove_all(before)
+        if isinstance(self.segmentation, Path) and self.segmentation.exists():
+            move_all(self.segmentation, before)
+        remove_all(self.segmentation)  # on a server, where moving it would copy it for nothing
+        move_all(aside, self.segmentation)
         self.remove_unfinished_segmentations()
 
-    def remove_unfinished_segmentations(self, keep: Path | None = None) -> None:
+    def remove_unfinished_segmentations(self, keep: Place | None = None) -> None:
         """Remove segmentations that are not the finished one, except `keep`."""
-        for path in self.path.glob(".segmentation.*"):
-            if path != keep:
-                shutil.rmtree(path, ignore_errors=True)
+        paths: list[Place] = list(self.artifacts.iterdir())
+        for path in paths:
+            if path.name.startswith(".segmentation.") and path != keep:
+                remove_all(path)
 
     @property
     def logs(self) -> Path:
@@ -171,6 +191,8 @@ class Workspace:
             try:
                 handle.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}")
                 handle.flush()
+                if isinstance(self.artifacts, RemotePath):
+                    _claim(self.path, self.artifacts)
                 yield
             except KeyboardInterrupt:
                 self.remove_half_written()
@@ -211,6 +233,25 @@ def _acquire(handle: IO[str], path: Path) -> None:
             time.sleep(0.05)
 
 
+def _claim(folder: Path, artifacts: RemotePath) -> None:
+    """Have the folder name where its artifacts lie, and them name the folder: two ledgers of one place would disagree.
+
+    Raises RunRefusedError when they are those of another folder.
+    """
+    record = folder / _STORE
+    if not record.exists():
+        publish_text(record, yaml.safe_dump({"artifacts": str(artifacts), "token": secrets.token_hex(8)}))
+    claim = {"token": read_yaml(record)["token"], "folder": str(folder.resolve())}
+    if (artifacts / _STORE).write_new(yaml.safe_dump(claim).encode()):
+        return
+    owner = yaml.safe_load((artifacts / _STORE).read_bytes())
+    if owner["token"] != claim["token"]:
+        raise RunRefusedError(
+            f"{artifacts} belongs to the workspace {owner['folder']}, not to {claim['folder']}; go on there, choose "
+            f"another address with -o, or, if that folder is gone, remove what lies at the address"
+        )
+
+
 def _content(handle: IO[str]) -> str:
     handle.seek(0)
     return handle.read().strip()
@@ -224,12 +265,12 @@ def reduced(table: str) -> str:
 def default_workspace(volume_path: str) -> Path:
     """Return `V.neuroseg` beside the volume `V.zarr`; for an array inside a zarr, beside that zarr.
 
-    `file.h5:dataset` gives `file_dataset.neuroseg`; a volume on a server has its workspace in the current folder.
+    `file.h5:dataset` gives `file_dataset.neuroseg`; what lies on a server has its workspace in the current folder.
     """
     if is_remote(volume_path):
         parts = volume_path.partition("://")[2].rstrip("/").split("/")
         name = next((part for part in reversed(parts) if part.endswith(".zarr")), parts[-1])
-        return Path(f"{name.removesuffix('.zarr')}.neuroseg")
+        return Path(f"{name.removesuffix('.zarr').removesuffix('.neuroseg')}.neuroseg")
     path = Path(volume_path)
     if ":" in path.name:
         file, _, dataset = path.name.partition(":")
@@ -244,9 +285,44 @@ def is_unused(path: Path) -> bool:
     """Return whether a run may begin in the folder: nothing is there, or only what a run leaves that barely began."""
     if not path.exists():
         return True
-    return path.is_dir() and {entry.name for entry in path.iterdir()} <= {".lock", "ledger"}
+    return path.is_dir() and {entry.name for entry in path.iterdir()} <= {".lock", "ledger", _STORE}
 
 
 def is_workspace(path: Path) -> bool:
     """Return whether `path` is the folder of a run."""
     return (path / "run.yaml").is_file()
+
+
+def stored_at(folder: Path) -> str | None:
+    """Return the address of the artifacts of a workspace, None where they lie in its folder."""
+    record = folder / _STORE
+    return str(read_yaml(record)["artifacts"]) if record.is_file() else None
+
+
+def workspace_of(address: str) -> Workspace:
+    """Return the workspace at a path, or the one whose artifacts lie at an address on a server.
+
+    The latter's own folder, with ledger and logs, is `NAME.neuroseg` in the current one. Raises InputError for an
+    address that cannot be one, and when that folder belongs to other artifacts.
+    """
+    if not is_remote(address):
+        return Workspace(Path(address))
+    require_writable(address)
+    address = address.rstrip("/")
+    if not address.endswith(".neuroseg") or address.count("/") < 3:
+        raise InputError(f"{address} cannot be a workspace; one on a server is called s3://BUCKET/NAME.neuroseg")
+    folder = default_workspace(address)
+    known = stored_at(folder)
+    if known != address and (known or is_workspace(folder)):
+        raise InputError(
+            f"{folder.resolve()}, where ledger and logs of {address} belong, is the workspace of "
+            f"{known or 'artifacts of its own'}; run it in another folder, or choose another name with -o"
+        )
+    return Workspace(folder, address)
+
+
+def named_workspace(address: str) -> Workspace | None:
+    """Return the workspace that an argument names, None where it names something else."""
+    if is_remote(address):
+        return workspace_of(address) if address.rstrip("/").endswith(".neuroseg") else None
+    return Workspace(Path(address)) if is_workspace(Path(address)) else None

@@ -1,0 +1,46 @@
+"""A real S3-speaking server."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+
+from tests.storage.s3 import Line, free_port
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[int]:
+    """The port of an S3-speaking server with an empty bucket `lab`."""
+    port = free_port()
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    bucket = urllib.request.Request(f"http://127.0.0.1:{port}/lab", method="PUT")
+    limit = time.monotonic() + 60
+    while True:
+        try:
+            urllib.request.urlopen(bucket, timeout=5).close()
+            break
+        except OSError:
+            assert time.monotonic() < limit, "the server does not answer"
+            time.sleep(0.2)
+    yield port
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture
+def bucket(server: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
+    """The environment in which s3:// is that server."""
+    line = Line(server)
+    for name, value in (
+        ("AWS_ACCESS_KEY_ID", "somebody"), ("AWS_SECRET_ACCESS_KEY", "secret"), ("AWS_REGION", "us-east-1"),
+        ("AWS_ENDPOINT_URL", f"http://127.0.0.1:{line.port}"),
+    ):  # fmt: skip
+        monkeypatch.setenv(name, value)
+    yield line
+    line.cut()

@@ -1,0 +1,166 @@
+"""Workspaces whose artifacts lie on a server: a real one that speaks S3, and the bytes of a run on disk."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zarr
+
+from neuroseg import pipeline
+from neuroseg.cli.evaluate import Request, evaluated
+from neuroseg.errors import InputError, RunRefusedError
+from neuroseg.evaluation.artifacts import compared
+from neuroseg.options import Options
+from neuroseg.storage.cleaning import intermediates, remove
+from neuroseg.storage.places import bytes_at
+from neuroseg.storage.remote_path import RemotePath, remote_path
+from neuroseg.storage.workspace import Workspace, default_workspace, is_workspace, named_workspace, workspace_of
+from tests.conftest import make_volume
+from tests.storage.s3 import Line, uploaded
+
+SHAPE = (24, 32, 32)
+ADDRESS = "s3://lab/deep/w.neuroseg"
+
+
+@pytest.fixture
+def place(bucket: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Line:
+    """An empty folder to work in, and nothing at the address."""
+    monkeypatch.chdir(tmp_path)
+    remote_path("s3://lab/deep").remove_all()
+    return bucket
+
+
+def ran(model: str, output: str, **more: Any) -> Workspace:
+    volume = "v.zarr" if Path("v.zarr").exists() else make_volume(Path("v.zarr"), SHAPE)
+    given = {"volume": volume, "model": model, "output": output, "blocks": "16", "workers": 1, **more}
+    return pipeline.run(Options.model_validate(given))[0]
+
+
+def differences(one: Workspace, other: Workspace) -> list[str]:
+    return [name for name, difference in compared(one, other) if difference is not None]
+
+
+def test_volume_and_artifacts_on_a_server_give_the_bytes_of_a_run_on_disk(place: Line, tiny_model: str) -> None:
+    here = ran(tiny_model, "here.neuroseg", executor="serial")
+    there = ran(tiny_model, ADDRESS, executor="local", volume=uploaded("v.zarr", "v.zarr"))
+    names = [name for name, _ in compared(here, there)]
+    assert {"affinities.zarr", "fragments.zarr", "edges", "merges/tree", "segmentation.zarr/0"} <= set(names)
+    assert differences(here, there) == []
+    assert there.path == Path("w.neuroseg")
+    assert not list(there.path.rglob("*.zarr")) + list(there.path.rglob("*.parquet"))
+    assert zarr.open_array(str(here.segmentation / "0"), mode="r")[:].any()
+
+
+def test_a_run_there_is_continued_changed_judged_and_cleaned(place: Line, tiny_model: str) -> None:
+    there = ran(tiny_model, ADDRESS, executor="serial")
+    _, again = pipeline.run(Options.model_validate({"volume": "v.zarr", "output": "w.neuroseg"}))
+    assert {summary.blocks for summary in again} == {0}
+    pipeline.segment(Options.model_validate({"volume": ADDRESS, "threshold": 0.2}))
+    other = ran(tiny_model, "other.neuroseg", executor="serial", threshold=0.2)
+    assert differences(there, other) == []
+    scores = evaluated(Request(ADDRESS, "other.neuroseg/segmentation.zarr", sweep=True))
+    assert scores["voi_sum"] == 0
+    paths = intermediates(there, "fragments")
+    assert sum(map(bytes_at, paths)) > 0
+    remove(paths)
+    assert intermediates(there, "fragments") == []
+    assert not there.affinities.exists()
+    assert there.segmentation.exists()
+    assert pipeline.is_finished(*pipeline.workspace_at(ADDRESS))
+
+
+def test_what_is_damaged_there_is_made_again(place: Line, tiny_model: str) -> None:
+    there = ran(tiny_model, ADDRESS, executor="serial")
+    other = ran(tiny_model, "other.neuroseg", executor="serial", threshold=0.2)
+    artifacts = there.artifacts
+    assert isinstance(artifacts, RemotePath)
+    for cut in ("fragments.zarr/c/0/0/0", "merges/nodes.parquet", "merges/tree.parquet"):
+        whole = (artifacts / cut).read_bytes()
+        (artifacts / cut).write(whole[: len(whole) // 2])
+    pipeline.segment(Options.model_validate({"volume": "w.neuroseg", "threshold": 0.2}))
+    assert differences(there, other) == []
+
+
+def test_a_server_that_is_gone_during_a_run_costs_only_time(place: Line, tiny_model: str) -> None:
+    here = ran(tiny_model, "here.neuroseg", executor="serial")
+    timers = [threading.Timer(after, do) for after, do in ((1.0, place.cut), (5.0, place.mend))]
+    for timer in timers:
+        timer.start()
+    there = ran(tiny_model, ADDRESS, executor="local")
+    for timer in timers:
+        timer.join()
+    assert differences(here, there) == []
+
+
+def test_an_address_belongs_to_one_folder(place: Line, tiny_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = ran(tiny_model, ADDRESS, executor="serial")
+    folder = there.path.resolve()
+    volume = str(Path("v.zarr").resolve())
+    elsewhere = folder.parent / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    given = {"volume": volume, "model": tiny_model, "output": ADDRESS, "blocks": "16", "executor": "serial"}
+    with pytest.raises(RunRefusedError, match=f"belongs to the workspace {folder}"):
+        pipeline.run(Options.model_validate(given))
+    assert not is_workspace(elsewhere / "w.neuroseg")
+    (elsewhere / "w.neuroseg" / "store.yaml").unlink()
+    (elsewhere / "w.neuroseg" / "run.yaml").write_text("plan: {}")
+    with pytest.raises(InputError, match="is the workspace of artifacts of its own"):
+        workspace_of(ADDRESS)
+
+
+def test_what_cannot_be_a_workspace_is_refused() -> None:
+    for address, said in (
+        ("https://lab.org/w.neuroseg", "can be read, not written; valid: s3://"),
+        ("s3://lab/w.zarr", "is called s3://BUCKET/NAME.neuroseg"),
+        ("s3://w.neuroseg", "is called s3://BUCKET/NAME.neuroseg"),
+    ):
+        with pytest.raises(InputError, match=said):
+            workspace_of(address)
+    assert named_workspace("s3://lab/v.zarr") is None
+    assert default_workspace(ADDRESS) == Path("w.neuroseg")
+
+
+def test_a_place_on_a_server_answers_as_a_folder_would(place: Line) -> None:
+    top = remote_path("s3://lab/deep/tree/")
+    assert str(top / "a") == "s3://lab/deep/tree/a"
+    assert not top.exists()
+    assert list(top.iterdir()) == []
+    assert (top / "a").size is None
+    (top / "a" / "b.bin").write(bytes(range(200)))
+    (top / "x.zarr" / "c").write(b"chunk")
+    assert top.is_dir()
+    assert not top.is_file()
+    assert (top / "a" / "b.bin").is_file()
+    assert [path.name for path in top.iterdir()] == ["a", "x.zarr"]
+    assert not (top / "x.zarr").exists()  # without its description
+    (top / "x.zarr" / "zarr.json").write(b"{}")
+    with (top / "a" / "b.bin").open("rb") as file:
+        file.seek(-3, 2)
+        assert file.read() == bytes([197, 198, 199])
+        file.seek(0)
+        assert file.read(2) == bytes([0, 1])
+    with pytest.raises(FileNotFoundError):
+        (top / "none").open("rb")
+    assert (top / "claim").write_new(b"1")
+    assert not (top / "claim").write_new(b"2")
+    assert (top / "claim").read_bytes() == b"1"
+    (top / "x.zarr").move_all(top / "y.zarr")
+    assert sorted(path.name for path, _ in top.files()) == ["b.bin", "c", "claim", "zarr.json"]
+    assert (top / "y.zarr").exists()
+    assert not (top / "x.zarr").is_dir()
+    assert bytes_at(top) == 200 + 1 + 5 + 2
+    assert bytes_at(top / "claim") == 1
+    top.remove_all()
+    assert not top.is_dir()
+
+
+def test_a_server_that_refuses_is_a_disk_that_fails(place: Line) -> None:
+    path = remote_path("s3://absent-bucket/w.neuroseg")
+    with pytest.raises(OSError, match="absent-bucket") as told:
+        path.write(b"1")
+    assert told.value.errno is not None
+    assert "\n\n" not in str(told.value)
