@@ -16,18 +16,20 @@ def replay(
     stage: Annotated[str, typer.Argument(help="The block's stage.")],
     block: Annotated[int, typer.Argument(help="The block's number, as errors and neuroseg status name it.")],
     pdb: Annotated[bool, typer.Option("--pdb", help="Where it fails, look around with Python's debugger.")] = False,
+    serial: Annotated[bool, typer.Option("--serial", help="One thread, to follow what happens one by one.")] = False,
 ) -> None:
     """Do one block of a run again, in this process, with nothing else running; shows the traceback when it fails.
 
     WORKSPACE/failures/STAGE-BLOCK has what was known of the failure. A block that succeeds counts as done.
 
     \b
-    Example: neuroseg replay volume.neuroseg fragments 5 --pdb
+    Example: neuroseg replay volume.neuroseg fragments 5 --pdb --serial
     """
     from neuroseg.replay import replay_block
+    from neuroseg.resolve import own_cores
     from neuroseg.storage.arrays import use_threads
 
-    use_threads(1)
+    use_threads(1 if serial else own_cores())
     try:
         replay_block(workspace, stage, block)
     except InputError:

@@ -86,7 +86,7 @@ def test_a_block_is_done_again_by_itself(
     assert "Traceback" in told
     assert "block 1 fails here too" in told
     mend()
-    assert exit_code(["replay", where, "fragments", "1"]) == 0
+    assert exit_code(["replay", where, "fragments", "1", "--serial"]) == 0
     assert not failure_folder(workspace.path, "fragments", 1).exists()
     _, summaries = pipeline.segment(Options(volume=where, executor="serial"))
     assert summaries[0].blocks == 2, "block 1 counts as done"

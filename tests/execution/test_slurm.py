@@ -28,6 +28,7 @@ from neuroseg.storage.workspace import Workspace
 from tests.execution.clusters import needs_slurm
 
 SHAPE = (48, 96, 96)
+HEAD = Path(__file__).parents[2] / "workers" / "slurm" / "head.sbatch"
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +155,32 @@ def test_what_a_killed_head_left_in_the_queue_is_cancelled_by_the_next(
         workspace, _ = pipeline.segment(Options(volume=str(tmp_path / "w"), executor="local", workers=2))
         assert not jobs(tmp_path / "w")
     np.testing.assert_array_equal(segmentation(workspace), expected)
+
+
+@needs_slurm
+def test_a_head_that_is_a_job_goes_back_to_the_queue_and_resumes(
+    affinities: str, expected: np.ndarray, tmp_path: Path
+) -> None:
+    # The head takes one of the two nodes, its worker the other.
+    space, log = tmp_path / "w", tmp_path / "head.log"
+    flags = ["--parsable", "--time=10", "--output", str(log), "--chdir", str(tmp_path), str(HEAD)]
+    given = ["segment", "--affinities", affinities, "-o", str(space), "--blocks", "16", "--workers", "1"]
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    command = ["sbatch", *flags, *given]
+    job = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout.strip()
+    wait_until(lambda: done(space) > 2, 240)
+    said("scancel", "--batch", "--signal=USR1", job)
+    wait_until(lambda: "back to the queue" in log.read_text())
+    wait_until(lambda: not jobs(space), 60)
+    before = {path: path.stat().st_mtime_ns for path in (space / "ledger" / "fragments" / "done").iterdir()}
+    assert len(before) < 3 * 6 * 6
+    # A requeued job waits for two minutes, and must not begin in the very second that it ended in.
+    time.sleep(3)
+    said("scontrol", "update", f"JobId={job}", "StartTime=now")
+    wait_until(lambda: job not in said("squeue", "--noheader", "--format=%i"), 400)
+    assert before == {path: path.stat().st_mtime_ns for path in before}, "finished blocks are not done again"
+    np.testing.assert_array_equal(segmentation(Workspace(space)), expected)
+    assert jobs(space) == []
 
 
 @pytest.fixture

@@ -1,0 +1,197 @@
+"""A volume segmented on this machine, on SLURM and on Dask, undisturbed and disturbed: every artifact must be the same.
+
+    python scripts/try_clusters.py FOLDER --volume V.zarr [--blocks 64] [--arms ...] [--json F]
+
+Arms: `slurm`; `slurm_disturbed` (while it predicts and while it segments one job is cancelled and one requeued, and a
+node is drained for a while); `slurm_interrupted` and `slurm_killed` (Ctrl-C, or SIGKILL of the head; a minute later no
+job may be left, then the same command again); `dask` (a scheduler and two workers of its own) and `dask_killed` (one of
+the workers is killed). FOLDER must be seen by all nodes. Prints JSON; the exit code is 1 where anything differs or is
+left.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from neuroseg.evaluation.artifacts import compared
+from neuroseg.storage.workspace import Workspace
+
+ARMS = ("slurm", "slurm_disturbed", "slurm_interrupted", "slurm_killed", "dask", "dask_killed")
+WORKERS = 2
+DRAINED_S = 20
+MINUTE_S = 60
+
+
+def main() -> None:
+    """Run the arms, compare each with the run on this machine, print the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="where the workspaces lie")
+    parser.add_argument("--volume", required=True, help="the volume to segment")
+    parser.add_argument("--blocks", default="64", help="block size in voxels (default 64)")
+    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
+    parser.add_argument("--json", type=Path, help="write the result to this file, too")
+    given = parser.parse_args()
+    given.folder.mkdir(parents=True, exist_ok=True)
+    seconds = time.monotonic()
+    finished(begun(given, "local"))
+    rows = [{"arm": "local", "seconds": round(time.monotonic() - seconds, 1)}]
+    for arm in given.arms:
+        rows.append(tried(given, arm))
+        print(json.dumps(rows[-1]), file=sys.stderr)
+    text = json.dumps(rows, indent=1)
+    print(text)
+    if given.json:
+        given.json.write_text(text + "\n")
+    sys.exit(1 if any(row.get("differing") or row.get("jobs_left") for row in rows) else 0)
+
+
+def tried(given: argparse.Namespace, arm: str) -> dict[str, Any]:
+    """Run one arm; returns its seconds, what differs from the local run, and the jobs that are left."""
+    space, began = workspace(given, arm), time.monotonic()
+    row: dict[str, Any] = {"arm": arm}
+    if arm.startswith("dask"):
+        with dask_cluster(given.folder) as (address, workers):
+            head = begun(given, arm, "--executor", "dask", "--dask-address", address)
+            if arm == "dask_killed":
+                await_blocks(space, "affinities", head)
+                workers[0].kill()
+            finished(head)
+    else:
+        row |= on_slurm(given, arm, space)
+    row["seconds"] = round(time.monotonic() - began, 1)
+    differences = [(name, difference) for name, difference in compared(workspace(given, "local"), space)]
+    row["compared"] = len(differences)
+    row["differing"] = [name for name, difference in differences if difference is not None]
+    return row
+
+
+def on_slurm(given: argparse.Namespace, arm: str, space: Workspace) -> dict[str, Any]:
+    """Run an arm on SLURM; returns what was done to it, and the jobs that are left."""
+    command, row = ("--executor", "slurm"), dict[str, Any]()
+    head = begun(given, arm, *command)
+    if arm == "slurm_disturbed":
+        row["disturbed"] = [disturb(space, stage, head) for stage in ("affinities", "fragments")]
+    if arm in ("slurm_interrupted", "slurm_killed"):
+        await_blocks(space, "affinities", head)
+        how = signal.SIGINT if arm == "slurm_interrupted" else signal.SIGKILL
+        os.killpg(head.pid, how)
+        row["exit_code"], ended = head.wait(), time.monotonic()
+        while jobs() and time.monotonic() < ended + MINUTE_S:
+            time.sleep(0.2)
+        row["seconds_until_no_job"] = round(time.monotonic() - ended, 1)
+        row["jobs_left"] = jobs()
+        before = marks(space)
+        head = begun(given, arm, *command)
+        finished(head)
+        row |= {"blocks_done_before": len(before), "blocks_done_again": len(before - marks(space))}
+    finished(head)
+    return {**row, "jobs_left": row.get("jobs_left", []) + jobs()}
+
+
+def disturb(space: Workspace, stage: str, head: subprocess.Popen[bytes]) -> dict[str, Any]:
+    """Cancel a job of the stage and requeue another, and drain a node for a while; returns what was done."""
+    await_blocks(space, stage, head)
+    first, *others = jobs("--states=RUNNING")
+    said("scancel", first)
+    for job in others[:1]:
+        said("scontrol", "requeue", job)
+    node = said("sinfo", "--noheader", "--Node", "--format=%N").split()[-1]
+    said("scontrol", "update", f"NodeName={node}", "State=DRAIN", "Reason=trial")
+
+    def resume() -> None:
+        time.sleep(DRAINED_S)
+        said("scontrol", "update", f"NodeName={node}", "State=RESUME")
+
+    threading.Thread(target=resume).start()
+    return {"stage": stage, "cancelled": first, "requeued": others[:1], "drained": node}
+
+
+def begun(given: argparse.Namespace, arm: str, *more: str) -> subprocess.Popen[bytes]:
+    """Begin a run in an arm's workspace."""
+    command = [sys.executable, "-m", "neuroseg.cli.supervisor", "run", given.volume, "--blocks", given.blocks]
+    command += ["-o", str(workspace(given, arm).path), "--workers", str(WORKERS), *more]
+    with (given.folder / f"{arm}.log").open("ab") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+
+
+def finished(head: subprocess.Popen[bytes]) -> None:
+    """Wait for a run; raises CalledProcessError when it fails."""
+    if head.wait():
+        raise subprocess.CalledProcessError(head.returncode, head.args)
+
+
+def workspace(given: argparse.Namespace, arm: str) -> Workspace:
+    """Return the workspace of an arm."""
+    return Workspace(given.folder.resolve() / f"{arm}.neuroseg")
+
+
+def await_blocks(space: Workspace, stage: str, head: subprocess.Popen[bytes]) -> None:
+    """Wait until some blocks of a stage are done and two workers are at it."""
+
+    def some() -> bool:
+        return len(space.ledger(stage, {}).done()) > 2
+
+    await_true(lambda: head.poll() is not None or some())
+    if head.poll() is not None:
+        raise RuntimeError(f"the run ended before stage {stage} could be disturbed; give smaller --blocks")
+
+
+def await_true(true: Callable[[], object], seconds: float = 600.0) -> None:
+    """Wait until a condition holds; raises TimeoutError."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(0.05)
+
+
+def marks(space: Workspace) -> set[tuple[int, float]]:
+    """Return the predicted blocks and when each was done."""
+    return {(record["block"], record["time"]) for record in space.ledger("affinities", {}).records()}
+
+
+def jobs(*more: str) -> list[str]:
+    """Return this user's tasks in SLURM's queue."""
+    return said("squeue", "--me", "--noheader", "--array", "--format=%i", *more).split()
+
+
+def said(*command: str) -> str:
+    """Return what a command prints; raises CalledProcessError when it fails."""
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@contextmanager
+def dask_cluster(folder: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+    """Yield the address of a Dask scheduler, and its two worker processes."""
+    file = folder.resolve() / "scheduler.json"
+    file.unlink(missing_ok=True)
+
+    def process(*words: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", *words, "--scheduler-file", str(file)]
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    scheduler = process("distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
+    await_true(lambda: file.exists() and file.read_text().endswith("}"))
+    flags = ("--no-nanny", "--nthreads", "1", "--no-dashboard", "--local-directory", str(folder))
+    workers = [process("distributed.cli.dask_worker", *flags) for _ in range(2)]
+    try:
+        yield json.loads(file.read_text())["address"], workers
+    finally:
+        for each in (*workers, scheduler):
+            each.kill()
+            each.wait()
+
+
+if __name__ == "__main__":
+    main()
