@@ -17,7 +17,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from neuroseg.evaluation.artifacts import compared
+from neuroseg.execution.slurm import job_name
 from neuroseg.storage.workspace import Workspace
 
 ARMS = ("slurm", "slurm_disturbed", "slurm_interrupted", "slurm_killed", "dask", "dask_killed")
@@ -70,6 +70,8 @@ def tried(given: argparse.Namespace, arm: str) -> dict[str, Any]:
     else:
         row |= on_slurm(given, arm, space)
     row["seconds"] = round(time.monotonic() - began, 1)
+    if not arm.startswith("dask"):
+        row["seconds_until_no_job"], row["jobs_left"] = left_after(space)
     differences = [(name, difference) for name, difference in compared(workspace(given, "local"), space)]
     row["compared"] = len(differences)
     row["differing"] = [name for name, difference in differences if difference is not None]
@@ -77,7 +79,7 @@ def tried(given: argparse.Namespace, arm: str) -> dict[str, Any]:
 
 
 def on_slurm(given: argparse.Namespace, arm: str, space: Workspace) -> dict[str, Any]:
-    """Run an arm on SLURM; returns what was done to it, and the jobs that are left."""
+    """Run an arm on SLURM; returns what was done to it."""
     command, row = ("--executor", "slurm"), dict[str, Any]()
     head = begun(given, arm, *command)
     if arm == "slurm_disturbed":
@@ -86,34 +88,41 @@ def on_slurm(given: argparse.Namespace, arm: str, space: Workspace) -> dict[str,
         await_blocks(space, "affinities", head)
         how = signal.SIGINT if arm == "slurm_interrupted" else signal.SIGKILL
         os.killpg(head.pid, how)
-        row["exit_code"], ended = head.wait(), time.monotonic()
-        while jobs() and time.monotonic() < ended + MINUTE_S:
-            time.sleep(0.2)
-        row["seconds_until_no_job"] = round(time.monotonic() - ended, 1)
-        row["jobs_left"] = jobs()
+        row["exit_code"] = head.wait()
+        row["seconds_until_no_job_then"], left = left_after(space)
+        if left:
+            raise RuntimeError(f"jobs {left} outlive the head")
         before = marks(space)
         head = begun(given, arm, *command)
         finished(head)
         row |= {"blocks_done_before": len(before), "blocks_done_again": len(before - marks(space))}
     finished(head)
-    return {**row, "jobs_left": row.get("jobs_left", []) + jobs()}
+    return row
+
+
+def left_after(space: Workspace) -> tuple[float, list[str]]:
+    """Return after how many seconds no job of a run is in the queue, a minute at most, and those that still are."""
+    ended = time.monotonic()
+    while jobs(space) and time.monotonic() < ended + MINUTE_S:
+        time.sleep(0.2)
+    return round(time.monotonic() - ended, 1), jobs(space)
 
 
 def disturb(space: Workspace, stage: str, head: subprocess.Popen[bytes]) -> dict[str, Any]:
     """Cancel a job of the stage and requeue another, and drain a node for a while; returns what was done."""
     await_blocks(space, stage, head)
-    first, *others = jobs("--states=RUNNING")
+    await_true(lambda: len(jobs(space, "--states=RUNNING")) == WORKERS)
+    first, *others = jobs(space, "--states=RUNNING")
     said("scancel", first)
     for job in others[:1]:
         said("scontrol", "requeue", job)
     node = said("sinfo", "--noheader", "--Node", "--format=%N").split()[-1]
     said("scontrol", "update", f"NodeName={node}", "State=DRAIN", "Reason=trial")
 
-    def resume() -> None:
+    try:
         time.sleep(DRAINED_S)
+    finally:
         said("scontrol", "update", f"NodeName={node}", "State=RESUME")
-
-    threading.Thread(target=resume).start()
     return {"stage": stage, "cancelled": first, "requeued": others[:1], "drained": node}
 
 
@@ -161,9 +170,10 @@ def marks(space: Workspace) -> set[tuple[int, float]]:
     return {(record["block"], record["time"]) for record in space.ledger("affinities", {}).records()}
 
 
-def jobs(*more: str) -> list[str]:
-    """Return this user's tasks in SLURM's queue."""
-    return said("squeue", "--me", "--noheader", "--array", "--format=%i", *more).split()
+def jobs(space: Workspace, *more: str) -> list[str]:
+    """Return the tasks of a run in SLURM's queue."""
+    listed = said("squeue", "--me", "--noheader", "--array", "--format=%i %j", *more).splitlines()
+    return [line.split()[0] for line in listed if line.split()[1].startswith(job_name(space.path))]
 
 
 def said(*command: str) -> str:
@@ -181,14 +191,15 @@ def dask_cluster(folder: Path) -> Iterator[tuple[str, list[subprocess.Popen[byte
         command = [sys.executable, "-m", *words, "--scheduler-file", str(file)]
         return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
-    scheduler = process("distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
-    await_true(lambda: file.exists() and file.read_text().endswith("}"))
-    flags = ("--no-nanny", "--nthreads", "1", "--no-dashboard", "--local-directory", str(folder))
-    workers = [process("distributed.cli.dask_worker", *flags) for _ in range(2)]
+    processes = [process("distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")]
     try:
+        await_true(lambda: file.exists() and file.read_text().endswith("}"))
+        flags = ("--no-nanny", "--nthreads", "1", "--no-dashboard", "--local-directory", str(folder))
+        workers = [process("distributed.cli.dask_worker", *flags) for _ in range(2)]
+        processes += workers
         yield json.loads(file.read_text())["address"], workers
     finally:
-        for each in (*workers, scheduler):
+        for each in processes:
             each.kill()
             each.wait()
 

@@ -16,7 +16,7 @@ import numpy as np
 from neuroseg.blocks import Block, Lattice
 from neuroseg.geometry import describe
 from neuroseg.stage import Process
-from neuroseg.storage.parts import part_path, read_range, write_table
+from neuroseg.storage.parts import Keys, part_path, read_range, write_table
 from neuroseg.storage.workspace import Workspace, reduced
 from neuroseg.tables import TABLES, combined
 
@@ -76,13 +76,14 @@ class ReductionStage:
     def open(self) -> Iterator[Process]:
         """Yield the reduce of one range."""
         parts = self.blocks.indices()
+        known: dict[str, dict[int, Keys | None]] = {table: {} for table in self.tables}
 
         def process(block: Block) -> None:
             keys, own = self._keys(block), set(self.blocks.indices_touching(block.write_roi))
             for table in self.tables:
                 columns, folder = TABLES[table], self.workspace.artifact(table)
-                rows = combined(list(read_range(folder, parts, columns, keys, checked=own)), columns)
-                write_table(part_path(self.workspace.reduced(table), block.index), rows)
+                rows = list(read_range(folder, parts, columns, keys, checked=own, known=known[table]))
+                write_table(part_path(self.workspace.reduced(table), block.index), combined(rows, columns))
 
         yield process
 

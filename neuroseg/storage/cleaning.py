@@ -34,7 +34,7 @@ def intermediates(workspace: Workspace, keep: str) -> list[Place]:
     }
     removed["segmentation"] = [*removed["fragments"], workspace.fragments, workspace.tree]
     # And what an interrupted removal left.
-    return [path for path in removed[keep] if path.exists()] + _left_by_removals(workspace)
+    return [path for path in removed[keep] if path.is_dir() or path.is_file()] + _left_by_removals(workspace)
 
 
 def _left_by_removals(workspace: Workspace) -> list[Place]:

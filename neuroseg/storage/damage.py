@@ -5,6 +5,8 @@ A shard that is gone cannot be told from one that holds nothing but zeros, which
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,6 +19,7 @@ from neuroseg.geometry import slices
 from neuroseg.storage.arrays import zarr_store
 from neuroseg.storage.parts import part_path, stored_table
 from neuroseg.storage.places import Place
+from neuroseg.storage.remote import refusals
 
 
 def damaged_blocks(path: Place, blocks: Iterable[Block]) -> list[Block]:
@@ -28,7 +31,7 @@ def damaged_blocks(path: Place, blocks: Iterable[Block]) -> list[Block]:
     if path.suffix == ".zarr":
         try:
             array = zarr.open_array(store=zarr_store(path), mode="r")
-        except (OSError, ValueError, KeyError, zarr.errors.NodeNotFoundError):
+        except (*refusals(), KeyError, zarr.errors.NodeNotFoundError):
             return []
         return [block for block in blocks if not _reads(array, block)]
     if path.is_dir():
@@ -37,12 +40,12 @@ def damaged_blocks(path: Place, blocks: Iterable[Block]) -> list[Block]:
 
 
 def _reads(array: Any, block: Block) -> bool:
-    """Whether checksums are right; that a disk does not answer (OSError) is another matter."""
+    """Whether checksums are right; that a disk or server does not answer is another matter."""
     try:
         array[(..., *slices(block.write_roi))]
     except (ValueError, RuntimeError):
         return False
-    except OSError:
+    except refusals():
         return True
     return True
 
@@ -51,8 +54,7 @@ def _is_whole(path: Place) -> bool:
     """Whether a table's file is there and reads; a mapped one must be as long as it says."""
     try:
         if path.suffix == ".npy":
-            with path.open("rb") as file:
-                np.lib.format.read_array(file)
+            _require_length(path)
         else:
             stored_table(path)
     except FileNotFoundError:
@@ -62,3 +64,13 @@ def _is_whole(path: Place) -> bool:
     except (pa.ArrowException, ValueError, EOFError):
         return False
     return True
+
+
+def _require_length(path: Place) -> None:
+    """Raise ValueError unless an array's file is as long as it says."""
+    with path.open("rb") as file:
+        np.lib.format.read_magic(file)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        wanted = file.tell() + math.prod(shape) * dtype.itemsize
+        if file.seek(0, os.SEEK_END) != wanted:
+            raise ValueError(f"{path} has {file.tell()} bytes; its header says {wanted}")

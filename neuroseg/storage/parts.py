@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,7 @@ _PAUSES_S = (0.05, 0.5)
 _COPIED_BYTES = 1 << 24
 
 Keys = tuple[int, int]
+Read = TypeVar("Read")
 
 
 def write_table(path: Place, table: Table) -> None:
@@ -37,24 +39,33 @@ def write_table(path: Place, table: Table) -> None:
         )
 
 
-def read_table(path: Place, columns: Mapping[str, type[np.generic]], keys: Keys | None = None) -> Table:
-    """Return the table at `path`; raises DamagedError when it is missing, damaged or lacks a column.
+def read_table(path: Place, columns: Mapping[str, type[np.generic]]) -> Table:
+    """Return the table at `path`; raises DamagedError when it is missing, damaged or lacks a column."""
+    with _undamaged(path):
+        stored = stored_table(path, list(columns))
+    return {name: _as_numpy(stored[name]).astype(dtype, copy=False) for name, dtype in columns.items()}
 
-    With `keys`, a first and a last value of the first column, it may be empty where none of its rows has one of those.
-    """
+
+@contextmanager
+def _undamaged(path: Place) -> Iterator[None]:
+    """Raise DamagedError for a file that is missing or damaged."""
     try:
-        stored = stored_table(path, list(columns), keys)
+        yield
     except FileNotFoundError as error:
         raise DamagedError(
             f"{path} is missing: removed, or its stage did not finish; redo it with --restart"
         ) from error
     except (pa.ArrowException, OSError) as error:
         raise DamagedError(f"{path} is damaged ({error}); redo its stage with --restart") from error
-    return {name: _as_numpy(stored[name]).astype(dtype, copy=False) for name, dtype in columns.items()}
 
 
-def stored_table(path: Place, columns: Sequence[str] | None = None, keys: Keys | None = None) -> pa.Table:
-    """Return what a file holds, checksums compared; raises FileNotFoundError, OSError or ArrowException.
+def stored_table(path: Place, columns: Sequence[str] | None = None) -> pa.Table:
+    """Return what a file holds, checksums compared; raises FileNotFoundError, OSError or ArrowException."""
+    return _opened(path, lambda file: _as_described(file, file.read(columns=columns, use_threads=False)))
+
+
+def _opened(path: Place, read: Callable[[pq.ParquetFile], Read]) -> Read:
+    """Return what `read` makes of a file.
 
     A reduce reads thousands of files: a disk or network that fails for a moment must not cost all of them.
     """
@@ -62,9 +73,7 @@ def stored_table(path: Place, columns: Sequence[str] | None = None, keys: Keys |
         try:
             # An open file: pyarrow would take a path with a colon for a URI.
             with path.open("rb") as opened, pq.ParquetFile(opened, page_checksum_verification=True) as file:
-                if keys is not None and not _may_hold(file, keys):
-                    return file.schema_arrow.empty_table()
-                return _as_described(file, file.read(columns=columns, use_threads=False))
+                return read(file)
         except FileNotFoundError:
             raise
         except (pa.ArrowException, OSError):
@@ -80,11 +89,6 @@ def _key_range(file: pq.ParquetFile) -> Keys | None:
     if not found or not all(each is not None and each.has_min_max for each in found):
         return None
     return min(each.min for each in found), max(each.max for each in found)
-
-
-def _may_hold(file: pq.ParquetFile, keys: Keys) -> bool:
-    known = _key_range(file)
-    return known is None or (known[1] >= keys[0] and known[0] <= keys[1])
 
 
 def _as_described(file: pq.ParquetFile, table: pa.Table) -> pa.Table:
@@ -168,14 +172,24 @@ def read_range(
     keys: Keys,
     *,
     checked: Container[int],
+    known: dict[int, Keys | None],
 ) -> Iterator[Table]:
     """Yield of the parts of `blocks`, in that order, the rows whose first column lies between `keys`, both included.
 
     Parts in `checked` are read to their ends and found damaged where they are; of others it is believed that they have
-    nothing between the keys.
+    nothing between the keys. Parts without any may be left out. `known` remembers which keys the parts have, for
+    the next range.
     """
     for block in blocks:
-        table = read_table(part_path(folder, block), columns, None if block in checked else keys)
+        path = part_path(folder, block)
+        if block not in checked:
+            if block not in known:
+                with _undamaged(path):
+                    known[block] = _opened(path, _key_range)
+            has = known[block]
+            if has is not None and (has[1] < keys[0] or has[0] > keys[1]):
+                continue
+        table = read_table(path, columns)
         key = table[next(iter(columns))]
         within = (key >= keys[0]) & (key <= keys[1])
         yield {name: column[within] for name, column in table.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from neuroseg.storage.remote_path import RemotePath
@@ -19,6 +20,15 @@ def remove_all(place: Place) -> None:
         shutil.rmtree(place)
     else:
         place.unlink(missing_ok=True)
+
+
+def discard(place: Place) -> None:
+    """Remove what nobody needs any more, as far as that is possible: a viewer may hold it, a server may be gone."""
+    with suppress(OSError):
+        if isinstance(place, Path):
+            shutil.rmtree(place, ignore_errors=True)
+        else:
+            place.remove_all()
 
 
 def move_all(place: Place, target: Place) -> None:

@@ -43,10 +43,15 @@ def is_remote(address: str) -> bool:
     return True
 
 
+def is_writable(address: str) -> bool:
+    """Return whether a server of this kind takes what is written."""
+    return address.partition("://")[0] in _WRITABLE
+
+
 def require_writable(address: str) -> None:
     """Raise InputError for an address on a server that only hands out."""
     scheme = address.partition("://")[0]
-    if scheme not in _WRITABLE:
+    if not is_writable(address):
         raise InputError(
             f"{address}: {scheme}:// can be read, not written; valid: {', '.join(f'{name}://' for name in _WRITABLE)}"
         )

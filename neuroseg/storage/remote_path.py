@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import errno
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 from neuroseg.storage.remote import in_short, object_store
 
 _AT_A_TIME = 16
-_READ_AHEAD_BYTES = 1 << 16
+_TAIL_BYTES = 1 << 16
 _DESCRIPTION = "zarr.json"
 
 
@@ -92,7 +92,7 @@ class RemotePath:
         size = self.size
         if size is None:
             raise FileNotFoundError(errno.ENOENT, "no such object", str(self))
-        return io.BufferedReader(_Ranges(self, size), _READ_AHEAD_BYTES)
+        return io.BufferedReader(_Ranges(self, size), _TAIL_BYTES)
 
     def read_range(self, begin: int, length: int) -> bytes:
         """Return bytes of the object."""
@@ -128,41 +128,43 @@ class RemotePath:
         return True
 
     def unlink(self, missing_ok: bool = False) -> None:
-        """Remove the object; servers do not tell whether there was one."""
+        """Remove the object; raises FileNotFoundError, where the server tells, unless `missing_ok`."""
         import obstore
 
-        with _as_os_errors(self):
+        with suppress(FileNotFoundError) if missing_ok else nullcontext(), _as_os_errors(self):
             obstore.delete(self.store, self.key)
 
     def remove_all(self) -> None:
-        """Remove everything here and below; a zarr's own description first: what is left of it is none any more."""
-        import obstore
-
-        self.unlink()
-        (self / _DESCRIPTION).unlink()
-        keys = [found.key for found, _ in self.files()]
-        with _as_os_errors(self):
-            for first in range(0, len(keys), 1000):
-                obstore.delete(self.store, keys[first : first + 1000])
+        """Remove everything here and below, descriptions of zarrs first: what is left of one is none any more."""
+        self.unlink(missing_ok=True)
+        descriptions, others = self._parted()
+        for found in descriptions:
+            found.unlink(missing_ok=True)
+        _at_a_time(lambda found: found.unlink(missing_ok=True), others)
 
     def move_all(self, target: RemotePath) -> None:
-        """Move a zarr to where nothing is, its own description last: half of it passes for none.
+        """Move a zarr to where nothing is, descriptions last, its own at the very end: half of it passes for none.
 
         The copies are made by the server.
         """
         import obstore
 
-        last = (self / _DESCRIPTION).key
-        keys = [found.key for found, _ in self.files() if found.key != last]
+        def copy(found: RemotePath) -> None:
+            with _as_os_errors(found):
+                obstore.copy(self.store, found.key, target.key + found.key.removeprefix(self.key))
 
-        def copy(key: str) -> None:
-            with _as_os_errors(self):
-                obstore.copy(self.store, key, target.key + key.removeprefix(self.key))
-
-        with ThreadPoolExecutor(_AT_A_TIME) as pool:
-            list(pool.map(copy, keys))
-        copy(last)
+        descriptions, others = self._parted()
+        _at_a_time(copy, others)
+        for found in reversed(descriptions):
+            copy(found)
         self.remove_all()
+
+    def _parted(self) -> tuple[list[RemotePath], list[RemotePath]]:
+        """Return the descriptions of zarrs below, outer ones first, and the other objects."""
+        below = [found for found, _ in self.files()]
+        descriptions = [found for found in below if found.name == _DESCRIPTION]
+        descriptions.sort(key=lambda found: found.key.count("/"))
+        return descriptions, [found for found in below if found.name != _DESCRIPTION]
 
     @property
     def size(self) -> int | None:
@@ -185,11 +187,13 @@ def remote_path(address: str) -> RemotePath:
 
 
 class _Ranges(io.RawIOBase):
-    """An object as a file that can be read and sought."""
+    """An object as a file that can be read and sought; its end, where tables describe themselves, is fetched once."""
 
     def __init__(self, path: RemotePath, size: int) -> None:
         super().__init__()
         self._path, self._length, self._at = path, size, 0
+        self._tail_at = max(0, size - _TAIL_BYTES)
+        self._tail: bytes | None = None
 
     def readable(self) -> bool:
         return True
@@ -208,9 +212,21 @@ class _Ranges(io.RawIOBase):
         count = min(len(buffer), self._length - self._at)
         if count <= 0:
             return 0
-        buffer[:count] = self._path.read_range(self._at, count)
+        if self._at >= self._tail_at:
+            if self._tail is None:
+                self._tail = self._path.read_range(self._tail_at, self._length - self._tail_at)
+            buffer[:count] = self._tail[self._at - self._tail_at :][:count]
+        else:
+            buffer[:count] = self._path.read_range(self._at, count)
         self._at += count
         return count
+
+
+def _at_a_time(do: Callable[[RemotePath], None], paths: list[RemotePath]) -> None:
+    """Do something with many objects, several at a time."""
+    with ThreadPoolExecutor(_AT_A_TIME) as pool:
+        for _ in pool.map(do, paths):
+            pass
 
 
 @contextmanager

@@ -20,9 +20,9 @@ import yaml
 from neuroseg.configuration import read_yaml
 from neuroseg.errors import InputError, RunRefusedError
 from neuroseg.storage.ledger import StageLedger
-from neuroseg.storage.places import Place, move_all, remove_all
+from neuroseg.storage.places import Place, discard, move_all, remove_all
 from neuroseg.storage.publish import publish_text
-from neuroseg.storage.remote import is_remote, require_writable
+from neuroseg.storage.remote import is_remote, is_writable, require_writable
 from neuroseg.storage.remote_path import RemotePath, remote_path
 
 REDUCED = "reduced"
@@ -132,10 +132,8 @@ class Workspace:
 
     def publish_segmentation(self, aside: Place) -> None:
         """Swap a finished segmentation in; the one before and all unfinished ones are removed."""
-        before = self.artifacts / ".segmentation.before.zarr"
-        remove_all(before)
         if isinstance(self.segmentation, Path) and self.segmentation.exists():
-            move_all(self.segmentation, before)
+            move_all(self.segmentation, self.artifacts / f".segmentation.{secrets.token_hex(4)}.before.zarr")
         remove_all(self.segmentation)  # on a server, where moving it would copy it for nothing
         move_all(aside, self.segmentation)
         self.remove_unfinished_segmentations()
@@ -145,7 +143,7 @@ class Workspace:
         paths: list[Place] = list(self.artifacts.iterdir())
         for path in paths:
             if path.name.startswith(".segmentation.") and path != keep:
-                remove_all(path)
+                discard(path)
 
     @property
     def logs(self) -> Path:
@@ -193,6 +191,8 @@ class Workspace:
                 handle.flush()
                 if isinstance(self.artifacts, RemotePath):
                     _claim(self.path, self.artifacts)
+                else:
+                    (self.path / _STORE).unlink(missing_ok=True)  # of a run that never began
                 yield
             except KeyboardInterrupt:
                 self.remove_half_written()
@@ -236,20 +236,39 @@ def _acquire(handle: IO[str], path: Path) -> None:
 def _claim(folder: Path, artifacts: RemotePath) -> None:
     """Have the folder name where its artifacts lie, and them name the folder: two ledgers of one place would disagree.
 
-    Raises RunRefusedError when they are those of another folder.
+    Raises RunRefusedError when they are those of another folder, or something else lies there.
     """
-    record = folder / _STORE
-    if not record.exists():
+    record, sign = folder / _STORE, artifacts / _STORE
+    if not record.is_file() or read_yaml(record)["artifacts"] != str(artifacts):
         publish_text(record, yaml.safe_dump({"artifacts": str(artifacts), "token": secrets.token_hex(8)}))
     claim = {"token": read_yaml(record)["token"], "folder": str(folder.resolve())}
-    if (artifacts / _STORE).write_new(yaml.safe_dump(claim).encode()):
-        return
-    owner = yaml.safe_load((artifacts / _STORE).read_bytes())
-    if owner["token"] != claim["token"]:
-        raise RunRefusedError(
-            f"{artifacts} belongs to the workspace {owner['folder']}, not to {claim['folder']}; go on there, choose "
-            f"another address with -o, or, if that folder is gone, remove what lies at the address"
-        )
+    content = yaml.safe_dump(claim).encode()
+    try:
+        if not sign.is_file() and artifacts.is_dir():
+            raise RunRefusedError(
+                f"{artifacts} is no workspace, but something lies there; choose another address with -o"
+            )
+        if sign.write_new(content):
+            return
+        owner = yaml.safe_load(sign.read_bytes())
+        if owner["token"] != claim["token"] or _is_elsewhere(folder, owner):
+            raise RunRefusedError(
+                f"{artifacts} belongs to the workspace {owner['folder']}, not to {claim['folder']}; go on there, "
+                "choose another address with -o, or, if that folder is gone, remove what lies at the address"
+            )
+        if owner != claim:
+            sign.write(content)  # the folder was moved
+    except BaseException:
+        if not is_workspace(folder):
+            record.unlink(missing_ok=True)
+        raise
+
+
+def _is_elsewhere(folder: Path, owner: Mapping[str, str]) -> bool:
+    """Return whether the folder that made a claim is still there, and this one a copy of it."""
+    other = Path(owner["folder"])
+    record = other / _STORE
+    return record.is_file() and not other.samefile(folder) and read_yaml(record)["token"] == owner["token"]
 
 
 def _content(handle: IO[str]) -> str:
@@ -294,9 +313,9 @@ def is_workspace(path: Path) -> bool:
 
 
 def stored_at(folder: Path) -> str | None:
-    """Return the address of the artifacts of a workspace, None where they lie in its folder."""
+    """Return the address of the artifacts of a workspace, None where they lie in its folder or no run ever began."""
     record = folder / _STORE
-    return str(read_yaml(record)["artifacts"]) if record.is_file() else None
+    return str(read_yaml(record)["artifacts"]) if record.is_file() and is_workspace(folder) else None
 
 
 def workspace_of(address: str) -> Workspace:
@@ -311,9 +330,13 @@ def workspace_of(address: str) -> Workspace:
     address = address.rstrip("/")
     if not address.endswith(".neuroseg") or address.count("/") < 3:
         raise InputError(f"{address} cannot be a workspace; one on a server is called s3://BUCKET/NAME.neuroseg")
+    if odd := set(address) & set("#%"):
+        raise InputError(
+            f"{address} has {' and '.join(sorted(odd))}, which servers do not all read alike; leave it out"
+        )
     folder = default_workspace(address)
     known = stored_at(folder)
-    if known != address and (known or is_workspace(folder)):
+    if known != address and is_workspace(folder):
         raise InputError(
             f"{folder.resolve()}, where ledger and logs of {address} belong, is the workspace of "
             f"{known or 'artifacts of its own'}; run it in another folder, or choose another name with -o"
@@ -324,5 +347,6 @@ def workspace_of(address: str) -> Workspace:
 def named_workspace(address: str) -> Workspace | None:
     """Return the workspace that an argument names, None where it names something else."""
     if is_remote(address):
-        return workspace_of(address) if address.rstrip("/").endswith(".neuroseg") else None
+        named = address.rstrip("/").endswith(".neuroseg") and is_writable(address)
+        return workspace_of(address) if named else None
     return Workspace(Path(address)) if is_workspace(Path(address)) else None

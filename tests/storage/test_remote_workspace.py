@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import obstore
 import pytest
 import zarr
 
@@ -65,9 +68,12 @@ def test_a_run_there_is_continued_changed_judged_and_cleaned(place: Line, tiny_m
     assert scores["voi_sum"] == 0
     paths = intermediates(there, "fragments")
     assert sum(map(bytes_at, paths)) > 0
-    remove(paths)
-    assert intermediates(there, "fragments") == []
+    description = there.artifact("affinities.zarr/zarr.json")
+    description.unlink()  # as a removal that was cut short leaves it
     assert not there.affinities.exists()
+    remove(intermediates(there, "fragments"))
+    assert intermediates(there, "fragments") == []
+    assert not there.affinities.is_dir()
     assert there.segmentation.exists()
     assert pipeline.is_finished(*pipeline.workspace_at(ADDRESS))
 
@@ -97,17 +103,35 @@ def test_a_server_that_is_gone_during_a_run_costs_only_time(place: Line, tiny_mo
 
 def test_an_address_belongs_to_one_folder(place: Line, tiny_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     there = ran(tiny_model, ADDRESS, executor="serial")
-    folder = there.path.resolve()
-    volume = str(Path("v.zarr").resolve())
-    elsewhere = folder.parent / "elsewhere"
-    elsewhere.mkdir()
-    monkeypatch.chdir(elsewhere)
-    given = {"volume": volume, "model": tiny_model, "output": ADDRESS, "blocks": "16", "executor": "serial"}
-    with pytest.raises(RunRefusedError, match=f"belongs to the workspace {folder}"):
-        pipeline.run(Options.model_validate(given))
-    assert not is_workspace(elsewhere / "w.neuroseg")
-    (elsewhere / "w.neuroseg" / "store.yaml").unlink()
-    (elsewhere / "w.neuroseg" / "run.yaml").write_text("plan: {}")
+    folder, volume = there.path.resolve(), str(Path("v.zarr").resolve())
+    given = Options(volume=volume, model=tiny_model, output=ADDRESS, blocks="16", executor="serial")
+    elsewhere, copied = folder.parent / "elsewhere", folder.parent / "copied"
+    for each in (elsewhere, copied):
+        each.mkdir()
+    shutil.copytree(folder, copied / folder.name)
+    for each in (elsewhere, copied):
+        monkeypatch.chdir(each)
+        with pytest.raises(RunRefusedError, match=f"belongs to the workspace {folder}"):
+            pipeline.run(given)
+    assert not is_workspace(elsewhere / folder.name)
+    shutil.rmtree(folder)
+    _, summaries = pipeline.run(given)  # the copy is now where the folder was moved to
+    assert {summary.blocks for summary in summaries} == {0}
+
+
+def test_another_name_may_follow_a_mistake(place: Line, tiny_model: str) -> None:
+    given = Options(volume=make_volume(Path("v.zarr"), SHAPE), model=tiny_model, blocks="16", executor="serial")
+    remote_path("s3://lab/deep/taken.neuroseg/notes").write(b"of somebody")
+    for wrong, refusal, said in (
+        ("s3://absent-bucket/w.neuroseg", OSError, "absent-bucket"),
+        ("s3://lab/deep/taken.neuroseg", RunRefusedError, "no workspace, but something lies there"),
+    ):
+        with pytest.raises(refusal, match=said):
+            pipeline.run(given.model_copy(update={"output": wrong}))
+    assert remote_path("s3://lab/deep/taken.neuroseg/notes").read_bytes() == b"of somebody"
+    Path("w.neuroseg/store.yaml").write_text("{artifacts: s3://lab/never.neuroseg, token: x}")
+    workspace, _ = pipeline.run(given.model_copy(update={"output": "w.neuroseg"}))
+    assert workspace.artifacts == Path("w.neuroseg")
     with pytest.raises(InputError, match="is the workspace of artifacts of its own"):
         workspace_of(ADDRESS)
 
@@ -117,10 +141,12 @@ def test_what_cannot_be_a_workspace_is_refused() -> None:
         ("https://lab.org/w.neuroseg", "can be read, not written; valid: s3://"),
         ("s3://lab/w.zarr", "is called s3://BUCKET/NAME.neuroseg"),
         ("s3://w.neuroseg", "is called s3://BUCKET/NAME.neuroseg"),
+        ("s3://lab/w#1.neuroseg", "has #"),
     ):
         with pytest.raises(InputError, match=said):
             workspace_of(address)
     assert named_workspace("s3://lab/v.zarr") is None
+    assert named_workspace("https://lab.org/w.neuroseg") is None
     assert default_workspace(ADDRESS) == Path("w.neuroseg")
 
 
@@ -164,3 +190,52 @@ def test_a_server_that_refuses_is_a_disk_that_fails(place: Line) -> None:
         path.write(b"1")
     assert told.value.errno is not None
     assert "\n\n" not in str(told.value)
+
+
+def test_what_is_left_of_a_zarr_is_none(place: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However far a removal or a move came."""
+    top = remote_path("s3://lab/deep/tree")
+    for name in ("zarr.json", "0/zarr.json", "0/c/0", "0/c/1"):
+        (top / "x.zarr" / name).write(b"{}")
+    calls: list[str] = []
+    copy, delete = obstore.copy, obstore.delete
+    monkeypatch.setattr(obstore, "copy", lambda store, key, to: (calls.append(to), copy(store, key, to)))
+    monkeypatch.setattr(obstore, "delete", lambda store, key: (calls.append(key), delete(store, key)))
+    (top / "x.zarr").move_all(top / "y.zarr")
+    assert sorted(calls[:2]) == ["deep/tree/y.zarr/0/c/0", "deep/tree/y.zarr/0/c/1"]
+    assert calls[2:4] == ["deep/tree/y.zarr/0/zarr.json", "deep/tree/y.zarr/zarr.json"]
+    removed = [key.removeprefix("deep/tree/x.zarr") for key in calls[4:]]
+    assert removed[:3] == ["", "/zarr.json", "/0/zarr.json"]
+    assert sorted(removed[3:]) == ["/0/c/0", "/0/c/1"]
+
+
+def test_servers_that_miss_what_is_removed(tmp_path: Path) -> None:
+    """S3 does not; this store on disk does, as others."""
+    top = RemotePath("file://", "w", obstore.store.LocalStore(tmp_path))
+    top.remove_all()
+    (top / "none").unlink(missing_ok=True)
+    with pytest.raises(FileNotFoundError):
+        (top / "none").unlink()
+
+
+def test_only_what_is_read_of_an_object_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = RemotePath("memory://", "w", obstore.store.MemoryStore()) / "a.bin"
+    content = np.random.default_rng(0).bytes(300_000)
+    path.write(content)
+    fetched: list[tuple[int, int]] = []
+    get_range = obstore.get_range
+
+    def counted(store: Any, key: str, *, start: int, length: int) -> Any:
+        fetched.append((start, length))
+        return get_range(store, key, start=start, length=length)
+
+    monkeypatch.setattr(obstore, "get_range", counted)
+    with path.open("rb") as file:
+        file.seek(-8, 2)
+        assert file.read() == content[-8:]
+        file.seek(-70_000, 2)
+        assert file.read(10) == content[-70_000:-69_990]
+        file.seek(-100, 2)
+        assert file.read() == content[-100:]
+    assert fetched[0] == (300_000 - (1 << 16), 1 << 16)
+    assert len(fetched) == 2
