@@ -37,6 +37,8 @@ def edge_table(workspace: Workspace) -> Table:
     return combined(read_parts(workspace.edges, sorted(int(p.stem) for p in workspace.edges.iterdir()), EDGES), EDGES)
 
 
+# In one process: each would predict anew.
+@pytest.mark.xdist_group("predicted")
 @pytest.mark.parametrize("blocks", ["96", "128", "100,128,80", "256", "48,100,33"])
 def test_every_artifact_is_the_same_for_any_blocks(predicted: Workspace, blocks: str, tmp_path: Path) -> None:
     given = {
