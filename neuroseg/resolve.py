@@ -21,17 +21,11 @@ from neuroseg.storage.arrays import open_node
 from neuroseg.storage.files import open_any
 from neuroseg.storage.mask import open_mask
 from neuroseg.storage.metadata import ome_levels
+from neuroseg.storage.naming import default_workspace, is_unused, is_workspace
 from neuroseg.storage.raw import checked_range
 from neuroseg.storage.remote import is_remote
 from neuroseg.storage.volumes import require_voxel_size
-from neuroseg.storage.workspace import (
-    Workspace,
-    default_workspace,
-    is_unused,
-    is_workspace,
-    named_workspace,
-    workspace_of,
-)
+from neuroseg.storage.workspace import Workspace, named_workspace, workspace_of
 
 DEFAULT_BLOCK_VOXELS = 256
 _CHUNK_VOXELS = 64

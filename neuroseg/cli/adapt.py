@@ -42,8 +42,8 @@ def adapt(
     """
     from neuroseg.networks.bundle import open_bundle
     from neuroseg.resolve import nearest_level
+    from neuroseg.storage.naming import default_workspace
     from neuroseg.storage.publish import publish_text
-    from neuroseg.storage.workspace import default_workspace
     from neuroseg.training.adapt import Request
     from neuroseg.training.adapt import adapt as adapt_
 

@@ -19,14 +19,15 @@ import yaml
 
 from neuroseg.configuration import read_yaml
 from neuroseg.errors import InputError, RunRefusedError
+from neuroseg.storage.claim import claim_artifacts, stored_at
 from neuroseg.storage.ledger import StageLedger
+from neuroseg.storage.naming import STORE, default_workspace, is_workspace
 from neuroseg.storage.places import Place, discard, move_all, remove_all
 from neuroseg.storage.publish import publish_text
 from neuroseg.storage.remote import is_remote, is_writable, require_writable
 from neuroseg.storage.remote_path import RemotePath, remote_path
 
 REDUCED = "reduced"
-_STORE = "store.yaml"
 _LOCK_PATIENCE_S = 2.0
 
 logger = logging.getLogger(__name__)
@@ -190,9 +191,9 @@ class Workspace:
                 handle.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}")
                 handle.flush()
                 if isinstance(self.artifacts, RemotePath):
-                    _claim(self.path, self.artifacts)
+                    claim_artifacts(self.path, self.artifacts)
                 else:
-                    (self.path / _STORE).unlink(missing_ok=True)  # of a run that never began
+                    (self.path / STORE).unlink(missing_ok=True)  # of a run that never began
                 yield
             except KeyboardInterrupt:
                 self.remove_half_written()
@@ -233,44 +234,6 @@ def _acquire(handle: IO[str], path: Path) -> None:
             time.sleep(0.05)
 
 
-def _claim(folder: Path, artifacts: RemotePath) -> None:
-    """Have the folder name where its artifacts lie, and them name the folder: two ledgers of one place would disagree.
-
-    Raises RunRefusedError when they are those of another folder, or something else lies there.
-    """
-    record, sign = folder / _STORE, artifacts / _STORE
-    if not record.is_file() or read_yaml(record)["artifacts"] != str(artifacts):
-        publish_text(record, yaml.safe_dump({"artifacts": str(artifacts), "token": secrets.token_hex(8)}))
-    claim = {"token": read_yaml(record)["token"], "folder": str(folder.resolve())}
-    content = yaml.safe_dump(claim).encode()
-    try:
-        if not sign.is_file() and artifacts.is_dir():
-            raise RunRefusedError(
-                f"{artifacts} is no workspace, but something lies there; choose another address with -o"
-            )
-        if sign.write_new(content):
-            return
-        owner = yaml.safe_load(sign.read_bytes())
-        if owner["token"] != claim["token"] or _is_elsewhere(folder, owner):
-            raise RunRefusedError(
-                f"{artifacts} belongs to the workspace {owner['folder']}, not to {claim['folder']}; go on there, "
-                "choose another address with -o, or, if that folder is gone, remove what lies at the address"
-            )
-        if owner != claim:
-            sign.write(content)  # the folder was moved
-    except BaseException:
-        if not is_workspace(folder):
-            record.unlink(missing_ok=True)
-        raise
-
-
-def _is_elsewhere(folder: Path, owner: Mapping[str, str]) -> bool:
-    """Return whether the folder that made a claim is still there, and this one a copy of it."""
-    other = Path(owner["folder"])
-    record = other / _STORE
-    return record.is_file() and not other.samefile(folder) and read_yaml(record)["token"] == owner["token"]
-
-
 def _content(handle: IO[str]) -> str:
     handle.seek(0)
     return handle.read().strip()
@@ -279,43 +242,6 @@ def _content(handle: IO[str]) -> str:
 def reduced(table: str) -> str:
     """Return the name of a reduced table's folder in a workspace."""
     return f"{REDUCED}/{table}"
-
-
-def default_workspace(volume_path: str) -> Path:
-    """Return `V.neuroseg` beside the volume `V.zarr`; for an array inside a zarr, beside that zarr.
-
-    `file.h5:dataset` gives `file_dataset.neuroseg`; what lies on a server has its workspace in the current folder.
-    """
-    if is_remote(volume_path):
-        parts = volume_path.partition("://")[2].rstrip("/").split("/")
-        name = next((part for part in reversed(parts) if part.endswith(".zarr")), parts[-1])
-        return Path(f"{name.removesuffix('.zarr').removesuffix('.neuroseg')}.neuroseg")
-    path = Path(volume_path)
-    if ":" in path.name:
-        file, _, dataset = path.name.partition(":")
-        return path.with_name(f"{Path(file).stem}_{dataset}.neuroseg")
-    if path.suffix == ".neuroseg":
-        return path
-    root = next((parent for parent in (path, *path.parents) if parent.suffix == ".zarr"), path)
-    return root.with_suffix(".neuroseg") if root.suffix == ".zarr" else root.with_name(root.name + ".neuroseg")
-
-
-def is_unused(path: Path) -> bool:
-    """Return whether a run may begin in the folder: nothing is there, or only what a run leaves that barely began."""
-    if not path.exists():
-        return True
-    return path.is_dir() and {entry.name for entry in path.iterdir()} <= {".lock", "ledger", _STORE}
-
-
-def is_workspace(path: Path) -> bool:
-    """Return whether `path` is the folder of a run."""
-    return (path / "run.yaml").is_file()
-
-
-def stored_at(folder: Path) -> str | None:
-    """Return the address of the artifacts of a workspace, None where they lie in its folder or no run ever began."""
-    record = folder / _STORE
-    return str(read_yaml(record)["artifacts"]) if record.is_file() and is_workspace(folder) else None
 
 
 def workspace_of(address: str) -> Workspace:

@@ -13,7 +13,7 @@ import pytest
 from tests.storage.s3 import Line, free_port
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server() -> Iterator[int]:
     """The port of an S3-speaking server with an empty bucket `lab`."""
     port = free_port()

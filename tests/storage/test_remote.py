@@ -17,7 +17,7 @@ from neuroseg.errors import InputError
 from neuroseg.geometry import whole
 from neuroseg.storage import remote
 from neuroseg.storage.files import open_any
-from neuroseg.storage.workspace import default_workspace
+from neuroseg.storage.naming import default_workspace
 from neuroseg.training.unlabelled import Crops, Region
 from tests.conftest import make_volume
 from tests.storage.s3 import Line, free_port, uploaded

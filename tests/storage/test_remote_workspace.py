@@ -18,9 +18,10 @@ from neuroseg.errors import InputError, RunRefusedError
 from neuroseg.evaluation.artifacts import compared
 from neuroseg.options import Options
 from neuroseg.storage.cleaning import intermediates, remove
+from neuroseg.storage.naming import default_workspace, is_workspace
 from neuroseg.storage.places import bytes_at
 from neuroseg.storage.remote_path import RemotePath, remote_path
-from neuroseg.storage.workspace import Workspace, default_workspace, is_workspace, named_workspace, workspace_of
+from neuroseg.storage.workspace import Workspace, named_workspace, workspace_of
 from tests.conftest import make_volume
 from tests.storage.s3 import Line, uploaded
 
