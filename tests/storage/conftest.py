@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import time
@@ -16,21 +17,28 @@ from tests.storage.s3 import Line, free_port
 @pytest.fixture(scope="session")
 def server() -> Iterator[int]:
     """The port of an S3-speaking server with an empty bucket `lab`."""
-    port = free_port()
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for _ in range(3):
+        port = free_port()
+        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if _answers(process, port):
+            yield port
+            process.kill()
+            process.wait()
+            return
+    pytest.fail("the server does not start")
+
+
+def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
+    """Wait until the server has made its bucket; false where another process took its port before it."""
     bucket = urllib.request.Request(f"http://127.0.0.1:{port}/lab", method="PUT")
     limit = time.monotonic() + 60
-    while True:
-        try:
-            urllib.request.urlopen(bucket, timeout=5).close()
-            break
-        except OSError:
-            assert time.monotonic() < limit, "the server does not answer"
-            time.sleep(0.2)
-    yield port
-    process.kill()
-    process.wait()
+    while process.poll() is None:
+        with contextlib.suppress(OSError), urllib.request.urlopen(bucket, timeout=5):
+            return True
+        assert time.monotonic() < limit, "the server does not answer"
+        time.sleep(0.2)
+    return False
 
 
 @pytest.fixture
