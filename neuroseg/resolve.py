@@ -60,7 +60,12 @@ def plan_of_run(options: Options) -> tuple[Workspace, Plan, Options]:
     merged = _with_remembered(workspace, options)
     plan = _plan_of_raw(merged) if merged.volume else _plan_of_affinities(merged)
     if is_workspace(workspace.path):
-        _require_same_input(read_plan(workspace), plan, workspace)
+        old = read_plan(workspace)
+        _require_same_input(old, plan, workspace)
+        if not options.roi and old.roi != plan.roi:
+            logger.warning(
+                "the last run was of the region %s, this one is of all; --roi %s goes on there", *[old.roi] * 2
+            )
     return workspace, plan, merged
 
 

@@ -123,7 +123,9 @@ def test_a_workspace_of_another_volume_is_refused(affinities: str, tmp_path: Pat
         segment(str(moved), made.path)
 
 
-def test_a_region_grows_without_a_trace_of_the_smaller_one(raw_volume: str, tiny_model: str, tmp_path: Path) -> None:
+def test_a_region_grows_without_a_trace_of_the_smaller_one(
+    raw_volume: str, tiny_model: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     def run(workspace: str, roi: str | None) -> tuple[Workspace, list[StageSummary]]:
         given = {"volume": raw_volume, "model": tiny_model, "output": str(tmp_path / workspace), "roi": roi}
         return pipeline.run(Options.model_validate({**given, "blocks": "16", "executor": "serial"}))
@@ -132,6 +134,7 @@ def test_a_region_grows_without_a_trace_of_the_smaller_one(raw_volume: str, tiny
     assert labels(small)[20:].max() == 0
     assert labels(small)[:, :5].max() == 0
     grown, second = run("w", None)
+    assert "the last run was of the region 0:20,5:32,0:45, this one is of all; --roi 0:20,5:32,0:45" in caplog.text
     assert 0 < second[0].blocks < 36, "affinities of untouched blocks are kept"
     fresh, _ = run("f", None)
     assert np.array_equal(open_array(grown.affinities)[:], open_array(fresh.affinities)[:])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import shutil
 import socket
 import threading
 import time
@@ -73,9 +74,8 @@ def _checked(site: Site, folder: Path, stages: tuple[str, ...], wait_s: float) -
             crew.dismiss(at_once=True)
     said = heard[0] if heard else {}
     problem = problem or _mismatch(said, site.resources(stages[0]).gpus)
-    if problem is None:
-        for path in [*folder.iterdir(), folder]:
-            path.rmdir() if path.is_dir() else path.unlink()
+    if problem is None or not any(folder.glob("*.log")):
+        shutil.rmtree(folder)
     return Checked(stages, said, time.monotonic() - began, problem)
 
 
@@ -85,7 +85,7 @@ def _waited(crew: SlurmCrew, heard: list[dict[str, Any]], wait_s: float) -> str 
     while not heard:
         now = time.monotonic()
         if now > deadline:
-            return f"no word from the job in {wait_s:g} s; SLURM says: {crew.waits_for() or 'nothing'}"
+            return f"no word from the job in {wait_s:g} s; {crew.waits_for() or 'it does not wait in the queue'}"
         if crew.alive() == 0:
             ended = ended or now
             if now > ended + _LATEST_S:

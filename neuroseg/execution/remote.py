@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import logging
 import secrets
 import signal
 import socket
@@ -37,12 +38,17 @@ WORKER = "neuroseg.workers.remote"
 EVERY_INTERFACE = "0.0.0.0"
 # How often the crew is looked after: at first, and when the stage has gone on for long.
 _LOOK_S, _LATER_S = 1.0, 10.0
+# After so long a user is told what the workers wait for.
+_SILENT_S = 20.0
 _WAIT_S = 0.01
 _TOLD_LINES = 5
 # So many workers in a row, for each one wanted, may end without a block done between them.
 _FRUITLESS = 3
 # Whoever ends this soon after it was sent for was sent to a bad place: the next one is sent later and later.
 _SOON_S, _LONGEST_PAUSE_S = 30.0, 60.0
+
+
+logger = logging.getLogger(__name__)
 
 
 class Crew(Protocol):
@@ -54,6 +60,10 @@ class Crew(Protocol):
 
     def alive(self) -> int | None:
         """Return how many wait or work; None when nobody can tell at the moment."""
+        ...
+
+    def waits_for(self) -> str:
+        """Return what the workers wait for before they begin, as the cluster puts it; nothing where it does not."""
         ...
 
     def last_words(self) -> str:
@@ -152,8 +162,12 @@ class RemoteExecutor:
         wanted = min(self.workers, run.blocks)
         crew.send(wanted)
         began = sent = time.monotonic()
-        fruitless, before, pause = 0, 0, _LOOK_S
+        fruitless, before, pause, told = 0, 0, _LOOK_S, False
         while not run.over.wait(min(_LATER_S, max(_LOOK_S, (time.monotonic() - began) / 60))):
+            if not told and time.monotonic() > began + _SILENT_S:
+                told = True
+                if run.done == 0 and (waiting := crew.waits_for()):
+                    logger.warning("the workers of stage %s wait: %s", stage, waiting)
             alive = crew.alive()
             missing = 0 if alive is None else min(wanted, run.left) - alive
             if missing <= 0 or time.monotonic() < sent + pause:

@@ -36,6 +36,14 @@ class Resources(Section):
     time: str | None = None
     sbatch: tuple[str, ...] = ()
 
+    @field_validator("memory", "time", mode="before")
+    @classmethod
+    def _as_sbatch_takes_it(cls, value: object) -> object:
+        """Refuse numbers: YAML reads 4:00:00 as 14400, and what a number would mean is easily mistaken."""
+        if value is not None and not isinstance(value, str):
+            raise ValueError('put it in quotes, as sbatch takes it: memory: "16G", time: "4:00:00"')
+        return value
+
     @field_validator("sbatch")
     @classmethod
     def _leaves_our_own(cls, flags: tuple[str, ...]) -> tuple[str, ...]:

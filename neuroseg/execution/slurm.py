@@ -82,9 +82,11 @@ class SlurmCrew:
         return sum(state not in _ENDED and "held" not in reason.lower() for state, reason in tasks)
 
     def waits_for(self) -> str:
-        """Return the state of the first task and why it does not run yet, as the controller puts it."""
-        told = asked(["squeue", "--noheader", "--array", "--format=%T %R", f"--name={self.name}", _own()])
-        return told.strip().partition("\n")[0]
+        """Return the first task that waits in the queue and why, as the controller puts it; nothing where none does."""
+        line = ["squeue", "--noheader", "--array", "--states=PENDING", "--format=%i %T %R", f"--name={self.name}"]
+        with contextlib.suppress(NeurosegError):
+            return asked([*line, _own()]).strip().partition("\n")[0]
+        return ""
 
     def dismiss(self, *, at_once: bool) -> None:
         """Cancel every task of the name; unless `at_once`, after a moment for those that are about to end."""

@@ -84,9 +84,9 @@ def complete_block(
         "voxels": int(block.write_roi.size),
         "peak_mib": peak_memory_mib(),
         "block": block.index,
-        "host": platform.node(),
+        "host": os.environ.get("SLURMD_NODENAME", platform.node()),
         "process": os.getpid(),
-        "job": os.environ.get("SLURM_JOB_ID"),
+        "job": own_job(),
         "device": device_in_use(),
     }
     ledger.mark_done(block, record)
@@ -125,6 +125,12 @@ def process_block(
             logger.warning("%s: could not be described: %s", where, undescribed)
         return False
     return True
+
+
+def own_job() -> str | None:
+    """Return the SLURM job that this process is part of, as squeue and the logs call it: tasks of arrays by both."""
+    array, task = (os.environ.get(f"SLURM_ARRAY_{name}") for name in ("JOB_ID", "TASK_ID"))
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
 
 
 def device_in_use() -> str:

@@ -46,6 +46,8 @@ def test_each_kind_of_job_is_tried_once(tmp_path: Path, capsys: pytest.CaptureFi
 def test_what_is_wrong_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, told: str) -> None:
     assert checked(tmp_path, text) == 1
     assert told in capsys.readouterr().err
+    for left in tmp_path.glob(".check-*"):
+        assert list(left.glob("*.log")), "what is left is what the job said"
 
 
 @needs_slurm
@@ -66,6 +68,9 @@ def test_wrong_descriptions_are_refused(tmp_path: Path, monkeypatch: pytest.Monk
         site_named(described(tmp_path, "stages: {affinites: {}}"))
     with pytest.raises(InputError, match="memry"):
         site_named(described(tmp_path, "default: {memry: 4G}"))
+    for entry in ("time: 4:00:00", "memory: 16"):
+        with pytest.raises(InputError, match="put it in quotes"):
+            site_named(described(tmp_path, f"default: {{{entry}}}"))
     with pytest.raises(InputError, match="-Mother is set by neuroseg itself"):
         site_named(described(tmp_path, "default: {sbatch: [-Mother]}"))
     monkeypatch.setenv(VARIABLE, described(tmp_path, "host: login1"))

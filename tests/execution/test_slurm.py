@@ -7,9 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from neuroseg import pipeline
 from neuroseg.errors import NeurosegError
 from neuroseg.execution.site import Cluster, Resources, Site
 from neuroseg.execution.slurm import job_name, sbatch_flags
+from neuroseg.execution.work import own_job
 from neuroseg.options import Options
 from neuroseg.storage.arrays import open_array
 from neuroseg.storage.workspace import Workspace
@@ -204,6 +206,36 @@ def test_what_slurm_refuses_is_said(command_line: Callable[[Site], None]) -> Non
 def test_workers_that_cannot_start_end_the_run_with_their_last_words(command_line: Callable[[Site], None]) -> None:
     with pytest.raises(NeurosegError, match=r"(?s)no block was done meanwhile.*module-of-nobody: command not found"):
         command_line(Site(activate="module-of-nobody", launch=("/no/such/container",)))
+
+
+@needs_slurm
+def test_it_is_said_what_the_workers_wait_for(
+    command_line: Callable[[Site], None], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("neuroseg.execution.remote._SILENT_S", 0.0)
+    with ExitStack() as nodes:
+        nodes.enter_context(drained("node1", "node2"))
+
+        def resume_when_said() -> None:
+            wait_until(lambda: "workers of stage fragments wait" in caplog.text, 60)
+            nodes.close()
+
+        resuming = threading.Thread(target=resume_when_said)
+        resuming.start()
+        command_line(Site())
+        resuming.join()
+    assert "PENDING" in caplog.text
+
+
+def test_a_task_is_called_as_squeue_and_its_log_call_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID"):
+        monkeypatch.delenv(name, raising=False)
+    assert own_job() is None
+    monkeypatch.setenv("SLURM_JOB_ID", "208")
+    assert own_job() == "208"
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "207")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "1")
+    assert own_job() == "207_1"
 
 
 def test_a_stage_asks_for_what_it_says_and_else_for_the_default() -> None:
