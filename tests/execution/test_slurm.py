@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -213,17 +213,16 @@ def test_it_is_said_what_the_workers_wait_for(
     command_line: Callable[[Site], None], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("neuroseg.execution.remote._SILENT_S", 0.0)
-    with ExitStack() as nodes:
-        nodes.enter_context(drained("node1", "node2"))
 
-        def resume_when_said() -> None:
-            wait_until(lambda: "workers of stage fragments wait" in caplog.text, 60)
-            nodes.close()
+    def interrupt_when_said() -> None:
+        wait_until(lambda: "workers of stage fragments wait" in caplog.text, 60)
+        os.kill(os.getpid(), signal.SIGINT)
 
-        resuming = threading.Thread(target=resume_when_said)
-        resuming.start()
+    interrupting = threading.Thread(target=interrupt_when_said)
+    with drained("node1", "node2"), pytest.raises(KeyboardInterrupt):
+        interrupting.start()
         command_line(Site())
-        resuming.join()
+    interrupting.join()
     assert "PENDING" in caplog.text
 
 
