@@ -48,7 +48,9 @@ def _lead() -> int:
     os.setpgid(0, 0)
     die_with_parent()
     heed_interrupts()
-    signal.signal(_END_WORKERS, lambda number, frame: None)
+    # SIGTERM often goes to every process of a job at once; the supervisor hears it, too, and passes it on as Ctrl-C.
+    for number in (_END_WORKERS, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: None)
     # Messages get a descriptor of their own: the executor sends what compiled libraries write to descriptor 2 to a log.
     sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
     try:

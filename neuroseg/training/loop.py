@@ -6,7 +6,7 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -44,7 +44,9 @@ class Learner(Protocol):
         ...
 
 
-def batches(samples: Any, settings: TrainingSettings | PretrainingSettings) -> Iterator[dict[str, torch.Tensor]]:
+def batches(
+    samples: Any, settings: TrainingSettings | PretrainingSettings
+) -> Generator[dict[str, torch.Tensor], None, None]:
     """Yield batches of tensors in the order of the samples, made in `loader_workers` other processes."""
     loader: Any = DataLoader(
         samples,
@@ -59,7 +61,7 @@ def batches(samples: Any, settings: TrainingSettings | PretrainingSettings) -> I
 def _begin_worker(worker: int) -> None:
     """Compute with one thread, and end with the training alone: Ctrl-C is its affair, and it saves first."""
     torch.set_num_threads(1)
-    for number in (signal.SIGINT, signal.SIGUSR1):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
 
 
@@ -115,28 +117,29 @@ def _steps(learner: Learner, samples: Any, records: Records | None, bar: Any, in
     """Take the steps that are left and log them; yields the number of each. Interrupted, it saves first."""
     settings, team = learner.settings, learner.team
     started, first, waited = time.monotonic(), learner.step, 0.0
-    made = batches(team.share(samples, settings.optimiser.batch), settings)
-    while learner.step < settings.optimiser.steps:
-        began = time.monotonic()
-        batch = next(made)
-        waited += time.monotonic() - began
-        losses = learner.update(batch)
-        bar.update()
-        if learner.step % _LOG_EVERY_STEPS == 0 or learner.step == settings.optimiser.steps:
-            losses = team.mean(losses)
-            elapsed = time.monotonic() - started
-            speed = {"steps_per_s": (learner.step - first) / elapsed, "waiting": waited / elapsed}
-            bar.set_postfix_str(" ".join(f"{name} {value:.3f}" for name, value in losses.items()))
-            if records is not None:
-                records.write(learner.step, {**{f"loss/{k}": v for k, v in losses.items()}, **speed})
-        # All processes stop after the same step, whichever heard of it.
-        if team.agree(interrupts.heard):
-            if team.leads:
-                learner.save()
-            raise KeyboardInterrupt
-        paused = time.monotonic()
-        yield learner.step
-        started += time.monotonic() - paused  # validations are no training
+    # Closed, it ends its processes: they do not heed SIGTERM, by which the interpreter would end them at its exit.
+    with contextlib.closing(batches(team.share(samples, settings.optimiser.batch), settings)) as made:
+        while learner.step < settings.optimiser.steps:
+            began = time.monotonic()
+            batch = next(made)
+            waited += time.monotonic() - began
+            losses = learner.update(batch)
+            bar.update()
+            if learner.step % _LOG_EVERY_STEPS == 0 or learner.step == settings.optimiser.steps:
+                losses = team.mean(losses)
+                elapsed = time.monotonic() - started
+                speed = {"steps_per_s": (learner.step - first) / elapsed, "waiting": waited / elapsed}
+                bar.set_postfix_str(" ".join(f"{name} {value:.3f}" for name, value in losses.items()))
+                if records is not None:
+                    records.write(learner.step, {**{f"loss/{k}": v for k, v in losses.items()}, **speed})
+            # All processes stop after the same step, whichever heard of it.
+            if team.agree(interrupts.heard):
+                if team.leads:
+                    learner.save()
+                raise KeyboardInterrupt
+            paused = time.monotonic()
+            yield learner.step
+            started += time.monotonic() - paused  # validations are no training
 
 
 class _Interrupts:

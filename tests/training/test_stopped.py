@@ -1,0 +1,65 @@
+"""A training that is told to end by SIGTERM, as clusters do: it saves, leaves nobody, and ends as if uncut."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+import yaml
+
+from neuroseg.training.records import load_checkpoint
+
+
+STEPS = 60
+
+
+def begun(configuration: Path, folder: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "neuroseg.cli.supervisor", "train", str(configuration), "-o", str(folder)]
+    return subprocess.Popen([*command, "--device", "cpu"], stderr=subprocess.DEVNULL)
+
+
+@pytest.fixture(scope="module")
+def longer(configuration: Path) -> Path:
+    content = yaml.safe_load(configuration.read_text())
+    content["loader_workers"] = 1
+    content["optimiser"]["steps"] = content["validation"]["every_steps"] = STEPS
+    path = configuration.with_name("stopped.yaml")
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+@pytest.fixture(scope="module")
+def uncut(longer: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+    """The weights of the training that nothing befell."""
+    folder = tmp_path_factory.mktemp("uncut") / "run"
+    assert begun(longer, folder).wait(timeout=480) == 0
+    weights: dict[str, torch.Tensor] = load_checkpoint(folder / "checkpoint.pt")["network"]
+    return weights
+
+
+@pytest.mark.parametrize("everyone", [False, True], ids=["its first process", "each of its processes"])
+def test_a_training_that_is_ended_saves_first(
+    longer: Path, uncut: dict[str, torch.Tensor], tmp_path: Path, everyone: bool
+) -> None:
+    training, log = begun(longer, tmp_path / "run"), tmp_path / "run" / "log.csv"
+    while not (log.exists() and "loss/total" in log.read_text()):
+        assert training.poll() is None
+        time.sleep(0.05)
+    first = psutil.Process(training.pid)
+    others = first.children(recursive=True)
+    assert len(others) >= 2, "the head, and a process that makes samples"
+    for process in [*reversed(others), first] if everyone else [first]:
+        process.send_signal(signal.SIGTERM)
+    assert training.wait(timeout=240) == 130
+    assert not psutil.wait_procs(others, timeout=10)[1], "somebody is left"
+    checkpoint = tmp_path / "run" / "checkpoint.pt"
+    assert 20 <= load_checkpoint(checkpoint)["step"] < STEPS
+    assert begun(longer, tmp_path / "run").wait(timeout=480) == 0
+    for name, tensor in load_checkpoint(checkpoint)["network"].items():
+        assert torch.equal(tensor, uncut[name]), name
