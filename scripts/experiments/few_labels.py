@@ -22,6 +22,8 @@ from typing import Any
 
 import yaml
 
+from neuroseg.storage.publish import publish_text
+
 ARMS = ("supervised", "pretrained", "weight_sharing", "ema", "weight_sharing_alone", "ema_alone")
 FIXED_THRESHOLD = 0.5
 FIRST_LABELLED = 58
@@ -37,11 +39,16 @@ def neuroseg(*arguments: str) -> dict[str, Any]:
     return content
 
 
+def pretraining_name(given: argparse.Namespace, seed: int) -> str:
+    """Return the name of a seed's pre-training, and of its folder."""
+    return f"pretraining_{seed}_steps_{given.steps}"
+
+
 def pretraining(given: argparse.Namespace, seed: int) -> dict[str, Any]:
     """Return the configuration that makes the encoder of a seed."""
     return {
         "extends": str(given.configs / "pretraining_fib25"),
-        "name": f"pretraining_{seed}",
+        "name": pretraining_name(given, seed),
         "seed": seed,
         "data": {"folders": [str(given.data)]},
         "optimiser": {"steps": given.steps},
@@ -54,14 +61,14 @@ def training(given: argparse.Namespace, arm: str, sections: int, seed: int) -> d
     consistent = _is_consistent(arm)
     content: dict[str, Any] = {
         "extends": str(given.configs / ("fib25_d5_u" if consistent else "fib25_d5")),
-        "name": f"{arm}_{sections}_{seed}" + (f"_weight_{given.weight:g}" if consistent else ""),
+        "name": f"{arm}_{sections}_{seed}_steps_{given.steps}" + (f"_weight_{given.weight:g}" if consistent else ""),
         "seed": seed,
         "data": {"folders": [str(given.data)], "training": [labelled(sections)]},
         "optimiser": {"steps": given.steps},
         "validation": {"every_steps": given.steps, "scorings": ["quantile:50"]},
     }
     if _begins_pretrained(arm):
-        content["network"] = {"encoder": str(given.folder / f"pretraining_{seed}")}
+        content["network"] = {"encoder": str(given.folder / pretraining_name(given, seed))}
     if consistent:
         content["consistency"] = {
             "teacher": teacher,
@@ -125,7 +132,7 @@ def experiment(given: argparse.Namespace) -> list[dict[str, Any]]:
                 folder = trained(given, "train", training(given, arm, sections, seed))
                 this = {"sections": sections, "arm": arm, "seed": seed, "steps": given.steps, "weight": weight}
                 rows.append({**this, **judged(given, folder)})
-                path.write_text(json.dumps(rows, indent=2) + "\n")
+                publish_text(path, json.dumps(rows, indent=2) + "\n")
     return rows
 
 

@@ -65,3 +65,12 @@ def test_the_table_has_a_row_for_each_arm(script: ModuleType, tmp_path: Path) ->
     )
     script.draw(rows, tmp_path / "f.png")
     assert (tmp_path / "f.png").stat().st_size > 1000
+
+
+def test_one_folder_holds_trainings_of_several_lengths_and_weights(script: ModuleType, tmp_path: Path) -> None:
+    def names(steps: int, weight: float) -> set[str]:
+        given = argparse.Namespace(folder=tmp_path, data=tmp_path, configs=tmp_path, steps=steps, weight=weight)
+        return {script.training(given, "ema", 5, 1)["name"], script.pretraining(given, 1)["name"]}
+
+    assert not names(1000, 1.0) & names(2000, 1.0)
+    assert len(names(1000, 1.0) | names(1000, 5.0)) == 3
