@@ -12,12 +12,13 @@ class WeightAverage:
     """Holds a copy of `network` whose floating-point state trails it.
 
     Each update moves the copy towards the network by `1 - decay`, faster during the first steps (Huang et al. 2022:
-    decay = min(1 - 1 / (step + 1), decay)). Buffers such as batch statistics are averaged alike.
+    decay = min(1 - 1 / (step + 1), decay)). Buffers such as batch statistics are averaged alike, unless `with_buffers`
+    is false: then the copy keeps those that its own passes make.
     """
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
+    def __init__(self, network: nn.Module, decay: float, *, with_buffers: bool = True) -> None:
         self.network = copy.deepcopy(network).eval()
-        self._decay = decay
+        self._decay, self._with_buffers = decay, with_buffers
         for parameter in self.network.parameters():
             parameter.requires_grad_(False)
 
@@ -25,8 +26,11 @@ class WeightAverage:
     def update(self, network: nn.Module, step: int) -> None:
         """Move the average towards `network` after `step` (from 0)."""
         decay = min(1.0 - 1.0 / (step + 1), self._decay)
-        for average, current in zip(self.network.state_dict().values(), network.state_dict().values(), strict=True):
+        for average, current in zip(self._state(self.network), self._state(network), strict=True):
             if average.is_floating_point():
                 average.lerp_(current, 1.0 - decay)
             else:
                 average.copy_(current)
+
+    def _state(self, network: nn.Module) -> list[torch.Tensor]:
+        return list(network.state_dict().values()) if self._with_buffers else list(network.parameters())

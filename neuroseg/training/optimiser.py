@@ -35,25 +35,38 @@ def learning_rate(step: int, settings: OptimiserSettings) -> float:
     return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
-def finite(loss: torch.Tensor, step: int, batch: dict[str, torch.Tensor], folder: Path) -> None:
-    """Raise NeurosegError unless the loss is finite, with the batch saved to look at."""
-    if torch.isfinite(loss):
-        return
-    path = folder / f"batch-{step}.pt"
-    save_checkpoint(path, {name: tensor.cpu() for name, tensor in batch.items()})
-    raise NeurosegError(
-        f"the loss is {loss.item()} at step {step}; its batch is saved in {path}. Lower optimiser.learning_rate, and "
-        "begin again with --restart"
-    )
-
-
 def take_step(
-    loss: torch.Tensor, network: nn.Module, optimiser: torch.optim.Optimizer, settings: OptimiserSettings, step: int
+    loss: torch.Tensor,
+    batch: dict[str, torch.Tensor],
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    settings: OptimiserSettings,
+    step: int,
+    folder: Path,
 ) -> None:
-    """Move the weights against the gradient of `loss`, whose norm is clipped."""
+    """Move the weights against the gradient of `loss`, whose norm is clipped where the settings say so.
+
+    Raises NeurosegError, the weights untouched and the batch saved in `folder`, unless loss and gradient are finite.
+    """
+    _require_finite("loss", loss, step, batch, folder)
     for group in optimiser.param_groups:
         group["lr"] = learning_rate(step, settings)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_norm)
+    most = math.inf if settings.gradient_norm is None else settings.gradient_norm
+    norm = nn.utils.clip_grad_norm_(network.parameters(), most)
+    _require_finite("norm of the gradient", norm, step, batch, folder)
     optimiser.step()
+
+
+def _require_finite(
+    what: str, value: torch.Tensor, step: int, batch: dict[str, torch.Tensor], folder: Path
+) -> None:
+    if torch.isfinite(value):
+        return
+    path = folder / f"batch-{step}.pt"
+    save_checkpoint(path, {name: tensor.cpu() for name, tensor in batch.items()})
+    raise NeurosegError(
+        f"the {what} is {value.item()} at step {step}; its batch is saved in {path}. Lower optimiser.learning_rate, "
+        "and begin again with --restart"
+    )

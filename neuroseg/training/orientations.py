@@ -55,7 +55,9 @@ class Orientation:
 
 
 def orientations(which: str) -> list[Orientation]:
-    """Return the orientations of a cube: `all` 48, or the 16 `in_plane` that keep the z axis."""
+    """Return the orientations of a cube: `all` 48, the 16 `in_plane` that keep the z axis, or the one `as_it_lies`."""
+    if which == "as_it_lies":
+        return [Orientation((0, 1, 2), (False, False, False))]
     permutations = [p for p in itertools.permutations(range(3)) if which == "all" or p[0] == 0]
     return [
         Orientation((p[0], p[1], p[2]), (f[0], f[1], f[2]))

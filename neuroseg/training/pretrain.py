@@ -24,7 +24,7 @@ from neuroseg.networks.architectures import build_network, parameter_count
 from neuroseg.networks.encoder import ENCODER, save_encoder
 from neuroseg.training.folder import claim
 from neuroseg.training.loop import is_over, run_training
-from neuroseg.training.optimiser import build_optimiser, finite, take_step
+from neuroseg.training.optimiser import build_optimiser, take_step
 from neuroseg.training.records import load_checkpoint, save_checkpoint, use_as_many_threads
 from neuroseg.training.rehearsal import rehearse
 from neuroseg.training.settings import PerturbationSettings, PretrainingSettings
@@ -104,13 +104,12 @@ class Restorer:
         return {name: tensor[0, :, tensor.shape[2] // 2].float().cpu() for name, tensor in self._seen.items()}
 
     def update(self, batch: dict[str, torch.Tensor]) -> dict[str, float]:
-        """Take one step; returns the loss. Raises NeurosegError when it is not finite."""
+        """Take one step; returns the loss. Raises NeurosegError when it or its gradient is not finite."""
         perturbed, clean = (batch[name].to(self.device, non_blocking=True) for name in ("perturbed", "clean"))
         found = restored(self._parallel, perturbed)
         loss = functional.mse_loss(found, clean)
         self._seen = {"perturbed": perturbed, "restored": found.detach(), "clean": clean}
-        finite(loss, self.step, batch, self.folder)
-        take_step(loss, self.network, self.optimiser, self.settings.optimiser, self.step)
+        take_step(loss, batch, self.network, self.optimiser, self.settings.optimiser, self.step, self.folder)
         self.step += 1
         return {"total": loss.item()}
 

@@ -134,8 +134,10 @@ class ConsistencySettings(Section):
     teacher: `weight_sharing` (the network itself) or `ema` (its averaged weights). Steps before `begin_step` learn from
     labels alone; from there on `weight` counts, or is ramped up over `ramp_steps` as exp(-5 (1 - t)^2). Voxels whose
     affinity the teacher holds for less clear than `confidence` (|2 a - 1|) do not count. `published` leaves what the
-    published code has as defects: targets are not moved with the tissue, the teacher normalises by the batch at hand,
-    and perturbed crops are normalised, and remembered in the running statistics, together with the labelled.
+    published code has as defects: targets are not moved with the tissue, crops without labels are not turned, an
+    averaged teacher's normalisation is that of its own passes and no average, perturbed crops are normalised, and
+    remembered in the running statistics, together with the labelled; a weight-sharing training exports its last
+    weights, not their average.
     """
 
     teacher: Literal["weight_sharing", "ema"]
@@ -146,9 +148,18 @@ class ConsistencySettings(Section):
     perturbations: PerturbationSettings = PerturbationSettings()
     published: bool = False
 
+    @model_validator(mode="before")
+    @classmethod
+    def _may_be_a_name(cls, content: Any) -> Any:
+        """`consistency: ema` says enough."""
+        return {"teacher": content} if isinstance(content, str) else content
+
 
 class OptimiserSettings(Section):
-    """Adam, its weight decay decoupled (`adamw`) or not, with warm-up and a cosine decay to zero or a constant rate."""
+    """Adam, its weight decay decoupled (`adamw`) or not, with warm-up and a cosine decay to zero or a constant rate.
+
+    Gradients of a norm above `gradient_norm` are scaled down to it (none: they are left as they are).
+    """
 
     algorithm: Literal["adamw", "adam"] = "adamw"
     schedule: Literal["cosine", "constant"] = "cosine"
@@ -160,7 +171,7 @@ class OptimiserSettings(Section):
     learning_rate: float = 1e-3
     warm_up_steps: int = 200
     weight_decay: float = 1e-4
-    gradient_norm: float = 5.0
+    gradient_norm: float | None = Field(default=5.0, gt=0)
 
 
 class TrainingOptimiserSettings(OptimiserSettings):

@@ -96,17 +96,17 @@ def train(
 
         if not is_over(trainer):
             logger.info("reading the training volumes and computing their shape descriptors (a minute per 10 Mvoxel)")
-            labelled, samples = _samples(opened, trainer.step, team.size)
+            labelled, samples = samples_of(opened, trainer.step, team.size)
             count = settings.validation.statistics_samples
 
-            def validate_average(step: int) -> dict[str, float]:
+            def validate_judged(step: int) -> dict[str, float]:
                 own = with_own_statistics(
-                    trainer.average.network, labelled.first(count), "raw",
+                    trainer.judged(), labelled.first(count), "raw",
                     count=count, batch=settings.optimiser.batch, device=chosen,
                 )  # fmt: skip
                 return keeper(own, step)
 
-            run_training(trainer, samples, validate_average, progress=progress)
+            run_training(trainer, samples, validate_judged, progress=progress)
         return keeper.outcome()
 
 
@@ -117,7 +117,7 @@ def rehearse_training(configuration: Path, folder: Path, *, device: str = "auto"
     small = replace(opened, training=[small_part(volume, patch) for volume in opened.training])
     trainer = Trainer(opened.settings, folder, choose_device(device), Team())
     _begin_with_encoder(trainer)
-    return rehearse(trainer, _samples(small, 0, 1)[1])
+    return rehearse(trainer, samples_of(small, 0, 1)[1])
 
 
 def check_windows(settings: TrainingSettings) -> None:
@@ -140,14 +140,15 @@ def _begin_with_encoder(trainer: Trainer) -> None:
         load_encoder(Path(network.encoder), trainer.network, network.architecture, network.parameters)
 
 
-def _samples(opened: Opened, step: int, processes: int) -> tuple[Samples, Samples | Pairs]:
+def samples_of(opened: Opened, step: int, processes: int) -> tuple[Samples, Samples | Pairs]:
     """Return the labelled samples of all processes from a step on, and what a step takes: those, or pairs as well."""
     settings, optimiser = opened.settings, opened.settings.optimiser
     start, count = (steps * optimiser.batch * processes for steps in (step, optimiser.steps))
     labelled = labelled_samples(opened.training, settings, start, count)
     if settings.consistency is None:
         return labelled, labelled
-    crops = Crops(opened.unlabelled, optimiser.patch_voxels, settings.augmentation.orientations)
+    which = "as_it_lies" if settings.consistency.published else settings.augmentation.orientations
+    crops = Crops(opened.unlabelled, optimiser.patch_voxels, which)
     return labelled, Pairs(labelled, crops, settings.consistency.perturbations, seed=settings.seed, start=start)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from neuroseg.networks.architectures import build_network
 from neuroseg.training.average import WeightAverage
@@ -18,7 +20,7 @@ from neuroseg.training.consistency import (
 )
 from neuroseg.training.descriptors import CHANNELS
 from neuroseg.training.losses import training_loss
-from neuroseg.training.optimiser import build_optimiser, finite, take_step
+from neuroseg.training.optimiser import build_optimiser, take_step
 from neuroseg.training.records import load_checkpoint, save_checkpoint, use_as_many_threads
 from neuroseg.training.settings import ConsistencySettings, TrainingSettings
 from neuroseg.training.team import Team
@@ -41,7 +43,8 @@ class Trainer:
         network = team.common_statistics(build_network(settings.network.architecture, parameters), device)
         self.network = network.to(device=device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self._parallel = team.parallel(self.network, device)
-        self.average = WeightAverage(self.network, settings.optimiser.average_decay)
+        published = settings.consistency is not None and settings.consistency.published
+        self.average = WeightAverage(self.network, settings.optimiser.average_decay, with_buffers=not published)
         self.optimiser = build_optimiser(self.network, settings.optimiser)
         self.step = self.validated = 0
         self._seen: dict[str, torch.Tensor] = {}
@@ -50,6 +53,13 @@ class Trainer:
         """Take weights, and their average with them."""
         self.network.load_state_dict(weights)
         self.average.network.load_state_dict(weights)
+
+    def judged(self) -> nn.Module:
+        """Return the network that is validated and exported: the average, or as published the student of no teacher."""
+        consistency = self.settings.consistency
+        if consistency is None or not consistency.published or consistency.teacher == "ema":
+            return self.average.network
+        return copy.deepcopy(self.network).eval()
 
     def save(self) -> None:
         """Write `checkpoint.pt`; training resumed from it gives the same weights as training that never stopped."""
@@ -76,11 +86,11 @@ class Trainer:
         self.step, self.validated = int(state["step"]), int(state["validated"])
 
     def update(self, batch: dict[str, torch.Tensor]) -> dict[str, float]:
-        """Take one step; returns the parts of the loss. Raises NeurosegError when the loss is not finite."""
+        """Take one step; returns the parts of the loss. Raises NeurosegError when it or its gradient is not finite."""
         batch = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
         losses = self._losses(batch)
-        finite(losses["total"], self.step, batch, self.folder)
-        take_step(losses["total"], self.network, self.optimiser, self.settings.optimiser, self.step)
+        settings = self.settings.optimiser
+        take_step(losses["total"], batch, self.network, self.optimiser, settings, self.step, self.folder)
         self.average.update(self.network, self.step)
         self.step += 1
         return {name: loss.item() for name, loss in losses.items()}

@@ -52,8 +52,8 @@ def open_unlabelled(volumes: Sequence[UnlabelledSettings], folders: Sequence[str
 class Crops:
     """Random crops `(z, y, x)` float32 in [0, 1] of regions on disk; nothing but the crop is ever in memory.
 
-    A region is chosen uniformly, whatever its size, then a place in it, then an orientation (those within the section,
-    or all). Raises InputError for a region on a server.
+    A region is chosen uniformly, whatever its size, then a place in it, then an orientation (of those that
+    orientations.py names `which`). Raises InputError for a region on a server.
     """
 
     def __init__(self, regions: Sequence[Region], crop: tuple[int, int, int], which: str) -> None:

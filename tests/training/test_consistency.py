@@ -30,7 +30,7 @@ from neuroseg.training.settings import (
     UnlabelledSettings,
 )
 from neuroseg.training.team import Team
-from neuroseg.training.train import train
+from neuroseg.training.train import open_training, samples_of, train
 from neuroseg.training.trainer import Trainer
 from neuroseg.training.unlabelled import Crops, open_unlabelled, perturbed_pair
 from tests.training.test_training import edited_section, interrupt_after
@@ -132,6 +132,69 @@ def test_perturbed_crops_are_remembered_in_the_published_way_alone(published: bo
     name = "encoder.0.first_norm.running_var"
     same = torch.allclose(trainer.network.state_dict()[name], alone.state_dict()[name])
     assert same != published
+
+
+def trainer_of(consistency: object, folder: Path) -> Trainer:
+    content = {
+        "name": "t", "data": {"unlabelled": [{"raw": "r"}]}, "network": {"parameters": {"widths": [4, 8]}},
+        "consistency": consistency, "optimiser": {"steps": 2, "patch_voxels": [8, 8, 8]},
+    }  # fmt: skip
+    return Trainer(TrainingSettings.model_validate(content), folder, torch.device("cpu"), Team())
+
+
+@pytest.mark.parametrize(
+    ("consistency", "is_average"),
+    [("ema", True), ("weight_sharing", True), ({"teacher": "ema", "published": True}, True),
+     ({"teacher": "weight_sharing", "published": True}, False)],
+)  # fmt: skip
+def test_the_average_is_judged_but_where_the_published_code_has_none(
+    consistency: object, is_average: bool, tmp_path: Path
+) -> None:
+    trainer = trainer_of(consistency, tmp_path)
+    with torch.no_grad():
+        for parameter in trainer.average.network.parameters():
+            parameter.fill_(7.0)
+    judged = trainer.judged()
+    assert not judged.training
+    assert all(bool((parameter == 7.0).all()) for parameter in judged.parameters()) == is_average
+    assert trainer.network.training, "what is judged is no longer learnt with"
+
+
+def test_as_published_the_teachers_statistics_are_those_of_its_own_passes(tmp_path: Path) -> None:
+    trainer = trainer_of({"teacher": "ema", "published": True}, tmp_path)
+    shape = (2, 1, 8, 8, 8)
+    clean = torch.rand(shape)
+    alone = copy.deepcopy(trainer.average.network).train()
+    trainer.update({
+        "raw": torch.rand(shape) * 5, "clean": clean, "perturbed": torch.rand(shape) * 9,
+        "targets": torch.ones(2, 3, 8, 8, 8), "mask": torch.ones(2, 3, 8, 8, 8),
+    })  # fmt: skip
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        alone(clean.contiguous(memory_format=torch.channels_last_3d))
+    name = "encoder.0.first_norm.running_mean"
+    assert torch.equal(trainer.average.network.state_dict()[name], alone.state_dict()[name])
+    assert not torch.equal(trainer.average.network.state_dict()[name], trainer.network.state_dict()[name])
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_unlabelled_crops_are_turned_but_in_the_published_way(
+    published: bool, configuration: Path, tmp_path: Path
+) -> None:
+    path = edited_section(
+        configuration, f"turned-{published}",
+        consistency={"teacher": "ema", "published": published, "perturbations": {"strength": 0.0}},
+    )  # fmt: skip
+    opened = open_training(path)
+    pairs = samples_of(opened, 0, 1)[1]
+    raw = zarr.open_array(str(configuration.parent / "raw.zarr"), mode="r")[:].astype(np.float32) / np.float32(255)
+    places = [np.argwhere(np.isclose(raw, pairs[index]["clean"][0, 0, 0, 0])) for index in range(6)]
+
+    def as_it_lies(index: int) -> bool:
+        clean = pairs[index]["clean"][0]
+        cuts = [raw[tuple(slice(b, b + w) for b, w in zip(place, clean.shape, strict=True))] for place in places[index]]
+        return any(cut.shape == clean.shape and np.array_equal(cut, clean) for cut in cuts)
+
+    assert all(as_it_lies(index) for index in range(6)) == published
 
 
 def test_before_it_begins_labels_alone_are_learnt_from(configuration: Path, tmp_path: Path) -> None:
