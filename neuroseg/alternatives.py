@@ -13,13 +13,14 @@ from neuroseg.agglomeration.methods import GAEC, MERGE_TREE, MULTICUT, WATERZ
 from neuroseg.agglomeration.scorings import MEAN, parse_scoring
 from neuroseg.agglomeration.waterz import QUANTILES
 from neuroseg.errors import InputError
-from neuroseg.fragments.settings import DISTANCE_BASINS, MUTEX_WATERSHED, SEEDED_WATERSHED
+from neuroseg.fragments.settings import DISTANCE_BASINS, DISTANCE_WATERSHED, MUTEX_WATERSHED, SEEDED_WATERSHED
 from neuroseg.geometry import long_range_channels
 from neuroseg.options import Options
 from neuroseg.plan import Plan
 
 _PACKAGES = {
     SEEDED_WATERSHED: "skimage",
+    DISTANCE_WATERSHED: "elf",
     MUTEX_WATERSHED: "bioimage_cpp",
     MULTICUT: "elf",
     GAEC: "elf",
@@ -47,10 +48,21 @@ def _check_fragments(plan: Plan, options: Options) -> None:
     if plan.fragments == DISTANCE_BASINS:
         return
     if options.per_section in ("on", "off"):
-        fixed = "always per section" if plan.fragments == SEEDED_WATERSHED else "never per section"
+        fixed = "never per section" if plan.fragments == MUTEX_WATERSHED else "always per section"
         raise InputError(f"--per-section {options.per_section}: {plan.fragments} is {fixed}; use --per-section auto")
     if plan.mask_boundary:
         raise InputError(f"--mask-boundary belongs to {DISTANCE_BASINS}; leave it out with {plan.fragments}")
+    if _are_cut(plan):
+        _warn_of_cuts(plan)
+
+
+def _are_cut(plan: Plan) -> bool:
+    """Return whether fragments meet a face between two blocks; those within a section have none along z."""
+    roi, axes = plan.lattice.roi, (0, 1, 2) if plan.fragments == MUTEX_WATERSHED else (1, 2)
+    return any(roi.begin[axis] // plan.blocks[axis] != (roi.end[axis] - 1) // plan.blocks[axis] for axis in axes)
+
+
+def _warn_of_cuts(plan: Plan) -> None:
     logger.warning(
         "%s cuts fragments at the faces of the blocks: the segmentation depends on --blocks (%s); it is for "
         "comparison, %s does not depend on them",

@@ -1,7 +1,7 @@
 """One prediction, two published ways to segment it, scored side by side: how a trained model is judged.
 
     waterz   seeded watershed within each section, merged by the median of the contacts' maxima (quantile 50)
-    lmc      the same fragments, one multicut of the graph (what the research code calls LMC)
+    lmc      distance-transform watershed within each section, one multicut of the graph (as the research code calls it)
 
 Both of Huang et al. (IEEE TMI 2022), through the blockwise pipeline: the volume may be of any size.
 """
@@ -13,16 +13,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from funlib.geometry import Roi
+
 from neuroseg import pipeline
-from neuroseg.fragments.settings import SEEDED_WATERSHED
+from neuroseg.fragments.settings import DISTANCE_WATERSHED, SEEDED_WATERSHED
+from neuroseg.geometry import Triple
 from neuroseg.options import Options
 from neuroseg.running import Begin
 from neuroseg.storage.workspace import Workspace
 
 THRESHOLD = 0.5
+_BLOCK_VOXELS = 2**24
+_CHUNK_VOXELS = 64
 POSTPROCESSINGS: Mapping[str, Mapping[str, Any]] = {
     "waterz": {"fragments": SEEDED_WATERSHED, "agglomeration": "tree", "scoring": "quantile:50"},
-    "lmc": {"fragments": SEEDED_WATERSHED, "agglomeration": "multicut", "scoring": "mean"},
+    "lmc": {"fragments": DISTANCE_WATERSHED, "agglomeration": "multicut", "scoring": "mean"},
 }
 
 
@@ -38,10 +43,11 @@ class Judged:
 
 @dataclass(frozen=True)
 class Trial:
-    """Where the prediction and its segmentations lie."""
+    """Where the prediction and its segmentations lie, and the blocks of both segmentations."""
 
     predicted: Workspace
     segmented: Mapping[str, Workspace]
+    blocks: Triple
 
 
 def carry_out(
@@ -56,7 +62,8 @@ def carry_out(
     """Predict the region of a volume and segment it both ways in workspaces below `folder`.
 
     Resumes what is there, or with `restart` makes all of it again. `given` are options of the run (blocks, workers,
-    executor, device, threshold).
+    executor, device, threshold). Both ways cut fragments where a block ends, so that blocks hold whole sections unless
+    `given` says otherwise.
     """
     again = "all" if restart else None
     prediction = {name: value for name, value in given.items() if name != "threshold"}
@@ -65,15 +72,23 @@ def carry_out(
     predicted, _ = pipeline.predict(
         Options.model_validate({**prediction, **common, **where}), restart=again, begin=begin
     )
-    offsets = ";".join(",".join(map(str, offset)) for offset in pipeline.workspace_at(str(predicted.path))[1].offsets)
+    plan = pipeline.workspace_at(str(predicted.path))[1]
+    offsets = ";".join(",".join(map(str, offset)) for offset in plan.offsets)
+    common["blocks"] = ",".join(map(str, whole_sections(plan.lattice.roi)))
     segmented = {}
     for name, methods in POSTPROCESSINGS.items():
         output = str(folder / f"{name}.neuroseg")
         source = {"affinities": str(predicted.affinities), "offsets": offsets, "output": output}
         later = {key: value for key, value in given.items() if key != "device"}
-        options = Options.model_validate({"threshold": THRESHOLD, **later, **common, **methods, **source})
+        options = Options.model_validate({"threshold": THRESHOLD, **common, **later, **methods, **source})
         segmented[name], _ = pipeline.segment(options, restart=again, begin=begin)
-    return Trial(predicted, segmented)
+    return Trial(predicted, segmented, pipeline.workspace_at(output)[1].blocks)
+
+
+def whole_sections(roi: Roi) -> Triple:
+    """Return the shape of blocks that cut no section of a region, of about 16 million voxels where that is possible."""
+    height, width = (-(-end // _CHUNK_VOXELS) * _CHUNK_VOXELS for end in roi.end[1:])
+    return (max(1, min(_CHUNK_VOXELS, _BLOCK_VOXELS // (height * width))), height, width)
 
 
 def in_turn(

@@ -70,7 +70,8 @@ MaskBoundary = Annotated[
 Threshold = Annotated[float | None, typer.Option(help="Merge below this score, 0 to 1 (default: the model's).")]
 ScoringText = Annotated[str | None, typer.Option("--scoring", help="mean, quantile:Q or quantile:Q:all.")]
 Fragments = Annotated[
-    str | None, typer.Option(help="distance-basins (default); for comparison seeded-watershed or mutex-watershed.")
+    str | None,
+    typer.Option(help="distance-basins (default); for comparison seeded-, distance- or mutex-watershed."),
 ]
 LongRange = Annotated[str | None, typer.Option(help="Long-range channels as evidence for edges too: on or off.")]
 Agglomeration = Annotated[

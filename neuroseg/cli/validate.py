@@ -46,8 +46,9 @@ def validate(
 ) -> None:
     """Judge a trained model as published: one prediction, segmented by waterz and by multicut, scored side by side.
 
-    Writes results.json (configuration, seed, hash of the model, scores, every threshold of waterz), a picture and the
-    threshold curve of each volume. The same command resumes.
+    Writes results.json (the whole configuration, seed, hash of the model, scores, every threshold of waterz), a picture
+    and the threshold curve of each volume. The same command resumes. Both ways cut fragments where a block ends; unless
+    --blocks says otherwise, no section is cut.
 
     \b
     Examples: neuroseg validate seg_snemi3d_d5_u200
@@ -70,7 +71,13 @@ def validate(
         return _tried(volume, str(bundle.path), folder / str(number), chosen, restart)
 
     rows, means = in_turn(_volumes(settings, on), trial)
-    identity = {"configuration": path.stem, "seed": settings.seed, "model": str(bundle.path), "sha256": bundle.sha256}
+    identity: dict[str, Any] = {
+        "configuration": path.stem,
+        "seed": settings.seed,
+        "model": str(bundle.path),
+        "sha256": bundle.sha256,
+    }
+    identity["settings"] = settings.model_dump(mode="json")
     content = {**identity, "on": on, "threshold": threshold, "mean": means, "volumes": rows}
     publish_text(folder / "results.json", _as_text(content))
     if json:
@@ -104,7 +111,7 @@ def _tried(volume: Judged, model: str, folder: Path, given: dict[str, Any], rest
         request = Request(str(workspace.path), volume.labels, roi=volume.roi, sweep=way == "waterz", plot=curve)
         scores[way] = evaluated(request)
     _draw(volume, made, folder / "segmentations.png")
-    return {"raw": volume.raw, "labels": volume.labels, "roi": volume.roi, "scores": scores}
+    return {"raw": volume.raw, "labels": volume.labels, "roi": volume.roi, "blocks": made.blocks, "scores": scores}
 
 
 def _draw(volume: Judged, made: Trial, path: Path) -> None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from neuroseg.geometry import Nanometres, Triple, triple
 
 DISTANCE_BASINS, SEEDED_WATERSHED, MUTEX_WATERSHED = "distance-basins", "seeded-watershed", "mutex-watershed"
-FRAGMENTS = (DISTANCE_BASINS, SEEDED_WATERSHED, MUTEX_WATERSHED)
+DISTANCE_WATERSHED = "distance-watershed"
+FRAGMENTS = (DISTANCE_BASINS, SEEDED_WATERSHED, DISTANCE_WATERSHED, MUTEX_WATERSHED)
 
 _PER_SECTION_ANISOTROPY = 3.0
 SMOOTHING_SUM = 256

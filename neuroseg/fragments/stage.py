@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from neuroseg.blocks import Block, Lattice
 from neuroseg.fragments.basins import block_fragments, stored_links
+from neuroseg.fragments.distance_watershed import distance_watershed
 from neuroseg.fragments.first_voxels import named_by_first_voxel
 from neuroseg.fragments.mutex import mutex_watershed
 from neuroseg.fragments.seeded import CONTEXT_VOXELS, seeded_watershed
-from neuroseg.fragments.settings import DISTANCE_BASINS, MUTEX_WATERSHED, BasinSettings
+from neuroseg.fragments.settings import DISTANCE_BASINS, MUTEX_WATERSHED, SEEDED_WATERSHED, BasinSettings
 from neuroseg.geometry import Triple, contact_channels, describe, reach_of, slices
 from neuroseg.stage import Process
 from neuroseg.storage.affinity_source import AffinitySource
@@ -108,7 +109,7 @@ class FragmentsStage:
 
 @dataclass(frozen=True)
 class CutFragmentsStage:
-    """Makes each block's fragments by seeded or mutex watershed; they end at its faces, so nothing is renamed."""
+    """Makes each block's fragments by a method that cuts them at its faces, so that nothing is renamed."""
 
     workspace: Workspace
     affinities: AffinitySource
@@ -179,6 +180,5 @@ class CutFragmentsStage:
         direct = contact_channels(offsets)
         if self.method == MUTEX_WATERSHED:
             return mutex_watershed(affinities, offsets, direct)
-        return seeded_watershed(
-            affinities, direct, stored_links(block.read_roi, self.lattice.volume_shape, offsets, direct)
-        )
+        of_sections = seeded_watershed if self.method == SEEDED_WATERSHED else distance_watershed
+        return of_sections(affinities, direct, stored_links(block.read_roi, self.lattice.volume_shape, offsets, direct))

@@ -59,9 +59,7 @@ def take_step(
     optimiser.step()
 
 
-def _require_finite(
-    what: str, value: torch.Tensor, step: int, batch: dict[str, torch.Tensor], folder: Path
-) -> None:
+def _require_finite(what: str, value: torch.Tensor, step: int, batch: dict[str, torch.Tensor], folder: Path) -> None:
     if torch.isfinite(value):
         return
     path = folder / f"batch-{step}.pt"

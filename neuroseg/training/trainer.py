@@ -59,7 +59,8 @@ class Trainer:
         consistency = self.settings.consistency
         if consistency is None or not consistency.published or consistency.teacher == "ema":
             return self.average.network
-        return copy.deepcopy(self.network).eval()
+        student: nn.Module = copy.deepcopy(self.network)
+        return student.eval()
 
     def save(self) -> None:
         """Write `checkpoint.pt`; training resumed from it gives the same weights as training that never stopped."""

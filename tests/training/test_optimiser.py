@@ -19,7 +19,7 @@ def test_a_gradient_that_is_not_finite_moves_no_weight(tmp_path: Path) -> None:
     before = network.weight.clone()
     settings = OptimiserSettings(steps=9, patch_voxels=(8, 8, 8), gradient_norm=None)
     loss = network(torch.zeros(1, 1)).abs().sqrt().sum()  # 0, with a slope without end
-    with pytest.raises(NeurosegError, match="norm of the gradient is (nan|inf) at step 3"):
+    with pytest.raises(NeurosegError, match=r"norm of the gradient is (nan|inf) at step 3"):
         take_step(loss, {"raw": torch.ones(1)}, network, build_optimiser(network, settings), settings, 3, tmp_path)
     assert torch.equal(network.weight, before)
     assert load_checkpoint(tmp_path / "batch-3.pt")["raw"] == 1

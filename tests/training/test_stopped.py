@@ -15,7 +15,6 @@ import yaml
 
 from neuroseg.training.records import load_checkpoint
 
-
 STEPS = 60
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from funlib.geometry import Roi
 from safetensors.torch import load_file, save_file
 
 from neuroseg.cli.main import exit_code
+from neuroseg.trial import whole_sections
 
 
 @pytest.fixture
@@ -33,6 +35,8 @@ def test_both_ways_are_scored_side_by_side_and_the_command_resumes(
     found = json.loads(capsys.readouterr().out)
     assert json.loads((folder / "results.json").read_text()) == found
     assert (found["configuration"], found["seed"], len(found["sha256"])) == ("judged", 1, 64)
+    assert found["settings"]["optimiser"]["steps"] == 24
+    assert [row["blocks"] for row in found["volumes"]] == [[64, 64, 64]] * 2
     assert [row["roi"] for row in found["volumes"]] == ["0:12,0:40,0:40", "12:24,0:40,0:40"]
     for way in ("waterz", "lmc"):
         sums = [row["scores"][way]["voi_sum"] for row in found["volumes"]]
@@ -72,3 +76,29 @@ def test_what_is_missing_is_named(
     assert exit_code([*command, "--on", "train"]) == 2
     assert exit_code(["validate", str(configuration)]) == 2
     assert "no model bundle" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("roi", "blocks"),
+    [
+        (Roi((0, 0, 256), (30, 512, 64)), (64, 512, 320)),
+        (Roi((206, 0, 0), (50, 1024, 1024)), (16, 1024, 1024)),
+        (Roi((0, 0, 0), (9, 9000, 9000)), (1, 9024, 9024)),
+    ],
+)
+def test_blocks_hold_whole_sections(roi: Roi, blocks: tuple[int, int, int]) -> None:
+    assert whole_sections(roi) == blocks
+
+
+def test_blocks_that_cut_sections_are_warned_of(
+    judged: Path, tiny_model: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    command = ["validate", str(judged), "--model", tiny_model, "-o", str(tmp_path / "v"), "--executor", "serial"]
+    assert exit_code(command) == 0
+    assert "cuts fragments" not in caplog.text
+    assert exit_code([*command, "--blocks", "8,40,40", "-o", str(tmp_path / "thin")]) == 0
+    assert "cuts fragments" not in caplog.text, "cut between sections, which fragments do not cross"
+    assert exit_code([*command, "--blocks", "32", "-o", str(tmp_path / "cut")]) == 0
+    assert "cuts fragments" in caplog.text
+    whole, thin = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("v", "thin"))
+    assert whole["mean"] == thin["mean"]
