@@ -75,8 +75,12 @@ def train(
     restart: _Restart = False,
     dry_run: _DryRun = False,
     preview: Annotated[
-        Path | None, typer.Option(metavar="F.png", help="Draw every perturbation on one sheet, and train nothing.")
-    ] = None,
+        bool,
+        typer.Option(
+            "--preview",
+            help="Draw every perturbation on one sheet, -o F.png (default NAME-preview.png); train nothing.",
+        ),
+    ] = False,
     json: _Json = False,
 ) -> None:
     """Train a network on labelled volumes and export the best as a bundle; the same command resumes.
@@ -92,8 +96,8 @@ def train(
 
     path = asked(configuration, named)
     folder = output or Path("runs") / path.stem
-    if preview is not None:
-        _draw_preview(path, preview)
+    if preview:
+        _draw_preview(path, output or Path(f"{path.stem}-preview.png"))
         return
     if dry_run:
         _show_rehearsal(rehearse_training(path, folder, device=device), folder, json)

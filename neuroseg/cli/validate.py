@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from neuroseg.trial import Judged, Trial
 
 
+_NO_LABEL = (0, 2**64 - 1)  # the second as CREMI has it, and as training takes it
 OTHER = {"test": "validation", "validation": "test"}
 
 
@@ -108,7 +109,7 @@ def _tried(volume: Judged, model: str, folder: Path, given: dict[str, Any], rest
     scores = {}
     for way, workspace in made.segmented.items():
         curve = folder / f"{way}.png" if way == "waterz" else None
-        request = Request(str(workspace.path), volume.labels, roi=volume.roi, sweep=way == "waterz", plot=curve)
+        request = Request(str(workspace.path), volume.labels, volume.roi, way == "waterz", _NO_LABEL, plot=curve)
         scores[way] = evaluated(request)
     _draw(volume, made, folder / "segmentations.png")
     return {"raw": volume.raw, "labels": volume.labels, "roi": volume.roi, "blocks": made.blocks, "scores": scores}

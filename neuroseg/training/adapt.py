@@ -139,6 +139,7 @@ def settings_of(request: Request, card: Card, identity: str, rule: WindowRule) -
             },
             "validation": {
                 "every_steps": request.steps,
+                "surround_voxels": (output[0] // 2, 0, 0),
                 "scorings": [card.segmentation.scoring],
                 "tile_voxels": output,
                 "context_voxels": context,
@@ -191,7 +192,10 @@ def _samples(
     if labelled is None:
         return Pairs(None, crops, settings.consistency.perturbations, seed=request.seed, start=start, count=count)
     region, _ = _parts(labelled.region, 0)
-    samples = labelled_samples([replace(labelled, region=region)], settings, start, count)
+    # Patches deeper than the labelled sections show the raw around them, not those sections mirrored again and again.
+    around = [max(0, width - size) for width, size in zip(optimiser.patch_voxels, region.shape, strict=True)]
+    learnt = replace(labelled, region=region, surround=triple(around))
+    samples = labelled_samples([learnt], settings, start, count)
     return Pairs(samples, crops, settings.consistency.perturbations, seed=request.seed, start=start)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from importlib import resources
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from neuroseg.storage.files import find_file
 
 
 class CataloguedVolume(Section):
-    """One public volume: `raw` and `labels` as they are named once imported, and where they come from."""
+    """One public volume: `raw` and `labels` as they are named on disk, and where they come from."""
 
     title: str
     raw: str
@@ -38,12 +39,24 @@ def catalogued(name: str) -> CataloguedVolume:
 
 
 def found(address: str, folders: tuple[str, ...], volume: str | None) -> str:
-    """Return an address with its file looked up in `folders`; raises InputError saying where a public one is had."""
+    """Return an address with its file looked up in `folders`, that of a public volume also as a zarr imported from it.
+
+    Raises InputError saying where a public one is had, and how it is imported.
+    """
     try:
         return find_file(address, folders)
     except InputError as error:
         if volume is None:
             raise
         known = catalogued(volume)
+        with contextlib.suppress(InputError):
+            return find_file(_imported(address, known), folders)
         steps = "".join(f"\n    {step}" for step in known.prepare)
         raise InputError(f"{error}\n  {known.title}: get it from {known.source}{steps}") from error
+
+
+def _imported(address: str, known: CataloguedVolume) -> str:
+    """Return what a file is called once it was imported, the address itself where two volumes share the file."""
+    files = [each.split(":")[0] for each in (known.raw, known.labels) if each is not None]
+    file = address.split(":")[0]
+    return str(Path(file).with_suffix(".zarr")) if files.count(file) == 1 else address

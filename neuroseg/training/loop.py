@@ -28,6 +28,7 @@ class Learner(Protocol):
     folder: Path
     team: Team
     network: Any
+    device: torch.device
     step: int
     validated: int
 

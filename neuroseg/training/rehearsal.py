@@ -15,17 +15,19 @@ from torch.utils.data import default_collate
 
 from neuroseg.networks.architectures import parameter_count
 from neuroseg.networks.context import receptive_context
+from neuroseg.training.descriptors import CHANNELS
 from neuroseg.training.loop import Learner
 from neuroseg.training.volumes import OpenedVolume
 
 _STEPS = 2
 
 
-def rehearse(learner: Learner, samples: Any) -> dict[str, Any]:
+def rehearse(learner: Learner, samples: Any, *, unread_bytes: int = 0) -> dict[str, Any]:
     """Return what a training would be: parameters, context, steps, seconds a step and in all, memory in MiB.
 
     The weights are changed by it: the learner is of no further use. The time is that of making samples in one process,
-    or of the steps, whichever is longer; validations come on top.
+    or of the steps, whichever is longer; validations come on top. `unread_bytes` of data that a training holds, and the
+    rehearsal does not, are added to its memory; a GPU's memory is told apart.
     """
     settings, network = learner.settings, learner.settings.network
     built = learner.network
@@ -49,7 +51,8 @@ def rehearse(learner: Learner, samples: Any) -> dict[str, Any]:
         "seconds_per_step": round(step, 3),
         "seconds_per_batch_of_samples": round(making, 3),
         "hours": round(step * settings.optimiser.steps / 3600, 2),
-        "memory_mib": _memory_mib(),
+        "memory_mib": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10) + (unread_bytes >> 20),
+        "device_memory_mib": _device_memory_mib(learner.device),
     }
 
 
@@ -65,14 +68,20 @@ def small_part(opened: OpenedVolume, patch: Sequence[int]) -> OpenedVolume:
     return replace(opened, region=Roi(opened.region.begin, widest).intersect(opened.region), surround=(0, 0, 0))
 
 
+def held_bytes(opened: OpenedVolume, descriptors: bool) -> int:
+    """Return what a labelled volume takes in memory: raw, labels of 32 bits, ten descriptors of 16 bits."""
+    return int(opened.surroundings.size) * (1 + 4 + (2 * CHANNELS if descriptors else 0))
+
+
 def described(found: dict[str, Any], folder: Path) -> str:
     """Return a rehearsal as text."""
     context, patch = (" x ".join(map(str, found[key])) for key in ("receptive_context_voxels", "patch_voxels"))
+    on_device = f", {found['device_memory_mib']} MiB of the GPU" if found["device_memory_mib"] is not None else ""
     return (
         f"{found['name']}: {found['architecture']}, {found['parameters']:,} parameters; each voxel sees {context} "
         f"voxels on each side\n"
         f"    {found['steps']} steps of {found['batch']} patches of {patch} voxels: {found['seconds_per_step']:g} s a "
-        f"step, about {found['hours']:g} hours without validations, {found['memory_mib']} MiB\n"
+        f"step, about {found['hours']:g} hours without validations, {found['memory_mib']} MiB{on_device}\n"
         f"    configuration and data are fine; nothing was written to {folder}"
     )
 
@@ -82,7 +91,5 @@ def _timed(work: Any) -> tuple[Any, float]:
     return work(), time.monotonic() - began
 
 
-def _memory_mib() -> int:
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() >> 20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+def _device_memory_mib(device: torch.device) -> int | None:
+    return torch.cuda.max_memory_allocated(device) >> 20 if device.type == "cuda" else None

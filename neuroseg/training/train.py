@@ -24,7 +24,7 @@ from neuroseg.training.export import export_bundle
 from neuroseg.training.folder import claim
 from neuroseg.training.loop import is_over, run_training
 from neuroseg.training.orientations import orientations
-from neuroseg.training.rehearsal import rehearse, small_part
+from neuroseg.training.rehearsal import held_bytes, rehearse, small_part
 from neuroseg.training.samples import Samples
 from neuroseg.training.settings import TrainingSettings
 from neuroseg.training.statistics import with_own_statistics
@@ -113,11 +113,15 @@ def train(
 def rehearse_training(configuration: Path, folder: Path, *, device: str = "auto") -> dict[str, Any]:
     """Check a configuration and its data and take a few steps; returns what a training would take. Writes nothing."""
     opened = open_training(configuration)
+    data, described = opened.settings.data, opened.settings.targets.descriptor_sigma_nm > 0
+    for volume in data.test:
+        open_labelled(volume, data.folders)  # missing, it would show only when the training is over
     patch = opened.settings.optimiser.patch_voxels
     small = replace(opened, training=[small_part(volume, patch) for volume in opened.training])
     trainer = Trainer(opened.settings, folder, choose_device(device), Team())
     _begin_with_encoder(trainer)
-    return rehearse(trainer, samples_of(small, 0, 1)[1])
+    whole, part = (sum(held_bytes(v, described) for v in some.training) for some in (opened, small))
+    return rehearse(trainer, samples_of(small, 0, 1)[1], unread_bytes=whole - part)
 
 
 def check_windows(settings: TrainingSettings) -> None:

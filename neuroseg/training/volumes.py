@@ -12,7 +12,7 @@ from funlib.geometry import Coordinate, Roi
 from numpy.typing import NDArray
 
 from neuroseg.errors import InputError
-from neuroseg.geometry import Nanometres, Triple, parse_roi, triple
+from neuroseg.geometry import Nanometres, Triple, describe, parse_roi, triple
 from neuroseg.storage.files import open_any
 from neuroseg.storage.volumes import Volume, require_voxel_size
 from neuroseg.training.catalogue import found
@@ -77,7 +77,7 @@ def _within(part: Roi, region: Roi) -> tuple[slice, ...]:
 def open_labelled(settings: VolumeSettings, folders: Sequence[str]) -> OpenedVolume:
     """Return the opened volume. Labels that say where they lie may be smaller than raw.
 
-    Raises InputError for missing files, and for labels that do not fit into raw.
+    Raises InputError for missing files, for labels that do not fit into raw, and for a region without any.
     """
     raw, labels = (
         open_any(found(address, tuple(folders), settings.volume), voxel_size_nm=settings.voxel_size_nm)
@@ -91,6 +91,10 @@ def open_labelled(settings: VolumeSettings, folders: Sequence[str]) -> OpenedVol
     region = parse_roi(settings.region, raw.shape) if settings.region else placed
     if not raw.roi.contains(placed) or (not labels.placed and raw.shape != labels.shape):
         raise InputError(f"raw {raw.path} has shape {raw.shape}, labels {labels.path} have {labels.shape} at {shift}")
+    if region.intersect(placed).empty:
+        raise InputError(
+            f"the region {describe(region)} of {raw.path} has no labels: {labels.path} lies at {describe(placed)}"
+        )
     return OpenedVolume(raw, labels, region, size, shift, settings.surround_voxels)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -15,7 +17,7 @@ from neuroseg.configuration import load_configuration
 from neuroseg.errors import InputError
 from neuroseg.networks.architectures import build_network
 from neuroseg.networks.encoder import load_encoder
-from neuroseg.training.catalogue import catalogue
+from neuroseg.training.catalogue import catalogue, found
 from neuroseg.training.orientations import orientations
 from neuroseg.training.settings import PretrainingSettings, TrainingSettings, VolumeSettings
 from neuroseg.training.train import open_training
@@ -52,6 +54,7 @@ def test_validation_and_test_are_apart_from_what_is_learnt() -> None:
         for volume in settings.data.training:
             assert volume.region is not None
             assert int(re.findall(r"\d+", volume.region)[1]) <= 100
+        assert [volume.region for volume in settings.data.test] == ["206:256,:,:"]
 
 
 @pytest.mark.parametrize("name", _packaged())
@@ -63,11 +66,13 @@ def test_nothing_is_validated_on_what_is_learnt(name: str) -> None:
         ends = [part.split(":") for part in (region or ":,:,:").split(",")]
         return [range(int(first or 0), int(last or 9999)) for first, last in ends]
 
-    held_out = ranges(data.validation.region)
-    for volume in data.training:
-        if volume.raw == data.validation.raw:
-            common = [set(one) & set(other) for one, other in zip(ranges(volume.region), held_out, strict=True)]
-            assert not all(common), (name, volume.region)
+    def are_apart(one: Any, other: Any) -> bool:
+        pairs = zip(ranges(one.region), ranges(other.region), strict=True)
+        return one.raw != other.raw or not all(set(a) & set(b) for a, b in pairs)
+
+    tests = getattr(data, "test", ())
+    assert all(are_apart(volume, data.validation) for volume in (*data.training, *tests)), name
+    assert all(are_apart(volume, test) for volume in data.training for test in tests), name
 
 
 def test_a_missing_file_says_which_and_where_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,6 +87,27 @@ def test_every_public_volume_is_documented() -> None:
     for name, volume in catalogue().items():
         assert name in page
         assert volume.raw.split(":")[0].split("/")[0] in page
+
+
+@pytest.mark.parametrize("name", catalogue())
+def test_what_is_imported_as_told_is_found(name: str, tmp_path: Path) -> None:
+    """Every file that the told commands make is the raw or the labels of the volume."""
+    volume = catalogue()[name]
+    made = [Path(word) for step in volume.prepare for word in re.findall(r"-o (\S+)", step)]
+    for path in made:
+        (tmp_path / path).mkdir()
+    addresses = [each for each in (volume.raw, volume.labels) if each is not None]
+    places = set()
+    for address in addresses:
+        with contextlib.suppress(InputError):
+            places.add(Path(found(address, (str(tmp_path),), name)).name)
+    assert places == {path.name for path in made}
+
+
+def test_two_volumes_of_one_file_are_never_taken_for_an_import(tmp_path: Path) -> None:
+    (tmp_path / "sample_A_20160501.zarr").mkdir()
+    with pytest.raises(InputError, match=r"cremi\.org"):
+        found("sample_A_20160501.hdf:volumes/labels/neuron_ids", (str(tmp_path),), "cremi_a")
 
 
 def test_extending_merges_and_never_turns_in_circles(tmp_path: Path) -> None:
@@ -118,6 +144,8 @@ def test_padded_cremi_labels_lie_where_they_say_and_huge_ids_fit(tmp_path: Path)
         file["volumes/labels/neuron_ids"].attrs["offset"] = (120.0, 20.0, 24.0)
     settings = VolumeSettings(raw="sample_A.hdf:volumes/raw", labels="sample_A.hdf:volumes/labels/neuron_ids")
     opened = open_labelled(settings, [str(tmp_path)])
+    with pytest.raises(InputError, match=r"region 0:3,0:20,0:24 of .* has no labels: .* lies at 3:9,5:15,6:18"):
+        open_labelled(settings.model_copy(update={"region": "0:3,:,:"}), [str(tmp_path)])
     assert opened.shift == (3, 5, 6)
     assert tuple(opened.region.begin) == (3, 5, 6)
     turned = [each for each in orientations("in_plane") if each.permutation == (0, 1, 2)]

@@ -20,9 +20,10 @@ from neuroseg.networks.encoder import load_encoder
 from neuroseg.training.loop import Learner
 from neuroseg.training.pretrain import Restorer, pretrain
 from neuroseg.training.records import load_checkpoint
+from neuroseg.training.rehearsal import held_bytes
 from neuroseg.training.settings import PretrainingSettings
 from neuroseg.training.team import Team
-from neuroseg.training.train import train
+from neuroseg.training.train import open_training, train
 from neuroseg.training.trainer import Trainer
 from tests.training.test_training import edited_section, interrupt_after
 
@@ -231,6 +232,9 @@ def test_a_dry_run_tells_size_and_time_and_writes_nothing(
         assert 0 < found["parameters"] < parameters
         assert found["receptive_context_voxels"] == [10, 10, 10]
         assert found["seconds_per_step"] > 0
+        assert found["hours"] == pytest.approx(found["steps"] * found["seconds_per_step"] / 3600, abs=0.01)
+        assert (found["steps"], found["device_memory_mib"]) == ({"train": 24, "pretrain": 40}[command], None)
+        assert 50 < found["memory_mib"] < 20_000
         assert exit_code(given) == 0
         assert "nothing was written" in capsys.readouterr().err
         assert not (tmp_path / "run").exists()
@@ -238,7 +242,24 @@ def test_a_dry_run_tells_size_and_time_and_writes_nothing(
     assert "fib25_light" in capsys.readouterr().err
 
 
-def test_the_preview_is_a_picture(configuration: Path, tmp_path: Path) -> None:
-    assert exit_code(["train", str(configuration), "--preview", str(tmp_path / "p.png")]) == 0
+def test_a_dry_run_finds_that_a_test_volume_is_missing_and_counts_what_is_not_read(
+    configuration: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = yaml.safe_load(configuration.read_text())
+    opened = open_training(configuration).training[0]
+    assert held_bytes(opened, descriptors=False) == 24 * 40 * 40 * 5
+    assert held_bytes(opened, descriptors=True) == 24 * 40 * 40 * 25
+    content["data"]["test"] = [{**content["data"]["validation"], "raw": "absent.zarr"}]
+    path = tmp_path / "tested.yaml"
+    path.write_text(yaml.safe_dump(content))
+    assert exit_code(["train", str(path), "--dry-run", "--device", "cpu"]) == 2
+    assert "absent.zarr is in none of the folders" in capsys.readouterr().err
+
+
+def test_the_preview_is_a_picture(configuration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert exit_code(["train", str(configuration), "--preview"]) == 0
+    assert (tmp_path / "small-preview.png").read_bytes().startswith(b"\x89PNG")
+    assert exit_code(["train", str(configuration), "--preview", "-o", str(tmp_path / "p.png")]) == 0
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
-    assert exit_code(["train", str(configuration), "--preview", str(tmp_path / "p.jpg")]) == 2
+    assert exit_code(["train", str(configuration), "--preview", "-o", str(tmp_path / "p.jpg")]) == 2
