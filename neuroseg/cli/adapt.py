@@ -7,13 +7,16 @@ import logging
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from neuroseg.cli import run
 from neuroseg.cli.summary import print_json
 from neuroseg.errors import NeurosegError
+
+if TYPE_CHECKING:
+    from neuroseg.training.adapt import Adapted
 
 
 def adapt(
@@ -33,8 +36,8 @@ def adapt(
     """Tune a model to a volume without labels, or with a few; kept only if it became better.
 
     What judges is put aside before: a quarter of the labelled sections (VOI, the best threshold of each), or crops of a
-    quarter of the volume (VOI between segmentations of perturbed copies of the same crop, at the model's threshold).
-    Exit code 1 when it is not better; then no bundle is written.
+    quarter of the volume (VOI between segmentations of perturbed copies of the same crop, at the model's threshold; the
+    gain must be more than twice its standard error). Exit code 1 when it is not better; then no bundle is written.
 
     \b
     Example: neuroseg adapt volume.zarr --model fib25_light -o runs/mine
@@ -60,8 +63,17 @@ def adapt(
     before, after = made.before["voi"], made.after["voi"]
     told = f"by the {made.measure}: {before:.3f} bits before, {after:.3f} after"
     if made.bundle is None:
-        entropy = f" (entropy of the segments {made.before['entropy']:.2f}, then {made.after['entropy']:.2f})"
-        raise NeurosegError(
-            f"not better {told}{entropy if 'entropy' in made.after else ''}; nothing was kept, use {model} as it is"
-        )
-    print(f"better {told}: {made.bundle}\n  next: neuroseg run {volume} --model {made.bundle}", file=sys.stderr)
+        raise NeurosegError(f"not better {told}{_details(made)}; nothing was kept, use {model} as it is")
+    print(
+        f"better {told}{_details(made)}: {made.bundle}\n  next: neuroseg run {volume} --model {made.bundle}",
+        file=sys.stderr,
+    )
+
+
+def _details(made: Adapted) -> str:
+    """Return how the crops differ, and what their segments became."""
+    if "entropy" not in made.after:
+        return ""
+    better = sum(b > a for b, a in zip(made.before["voi_of_crops"], made.after["voi_of_crops"], strict=True))
+    entropies = f"entropy of the segments {made.before['entropy']:.2f}, then {made.after['entropy']:.2f}"
+    return f" ({better} of {len(made.after['voi_of_crops'])} crops agree better; {entropies})"

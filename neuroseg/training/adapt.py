@@ -25,7 +25,7 @@ from neuroseg.networks.card import Card, SegmentationCard
 from neuroseg.networks.windows import WindowRule
 from neuroseg.storage.files import open_any
 from neuroseg.storage.volumes import Volume, require_voxel_size
-from neuroseg.training.agreement import PERTURBATIONS, agreement
+from neuroseg.training.agreement import PERTURBATIONS, Agreement, agreement, agrees_better
 from neuroseg.training.folder import claim
 from neuroseg.training.loop import is_over, run_training
 from neuroseg.training.perturbations.appearance import Float
@@ -40,9 +40,7 @@ from neuroseg.training.volumes import OpenedVolume, open_labelled
 
 logger = logging.getLogger(__name__)
 _ASIDE = 4  # one part of that many is put aside
-_CROPS = 4
-# A network that calls ever more one object agrees with itself ever better: so much of its segments' entropy must stay.
-_KEPT_ENTROPY = 0.8
+_CROPS = 8
 _LARGEST_RATIO = 3.0
 
 
@@ -65,8 +63,8 @@ class Adapted:
     """How both models did on what was put aside (`measure` in bits, less is better), and the bundle if it was kept."""
 
     measure: str
-    before: dict[str, float]
-    after: dict[str, float]
+    before: dict[str, Any]
+    after: dict[str, Any]
     bundle: Path | None
 
 
@@ -105,8 +103,9 @@ def adapt(
         trainer.average.network, crops, "clean", count=count, batch=settings.optimiser.batch, device=chosen
     )
     after = judge(tuned, settings, card, raw, labelled, request)
-    better = after["voi"] < before["voi"] and after.get("entropy", 1.0) >= _KEPT_ENTROPY * before.get("entropy", 1.0)
-    measure = "agreement of perturbed copies" if labelled is None else "labels"
+    by_labels = labelled is not None
+    better = after["voi"] < before["voi"] if by_labels else agrees_better(Agreement(**before), Agreement(**after))
+    measure = "labels" if by_labels else "agreement of perturbed copies"
     kept = _keep(folder / "bundle", tuned, card, request, before, after) if better else None
     return Adapted(measure, before, after, kept)
 
@@ -202,7 +201,7 @@ def _samples(
 def _judge_by_labels(
     network: torch.nn.Module, settings: TrainingSettings, card: Card, raw: Volume, labelled: OpenedVolume | None,
     request: Request,
-) -> dict[str, float]:  # fmt: skip
+) -> dict[str, Any]:  # fmt: skip
     """Return VOI and threshold on the labelled sections put aside, the best of the sweep."""
     assert labelled is not None
     _, aside = _parts(labelled.region, 0)
@@ -213,7 +212,7 @@ def _judge_by_labels(
 def _judge_by_agreement(
     network: torch.nn.Module, settings: TrainingSettings, card: Card, raw: Volume, labelled: OpenedVolume | None,
     request: Request,
-) -> dict[str, float]:  # fmt: skip
+) -> dict[str, Any]:  # fmt: skip
     """Return how far segmentations of perturbed copies of crops put aside lie apart, and the clean ones' entropy."""
     crops = crops_aside(raw, card.tile.output_voxels, request.seed)
     return asdict(agreement(network, card, crops, next(network.parameters()).device, request.seed))

@@ -23,17 +23,21 @@ from neuroseg.training.perturbations.draw import perturbed
 
 # Only what changes grey values: segmentations of moved tissue could not be compared voxel by voxel.
 PERTURBATIONS = ("intensity", "noise", "blur")
+# A network that calls ever more one object agrees with itself ever better: so much of its segments' entropy must stay.
+_KEPT_ENTROPY = 0.8
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """`voi`: mean bits between the segmentations of two perturbed copies of a crop; `entropy`: bits of the clean ones.
+    """`voi_of_crops`: bits between the segmentations of two perturbed copies of each crop; `voi`: their mean.
 
-    A network that calls everything one object agrees with itself perfectly; its entropy is 0.
+    `entropy`: mean bits of the clean ones. A network that calls everything one object agrees with itself perfectly; its
+    entropy is 0.
     """
 
     voi: float
     entropy: float
+    voi_of_crops: tuple[float, ...]
 
 
 def agreement(network: nn.Module, card: Card, crops: Sequence[Float], device: torch.device, seed: int) -> Agreement:
@@ -49,7 +53,17 @@ def agreement(network: nn.Module, card: Card, crops: Sequence[Float], device: to
         one, other = (_segmented(predictor, tiles, card, perturbed(crop, PERTURBATIONS, rng).raw) for _ in range(2))
         apart.append(scores_of(contingency(one, other)).voi_sum)
         entropies.append(_entropy(_segmented(predictor, tiles, card, crop)))
-    return Agreement(float(np.mean(apart)), float(np.mean(entropies)))
+    return Agreement(float(np.mean(apart)), float(np.mean(entropies)), tuple(apart))
+
+
+def agrees_better(before: Agreement, after: Agreement) -> bool:
+    """Return whether the same crops agree better than before, and not because their segments merged.
+
+    The mean gain must be more than twice its standard error over the crops, and most of the segments' entropy stay.
+    """
+    gains = np.subtract(before.voi_of_crops, after.voi_of_crops)
+    error = float(np.std(gains, ddof=1)) / len(gains) ** 0.5
+    return float(gains.mean()) > 2 * error and after.entropy >= _KEPT_ENTROPY * before.entropy
 
 
 def _segmented(predictor: Predictor, tiles: TileSettings, card: Card, raw: Float) -> NDArray[np.uint64]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from neuroseg.networks.bundle import open_bundle
 from neuroseg.storage.volumes import open_volume
 from neuroseg.training import adapt as room
 from neuroseg.training.adapt import Request, adapt, crops_aside
-from neuroseg.training.agreement import agreement
+from neuroseg.training.agreement import Agreement, agreement, agrees_better
 
 
 @pytest.fixture
@@ -31,37 +32,42 @@ def labels(configuration: Path) -> str:
     return str(configuration.parent / "labels.zarr")
 
 
-def judged_as(monkeypatch: pytest.MonkeyPatch, name: str, *answers: dict[str, float]) -> None:
+def judged_as(monkeypatch: pytest.MonkeyPatch, name: str, *answers: dict[str, Any]) -> None:
     given = iter(answers)
     monkeypatch.setattr(room, name, lambda *anything: next(given))
+
+
+def judged(entropy: float, *apart: float) -> dict[str, Any]:
+    return asdict(Agreement(float(np.mean(apart)), entropy, apart))
 
 
 def test_what_is_better_is_kept_with_its_scores(
     volume: str, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    judged_as(monkeypatch, "_judge_by_agreement", {"voi": 0.5, "entropy": 3.0}, {"voi": 0.4, "entropy": 2.9})
+    judged_as(monkeypatch, "_judge_by_agreement", judged(3.0, 0.6, 0.5, 0.4), judged(2.9, 0.51, 0.39, 0.3))
     command = ["adapt", volume, "--model", tiny_model, "--steps", "3", "-o", str(tmp_path / "a"), "--device", "cpu"]
     assert exit_code([*command, "--json"]) == 0
     told = capsys.readouterr()
     found = json.loads(told.out)
     assert json.loads((tmp_path / "a" / "results.json").read_text()) == found
-    assert (found["before"]["voi"], found["after"]["voi"]) == (0.5, 0.4)
-    assert "0.500 bits before, 0.400 after" in told.err
+    assert (found["before"]["voi"], found["after"]["voi"]) == pytest.approx((0.5, 0.4))
+    assert "0.500 bits before, 0.400 after (3 of 3 crops agree better; entropy" in told.err
     bundle = open_bundle(found["bundle"])
     bundle.check()
     old, new = open_bundle(tiny_model).network().state_dict(), bundle.network().state_dict()
     assert any(not torch.equal(old[name], new[name]) for name in old)
-    assert bundle.card.scores["after"]["voi"] == 0.4
+    assert bundle.card.scores["after"]["voi"] == pytest.approx(0.4)
 
 
 @pytest.mark.parametrize(
-    "after", [{"voi": 0.6, "entropy": 3.0}, {"voi": 0.1, "entropy": 1.0}], ids=["worse", "one object"]
-)
+    "after", [judged(3.0, 0.7, 0.6, 0.5), judged(1.0, 0.1, 0.1, 0.1), judged(3.0, 0.1, 0.6, 0.5)],
+    ids=["worse", "one object", "one crop alone"],
+)  # fmt: skip
 def test_what_is_not_better_is_not_kept(
-    after: dict[str, float], volume: str, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    after: dict[str, Any], volume: str, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    judged_as(monkeypatch, "_judge_by_agreement", {"voi": 0.5, "entropy": 3.0}, after)
+    judged_as(monkeypatch, "_judge_by_agreement", judged(3.0, 0.6, 0.5, 0.4), after)
     command = ["adapt", volume, "--model", tiny_model, "--steps", "2", "-o", str(tmp_path / "a"), "--device", "cpu"]
     assert exit_code(command) == 1
     assert "nothing was kept" in capsys.readouterr().err
@@ -108,7 +114,7 @@ class Threshold(nn.Module):
 def test_agreement_is_perfect_for_what_never_changes_and_entropy_tells_why(volume: str, tiny_model: str) -> None:
     bundle = open_bundle(tiny_model)
     crops = crops_aside(open_volume(volume), (16, 24, 24), seed=0)
-    assert len(crops) == 4
+    assert len(crops) == 8
     assert all(crop.shape == (16, 10, 24) for crop in crops), "a quarter of the volume is not wider"
 
     class One(Threshold):
@@ -120,6 +126,7 @@ def test_agreement_is_perfect_for_what_never_changes_and_entropy_tells_why(volum
     device = torch.device("cpu")
     collapsed = agreement(One(), bundle.card, crops, device, 0)
     assert (collapsed.voi, collapsed.entropy) == (0.0, 0.0)
+    assert not agrees_better(collapsed, collapsed)
     first, again = (agreement(bundle.network(), bundle.card, crops, device, 0) for _ in range(2))
     assert first == again
     assert first.entropy > 0

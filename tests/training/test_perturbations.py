@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -96,6 +98,46 @@ def test_ranges_of_the_appearances(raw: np.ndarray) -> None:
     sharp = raw.var(axis=(1, 2))
     soft = appearance.blur(raw, np.random.default_rng(0)).var(axis=(1, 2))
     assert (soft <= sharp + 1e-6).all()
+
+
+def test_ranges_of_boxes_blurs_and_mixtures(raw: np.ndarray) -> None:
+    """A crop so small that it gets one box; single bright pixels, of which a blur shows its reach."""
+    shapes = set()
+    for seed in range(60):
+        gone = appearance.cutout(np.ones((11, 21, 21), np.float32), np.random.default_rng(seed), 0.9) == 0
+        shapes.add(tuple(int(np.ptp(where)) + 1 for where in gone.nonzero()))
+    depths, heights, widths = (sorted(set(sizes)) for sizes in zip(*shapes, strict=True))
+    assert depths == [5, 6, 7, 8, 9, 10]
+    assert (heights[0], heights[-1]) == (widths[0], widths[-1]) == (10, 20)
+    point = np.zeros((40, 31, 31), np.float32)
+    point[:, 15, 15] = 1
+    reaches = {(np.ptp(section.nonzero()[0]) + 1) // 2 for section in appearance.blur(point, np.random.default_rng(0))}
+    assert reaches - {0} == {1, 2, 3, 4}, "kernels of 3, 5, 7 and 9 (0: a sigma too small to see)"
+    peaks = [appearance.blur(point, np.random.default_rng(seed))[:, 15, 15].min() for seed in range(9)]
+    assert min(peaks) > 1 / (2 * np.pi * 2.0**2) * 0.9, "a sigma of 2 at most"
+    soft = [appearance.strong_blur(point, np.random.default_rng(seed)) for seed in range(40)]
+    assert {int((each != point).any((1, 2)).sum()) for each in soft} == {1, 2, 3}
+    shares = [appearance.mixup(raw * 0, raw * 0 + 1, np.random.default_rng(seed)).max() for seed in range(60)]
+    assert 0.1 <= min(shares) < 0.15
+    assert 0.35 < max(shares) <= 0.4 + 1e-6
+
+
+def test_ranges_of_the_movements() -> None:
+    def drawn(move: Callable[..., np.ndarray], shape: tuple[int, int, int]) -> list[np.ndarray]:
+        return [move(shape, np.random.default_rng(seed)) for seed in range(80)]
+
+    hit = [(each[:, 1:, 0, 0] != 0).any(0).mean() for each in drawn(movement.misalign, (200, 1, 1))]
+    slips = [share for share in hit if share < 0.5]
+    assert np.mean(slips) == pytest.approx(0.2, abs=0.02), "a section slips in one case of five"
+    assert 25 <= len(slips) <= 55, "every other one is a slip"
+    ends = [1 - each[0, 0, 0, 0] / 20 for each in drawn(movement.rescale, (1, 41, 41))]
+    assert 1 / 1.5 <= min(ends) < 0.7
+    assert 1.45 < max(ends) <= 1.5
+    spread = [each.std() for each in drawn(movement.elastic, (18, 160, 160))]
+    assert 1.0 < np.mean(spread) <= 2.0, "control points of sigma 2, and what is interpolated between them"
+    folded = [(each != 0).any((0, 2, 3)).sum() for each in drawn(movement.fold, (18, 40, 40))]
+    assert set(folded) == {1, 2, 3, 4, 5}
+    assert 6 < max(np.abs(each).max() for each in drawn(movement.fold, (18, 40, 40))) <= 8.01
 
 
 def test_misalignment_is_whole_voxels_of_whole_sections() -> None:
