@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +16,7 @@ from neuroseg.cli.train import asked
 from neuroseg.errors import InputError
 
 if TYPE_CHECKING:
-    from neuroseg.training.settings import TrainingSettings
+    from neuroseg.training.settings import TrainingSettings, VolumeSettings
     from neuroseg.trial import Judged, Trial
 
 
@@ -31,8 +32,15 @@ def validate(
         str | None, typer.Option("-c", "--configuration", metavar="CONFIG", help="The same as an option.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="A bundle (default: that of runs/CONFIG).")] = None,
+    volume: Annotated[
+        str | None,
+        typer.Option(help="Judge on this volume instead of the configuration's, which may then be left out."),
+    ] = None,
+    truth: Annotated[str | None, typer.Option(help="Its labels: zarr or file.h5:dataset.")] = None,
+    roi: Annotated[str | None, typer.Option(help="Its part that counts, z0:z1,y0:y1,x0:x1.")] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder (default runs/CONFIG/validation-ON).")
+        Path | None,
+        typer.Option("-o", "--output", help="Folder (default runs/NAME/validation-ON, of configuration or model)."),
     ] = None,
     on: Annotated[str, typer.Option(help="test (data.test of the configuration) or validation.")] = "test",
     threshold: Annotated[float, typer.Option(help="Of both ways to segment.")] = 0.5,
@@ -54,32 +62,36 @@ def validate(
     \b
     Examples: neuroseg validate seg_snemi3d_d5_u200
     neuroseg validate fib25_light --model fib25_light --on validation -o judged
+    neuroseg validate --model runs/mine/bundle --volume raw.zarr --truth labels.h5:ids --roi 0:20,:,: -o judged
     """
-    from neuroseg.configuration import load_configuration
     from neuroseg.networks.bundle import open_bundle
     from neuroseg.storage.publish import publish_text
-    from neuroseg.training.settings import TrainingSettings
     from neuroseg.trial import in_turn
 
-    path = asked(configuration, named)
-    settings = load_configuration(path, TrainingSettings)
-    bundle = open_bundle(model or str(Path("runs") / path.stem / "bundle"))
-    folder = output or Path("runs") / path.stem / f"validation-{on}"
+    settings, name = _configured(configuration, named, model, is_optional=volume is not None)
+    bundle = open_bundle(model or str(Path("runs") / name / "bundle"))
+    if volume is None and (truth or roi):
+        raise InputError("--truth and --roi belong to a --volume; without one, the configuration says what counts")
+    on, volumes = _volumes(settings, on) if volume is None else _one_volume(volume, truth, roi)
+    folder = output or Path("runs") / (name or bundle.card.name) / f"validation-{on}"
     given = {"blocks": blocks, "workers": workers, "executor": executor, "device": device, "threshold": threshold}
-    chosen = {name: value for name, value in given.items() if value is not None}
+    chosen = {key: value for key, value in given.items() if value is not None}
 
-    def trial(number: int, volume: Judged) -> dict[str, Any]:
-        return _tried(volume, str(bundle.path), folder / str(number), chosen, restart)
+    def trial(number: int, judged: Judged) -> dict[str, Any]:
+        return _tried(judged, str(bundle.path), folder / str(number), chosen, restart)
 
-    rows, means = in_turn(_volumes(settings, on), trial)
-    identity: dict[str, Any] = {
-        "configuration": path.stem,
-        "seed": settings.seed,
+    rows, means = in_turn(volumes, trial)
+    content = {
+        "configuration": name or None,
+        "settings": settings and settings.model_dump(mode="json"),
+        "seed": settings and settings.seed,
         "model": str(bundle.path),
         "sha256": bundle.sha256,
+        "on": on,
+        "threshold": threshold,
+        "mean": means,
+        "volumes": rows,
     }
-    identity["settings"] = settings.model_dump(mode="json")
-    content = {**identity, "on": on, "threshold": threshold, "mean": means, "volumes": rows}
     publish_text(folder / "results.json", _as_text(content))
     if json:
         print_json(content)
@@ -87,18 +99,50 @@ def validate(
         _show(rows, means, folder)
 
 
-def _volumes(settings: TrainingSettings, on: str) -> list[Judged]:
-    from neuroseg.geometry import describe
-    from neuroseg.training.volumes import open_labelled
-    from neuroseg.trial import Judged
+def _configured(
+    configuration: str | None, named: str | None, model: str | None, *, is_optional: bool
+) -> tuple[TrainingSettings | None, str]:
+    """Return the configuration and its name; None and "" where none is given and none is needed."""
+    from neuroseg.configuration import load_configuration
+    from neuroseg.training.settings import TrainingSettings
 
+    if is_optional and configuration is None and named is None:
+        if model is None:
+            raise InputError("which model shall be judged? Give --model, or a configuration that was trained")
+        return None, ""
+    path = asked(configuration, named)
+    return load_configuration(path, TrainingSettings), path.stem
+
+
+def _volumes(settings: TrainingSettings | None, on: str) -> tuple[str, list[Judged]]:
+    """Return what the configuration judges on, and its volumes."""
+    assert settings is not None
     if on not in OTHER:
         raise InputError(f"--on {on!r} is neither test nor validation")
     volumes = settings.data.test if on == "test" else tuple(filter(None, [settings.data.validation]))
     if not volumes:
         raise InputError(f"{settings.name} names no data.{on}; add it, or --on {OTHER[on]}")
-    opened = [open_labelled(volume, settings.data.folders) for volume in volumes]
-    return [Judged(each.raw.path, each.labels.path, describe(each.region), each.voxel_size_nm) for each in opened]
+    return on, [_opened(volume, settings.data.folders) for volume in volumes]
+
+
+def _one_volume(volume: str, truth: str | None, roi: str | None) -> tuple[str, list[Judged]]:
+    """Return the name of a volume that was given, and the volume with its truth."""
+    from neuroseg.storage.naming import default_workspace
+    from neuroseg.training.settings import VolumeSettings
+
+    if truth is None:
+        raise InputError("--volume needs --truth, the labels to judge by")
+    asked_for = VolumeSettings(raw=volume, labels=truth, region=roi)
+    return default_workspace(volume).stem, [_opened(asked_for, (".",))]
+
+
+def _opened(volume: VolumeSettings, folders: Sequence[str]) -> Judged:
+    from neuroseg.geometry import describe
+    from neuroseg.training.volumes import open_labelled
+    from neuroseg.trial import Judged
+
+    opened = open_labelled(volume, folders)
+    return Judged(opened.raw.path, opened.labels.path, describe(opened.region), opened.voxel_size_nm)
 
 
 def _tried(volume: Judged, model: str, folder: Path, given: dict[str, Any], restart: bool) -> dict[str, Any]:

@@ -102,3 +102,20 @@ def test_blocks_that_cut_sections_are_warned_of(
     assert "cuts fragments" in caplog.text
     whole, thin = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("v", "thin"))
     assert whole["mean"] == thin["mean"]
+
+
+def test_a_model_is_judged_on_any_volume_with_truth(
+    configuration: Path, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw, truth = (str(configuration.parent / f"{name}.zarr") for name in ("raw", "labels"))
+    command = ["validate", "--model", tiny_model, "--volume", raw, "--executor", "serial", "-o", str(tmp_path / "v")]
+    assert exit_code([*command, "--truth", truth, "--roi", "0:12,:,:", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["configuration"], found["settings"], found["seed"], found["on"]) == (None, None, None, "raw")
+    assert [row["roi"] for row in found["volumes"]] == ["0:12,0:40,0:40"]
+    assert exit_code(command) == 2
+    assert "--volume needs --truth" in capsys.readouterr().err
+    assert exit_code(["validate", str(configuration), "--model", tiny_model, "--truth", truth]) == 2
+    assert "belong to a --volume" in capsys.readouterr().err
+    assert exit_code(["validate", "--volume", raw, "--truth", truth]) == 2
+    assert "Give --model" in capsys.readouterr().err
