@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 import zarr
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 from neuroseg.errors import InputError
@@ -247,6 +248,8 @@ def test_a_resumed_consistency_training_gives_the_weights_of_an_uncut_one(
     train(path, tmp_path / "uncut", device="cpu", progress=False)
     rows = [line.split(",") for line in (tmp_path / "uncut" / "log.csv").read_text().splitlines()]
     assert any(name == "loss/consistency" for _, name, _ in rows)
+    pictures = EventAccumulator(str(tmp_path / "uncut" / "tensorboard")).Reload().Tags()["images"]
+    assert {f"pictures/{name}" for name in ("raw", "target", "prediction", "unlabelled", "expected")} <= set(pictures)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("neuroseg.training.loop.Records.write", interrupt_after(12))
         with pytest.raises(KeyboardInterrupt):

@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 import zarr
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from neuroseg import pipeline
 from neuroseg.errors import InputError, RunRefusedError
@@ -47,7 +48,9 @@ def test_training_learns_and_its_bundle_predicts(configuration: Path, tmp_path: 
     scores = [float(value) for _, name, value in rows if name == "validation/voi_sum"]
     assert len(scores) == 2
     assert outcome.best.scores.voi_sum == pytest.approx(min(scores), rel=1e-4)
-    assert list((tmp_path / "run" / "tensorboard").iterdir())
+    board = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    assert {"pictures/raw", "pictures/target", "pictures/prediction"} <= set(board.Tags()["images"])
+    assert "validation/voi_sum" in board.Tags()["scalars"]
     card = open_bundle(str(outcome.bundle)).card
     assert (card.training.steps, card.segmentation.threshold) == (outcome.step, outcome.best.threshold)
     given = {"volume": raw_volume, "model": str(outcome.bundle), "output": str(tmp_path / "w"), "executor": "serial"}
@@ -128,6 +131,19 @@ def test_sample_number_i_is_the_same_whoever_asks() -> None:
     for name, array in samples(0)[5].items():
         assert np.array_equal(array, late[1][name])
     assert not np.array_equal(samples(0)[0]["raw"], samples(0)[1]["raw"])
+
+
+def test_volumes_of_other_sizes_are_learnt_from_alike() -> None:
+    """Places are drawn in each volume by its own size: the last section of the deeper one is seen, too."""
+    volumes = []
+    for grey, shape in ((50, (9, 30, 12)), (200, (40, 12, 12))):
+        depth = np.arange(shape[0], dtype=np.uint8)[:, None, None]
+        raw = np.broadcast_to(grey + depth, shape).copy()
+        volumes.append(LabelledVolume(raw, np.ones(shape, np.uint32), (10, 10, 10)))
+    still = AugmentationSettings(deform=0, intensity=0, sections=0, noise=0, blur=0, missing=0, orientations="in_plane")
+    samples = Samples(volumes, shape=(8, 12, 12), count=200, seed=1, targets=TargetSettings(), augmentation=still)
+    seen = {round(float(value) * 255) for sample in (samples[n] for n in range(200)) for value in sample["raw"].ravel()}
+    assert seen == {*range(50, 59), *range(200, 240)}
 
 
 def test_without_augmentation_a_sample_is_a_piece_of_the_volume() -> None:
