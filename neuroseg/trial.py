@@ -1,7 +1,7 @@
 """One prediction, two published ways to segment it, scored side by side: how a trained model is judged.
 
     waterz   seeded watershed within each section, merged by the median of the contacts' maxima (quantile 50)
-    lmc      distance-transform watershed within each section, one multicut of the graph (as the research code calls it)
+    lmc      distance-transform watershed within each section, one multicut of the graph (the research code's name)
 
 Both of Huang et al. (IEEE TMI 2022), through the blockwise pipeline: the volume may be of any size.
 """
@@ -16,6 +16,7 @@ from typing import Any
 from funlib.geometry import Roi
 
 from neuroseg import pipeline
+from neuroseg.errors import RunRefusedError
 from neuroseg.fragments.settings import DISTANCE_WATERSHED, SEEDED_WATERSHED
 from neuroseg.geometry import Triple
 from neuroseg.options import Options
@@ -24,6 +25,7 @@ from neuroseg.storage.workspace import Workspace
 
 THRESHOLD = 0.5
 _BLOCK_VOXELS = 2**24
+_LARGEST_SECTION = 2**26
 _CHUNK_VOXELS = 64
 POSTPROCESSINGS: Mapping[str, Mapping[str, Any]] = {
     "waterz": {"fragments": SEEDED_WATERSHED, "agglomeration": "tree", "scoring": "quantile:50"},
@@ -63,7 +65,9 @@ def carry_out(
 
     Resumes what is there, or with `restart` makes all of it again. `given` are options of the run (blocks, workers,
     executor, device, threshold). Both ways cut fragments where a block ends, so that blocks hold whole sections unless
-    `given` says otherwise.
+    `given` says otherwise, or one has more than 67 million voxels.
+
+    Raises RunRefusedError where a workspace holds what other settings made.
     """
     again = "all" if restart else None
     prediction = {name: value for name, value in given.items() if name != "threshold"}
@@ -74,21 +78,33 @@ def carry_out(
     )
     plan = pipeline.workspace_at(str(predicted.path))[1]
     offsets = ";".join(",".join(map(str, offset)) for offset in plan.offsets)
-    common["blocks"] = ",".join(map(str, whole_sections(plan.lattice.roi)))
+    blocks = whole_sections(plan.lattice.roi)
+    if blocks is not None:
+        common["blocks"] = ",".join(map(str, blocks))
     segmented = {}
     for name, methods in POSTPROCESSINGS.items():
         output = str(folder / f"{name}.neuroseg")
         source = {"affinities": str(predicted.affinities), "offsets": offsets, "output": output}
         later = {key: value for key, value in given.items() if key != "device"}
         options = Options.model_validate({"threshold": THRESHOLD, **common, **later, **methods, **source})
-        segmented[name], _ = pipeline.segment(options, restart=again, begin=begin)
+        try:
+            segmented[name], _ = pipeline.segment(options, restart=again, begin=begin)
+        except RunRefusedError as error:
+            what = "use --restart to make all of it again, or another folder (-o)"
+            raise RunRefusedError(f"{output} holds what other settings made; {what}") from error
     return Trial(predicted, segmented, pipeline.workspace_at(output)[1].blocks)
 
 
-def whole_sections(roi: Roi) -> Triple:
-    """Return the shape of blocks that cut no section of a region, of about 16 million voxels where that is possible."""
+def whole_sections(roi: Roi) -> Triple | None:
+    """Return the shape of blocks that cut no section of a region, with about 16 million voxels of it where it can be.
+
+    None where a single section is too large for a worker's memory.
+    """
+    area = roi.shape[1] * roi.shape[2]
+    if area > _LARGEST_SECTION:
+        return None
     height, width = (-(-end // _CHUNK_VOXELS) * _CHUNK_VOXELS for end in roi.end[1:])
-    return (max(1, min(_CHUNK_VOXELS, _BLOCK_VOXELS // (height * width))), height, width)
+    return (max(1, min(_CHUNK_VOXELS, _BLOCK_VOXELS // area)), height, width)
 
 
 def in_turn(

@@ -71,7 +71,9 @@ Threshold = Annotated[float | None, typer.Option(help="Merge below this score, 0
 ScoringText = Annotated[str | None, typer.Option("--scoring", help="mean, quantile:Q or quantile:Q:all.")]
 Fragments = Annotated[
     str | None,
-    typer.Option(help="distance-basins (default); for comparison seeded-, distance- or mutex-watershed."),
+    typer.Option(
+        help="distance-basins (default), or to compare seeded-watershed, distance-watershed, mutex-watershed."
+    ),
 ]
 LongRange = Annotated[str | None, typer.Option(help="Long-range channels as evidence for edges too: on or off.")]
 Agglomeration = Annotated[

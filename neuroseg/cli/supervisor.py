@@ -48,9 +48,9 @@ def _lead() -> int:
     os.setpgid(0, 0)
     die_with_parent()
     heed_interrupts()
-    # SIGTERM often goes to every process of a job at once; the supervisor hears it, too, and passes it on as Ctrl-C.
-    for number in (_END_WORKERS, signal.SIGTERM):
-        signal.signal(number, lambda number, frame: None)
+    signal.signal(_END_WORKERS, lambda number, frame: None)
+    # The supervisor answers it, also where it goes to every process of a job, or to the head alone.
+    signal.signal(signal.SIGTERM, lambda number, frame: os.kill(os.getppid(), number))
     # Messages get a descriptor of their own: the executor sends what compiled libraries write to descriptor 2 to a log.
     sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
     try:
@@ -106,7 +106,8 @@ def _supervise(head: int) -> int:
         elif number in _ENDING and told is None:
             told = time.monotonic()
             os.kill(head, signal.SIGINT)
-        elif told and (number in _ENDING or time.monotonic() > told + grace):
+        # A second Ctrl-C does not wait. SIGTERM may come again and again: from the cluster, its script, the head.
+        elif told and (number in _ENDING - {signal.SIGTERM} or time.monotonic() > told + grace):
             _tell(head, signal.SIGKILL)
         if told:
             _tell(head, _END_WORKERS)

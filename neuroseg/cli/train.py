@@ -96,6 +96,8 @@ def train(
 
     path = asked(configuration, named)
     folder = output or Path("runs") / path.stem
+    if preview and dry_run:
+        raise InputError("--dry-run writes nothing, --preview a picture: give one of them")
     if preview:
         _draw_preview(path, output or Path(f"{path.stem}-preview.png"))
         return

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 _NO_LABEL = (0, 2**64 - 1)  # the second as CREMI has it, and as training takes it
+_SHOWN = (64, 512, 512)
 OTHER = {"test": "validation", "validation": "test"}
 
 
@@ -40,9 +41,12 @@ def validate(
     roi: Annotated[str | None, typer.Option(help="Its part that counts, z0:z1,y0:y1,x0:x1.")] = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="Folder (default runs/NAME/validation-ON, of configuration or model)."),
+        typer.Option("-o", "--output", help="Folder (default runs/CONFIG/validation-ON, of a volume below runs)."),
     ] = None,
-    on: Annotated[str, typer.Option(help="test (data.test of the configuration) or validation.")] = "test",
+    voxel_size: run.VoxelSize = None,
+    on: Annotated[
+        str | None, typer.Option(help="test (data.test of the configuration, the default) or validation.")
+    ] = None,
     threshold: Annotated[float, typer.Option(help="Of both ways to segment.")] = 0.5,
     restart: Annotated[
         bool, typer.Option("--restart", help="Make again what is there, for example after another training.")
@@ -70,10 +74,15 @@ def validate(
 
     settings, name = _configured(configuration, named, model, is_optional=volume is not None)
     bundle = open_bundle(model or str(Path("runs") / name / "bundle"))
-    if volume is None and (truth or roi):
-        raise InputError("--truth and --roi belong to a --volume; without one, the configuration says what counts")
-    on, volumes = _volumes(settings, on) if volume is None else _one_volume(volume, truth, roi)
-    folder = output or Path("runs") / (name or bundle.card.name) / f"validation-{on}"
+    if volume is None:
+        if truth or roi or voxel_size:
+            raise InputError("--truth, --roi and --voxel-size belong to a --volume; the configuration says what counts")
+        where, volumes = _of_configuration(settings, on or "test")
+    else:
+        if on is not None:
+            raise InputError("--on names volumes of the configuration; leave it out with --volume")
+        where, volumes = _one_volume(volume, truth, roi, voxel_size, bundle.sha256)
+    folder = output or Path("runs") / (name or bundle.card.name) / f"validation-{where}"
     given = {"blocks": blocks, "workers": workers, "executor": executor, "device": device, "threshold": threshold}
     chosen = {key: value for key, value in given.items() if value is not None}
 
@@ -87,7 +96,7 @@ def validate(
         "seed": settings and settings.seed,
         "model": str(bundle.path),
         "sha256": bundle.sha256,
-        "on": on,
+        "on": on or ("test" if volume is None else "volume"),
         "threshold": threshold,
         "mean": means,
         "volumes": rows,
@@ -114,9 +123,9 @@ def _configured(
     return load_configuration(path, TrainingSettings), path.stem
 
 
-def _volumes(settings: TrainingSettings | None, on: str) -> tuple[str, list[Judged]]:
+def _of_configuration(settings: TrainingSettings | None, on: str) -> tuple[str, list[Judged]]:
     """Return what the configuration judges on, and its volumes."""
-    assert settings is not None
+    assert settings is not None, "without a volume there is a configuration"
     if on not in OTHER:
         raise InputError(f"--on {on!r} is neither test nor validation")
     volumes = settings.data.test if on == "test" else tuple(filter(None, [settings.data.validation]))
@@ -125,15 +134,20 @@ def _volumes(settings: TrainingSettings | None, on: str) -> tuple[str, list[Judg
     return on, [_opened(volume, settings.data.folders) for volume in volumes]
 
 
-def _one_volume(volume: str, truth: str | None, roi: str | None) -> tuple[str, list[Judged]]:
-    """Return the name of a volume that was given, and the volume with its truth."""
+def _one_volume(
+    volume: str, truth: str | None, roi: str | None, voxel_size: run.Triple | None, model: str
+) -> tuple[str, list[Judged]]:
+    """Return a name for one volume judged by one model, and the volume with its truth."""
+    import hashlib
+
     from neuroseg.storage.naming import default_workspace
     from neuroseg.training.settings import VolumeSettings
 
     if truth is None:
         raise InputError("--volume needs --truth, the labels to judge by")
-    asked_for = VolumeSettings(raw=volume, labels=truth, region=roi)
-    return default_workspace(volume).stem, [_opened(asked_for, (".",))]
+    asked_for = VolumeSettings(raw=volume, labels=truth, region=roi, voxel_size_nm=voxel_size)
+    told_apart = hashlib.sha256(f"{volume} {truth} {roi} {model}".encode()).hexdigest()[:8]
+    return f"{default_workspace(volume).stem}-{told_apart}", [_opened(asked_for, (".",))]
 
 
 def _opened(volume: VolumeSettings, folders: Sequence[str]) -> Judged:
@@ -160,8 +174,9 @@ def _tried(volume: Judged, model: str, folder: Path, given: dict[str, Any], rest
 
 
 def _draw(volume: Judged, made: Trial, path: Path) -> None:
-    """Draw the middle of the region: raw, affinities, both segmentations, truth."""
+    """Draw the middle of the region, no more of it than a picture shows: raw, affinities, segmentations, truth."""
     import numpy as np
+    from funlib.geometry import Coordinate
 
     from neuroseg.geometry import parse_roi, slices
     from neuroseg.storage.arrays import open_array
@@ -169,7 +184,9 @@ def _draw(volume: Judged, made: Trial, path: Path) -> None:
     from neuroseg.views.figure import segmentation_figure
 
     raw = open_any(volume.raw, voxel_size_nm=volume.voxel_size_nm)
-    roi = parse_roi(volume.roi, raw.shape)
+    whole = parse_roi(volume.roi, raw.shape)
+    margins = [max(0, size - shown) // 2 for size, shown in zip(whole.shape, _SHOWN, strict=True)]
+    roi = whole.grow(-Coordinate(margins), -Coordinate(margins))
     labels = {
         way: np.asarray(open_array(where.segmentation / "0")[slices(roi)]) for way, where in made.segmented.items()
     }

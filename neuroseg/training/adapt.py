@@ -8,6 +8,7 @@ network shall agree with itself however they are perturbed.
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ from neuroseg.training.volumes import OpenedVolume, open_labelled
 
 logger = logging.getLogger(__name__)
 _ASIDE = 4  # one part of that many is put aside
-_CROPS = 8
+_CROPS, _LEAST_CROPS = 8, 3
 _LARGEST_RATIO = 3.0
 
 
@@ -126,7 +127,11 @@ def settings_of(request: Request, card: Card, identity: str, rule: WindowRule) -
             "data": {"unlabelled": [{"raw": request.volume, "level": request.level}]},
             "network": {"architecture": card.network.architecture, "parameters": network},
             "targets": {"offsets": card.offsets, "border_axes": (0, 1, 2) if isotropic else (1, 2)},
-            "augmentation": {"orientations": "all" if isotropic and len(set(patch)) == 1 else "in_plane"},
+            "augmentation": {
+                "orientations": "all" if isotropic and len(set(patch)) == 1 else "in_plane",
+                # Drawn apart, a patch may miss the few labelled sections that it is to show.
+                "deform": 0.0,
+            },
             "consistency": {"teacher": "ema", "perturbations": {"names": perturbations}},
             "optimiser": {
                 "steps": request.steps,
@@ -184,9 +189,9 @@ def _samples(
     assert settings.consistency is not None
     optimiser = settings.optimiser
     start, count = step * optimiser.batch, optimiser.steps * optimiser.batch
-    learnt, _ = _parts(raw.roi, _longest(raw.roi))
+    unlabelled, _ = _parts(raw.roi, _longest(raw.roi))
     crops = Crops(
-        [Region(request.volume, learnt, request.level)], optimiser.patch_voxels, settings.augmentation.orientations
+        [Region(request.volume, unlabelled, request.level)], optimiser.patch_voxels, settings.augmentation.orientations
     )
     if labelled is None:
         return Pairs(None, crops, settings.consistency.perturbations, seed=request.seed, start=start, count=count)
@@ -219,13 +224,21 @@ def _judge_by_agreement(
 
 
 def crops_aside(raw: Volume, shape: Triple, seed: int) -> list[Float]:
-    """Return crops `(z, y, x)` in [0, 1] of the part of a volume that training does not see."""
+    """Return crops `(z, y, x)` in [0, 1] of the part of a volume that training does not see; none overlap.
+
+    At most 8, of `shape`; of less where not even 3 such lie there side by side.
+    """
     _, aside = _parts(raw.roi, _longest(raw.roi))
     rng = np.random.default_rng([seed, 3])
-    size = [min(width, length) for width, length in zip(shape, aside.shape, strict=True)]
+    counts = [max(1, length // width) for width, length in zip(shape, aside.shape, strict=True)]
+    while math.prod(counts) < _LEAST_CROPS:
+        counts[int(np.argmax(np.array(aside.shape) / counts))] += 1
+    cell = [length // count for length, count in zip(aside.shape, counts, strict=True)]
+    size = [min(width, length) for width, length in zip(shape, cell, strict=True)]
     crops = []
-    for _ in range(_CROPS):
-        begin = [b + int(rng.integers(s - w + 1)) for b, s, w in zip(aside.begin, aside.shape, size, strict=True)]
+    for chosen in sorted(rng.permutation(math.prod(counts))[:_CROPS]):
+        place = np.array(np.unravel_index(chosen, counts)) * cell
+        begin = [b + int(p) for b, p in zip(aside.begin, place, strict=True)]
         crops.append(raw.read(Roi(begin, size)).astype(np.float32) / np.float32(255))
     return crops
 

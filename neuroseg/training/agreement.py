@@ -59,8 +59,11 @@ def agreement(network: nn.Module, card: Card, crops: Sequence[Float], device: to
 def agrees_better(before: Agreement, after: Agreement) -> bool:
     """Return whether the same crops agree better than before, and not because their segments merged.
 
-    The mean gain must be more than twice its standard error over the crops, and most of the segments' entropy stay.
+    The mean gain must be more than twice its standard error over the crops (two at least), and most of the segments'
+    entropy stay.
     """
+    if len(before.voi_of_crops) < 2:
+        raise ValueError("one crop does not tell how far crops differ")
     gains = np.subtract(before.voi_of_crops, after.voi_of_crops)
     error = float(np.std(gains, ddof=1)) / len(gains) ** 0.5
     return float(gains.mean()) > 2 * error and after.entropy >= _KEPT_ENTROPY * before.entropy

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import signal
 import threading
 import time
@@ -56,7 +57,12 @@ def batches(
         worker_init_fn=_begin_worker,
         prefetch_factor=4 if settings.loader_workers else None,
     )
-    yield from loader
+    before = set(multiprocessing.active_children())
+    try:
+        yield from loader
+    finally:
+        for process in set(multiprocessing.active_children()) - before:
+            process.kill()  # they do not heed SIGTERM, by which one that is stuck would be ended
 
 
 def _begin_worker(worker: int) -> None:
@@ -118,7 +124,7 @@ def _steps(learner: Learner, samples: Any, records: Records | None, bar: Any, in
     """Take the steps that are left and log them; yields the number of each. Interrupted, it saves first."""
     settings, team = learner.settings, learner.team
     started, first, waited = time.monotonic(), learner.step, 0.0
-    # Closed, it ends its processes: they do not heed SIGTERM, by which the interpreter would end them at its exit.
+    # Closed, it ends its processes, whatever cuts the loop off.
     with contextlib.closing(batches(team.share(samples, settings.optimiser.batch), settings)) as made:
         while learner.step < settings.optimiser.steps:
             began = time.monotonic()

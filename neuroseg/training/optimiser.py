@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 import torch
@@ -62,7 +63,9 @@ def take_step(
 def _require_finite(what: str, value: torch.Tensor, step: int, batch: dict[str, torch.Tensor], folder: Path) -> None:
     if torch.isfinite(value):
         return
-    path = folder / f"batch-{step}.pt"
+    # Of several processes each has a batch of its own.
+    process = os.environ.get("RANK", "0")
+    path = folder / (f"batch-{step}.pt" if process == "0" else f"batch-{step}-process-{process}.pt")
     save_checkpoint(path, {name: tensor.cpu() for name, tensor in batch.items()})
     raise NeurosegError(
         f"the {what} is {value.item()} at step {step}; its batch is saved in {path}. Lower optimiser.learning_rate, "

@@ -136,8 +136,8 @@ class ConsistencySettings(Section):
     affinity the teacher holds for less clear than `confidence` (|2 a - 1|) do not count. `published` leaves what the
     published code has as defects: targets are not moved with the tissue, crops without labels are not turned, an
     averaged teacher's normalisation is that of its own passes and no average, perturbed crops are normalised, and
-    remembered in the running statistics, together with the labelled; a weight-sharing training exports its last
-    weights, not their average.
+    remembered in the running statistics, together with the labelled; a weight-sharing training validates and exports
+    the weights themselves, not their average. It begins with the first step.
     """
 
     teacher: Literal["weight_sharing", "ema"]
@@ -153,6 +153,14 @@ class ConsistencySettings(Section):
     def _may_be_a_name(cls, content: Any) -> Any:
         """`consistency: ema` says enough."""
         return {"teacher": content} if isinstance(content, str) else content
+
+    @model_validator(mode="after")
+    def _teaches_from_the_first_step_as_published(self) -> ConsistencySettings:
+        if self.published and (self.begin_step or not self.weight):
+            raise ValueError(
+                "a published teacher is normalised by its own passes: begin_step must be 0, weight above 0"
+            )
+        return self
 
 
 class OptimiserSettings(Section):

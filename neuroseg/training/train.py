@@ -84,7 +84,7 @@ def train(
         settings = opened.settings
         make_repeatable(chosen)
         trainer = Trainer(settings, folder, chosen, team)
-        _begin_with_encoder(trainer)
+        begin_with_encoder(trainer)
         # What is wrong was found by now: only then is a folder begun, or one emptied.
         if team.leads:
             claim(folder, settings, restart)
@@ -119,7 +119,7 @@ def rehearse_training(configuration: Path, folder: Path, *, device: str = "auto"
     patch = opened.settings.optimiser.patch_voxels
     small = replace(opened, training=[small_part(volume, patch) for volume in opened.training])
     trainer = Trainer(opened.settings, folder, choose_device(device), Team())
-    _begin_with_encoder(trainer)
+    begin_with_encoder(trainer)
     whole, part = (sum(held_bytes(v, described) for v in some.training) for some in (opened, small))
     return rehearse(trainer, samples_of(small, 0, 1)[1], unread_bytes=whole - part)
 
@@ -138,10 +138,12 @@ def check_windows(settings: TrainingSettings) -> None:
     checked_margin(rule, tiles)
 
 
-def _begin_with_encoder(trainer: Trainer) -> None:
+def begin_with_encoder(trainer: Trainer) -> None:
+    """Let the network, and the average that teaches, begin with the pre-trained encoder that the settings name."""
     network = trainer.settings.network
     if network.encoder is not None:
         load_encoder(Path(network.encoder), trainer.network, network.architecture, network.parameters)
+        trainer.begin_with(trainer.network.state_dict())
 
 
 def samples_of(opened: Opened, step: int, processes: int) -> tuple[Samples, Samples | Pairs]:
@@ -177,7 +179,7 @@ def labelled_samples(opened: list[OpenedVolume], settings: TrainingSettings, sta
 
 
 class _BestKeeper:
-    """Validates the averaged network and keeps the best bundle in `folder/bundle`."""
+    """Validates a network and keeps the best bundle in `folder/bundle`."""
 
     def __init__(
         self, folder: Path, settings: TrainingSettings, opened: OpenedVolume, device: torch.device, configuration: str

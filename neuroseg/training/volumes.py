@@ -75,7 +75,7 @@ def _within(part: Roi, region: Roi) -> tuple[slice, ...]:
 
 
 def open_labelled(settings: VolumeSettings, folders: Sequence[str]) -> OpenedVolume:
-    """Return the opened volume. Labels that say where they lie may be smaller than raw.
+    """Return the opened volume. Labels that say where they lie may be smaller than raw; the region ends with them.
 
     Raises InputError for missing files, for labels that do not fit into raw, and for a region without any.
     """
@@ -95,7 +95,7 @@ def open_labelled(settings: VolumeSettings, folders: Sequence[str]) -> OpenedVol
         raise InputError(
             f"the region {describe(region)} of {raw.path} has no labels: {labels.path} lies at {describe(placed)}"
         )
-    return OpenedVolume(raw, labels, region, size, shift, settings.surround_voxels)
+    return OpenedVolume(raw, labels, region.intersect(placed), size, shift, settings.surround_voxels)
 
 
 def _shift(raw: Volume, labels: Volume, size: Nanometres) -> Triple:

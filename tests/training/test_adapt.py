@@ -85,11 +85,12 @@ def test_labels_judge_by_sections_that_were_put_aside(
         regions.append((opened.region.begin[0], opened.region.end[0]))
         return validate(network, opened, *more)  # type: ignore[arg-type]
 
-    learnt = []
+    learnt, around = [], []
     samples = room.labelled_samples
 
     def seen(opened: list[room.OpenedVolume], *more: object) -> object:
         learnt.append((opened[0].region.begin[0], opened[0].region.end[0]))
+        around.append(opened[0].surround)
         return samples(opened, *more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(room, "validate", watched)
@@ -98,6 +99,8 @@ def test_labels_judge_by_sections_that_were_put_aside(
     made = adapt(request, tmp_path / "a", device="cpu", progress=False)
     assert made.measure == "labels"
     assert set(learnt) == {(8, 20)}, "neither steps nor statistics see what judges"
+    patch = open_bundle(tiny_model).card.tile.output_voxels
+    assert {each[0] for each in around} == {max(0, patch[0] - 12)}, "as much raw as a patch needs beyond the sections"
     assert regions == [(20, 24)] * 2
     assert made.before["voi"] > 0
     with pytest.raises(RunRefusedError):
@@ -114,8 +117,7 @@ class Threshold(nn.Module):
 def test_agreement_is_perfect_for_what_never_changes_and_entropy_tells_why(volume: str, tiny_model: str) -> None:
     bundle = open_bundle(tiny_model)
     crops = crops_aside(open_volume(volume), (16, 24, 24), seed=0)
-    assert len(crops) == 8
-    assert all(crop.shape == (16, 10, 24) for crop in crops), "a quarter of the volume is not wider"
+    assert [crop.shape for crop in crops] == [(16, 10, 20)] * 4, "a quarter, 32 x 10 x 40, gives three at least"
 
     class One(Threshold):
         windows = bundle.network().windows
@@ -127,6 +129,8 @@ def test_agreement_is_perfect_for_what_never_changes_and_entropy_tells_why(volum
     collapsed = agreement(One(), bundle.card, crops, device, 0)
     assert (collapsed.voi, collapsed.entropy) == (0.0, 0.0)
     assert not agrees_better(collapsed, collapsed)
+    with pytest.raises(ValueError, match="one crop"):
+        agrees_better(Agreement(0.5, 3.0, (0.5,)), Agreement(0.4, 3.0, (0.4,)))
     first, again = (agreement(bundle.network(), bundle.card, crops, device, 0) for _ in range(2))
     assert first == again
     assert first.entropy > 0
@@ -138,6 +142,21 @@ def test_crops_are_put_aside_at_the_end_of_the_longest_axis(tmp_path: Path) -> N
     array = zarr.create_array(str(tmp_path / "v"), shape=raw.shape, dtype="u1", attributes={"voxel_size": [10, 10, 10]})
     array[:] = raw
     assert all(crop.min() == 1.0 for crop in crops_aside(open_volume(str(tmp_path / "v")), (8, 8, 8), seed=0))
+
+
+def test_crops_put_aside_never_overlap(tmp_path: Path) -> None:
+    raw = np.arange(6 * 20 * 60).reshape(6, 20, 60)
+    for byte in range(2):  # a voxel's place is told by both bytes of it
+        array = zarr.create_array(
+            str(tmp_path / f"v{byte}"), shape=raw.shape, dtype="u1", attributes={"voxel_size": [10, 10, 10]}
+        )
+        array[:] = (raw >> 8 * byte).astype(np.uint8)
+    for shape, count in (((6, 8, 5), 6), ((2, 4, 3), 8), ((64, 64, 64), 4)):
+        low, high = (crops_aside(open_volume(str(tmp_path / f"v{byte}")), shape, seed=1) for byte in range(2))
+        places = np.concatenate([np.rint(a * 255 + 256 * b * 255).ravel() for a, b in zip(low, high, strict=True)])
+        assert len(low) == count
+        assert len(np.unique(places)) == len(places)
+        assert (places % 60 >= 45).all()
 
 
 def test_a_volume_without_room_for_a_patch_is_refused(volume: str, tmp_path: Path) -> None:

@@ -177,6 +177,11 @@ def test_as_published_the_teachers_statistics_are_those_of_its_own_passes(tmp_pa
     assert not torch.equal(trainer.average.network.state_dict()[name], trainer.network.state_dict()[name])
 
 
+def test_as_published_there_is_no_step_without_a_teacher() -> None:
+    with pytest.raises(ValueError, match="begin_step must be 0"):
+        ConsistencySettings(teacher="ema", published=True, begin_step=5)
+
+
 @pytest.mark.parametrize("published", [False, True])
 def test_unlabelled_crops_are_turned_but_in_the_published_way(
     published: bool, configuration: Path, tmp_path: Path
@@ -239,7 +244,9 @@ def test_crops_come_from_their_region_and_are_seeded(raw_volume: str) -> None:
         open_unlabelled([UnlabelledSettings(raw=raw_volume, region="0:8,:,:")], ["."], (12, 16, 16))
 
 
-@pytest.mark.parametrize(("teacher", "published"), [("weight_sharing", False), ("ema", False), ("ema", True)])
+@pytest.mark.parametrize(
+    ("teacher", "published"), [("weight_sharing", False), ("weight_sharing", True), ("ema", False), ("ema", True)]
+)
 def test_a_resumed_consistency_training_gives_the_weights_of_an_uncut_one(
     teacher: str, published: bool, configuration: Path, tmp_path: Path
 ) -> None:

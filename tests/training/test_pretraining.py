@@ -23,7 +23,7 @@ from neuroseg.training.records import load_checkpoint
 from neuroseg.training.rehearsal import held_bytes
 from neuroseg.training.settings import PretrainingSettings
 from neuroseg.training.team import Team
-from neuroseg.training.train import open_training, train
+from neuroseg.training.train import begin_with_encoder, open_training, train
 from neuroseg.training.trainer import Trainer
 from tests.training.test_training import edited_section, interrupt_after
 
@@ -211,6 +211,18 @@ def test_an_encoder_of_another_network_is_refused(pretraining: Path, tmp_path: P
     (tmp_path / "encoder.safetensors").write_bytes(b"x" * 100)
     with pytest.raises(InputError, match="cannot be read"):
         load_encoder(tmp_path, network, "light", {"widths": [4, 8]})
+
+
+def test_the_teacher_begins_with_the_encoder_too(pretraining: Path, configuration: Path, tmp_path: Path) -> None:
+    settings = PretrainingSettings.model_validate(yaml.safe_load(pretraining.read_text()))
+    restorer, name = Restorer(settings, tmp_path, torch.device("cpu"), Team()), "encoder.0.first_norm.running_mean"
+    restorer.network.state_dict()[name].fill_(5.0)
+    restorer.save()
+    network = {"parameters": {"widths": [4, 8]}, "encoder": str(tmp_path)}
+    path = edited_section(configuration, "taught", network=network, consistency={"teacher": "ema", "published": True})
+    trainer = Trainer(open_training(path).settings, tmp_path / "run", torch.device("cpu"), Team())
+    begin_with_encoder(trainer)
+    assert (trainer.average.network.state_dict()[name] == 5.0).all()
 
 
 def test_turns_are_no_pretraining(pretraining: Path, tmp_path: Path) -> None:

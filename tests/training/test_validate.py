@@ -6,8 +6,10 @@ import json
 import shutil
 from pathlib import Path
 
+import h5py
 import pytest
 import yaml
+import zarr
 from funlib.geometry import Roi
 from safetensors.torch import load_file, save_file
 
@@ -83,10 +85,12 @@ def test_what_is_missing_is_named(
     [
         (Roi((0, 0, 256), (30, 512, 64)), (64, 512, 320)),
         (Roi((206, 0, 0), (50, 1024, 1024)), (16, 1024, 1024)),
-        (Roi((0, 0, 0), (9, 9000, 9000)), (1, 9024, 9024)),
+        (Roi((1000, 7500, 3200), (300, 2000, 2000)), (4, 9536, 5248)),
+        (Roi((0, 0, 0), (9, 8000, 8000)), (1, 8000, 8000)),
+        (Roi((0, 0, 0), (9, 9000, 9000)), None),
     ],
 )
-def test_blocks_hold_whole_sections(roi: Roi, blocks: tuple[int, int, int]) -> None:
+def test_blocks_hold_whole_sections(roi: Roi, blocks: tuple[int, int, int] | None) -> None:
     assert whole_sections(roi) == blocks
 
 
@@ -107,14 +111,20 @@ def test_blocks_that_cut_sections_are_warned_of(
 def test_a_model_is_judged_on_any_volume_with_truth(
     configuration: Path, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    raw, truth = (str(configuration.parent / f"{name}.zarr") for name in ("raw", "labels"))
+    raw, truth = f"{tmp_path}/v.h5:raw", f"{tmp_path}/v.h5:ids"
+    with h5py.File(tmp_path / "v.h5", "w") as file:  # that does not say how large its voxels are
+        for name, source in (("raw", "raw"), ("ids", "labels")):
+            file[name] = zarr.open_array(str(configuration.parent / f"{source}.zarr"), mode="r")[:]
     command = ["validate", "--model", tiny_model, "--volume", raw, "--executor", "serial", "-o", str(tmp_path / "v")]
-    assert exit_code([*command, "--truth", truth, "--roi", "0:12,:,:", "--json"]) == 0
+    command += ["--voxel-size", "10", "10", "10"]
+    assert exit_code([*command, "--truth", truth, "--roi", "0:12,3:35,5:40", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert (found["configuration"], found["settings"], found["seed"], found["on"]) == (None, None, None, "raw")
-    assert [row["roi"] for row in found["volumes"]] == ["0:12,0:40,0:40"]
+    assert (found["configuration"], found["settings"], found["seed"], found["on"]) == (None, None, None, "volume")
+    assert [row["roi"] for row in found["volumes"]] == ["0:12,3:35,5:40"]
     assert exit_code(command) == 2
     assert "--volume needs --truth" in capsys.readouterr().err
+    assert exit_code([*command, "--truth", truth, "--on", "test"]) == 2
+    assert "leave it out with --volume" in capsys.readouterr().err
     assert exit_code(["validate", str(configuration), "--model", tiny_model, "--truth", truth]) == 2
     assert "belong to a --volume" in capsys.readouterr().err
     assert exit_code(["validate", "--volume", raw, "--truth", truth]) == 2
