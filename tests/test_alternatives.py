@@ -26,7 +26,7 @@ pytest.importorskip("elf")
 SHAPE = (14, 26, 22)
 DIRECT = [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]
 FAR = [[-3, 0, 0], [0, -9, 0], [0, 0, 9], [-2, 5, 0]]
-CUT = ["seeded-watershed", "mutex-watershed"]
+CUT = ["seeded-watershed", "distance-watershed", "mutex-watershed"]
 
 
 def smooth(channels: int, seed: int = 5) -> np.ndarray:
