@@ -162,15 +162,15 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 3.5), dpi=150, layout="constrained")
+    groups = list(dict.fromkeys(map(_kind, rows)))
+    figure = Figure(figsize=(max(7.0, 1.2 * len(groups)), 3.5), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    groups = list(dict.fromkeys(map(_kind, rows)))
     for place, group in enumerate(groups):
         sums = [row["best"]["voi_sum"] for row in rows if _kind(row) == group]
         axes.plot([place] * len(sums), sums, "o", color="#1f6fb4")
         axes.plot([place - 0.2, place + 0.2], [sum(sums) / len(sums)] * 2, color="#1f6fb4")
-    names = [f"{arm}\n{sections} sections, {steps} steps" + (f"\nweight {weight:g}" if weight is not None else "")
+    names = [f"{arm}\n{sections} sections\n{steps} steps" + (f"\nweight {weight:g}" if weight is not None else "")
              for sections, arm, weight, steps in groups]  # fmt: skip
     axes.set_xticks(range(len(groups)), names, fontsize=8)
     axes.set_ylabel("VOI sum, bits (best threshold)")
