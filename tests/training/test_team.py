@@ -26,7 +26,8 @@ def grouped(configuration: Path, name: str, batch: int, *, consistent: bool = Fa
         content["consistency"] = {"teacher": "ema", "perturbations": {"names": ["noise"]}}
     content["network"] = {"parameters": {"widths": [4, 8], "norm": norm}}
     content["targets"] = {"balanced": False}
-    content["optimiser"] |= {"batch": batch, "steps": 6}
+    # Without it Adam takes the sign of the least gradient for a whole step, and so the order of sums.
+    content["optimiser"] |= {"batch": batch, "steps": 6, "epsilon": 0.01}
     content["validation"]["every_steps"] = 6
     path = configuration.with_name(f"{name}.yaml")
     path.write_text(yaml.safe_dump(content))
@@ -84,7 +85,7 @@ def test_two_processes_have_the_loss_and_the_weights_of_one(
     one, two = (load_checkpoint(tmp_path / folder / "checkpoint.pt") for folder in ("one", "two"))
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=2e-3)
     for name, tensor in one["network"].items():
-        assert torch.allclose(tensor, two["network"][name], atol=5e-3), name
+        assert torch.allclose(tensor, two["network"][name], atol=2e-3), name
 
 
 def test_two_processes_normalise_labelled_and_perturbed_crops_apart(configuration: Path, tmp_path: Path) -> None:
