@@ -16,7 +16,6 @@ from typing import Any
 from funlib.geometry import Roi
 
 from neuroseg import pipeline
-from neuroseg.errors import RunRefusedError
 from neuroseg.fragments.settings import DISTANCE_WATERSHED, SEEDED_WATERSHED
 from neuroseg.geometry import Triple
 from neuroseg.options import Options
@@ -67,7 +66,7 @@ def carry_out(
     executor, device, threshold). Both ways cut fragments where a block ends, so that blocks hold whole sections unless
     `given` says otherwise, or one has more than 67 million voxels.
 
-    Raises RunRefusedError where a workspace holds what other settings made.
+    Raises RunRefusedError where a workspace holds what other settings made, or another run is at it.
     """
     again = "all" if restart else None
     prediction = {name: value for name, value in given.items() if name != "threshold"}
@@ -87,11 +86,7 @@ def carry_out(
         source = {"affinities": str(predicted.affinities), "offsets": offsets, "output": output}
         later = {key: value for key, value in given.items() if key != "device"}
         options = Options.model_validate({"threshold": THRESHOLD, **common, **later, **methods, **source})
-        try:
-            segmented[name], _ = pipeline.segment(options, restart=again, begin=begin)
-        except RunRefusedError as error:
-            what = "use --restart to make all of it again, or another folder (-o)"
-            raise RunRefusedError(f"{output} holds what other settings made; {what}") from error
+        segmented[name], _ = pipeline.segment(options, restart=again, begin=begin)
     return Trial(predicted, segmented, pipeline.workspace_at(output)[1].blocks)
 
 
