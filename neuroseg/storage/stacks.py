@@ -223,8 +223,8 @@ def _page_header(name: str, page: TiffPage) -> _Header:
 def _not_greyscale(name: str, found: str) -> InputError:
     return InputError(
         f"{name} is not greyscale (found {found}); expected one channel of brightness: convert the stack, for example "
-        "with Fiji (Image > Type > 8-bit) or `magick mogrify -colorspace Gray -alpha off` (not labels coded as colours, "
-        "which would lose their ids: export those as numbers)"
+        "with Fiji (Image > Type > 8-bit) or `magick mogrify -colorspace Gray -alpha off`; labels "
+        "coded as colours would lose their ids so, export those as numbers"
     )
 
 
