@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import nn
@@ -33,15 +33,16 @@ def consistency_weight(step: int, settings: ConsistencySettings) -> float:
 
 @torch.no_grad()
 def expected_affinities(
-    teacher: nn.Module, batch: dict[str, torch.Tensor], offsets: Sequence[Offset], settings: ConsistencySettings
+    teacher: Callable[[torch.Tensor], torch.Tensor],
+    batch: dict[str, torch.Tensor],
+    offsets: Sequence[Offset],
+    settings: ConsistencySettings,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return what is expected of the perturbed crops, `(n, c, z, y, x)` in [0, 1], and a mask of 0 and 1.
 
     The teacher sees the clean crops; its affinities are moved as the perturbation moved the tissue.
     """
-    clean = batch["clean"].contiguous(memory_format=torch.channels_last_3d)
-    with torch.autocast(clean.device.type, torch.bfloat16):
-        logits = teacher(clean)
+    logits = teacher(batch["clean"])
     affinities = torch.sigmoid(logits[:, : len(offsets)].float())
     mask = ((2 * affinities - 1).abs() >= settings.confidence).to(affinities.dtype)
     if settings.published:

@@ -21,7 +21,7 @@ def claim(folder: Path, settings: Section, restart: bool) -> None:
     path = folder / "configuration.yaml"
     text = yaml.safe_dump(settings.model_dump(mode="json", exclude={"data": {"folders"}}), sort_keys=False)
     if path.exists() and not restart:
-        if path.read_text() != text:
+        if not _says(path, settings):
             raise RunRefusedError(
                 f"{folder} holds a training of another configuration (see {path}); "
                 "choose another folder with -o, or --restart to begin again"
@@ -38,3 +38,12 @@ def claim(folder: Path, settings: Section, restart: bool) -> None:
     for stale in _FOLDERS:
         shutil.rmtree(folder / stale, ignore_errors=True)
     publish_text(path, text)
+
+
+def _says(path: Path, settings: Section) -> bool:
+    """Return whether a stored configuration means these settings; what an older one does not say has its default."""
+    try:
+        stored = type(settings).model_validate(yaml.safe_load(path.read_text()))
+    except (yaml.YAMLError, ValueError):
+        return False
+    return stored.model_dump(exclude={"data": {"folders"}}) == settings.model_dump(exclude={"data": {"folders"}})

@@ -25,9 +25,10 @@ from neuroseg.networks.encoder import ENCODER, save_encoder
 from neuroseg.training.folder import claim
 from neuroseg.training.loop import is_over, run_training
 from neuroseg.training.optimiser import build_optimiser, take_step
+from neuroseg.training.precision import predicted, warn_if_emulated
 from neuroseg.training.records import load_checkpoint, save_checkpoint, use_as_many_threads
 from neuroseg.training.rehearsal import rehearse
-from neuroseg.training.settings import PerturbationSettings, PretrainingSettings
+from neuroseg.training.settings import PerturbationSettings, Precision, PretrainingSettings
 from neuroseg.training.team import Team, joined, own_device
 from neuroseg.training.unlabelled import Crops, open_unlabelled, perturbed_pair
 
@@ -106,7 +107,7 @@ class Restorer:
     def update(self, batch: dict[str, torch.Tensor]) -> dict[str, float]:
         """Take one step; returns the loss. Raises NeurosegError when it or its gradient is not finite."""
         perturbed, clean = (batch[name].to(self.device, non_blocking=True) for name in ("perturbed", "clean"))
-        found = restored(self._parallel, perturbed)
+        found = restored(self._parallel, perturbed, self.settings.optimiser.precision)
         loss = functional.mse_loss(found, clean)
         self._seen = {"perturbed": perturbed, "restored": found.detach(), "clean": clean}
         take_step(loss, batch, self.network, self.optimiser, self.settings.optimiser, self.step, self.folder)
@@ -114,11 +115,9 @@ class Restorer:
         return {"total": loss.item()}
 
 
-def restored(network: nn.Module, perturbed: torch.Tensor) -> torch.Tensor:
+def restored(network: nn.Module, perturbed: torch.Tensor, precision: Precision) -> torch.Tensor:
     """Return the clean crops that a network sees in perturbed ones, `(n, 1, z, y, x)` float32 in [0, 1]."""
-    with torch.autocast(perturbed.device.type, torch.bfloat16):
-        logits = network(perturbed.contiguous(memory_format=torch.channels_last_3d))
-    return torch.sigmoid(logits.float())
+    return torch.sigmoid(predicted(network, perturbed, precision).float())
 
 
 def pretrain(
@@ -139,6 +138,7 @@ def pretrain(
             claim(folder, settings, restart)
         team.wait()
         logger.info("%s: %d parameters on %s", settings.name, parameter_count(restorer.network), chosen)
+        warn_if_emulated(chosen, settings.optimiser.precision)
         if (folder / "checkpoint.pt").exists():
             restorer.load()
         error = _Error(restorer, held_out)
@@ -189,7 +189,8 @@ class _Error:
             for number in range(_VALIDATION_CROPS):
                 rng = np.random.default_rng([restorer.settings.seed, number, _HELD_OUT])
                 pair = perturbed_pair(self._crops, restorer.settings.perturbations, rng)
-                found = restored(restorer.network, torch.from_numpy(pair["perturbed"][None]).to(restorer.device))
+                perturbed = torch.from_numpy(pair["perturbed"][None]).to(restorer.device)
+                found = restored(restorer.network, perturbed, restorer.settings.optimiser.precision)
                 errors.append(functional.mse_loss(found.cpu(), torch.from_numpy(pair["clean"][None])).item())
         finally:
             restorer.network.train()

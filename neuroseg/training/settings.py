@@ -163,10 +163,14 @@ class ConsistencySettings(Section):
         return self
 
 
+Precision = Literal["bfloat16", "float32"]
+
+
 class OptimiserSettings(Section):
     """Adam, its weight decay decoupled (`adamw`) or not, with warm-up and a cosine decay to zero or a constant rate.
 
-    Gradients of a norm above `gradient_norm` are scaled down to it (none: they are left as they are).
+    Gradients of a norm above `gradient_norm` are scaled down to it (none: they are left as they are). The network
+    multiplies in `precision`; its weights and their moments are float32 in either.
     """
 
     algorithm: Literal["adamw", "adam"] = "adamw"
@@ -180,6 +184,7 @@ class OptimiserSettings(Section):
     warm_up_steps: int = 200
     weight_decay: float = 1e-4
     gradient_norm: float | None = Field(default=5.0, gt=0)
+    precision: Precision = "bfloat16"
 
 
 class TrainingOptimiserSettings(OptimiserSettings):

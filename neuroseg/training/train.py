@@ -24,6 +24,7 @@ from neuroseg.training.export import export_bundle
 from neuroseg.training.folder import claim
 from neuroseg.training.loop import is_over, run_training
 from neuroseg.training.orientations import orientations
+from neuroseg.training.precision import warn_if_emulated
 from neuroseg.training.rehearsal import held_bytes, rehearse, small_part
 from neuroseg.training.samples import Samples
 from neuroseg.training.settings import TrainingSettings
@@ -90,6 +91,7 @@ def train(
             claim(folder, settings, restart)
         team.wait()
         logger.info("%s: %d parameters on %s", settings.name, parameter_count(trainer.network), chosen)
+        warn_if_emulated(chosen, settings.optimiser.precision)
         if (folder / "checkpoint.pt").exists():
             trainer.load()
         keeper = _BestKeeper(folder, settings, opened.validation, chosen, configuration.stem)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ from neuroseg.training.consistency import (
 from neuroseg.training.descriptors import CHANNELS
 from neuroseg.training.losses import training_loss
 from neuroseg.training.optimiser import build_optimiser, take_step
+from neuroseg.training.precision import predicted
 from neuroseg.training.records import load_checkpoint, save_checkpoint, use_as_many_threads
 from neuroseg.training.settings import ConsistencySettings, TrainingSettings
 from neuroseg.training.team import Team
@@ -119,9 +121,7 @@ class Trainer:
         return losses
 
     def _logits(self, raw: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(self.device.type, torch.bfloat16):
-            logits: torch.Tensor = self._parallel(raw.contiguous(memory_format=torch.channels_last_3d))
-        return logits
+        return predicted(self._parallel, raw, self.settings.optimiser.precision)
 
     def _both(self, batch: dict[str, torch.Tensor], *, together: bool) -> tuple[torch.Tensor | None, torch.Tensor]:
         """Return the logits of the labelled crops, None where there are none, and of the perturbed ones.
@@ -165,6 +165,7 @@ class Trainer:
         teacher.train()
         try:
             with remembering:
-                return expected_affinities(teacher, batch, self.settings.targets.offsets, consistency)
+                taught = partial(predicted, teacher, precision=self.settings.optimiser.precision)
+                return expected_affinities(taught, batch, self.settings.targets.offsets, consistency)
         finally:
             self.average.network.eval()

@@ -1,0 +1,53 @@
+"""In which precision a network in training multiplies, and who is told that it will be slow."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+from torch import nn
+
+from neuroseg.training.precision import predicted, warn_if_emulated
+
+
+def test_float32_is_exact_and_bfloat16_has_eight_bits() -> None:
+    network = nn.Conv3d(1, 1, 1, bias=False)
+    nn.init.constant_(network.weight, 1.0)
+    raw = torch.full((1, 1, 2, 2, 2), 1.001)
+    whole, short = predicted(network, raw, "float32"), predicted(network, raw, "bfloat16")
+    assert (whole.dtype, short.dtype) == (torch.float32, torch.bfloat16)
+    assert torch.equal(whole, raw)
+    assert torch.equal(short.float(), torch.ones_like(raw))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_gradients_are_float32_as_the_weights_are(precision: str) -> None:
+    network = nn.Conv3d(1, 1, 1)
+    predicted(network, torch.ones(1, 1, 2, 2, 2), precision).sum().backward()  # type: ignore[arg-type]
+    assert network.weight.grad is not None
+    assert network.weight.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "own", "warned"),
+    [
+        ("cuda", "bfloat16", False, True),
+        ("cuda", "bfloat16", True, False),
+        ("cuda", "float32", False, False),
+        ("cpu", "bfloat16", False, False),
+    ],
+)
+def test_a_gpu_that_emulates_is_warned_of(
+    device: str,
+    precision: str,
+    own: bool,
+    warned: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: own)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla V100")
+    with caplog.at_level(logging.WARNING):
+        warn_if_emulated(torch.device(device), precision)  # type: ignore[arg-type]
+    assert ("Tesla V100 has no bfloat16" in caplog.text) is warned
