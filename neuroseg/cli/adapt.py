@@ -36,8 +36,9 @@ def adapt(
     """Tune a model to a volume without labels, or with a few; kept only if it became better.
 
     What judges is put aside before: a quarter of the labelled sections (VOI, the best threshold of each), or crops of a
-    quarter of the volume (VOI between segmentations of perturbed copies of the same crop, at the model's threshold; the
-    gain must be more than twice its standard error). Exit code 1 when it is not better; then no bundle is written.
+    quarter of the volume (VOI between segmentations of perturbed copies of the same crop, at the model's threshold, for
+    the entropy of both; the gain must be more than twice its standard error). Exit code 1 when it is not better; then
+    no bundle is written.
 
     \b
     Example: neuroseg adapt volume.zarr --model fib25_light -o runs/mine
@@ -71,9 +72,12 @@ def adapt(
 
 
 def _details(made: Adapted) -> str:
-    """Return how the crops differ, and what their segments became."""
+    """Return how far the copies of crops lie apart for what they say, and what their segments became."""
+    from neuroseg.training.agreement import Agreement
+
     if "entropy" not in made.after:
         return ""
-    better = sum(b > a for b, a in zip(made.before["voi_of_crops"], made.after["voi_of_crops"], strict=True))
-    entropies = f"entropy of the segments {made.before['entropy']:.2f}, then {made.after['entropy']:.2f}"
-    return f" ({better} of {len(made.after['voi_of_crops'])} crops agree better; {entropies})"
+    before, after = Agreement(**made.before), Agreement(**made.after)
+    shares = f"{before.disagreement:.1%} then {after.disagreement:.1%} of what the copies say"
+    crops = f"{after.better_crops(before)} of {len(after.voi_of_crops)} crops agree better"
+    return f" ({shares}; {crops}; entropy of the segments {before.entropy:.2f}, then {after.entropy:.2f})"

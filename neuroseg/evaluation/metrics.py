@@ -41,25 +41,26 @@ def scores_of(table: Table) -> Scores:
     which `arand` is the complement.
     """
     counts = table["count"].astype(np.float64)
-    total = counts.sum()
-    if total == 0:
+    if counts.sum() == 0:
         raise InputError("nothing to compare: the truth holds only ignored labels where the two overlap")
     by_segment = _sums(table["segment"], counts)
     by_truth = _sums(table["truth"], counts)
-    joint = _entropy(counts, total)
+    joint = entropy(counts)
     squares, segment_squares, truth_squares = (float((c**2).sum()) for c in (counts, by_segment, by_truth))
     return Scores(
-        voi_split=max(0.0, joint - _entropy(by_truth, total)),
-        voi_merge=max(0.0, joint - _entropy(by_segment, total)),
+        voi_split=max(0.0, joint - entropy(by_truth)),
+        voi_merge=max(0.0, joint - entropy(by_segment)),
         arand=1.0 - 2.0 * squares / (segment_squares + truth_squares),
     )
+
+
+def entropy(counts: NDArray[np.floating | np.integer]) -> float:
+    """Return the entropy in bits of what was counted `counts` times each; 0 for nothing."""
+    found = counts[counts > 0].astype(np.float64)
+    shares = found / found.sum()
+    return max(0.0, float(-(shares * np.log2(shares)).sum()))
 
 
 def _sums(labels: NDArray[np.generic], counts: NDArray[np.float64]) -> NDArray[np.float64]:
     sums: NDArray[np.float64] = np.bincount(np.unique(labels, return_inverse=True)[1], counts).astype(np.float64)
     return sums
-
-
-def _entropy(counts: NDArray[np.float64], total: float) -> float:
-    shares = counts[counts > 0] / total
-    return float(-(shares * np.log2(shares)).sum())

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -38,7 +41,7 @@ def judged_as(monkeypatch: pytest.MonkeyPatch, name: str, *answers: dict[str, An
 
 
 def judged(entropy: float, *apart: float) -> dict[str, Any]:
-    return asdict(Agreement(float(np.mean(apart)), entropy, apart))
+    return asdict(Agreement(float(np.mean(apart)), entropy, apart, (2.0 * entropy,) * len(apart)))
 
 
 def test_what_is_better_is_kept_with_its_scores(
@@ -51,7 +54,10 @@ def test_what_is_better_is_kept_with_its_scores(
     found = json.loads(told.out)
     assert json.loads((tmp_path / "a" / "results.json").read_text()) == found
     assert (found["before"]["voi"], found["after"]["voi"]) == pytest.approx((0.5, 0.4))
-    assert "0.500 bits before, 0.400 after (3 of 3 crops agree better; entropy" in told.err
+    assert (
+        "0.500 bits before, 0.400 after (8.3% then 6.9% of what the copies say; 3 of 3 crops agree better; entropy"
+        in told.err
+    )
     bundle = open_bundle(found["bundle"])
     bundle.check()
     old, new = open_bundle(tiny_model).network().state_dict(), bundle.network().state_dict()
@@ -130,10 +136,23 @@ def test_agreement_is_perfect_for_what_never_changes_and_entropy_tells_why(volum
     assert (collapsed.voi, collapsed.entropy) == (0.0, 0.0)
     assert not agrees_better(collapsed, collapsed)
     with pytest.raises(ValueError, match="one crop"):
-        agrees_better(Agreement(0.5, 3.0, (0.5,)), Agreement(0.4, 3.0, (0.4,)))
+        agrees_better(Agreement(0.5, 3.0, (0.5,), (6.0,)), Agreement(0.4, 3.0, (0.4,), (6.0,)))
     first, again = (agreement(bundle.network(), bundle.card, crops, device, 0) for _ in range(2))
     assert first == again
     assert first.entropy > 0
+
+
+def test_who_tells_more_objects_apart_may_disagree_on_as_many_bits_more() -> None:
+    before = Agreement(0.5, 1.0, (0.5, 0.4, 0.6), (1.0, 1.0, 1.0))
+    finer = Agreement(0.6, 2.0, (0.6, 0.5, 0.7), (2.0, 2.0, 2.0))
+    assert (before.disagreement, finer.disagreement) == pytest.approx((0.5, 0.3))
+    assert agrees_better(before, finer)
+    assert (finer.better_crops(before), before.better_crops(finer)) == (3, 0)
+    assert not agrees_better(finer, before)
+    # Alike in one crop of three: the gain, 0.5 - 0.4, is no more than chance. Without each it is 0, 0.15, 0.15,
+    # whose jackknife error is sqrt(2/3 (0.1^2 + 0.05^2 + 0.05^2)) = 0.1.
+    one = Agreement(0.4, 1.0, (0.2, 0.4, 0.6), (1.0, 1.0, 1.0))
+    assert not agrees_better(before, one)
 
 
 def test_crops_are_put_aside_at_the_end_of_the_longest_axis(tmp_path: Path) -> None:
@@ -170,3 +189,26 @@ def test_a_volume_of_other_voxels_is_refused(tiny_model: str, tmp_path: Path) ->
     array[:] = 0
     with pytest.raises(InputError, match="was trained at"):
         adapt(Request(str(tmp_path / "v"), tiny_model), tmp_path / "a", device="cpu", progress=False)
+
+
+def test_the_experiments_volumes_are_degraded_alike_and_whole_or_not_there(tmp_path: Path) -> None:
+    script = Path(__file__).parents[2] / "scripts" / "experiments" / "adapt_degraded.py"
+    spec = importlib.util.spec_from_file_location("adapt_degraded", script)
+    assert spec is not None
+    assert spec.loader is not None
+    experiment = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(experiment)
+    raw = np.zeros((8, 30, 30), np.uint8)
+    raw[:, :, 15:] = 200
+    with h5py.File(tmp_path / "raw.h5", "w") as file:
+        file["raw"] = raw
+    path = tmp_path / "worse.zarr"
+    for _ in range(2):
+        experiment.write_degraded(tmp_path / "raw.h5", path, 5)
+        found = zarr.open_array(str(path), mode="r")[:]
+        assert np.array_equal(found, experiment.degraded(raw, 5))
+        shutil.rmtree(path)
+    dark, bright = found[:, :, :12].mean(), found[:, :, 18:].mean()
+    assert bright - dark == pytest.approx(100, abs=2), "half the contrast"
+    assert (dark + bright) / 2 == pytest.approx(108, abs=2)
+    assert found[:, :, :12].std() == pytest.approx(14, abs=2)
