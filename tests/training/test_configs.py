@@ -46,6 +46,16 @@ def test_every_configuration_is_valid_and_bears_its_name(name: str) -> None:
     assert network.windows.allows(settings.optimiser.patch_voxels)  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("teacher", ["weight_sharing", "ema"])
+def test_the_reference_presets_train_as_published(teacher: str) -> None:
+    name = "seg_snemi3d_d5_u200" + ("_ema" if teacher == "ema" else "") + "_reference"
+    settings = load_configuration(configuration_path(name), TrainingSettings)
+    assert settings.consistency is not None
+    assert (settings.consistency.teacher, settings.consistency.published) == (teacher, True)
+    assert (settings.optimiser.gradient_norm, settings.optimiser.precision) == (None, "float32")
+    assert settings.validation.statistics_samples == 0
+
+
 def test_validation_and_test_are_apart_from_what_is_learnt() -> None:
     """AC3: the labels of 0-99 at most, validation 106-155, test 206-255."""
     for name in (name for name in _packaged() if name.startswith("seg_snemi3d")):
