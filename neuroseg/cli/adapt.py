@@ -36,9 +36,9 @@ def adapt(
     """Tune a model to a volume without labels, or with a few; kept only if it became better.
 
     What judges is put aside before: a quarter of the labelled sections (VOI, the best threshold of each), or crops of a
-    quarter of the volume (VOI between segmentations of perturbed copies of the same crop, at the model's threshold, for
-    the entropy of both; the gain must be more than twice its standard error). Exit code 1 when it is not better; then
-    no bundle is written.
+    quarter of the volume (VOI between segmentations of perturbed copies of the same crop, at the model's threshold, as
+    a share of their joint entropy; the gain must be more than twice its standard error). Exit code 1 when it is not
+    better; then no bundle is written.
 
     \b
     Example: neuroseg adapt volume.zarr --model fib25_light -o runs/mine
@@ -61,23 +61,24 @@ def adapt(
     publish_text(folder / "results.json", json_.dumps(content, indent=2) + "\n")
     if json:
         print_json(content)
-    before, after = made.before["voi"], made.after["voi"]
-    told = f"by the {made.measure}: {before:.3f} bits before, {after:.3f} after"
+    told = f"by the {made.measure}: {_told(made)}"
     if made.bundle is None:
-        raise NeurosegError(f"not better {told}{_details(made)}; nothing was kept, use {model} as it is")
+        raise NeurosegError(f"not better {told}; nothing was kept, use {model} as it is")
     print(
-        f"better {told}{_details(made)}: {made.bundle}\n  next: neuroseg run {volume} --model {made.bundle}",
+        f"better {told}: {made.bundle}\n  next: neuroseg run {volume} --model {made.bundle}",
         file=sys.stderr,
     )
 
 
-def _details(made: Adapted) -> str:
-    """Return how far the copies of crops lie apart for what they say, and what their segments became."""
-    from neuroseg.training.agreement import Agreement
-
-    if "entropy" not in made.after:
-        return ""
-    before, after = Agreement(**made.before), Agreement(**made.after)
-    shares = f"{before.disagreement:.1%} then {after.disagreement:.1%} of what the copies say"
-    crops = f"{after.better_crops(before)} of {len(after.voi_of_crops)} crops agree better"
-    return f" ({shares}; {crops}; entropy of the segments {before.entropy:.2f}, then {after.entropy:.2f})"
+def _told(made: Adapted) -> str:
+    """Return how the model and the tuned one did; of crops also how many agree better, and their entropy."""
+    before, after = made.before, made.after
+    bits = f"{before['voi']:.3f} bits before, {after['voi']:.3f} after"
+    if "disagreement" not in after:
+        return bits
+    shares = (
+        f"they lie apart in {before['disagreement']:.1%} of what they say before, {after['disagreement']:.1%} after"
+    )
+    crops = f"{after['better_crops']} of {len(after['voi_of_crops'])} crops agree better"
+    entropies = f"entropy of the segments {before['entropy']:.2f}, then {after['entropy']:.2f}"
+    return f"{shares} ({before['voi']:.3f} bits, then {after['voi']:.3f}; {crops}; {entropies})"

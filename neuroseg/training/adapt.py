@@ -61,7 +61,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Adapted:
-    """How both models did on what was put aside (`measure` in bits, less is better), and the bundle if it was kept."""
+    """How both models did on what was put aside, and the bundle if it was kept.
+
+    Less is better: of `voi`, in bits, by labels; of `disagreement`, the share of what perturbed copies say, without.
+    """
 
     measure: str
     before: dict[str, Any]
@@ -105,7 +108,12 @@ def adapt(
     )
     after = judge(tuned, settings, card, raw, labelled, request)
     by_labels = labelled is not None
-    better = after["voi"] < before["voi"] if by_labels else agrees_better(Agreement(**before), Agreement(**after))
+    better = after["voi"] < before["voi"]
+    if not by_labels:
+        one, other = Agreement(**before), Agreement(**after)
+        better = agrees_better(one, other)
+        before["disagreement"] = one.disagreement
+        after |= {"disagreement": other.disagreement, "better_crops": other.better_crops(one)}
     measure = "labels" if by_labels else "agreement of perturbed copies"
     kept = _keep(folder / "bundle", tuned, card, request, before, after) if better else None
     return Adapted(measure, before, after, kept)

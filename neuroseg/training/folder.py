@@ -46,4 +46,5 @@ def _says(path: Path, settings: Section) -> bool:
         stored = type(settings).model_validate(yaml.safe_load(path.read_text()))
     except (yaml.YAMLError, ValueError):
         return False
-    return stored.model_dump(exclude={"data": {"folders"}}) == settings.model_dump(exclude={"data": {"folders"}})
+    one, other = (each.model_dump(mode="json", exclude={"data": {"folders"}}) for each in (stored, settings))
+    return one == other

@@ -15,7 +15,8 @@ logger = logging.getLogger(__name__)
 def predicted(network: nn.Module, raw: torch.Tensor, precision: Precision) -> torch.Tensor:
     """Return what a network makes of crops `(n, channels, z, y, x)`; gradients flow, weights stay float32.
 
-    In `bfloat16` it multiplies in that (automatic mixed precision) and returns bfloat16, in `float32` all is float32.
+    In `bfloat16` it multiplies in that (automatic mixed precision) and returns bfloat16, in `float32` nothing is
+    shorter than torch makes it by itself: on GPUs since Ampere convolutions round their factors to TF32.
     """
     with torch.autocast(raw.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
         found: torch.Tensor = network(raw.contiguous(memory_format=torch.channels_last_3d))

@@ -51,7 +51,10 @@ def write_degraded(source: Path, path: Path, seed: int) -> None:
 def neuroseg(*arguments: str, may_refuse: bool = False) -> dict[str, Any]:
     """Run one command and return what it prints as JSON; its messages go to stderr."""
     command = [sys.executable, "-m", "neuroseg.cli.supervisor", *arguments, "--json"]
-    content: dict[str, Any] = json.loads(subprocess.run(command, check=not may_refuse, stdout=subprocess.PIPE).stdout)
+    ended = subprocess.run(command, stdout=subprocess.PIPE)
+    if not (may_refuse and ended.stdout):
+        ended.check_returncode()
+    content: dict[str, Any] = json.loads(ended.stdout)
     return content
 
 
@@ -71,10 +74,10 @@ def experiment(folder: Path, data: Path, steps: int) -> dict[str, Any]:
     truth = data / "fib25_ts2.h5"
     write_degraded(truth, folder / "labelled.zarr", 5)
     write_degraded(data / "fib25_unlabelled.h5", folder / "unlabelled.zarr", 6)
-    flags = ["--model", MODEL, "--steps", str(steps), "-o", str(folder / "adapted")]
+    flags = ["--model", MODEL, "--steps", str(steps), "-o", str(folder / f"adapted_{steps}")]
     tuned = neuroseg("adapt", str(folder / "unlabelled.zarr"), *flags, may_refuse=True)
     models = {"before": MODEL} | ({"after": tuned["bundle"]} if tuned["bundle"] else {})
-    scores = {name: judged(folder, truth, model, name) for name, model in models.items()}
+    scores = {name: judged(folder, truth, model, f"{name}_{steps}") for name, model in models.items()}
     return {
         "kept": tuned["bundle"] is not None,
         "agreement": {"before": tuned["before"], "after": tuned["after"]},

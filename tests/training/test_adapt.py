@@ -53,11 +53,9 @@ def test_what_is_better_is_kept_with_its_scores(
     told = capsys.readouterr()
     found = json.loads(told.out)
     assert json.loads((tmp_path / "a" / "results.json").read_text()) == found
+    assert (found["before"]["disagreement"], found["after"]["disagreement"]) == pytest.approx((0.5 / 6, 0.4 / 5.8))
     assert (found["before"]["voi"], found["after"]["voi"]) == pytest.approx((0.5, 0.4))
-    assert (
-        "0.500 bits before, 0.400 after (8.3% then 6.9% of what the copies say; 3 of 3 crops agree better; entropy"
-        in told.err
-    )
+    assert "lie apart in 8.3% of what they say before, 6.9% after (0.500 bits, then 0.400; 3 of 3" in told.err
     bundle = open_bundle(found["bundle"])
     bundle.check()
     old, new = open_bundle(tiny_model).network().state_dict(), bundle.network().state_dict()
@@ -149,7 +147,7 @@ def test_who_tells_more_objects_apart_may_disagree_on_as_many_bits_more() -> Non
     assert agrees_better(before, finer)
     assert (finer.better_crops(before), before.better_crops(finer)) == (3, 0)
     assert not agrees_better(finer, before)
-    # Alike in one crop of three: the gain, 0.5 - 0.4, is no more than chance. Without each it is 0, 0.15, 0.15,
+    # Better in one crop of three: the gain, 0.5 - 0.4, is no more than chance. Without each it is 0, 0.15, 0.15,
     # whose jackknife error is sqrt(2/3 (0.1^2 + 0.05^2 + 0.05^2)) = 0.1.
     one = Agreement(0.4, 1.0, (0.2, 0.4, 0.6), (1.0, 1.0, 1.0))
     assert not agrees_better(before, one)
