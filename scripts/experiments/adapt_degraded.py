@@ -12,21 +12,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import zarr
+from few_labels import JUDGED, PREDICTED, neuroseg
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from neuroseg.storage.publish import publish_text
 
 MODEL = "fib25_light"
-JUDGED, PREDICTED = "120:160,0:250,0:250", "90:160,0:250,0:250"
 
 
 def degraded(raw: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
@@ -46,16 +44,6 @@ def write_degraded(source: Path, path: Path, seed: int) -> None:
     attributes = {"voxel_size": [10, 10, 10]}
     zarr.create_array(str(unfinished), data=values, chunks=(64, 64, 64), attributes=attributes, overwrite=True)
     unfinished.rename(path)
-
-
-def neuroseg(*arguments: str, may_refuse: bool = False) -> dict[str, Any]:
-    """Run one command and return what it prints as JSON; its messages go to stderr."""
-    command = [sys.executable, "-m", "neuroseg.cli.supervisor", *arguments, "--json"]
-    ended = subprocess.run(command, stdout=subprocess.PIPE)
-    if not (may_refuse and ended.stdout):
-        ended.check_returncode()
-    content: dict[str, Any] = json.loads(ended.stdout)
-    return content
 
 
 def judged(folder: Path, truth: Path, model: str, name: str) -> dict[str, float]:

@@ -32,10 +32,17 @@ JUDGED = "120:160,0:250,0:250"
 PREDICTED = "90:160,0:250,0:250"
 
 
-def neuroseg(*arguments: str) -> dict[str, Any]:
-    """Run one command and return what it prints as JSON; its messages go to stderr."""
-    command = [sys.executable, "-m", "neuroseg.cli.supervisor", *arguments, "--json"]
-    content: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+def neuroseg(*arguments: str, may_refuse: bool = False) -> dict[str, Any]:
+    """Run one command and return what it prints as JSON; its messages go to stderr.
+
+    Raises CalledProcessError when it fails, unless it may refuse and tells what it found all the same.
+    """
+    ended = subprocess.run(
+        [sys.executable, "-m", "neuroseg.cli.supervisor", *arguments, "--json"], stdout=subprocess.PIPE
+    )
+    if not (may_refuse and ended.stdout):
+        ended.check_returncode()
+    content: dict[str, Any] = json.loads(ended.stdout)
     return content
 
 

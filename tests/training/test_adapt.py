@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pytest
 import torch
@@ -187,26 +184,3 @@ def test_a_volume_of_other_voxels_is_refused(tiny_model: str, tmp_path: Path) ->
     array[:] = 0
     with pytest.raises(InputError, match="was trained at"):
         adapt(Request(str(tmp_path / "v"), tiny_model), tmp_path / "a", device="cpu", progress=False)
-
-
-def test_the_experiments_volumes_are_degraded_alike_and_whole_or_not_there(tmp_path: Path) -> None:
-    script = Path(__file__).parents[2] / "scripts" / "experiments" / "adapt_degraded.py"
-    spec = importlib.util.spec_from_file_location("adapt_degraded", script)
-    assert spec is not None
-    assert spec.loader is not None
-    experiment = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(experiment)
-    raw = np.zeros((8, 30, 30), np.uint8)
-    raw[:, :, 15:] = 200
-    with h5py.File(tmp_path / "raw.h5", "w") as file:
-        file["raw"] = raw
-    path = tmp_path / "worse.zarr"
-    for _ in range(2):
-        experiment.write_degraded(tmp_path / "raw.h5", path, 5)
-        found = zarr.open_array(str(path), mode="r")[:]
-        assert np.array_equal(found, experiment.degraded(raw, 5))
-        shutil.rmtree(path)
-    dark, bright = found[:, :, :12].mean(), found[:, :, 18:].mean()
-    assert bright - dark == pytest.approx(100, abs=2), "half the contrast"
-    assert (dark + bright) / 2 == pytest.approx(108, abs=2)
-    assert found[:, :, :12].std() == pytest.approx(14, abs=2)
