@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -25,6 +26,12 @@ def build_network(architecture: str, parameters: Mapping[str, Any]) -> nn.Module
         return ARCHITECTURES[architecture](**parameters)
     except TypeError as error:
         raise InputError(f"architecture {architecture!r} does not take {dict(parameters)}: {error}") from error
+
+
+def with_defaults(architecture: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters and what is not said of them: the same network must not have two descriptions."""
+    own = inspect.signature(ARCHITECTURES[architecture]).parameters
+    return {**{name: each.default for name, each in own.items()}, **parameters}
 
 
 def parameter_count(network: nn.Module) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ import torch
 from torch import nn
 
 from neuroseg.errors import InputError
-from neuroseg.networks.architectures import ARCHITECTURES
+from neuroseg.networks.architectures import with_defaults
 
 ENCODER = "encoder.safetensors"
 _PARTS = ("stem.", "encoder.")
@@ -69,8 +68,7 @@ def _encoder_of(network: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _described(architecture: str, parameters: Mapping[str, Any]) -> str:
-    # What is not said is the architecture's own: the same network must not have two descriptions.
-    own = inspect.signature(ARCHITECTURES[architecture]).parameters
-    every = {**{name: each.default for name, each in own.items()}, **parameters}
-    kept = {name: value for name, value in every.items() if name not in _OF_THE_DECODER}
+    kept = {
+        name: value for name, value in with_defaults(architecture, parameters).items() if name not in _OF_THE_DECODER
+    }
     return f"{architecture} {json.dumps(kept, sort_keys=True)}"

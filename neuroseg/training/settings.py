@@ -75,11 +75,21 @@ class DataSettings(Section):
 
 
 class NetworkSettings(Section):
-    """Which architecture, its parameters, and the folder of a pre-training whose encoder it begins with."""
+    """Which architecture, its parameters, and what it begins with.
+
+    `encoder` is the folder of a pre-training, `bundle` a bundled model's name or a bundle's folder: all of its weights.
+    """
 
     architecture: str = "light"
     parameters: dict[str, Any] = Field(default_factory=dict)
     encoder: str | None = None
+    bundle: str | None = None
+
+    @model_validator(mode="after")
+    def _begins_once(self) -> NetworkSettings:
+        if self.encoder is not None and self.bundle is not None:
+            raise ValueError("a network begins with an encoder or with a bundle: leave out one of them")
+        return self
 
 
 class TargetSettings(Section):
@@ -286,8 +296,9 @@ class PretrainingSettings(Section):
     @field_validator("network")
     @classmethod
     def _begins_anew(cls, network: NetworkSettings) -> NetworkSettings:
-        if network.encoder is not None:
-            raise ValueError("a pre-training makes an encoder, it does not begin with one: leave out network.encoder")
+        for name in ("encoder", "bundle"):
+            if getattr(network, name) is not None:
+                raise ValueError(f"a pre-training makes an encoder, it begins with nothing: leave out network.{name}")
         return network
 
     @field_validator("perturbations")

@@ -16,9 +16,9 @@ from neuroseg.affinities.inference import TileSettings, checked_margin, make_rep
 from neuroseg.configuration import load_configuration
 from neuroseg.errors import InputError
 from neuroseg.networks.architectures import build_network, parameter_count
-from neuroseg.networks.encoder import load_encoder
 from neuroseg.networks.windows import WindowRule
 from neuroseg.storage.publish import publish_text
+from neuroseg.training.beginning import begin
 from neuroseg.training.context import context_effect
 from neuroseg.training.export import export_bundle
 from neuroseg.training.folder import claim
@@ -85,7 +85,7 @@ def train(
         settings = opened.settings
         make_repeatable(chosen)
         trainer = Trainer(settings, folder, chosen, team)
-        begin_with_encoder(trainer)
+        begin(trainer)
         # What is wrong was found by now: only then is a folder begun, or one emptied.
         if team.leads:
             claim(folder, settings, restart)
@@ -121,7 +121,7 @@ def rehearse_training(configuration: Path, folder: Path, *, device: str = "auto"
     patch = opened.settings.optimiser.patch_voxels
     small = replace(opened, training=[small_part(volume, patch) for volume in opened.training])
     trainer = Trainer(opened.settings, folder, choose_device(device), Team())
-    begin_with_encoder(trainer)
+    begin(trainer)
     whole, part = (sum(held_bytes(v, described) for v in some.training) for some in (opened, small))
     return rehearse(trainer, samples_of(small, 0, 1)[1], unread_bytes=whole - part)
 
@@ -138,14 +138,6 @@ def check_windows(settings: TrainingSettings) -> None:
         raise InputError(f"optimiser.margin_voxels {optimiser.margin_voxels}: the network loses {rule.margin} itself")
     tiles = TileSettings(wanted.tile_voxels, wanted.context_voxels, 1, 255.0, 1, wanted.blend)
     checked_margin(rule, tiles)
-
-
-def begin_with_encoder(trainer: Trainer) -> None:
-    """Let the network, and the average that teaches, begin with the pre-trained encoder that the settings name."""
-    network = trainer.settings.network
-    if network.encoder is not None:
-        load_encoder(Path(network.encoder), trainer.network, network.architecture, network.parameters)
-        trainer.begin_with(trainer.network.state_dict())
 
 
 def samples_of(opened: Opened, step: int, processes: int) -> tuple[Samples, Samples | Pairs]:

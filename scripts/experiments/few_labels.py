@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ranking import ranking_error_of
 
 from neuroseg.storage.publish import publish_text
 
@@ -30,6 +31,7 @@ FIRST_LABELLED = 58
 PATCH_DEPTH = 24
 JUDGED = "120:160,0:250,0:250"
 PREDICTED = "90:160,0:250,0:250"
+FIRST, LAST = (int(bound) for bound in JUDGED.split(",")[0].split(":"))
 
 
 def neuroseg(*arguments: str, may_refuse: bool = False) -> dict[str, Any]:
@@ -113,14 +115,18 @@ def trained(given: argparse.Namespace, command: str, content: dict[str, Any]) ->
 
 
 def judged(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Segment sections 120-159 within their surroundings; returns the best and the fixed threshold's scores."""
+    """Segment sections 120-159 within their surroundings; returns the best and the fixed threshold's scores.
+
+    With them the share of pairs of neighbours that the affinities order wrongly (ranking.py).
+    """
     workspace = str(folder / "judged.neuroseg")
     raw, truth = (str(given.data / f"fib25_ts2.h5:{name}") for name in ("raw", "neuron_ids_cc"))
     flags = ["--model", str(folder / "bundle"), "--roi", PREDICTED, "--scoring", "quantile:50", "-o", workspace]
     neuroseg("run", raw, *flags, "--threshold", str(FIXED_THRESHOLD), "--blocks", "64")
     found = neuroseg("evaluate", workspace, "--truth", truth, "--roi", JUDGED, "--sweep")
     swept = found.pop("sweep")
-    return {"fixed": found, "best": min(swept, key=lambda row: row["voi_sum"])}
+    error = ranking_error_of(Path(workspace), given.data / "fib25_ts2.h5", FIRST, LAST)
+    return {"fixed": found, "best": min(swept, key=lambda row: row["voi_sum"]), "ranking_error": error}
 
 
 def experiment(given: argparse.Namespace) -> list[dict[str, Any]]:
@@ -145,18 +151,19 @@ def experiment(given: argparse.Namespace) -> list[dict[str, Any]]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Return the results as a Markdown table: VOI sums in bits, each seed, best and fixed threshold."""
-    scores = f"VOI at its best threshold | VOI at {FIXED_THRESHOLD:g} | ARAND at best"
+    scores = f"VOI at its best threshold | VOI at {FIXED_THRESHOLD:g} | ARAND at best | wrongly ordered, %"
     lines = [
         f"| labelled sections | arm | weight | steps | seeds | {scores} |",
-        "|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for sections, arm, weight, steps in dict.fromkeys(map(_kind, rows)):
         same = [row for row in rows if _kind(row) == (sections, arm, weight, steps)]
         seeds = ", ".join(str(row["seed"]) for row in same)
         best, fixed = (", ".join(f"{row[which]['voi_sum']:.3f}" for row in same) for which in ("best", "fixed"))
         rand = ", ".join(f"{row['best']['arand']:.3f}" for row in same)
+        ranked = ", ".join(f"{100 * row['ranking_error']:.2f}" if "ranking_error" in row else "-" for row in same)
         kind = f"{sections} | {arm} | {'' if weight is None else f'{weight:g}'} | {steps}"
-        lines.append(f"| {kind} | {seeds} | {best} | {fixed} | {rand} |")
+        lines.append(f"| {kind} | {seeds} | {best} | {fixed} | {rand} | {ranked} |")
     return "\n".join(lines) + "\n"
 
 

@@ -17,13 +17,14 @@ from neuroseg.errors import InputError, NeurosegError, RunRefusedError
 from neuroseg.networks.architectures import build_network
 from neuroseg.networks.bundle import open_bundle
 from neuroseg.networks.encoder import load_encoder
+from neuroseg.training.beginning import begin
 from neuroseg.training.loop import Learner
 from neuroseg.training.pretrain import Restorer, pretrain
 from neuroseg.training.records import load_checkpoint
 from neuroseg.training.rehearsal import held_bytes
 from neuroseg.training.settings import PretrainingSettings
 from neuroseg.training.team import Team
-from neuroseg.training.train import begin_with_encoder, open_training, train
+from neuroseg.training.train import open_training, train
 from neuroseg.training.trainer import Trainer
 from tests.training.test_training import edited_section, interrupt_after
 
@@ -221,7 +222,7 @@ def test_the_teacher_begins_with_the_encoder_too(pretraining: Path, configuratio
     network = {"parameters": {"widths": [4, 8]}, "encoder": str(tmp_path)}
     path = edited_section(configuration, "taught", network=network, consistency={"teacher": "ema", "published": True})
     trainer = Trainer(open_training(path).settings, tmp_path / "run", torch.device("cpu"), Team())
-    begin_with_encoder(trainer)
+    begin(trainer)
     assert (trainer.average.network.state_dict()[name] == 5.0).all()
 
 

@@ -1,0 +1,138 @@
+"""What in consistency learning helps or harms: one training tuned on, each variant differing in one thing.
+
+python scripts/experiments/ablate_consistency.py FOLDER --data DIR [--seeds 3 4] [--steps 200] [--variants ...]
+
+Every variant begins with the same weights: those of few_labels.py's supervised training with five sections, whose
+folders it uses (give it the same FOLDER) or makes. It is tuned for a few steps on the same labelled crops, and judged
+with the weights of its last step on sections 120-159, which nothing was learnt from or chosen on: the share of pairs
+that its affinities order wrongly, and the VOI at its best threshold. `labels` is what the others are compared with: as
+many steps without consistency. The same command resumes. Writes ablation.json and ablation.md into FOLDER.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from few_labels import FIRST, LAST, PREDICTED, labelled, neuroseg, trained, training
+from ranking import ranking_error_of
+
+from neuroseg.storage.publish import publish_text
+
+SECTIONS = 5
+BEGUN_STEPS = 1000
+USUAL = ("intensity", "noise", "blur", "cutout")
+ALONE = (*USUAL, "misalign", "elastic", "rescale", "flip", "rotate", "missing")
+
+
+def _variants() -> dict[str, dict[str, Any] | None]:
+    """Return what each variant says of consistency; None: labels alone. The first is the experiment's own."""
+    usual = {"teacher": "ema", "perturbations": {"names": list(USUAL)}}
+    return {
+        "labels": None,
+        "averaged_teacher": usual,
+        "weight_sharing": {**usual, "teacher": "weight_sharing"},
+        "weight_0.2": {**usual, "weight": 0.2},
+        "weight_5": {**usual, "weight": 5.0},
+        "confidence_0.8": {**usual, "confidence": 0.8},
+        "ramped": {**usual, "ramp_steps": 150},
+        "half_as_strong": {**usual, "perturbations": {"names": list(USUAL), "strength": 0.5}},
+        "all_perturbations": {**usual, "perturbations": {"names": list(ALONE)}},
+        **{f"{name}_alone": {**usual, "perturbations": {"names": [name]}} for name in ALONE},
+    }
+
+
+VARIANTS: Mapping[str, dict[str, Any] | None] = _variants()
+
+
+def tuning(given: argparse.Namespace, variant: str, seed: int, begun: Path) -> dict[str, Any]:
+    """Return the configuration of a variant: a tenth of the steps to warm up, validated at the last step alone."""
+    consistency = VARIANTS[variant]
+    content: dict[str, Any] = {
+        "extends": str(given.configs / ("fib25_d5" if consistency is None else "fib25_d5_u")),
+        "name": f"tuned_{seed}_steps_{given.tuned_steps}_{variant}",
+        "seed": 100 + seed,  # other crops than the training it begins with has seen
+        "data": {"folders": [str(given.data)], "training": [labelled(SECTIONS)]},
+        "network": {"bundle": str(begun)},
+        "optimiser": {
+            "steps": given.tuned_steps, "warm_up_steps": given.tuned_steps // 10, "learning_rate": given.learning_rate,
+        },
+        "validation": {"every_steps": given.tuned_steps, "scorings": ["quantile:50"]},
+    }  # fmt: skip
+    if consistency is not None:
+        content["consistency"] = {"begin_step": 0, "ramp_steps": 0, **consistency}
+    return content
+
+
+def judged(given: argparse.Namespace, folder: Path) -> dict[str, float]:
+    """Return the ranking error of a training's affinities on the judged sections, and its best VOI there."""
+    workspace = folder / "ranked.neuroseg"
+    raw = str(given.data / "fib25_ts2.h5:raw")
+    neuroseg(
+        "predict", raw, "--model", str(folder / "bundle"), "--roi", PREDICTED, "--blocks", "64", "-o", str(workspace)
+    )
+    best = yaml.safe_load((folder / "best.yaml").read_text())
+    error = ranking_error_of(workspace, given.data / "fib25_ts2.h5", FIRST, LAST)
+    return {"ranking_error": error, "voi_sum": best["voi_sum"], "threshold": best["threshold"]}
+
+
+def experiment(given: argparse.Namespace) -> list[dict[str, Any]]:
+    """Run what is left of the variants; returns the results of all."""
+    path: Path = given.folder / "ablation.json"
+    rows: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
+    done = {(row["variant"], row["seed"], row["steps"]) for row in rows}
+    for seed in given.seeds:
+        begun = trained(given, "train", training(given, "supervised", SECTIONS, seed))
+        for variant in ("untuned", *given.variants):
+            if (variant, seed, given.tuned_steps) in done:
+                continue
+            untuned = variant == "untuned"
+            folder = begun if untuned else trained(given, "train", tuning(given, variant, seed, begun / "bundle"))
+            rows.append({"variant": variant, "seed": seed, "steps": given.tuned_steps, **judged(given, folder)})
+            publish_text(path, json.dumps(rows, indent=2) + "\n")
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return the results as a Markdown table: each seed, and the mean difference in ranking error from labels alone."""
+    lines = [
+        "| variant | seeds | wrongly ordered, % | against labels alone | VOI at its best threshold |",
+        "|---|---|---|---|---|",
+    ]
+    control = {row["seed"]: row["ranking_error"] for row in rows if row["variant"] == "labels"}
+    for variant in dict.fromkeys(row["variant"] for row in rows):
+        same = [row for row in rows if row["variant"] == variant]
+        seeds = ", ".join(str(row["seed"]) for row in same)
+        errors = ", ".join(f"{100 * row['ranking_error']:.2f}" for row in same)
+        gains = [100 * (row["ranking_error"] - control[row["seed"]]) for row in same if row["seed"] in control]
+        gain = ", ".join(f"{gain:+.2f}" for gain in gains)
+        voi = ", ".join(f"{row['voi_sum']:.3f}" for row in same)
+        lines.append(f"| {variant} | {seeds} | {errors} | {gain} | {voi} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Run the experiment and write its table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--data", type=Path, required=True, help="folder of fib25_ts2.h5 and fib25_unlabelled.h5")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[3, 4])
+    parser.add_argument("--steps", type=int, default=200, dest="tuned_steps", help="of tuning")
+    parser.add_argument("--learning-rate", type=float, default=1e-3, help="the highest while it is tuned")
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS, metavar="VARIANT",
+                        help=f"of: {', '.join(VARIANTS)}")  # fmt: skip
+    given = parser.parse_args()
+    given.folder, given.data = given.folder.resolve(), given.data.resolve()
+    given.configs, given.steps = Path(__file__).resolve().parents[2] / "configs", BEGUN_STEPS
+    given.folder.mkdir(parents=True, exist_ok=True)
+    rows = experiment(given)
+    (given.folder / "ablation.md").write_text(table(rows))
+    print(table(rows), end="")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""The ablation's variants are valid, and differ from one another in one thing; its measure is right."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import yaml
+
+from neuroseg.configuration import load_configuration
+from neuroseg.training.settings import TrainingSettings
+
+EXPERIMENTS = Path(__file__).parents[2] / "scripts" / "experiments"
+
+
+@pytest.fixture
+def ablation(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(EXPERIMENTS)
+    return importlib.import_module("ablate_consistency")
+
+
+@pytest.fixture
+def ranking(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(EXPERIMENTS)
+    return importlib.import_module("ranking")
+
+
+def test_variants_differ_in_consistency_alone(ablation: ModuleType, tmp_path: Path) -> None:
+    given = argparse.Namespace(
+        folder=tmp_path, data=tmp_path, configs=EXPERIMENTS.parents[1] / "configs", tuned_steps=50, learning_rate=1e-3
+    )
+    made = {}
+    for variant in ablation.VARIANTS:
+        path = tmp_path / "variant.yaml"
+        path.write_text(yaml.safe_dump(ablation.tuning(given, variant, 3, tmp_path / "bundle")))
+        made[variant] = load_configuration(path, TrainingSettings)
+    labels, usual = made.pop("labels"), made["averaged_teacher"]
+    assert labels.consistency is None
+    assert usual.consistency is not None
+    assert usual.consistency.begin_step == usual.consistency.ramp_steps == 0
+    for variant, settings in made.items():
+        for part in ("seed", "optimiser", "targets", "augmentation", "validation", "network"):
+            assert getattr(settings, part) == getattr(labels, part), (variant, part)
+        assert settings.data.training == labels.data.training
+        mine, its = (each.consistency.model_dump() for each in (settings, usual))
+        assert sum(mine[name] != its[name] for name in its) == (variant != "averaged_teacher"), variant
+    assert len({settings.name for settings in made.values()}) == len(made)
+
+
+def test_the_table_compares_with_labels_alone(ablation: ModuleType) -> None:
+    rows = [
+        {"variant": variant, "seed": seed, "steps": 9, "ranking_error": error + seed / 1000, "voi_sum": 1.5 + seed}
+        for variant, error in (("labels", 0.05), ("weight_5", 0.0625)) for seed in (3, 4)
+    ]  # fmt: skip
+    lines = ablation.table(rows).splitlines()
+    assert lines[-2] == "| labels | 3, 4 | 5.30, 5.40 | +0.00, +0.00 | 4.500, 5.500 |"
+    assert lines[-1] == "| weight_5 | 3, 4 | 6.55, 6.65 | +1.25, +1.25 | 4.500, 5.500 |"
+
+
+def test_wrongly_ordered_pairs_are_counted(ranking: ModuleType) -> None:
+    linked = np.array([1, 1, 0, 0], np.float32).reshape(1, 1, 1, 4)
+    known = np.ones_like(linked)
+
+    def error(*values: int) -> float:
+        return float(ranking.ranking_error(np.array(values, np.uint8).reshape(linked.shape), linked, known))
+
+    assert error(200, 255, 10, 0) == 0.0
+    assert error(0, 10, 255, 200) == 1.0
+    assert error(7, 7, 7, 7) == 0.5, "ties count half"
+    assert error(200, 5, 100, 0) == 0.25, "one of four pairs"
+    known[..., 1] = 0
+    assert error(200, 5, 100, 0) == 0.0, "what nobody knows does not count"
+
+
+def test_nothing_to_order_is_no_number(ranking: ModuleType) -> None:
+    linked = np.ones((1, 1, 1, 4), np.float32)
+    assert np.isnan(ranking.ranking_error(np.zeros(linked.shape, np.uint8), linked, linked))
+
+
+def test_the_chance_is_a_half(ranking: ModuleType) -> None:
+    rng = np.random.default_rng(1)
+    linked = (rng.uniform(size=(3, 20, 20, 20)) < 0.8).astype(np.float32)
+    values = rng.integers(0, 256, linked.shape).astype(np.uint8)
+    assert ranking.ranking_error(values, linked, np.ones_like(linked)) == pytest.approx(0.5, abs=0.02)
