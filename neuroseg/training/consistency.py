@@ -14,9 +14,18 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from neuroseg.training.losses import centre
-from neuroseg.training.perturbations.draw import UNTURNED
+from neuroseg.training.orientations import Orientation
+from neuroseg.training.perturbations.draw import IN_PLANE, UNTURNED
 from neuroseg.training.perturbations.targets import Offset, displaced_affinities, turned_affinities
 from neuroseg.training.settings import ConsistencySettings
+
+# Other orientations for a teacher to see: z flipped and y, x exchanged; y and x flipped; both. Each undoes itself.
+VIEWS = tuple(
+    IN_PLANE.index(Orientation(permutation, flips))
+    for permutation, flips in (
+        ((0, 2, 1), (True, False, False)), ((0, 1, 2), (False, True, True)), ((0, 2, 1), (True, True, True)),
+    )
+)  # fmt: skip
 
 
 def consistency_weight(step: int, settings: ConsistencySettings) -> float:
@@ -40,10 +49,10 @@ def expected_affinities(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return what is expected of the perturbed crops, `(n, c, z, y, x)` in [0, 1], and a mask of 0 and 1.
 
-    The teacher sees the clean crops; its affinities are moved as the perturbation moved the tissue.
+    The teacher sees the clean crops, in several orientations where the settings say so; its affinities are moved as
+    the perturbation moved the tissue.
     """
-    logits = teacher(batch["clean"])
-    affinities = torch.sigmoid(logits[:, : len(offsets)].float())
+    affinities = mean_affinities(teacher, batch["clean"], offsets, settings.teacher_orientations)
     mask = ((2 * affinities - 1).abs() >= settings.confidence).to(affinities.dtype)
     if settings.published:
         return affinities, mask
@@ -55,6 +64,28 @@ def expected_affinities(
     moved, known = torch.stack([each for each, _ in made]), torch.stack([each for _, each in made])
     count = len(offsets)
     return moved[:, :count], (moved[:, count:] > 0.5).to(moved.dtype) * known[:, :count]
+
+
+def mean_affinities(
+    teacher: Callable[[torch.Tensor], torch.Tensor], clean: torch.Tensor, offsets: Sequence[Offset], count: int
+) -> torch.Tensor:
+    """Return the affinities `(n, c, z, y, x)` in [0, 1] of clean crops `(n, 1, z, y, x)`: the mean over orientations.
+
+    Of `count` orientations (1, 2 or 4; the first is the crops' own), each turned back. Where a turned crop lacks a link
+    at its face, it does not count there.
+    """
+    total = torch.sigmoid(teacher(clean)[:, : len(offsets)].float())
+    counted = torch.ones_like(total)
+    for turn in VIEWS[: count - 1]:
+        orientation = IN_PLANE[turn]
+        axes = [axis - 3 for axis, flip in enumerate(orientation.flips) if flip]
+        turned = clean.permute(0, 1, *(2 + axis for axis in orientation.permutation)).flip(axes)
+        said = torch.sigmoid(teacher(turned)[:, : len(offsets)].float())
+        for number, crop in enumerate(said):
+            values, known = turned_affinities(crop, turn, offsets)
+            total[number] += values * known
+            counted[number] += known
+    return total / counted
 
 
 def _moved(

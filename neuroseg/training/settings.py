@@ -143,7 +143,8 @@ class ConsistencySettings(Section):
 
     teacher: `weight_sharing` (the network itself) or `ema` (its averaged weights). Steps before `begin_step` learn from
     labels alone; from there on `weight` counts, or is ramped up over `ramp_steps` as exp(-5 (1 - t)^2). Voxels whose
-    affinity the teacher holds for less clear than `confidence` (|2 a - 1|) do not count. `published` leaves what the
+    affinity the teacher holds for less clear than `confidence` (|2 a - 1|) do not count. The teacher says the mean of
+    what it says of the clean crop in `teacher_orientations`, each a pass more. `published` leaves what the
     published code has as defects: targets are not moved with the tissue, crops without labels are not turned, an
     averaged teacher's normalisation is that of its own passes and no average, perturbed crops are normalised, and
     remembered in the running statistics, together with the labelled; a weight-sharing training validates and exports
@@ -155,6 +156,7 @@ class ConsistencySettings(Section):
     begin_step: int = Field(default=0, ge=0)
     ramp_steps: int = Field(default=0, ge=0)
     confidence: float = Field(default=0.0, ge=0.0, lt=1.0)
+    teacher_orientations: Literal[1, 2, 4] = 1
     perturbations: PerturbationSettings = PerturbationSettings()
     published: bool = False
 
@@ -166,6 +168,8 @@ class ConsistencySettings(Section):
 
     @model_validator(mode="after")
     def _teaches_from_the_first_step_as_published(self) -> ConsistencySettings:
+        if self.published and self.teacher_orientations > 1:
+            raise ValueError("a published teacher sees crops as they lie: teacher_orientations must be 1")
         if self.published and (self.begin_step or not self.weight):
             raise ValueError(
                 "a published teacher is normalised by its own passes: begin_step must be 0, weight above 0"
@@ -260,6 +264,8 @@ class TrainingSettings(Section):
                 )
         used = [self.augmentation.perturbations] + ([self.consistency.perturbations] if self.consistency else [])
         patch = self.optimiser.patch_voxels
+        if self.consistency and self.consistency.teacher_orientations > 1 and patch[1] != patch[2]:
+            raise ValueError(f"teacher_orientations need patches as wide as high, found {patch}; leave them out")
         if any("rotate" in each.names for each in used) and patch[1] != patch[2]:
             raise ValueError(f"rotate needs patches as wide as high, found {patch}; leave it out")
         return self

@@ -39,6 +39,8 @@ def _variants() -> dict[str, dict[str, Any] | None]:
         "weight_0.2": {**usual, "weight": 0.2},
         "weight_5": {**usual, "weight": 5.0},
         "confidence_0.8": {**usual, "confidence": 0.8},
+        "teacher_of_2_orientations": {**usual, "teacher_orientations": 2},
+        "teacher_of_4_orientations": {**usual, "teacher_orientations": 4},
         "ramped": {**usual, "ramp_steps": 150},
         "half_as_strong": {**usual, "perturbations": {"names": list(USUAL), "strength": 0.5}},
         "all_perturbations": {**usual, "perturbations": {"names": list(ALONE)}},

@@ -20,6 +20,7 @@ from neuroseg.training.consistency import (
     consistency_loss,
     consistency_weight,
     expected_affinities,
+    mean_affinities,
     untouched_statistics,
 )
 from neuroseg.training.perturbations.draw import PUBLISHED, TURNS, UNTURNED
@@ -81,6 +82,57 @@ def test_targets_turn_with_the_tissue() -> None:
     assert torch.allclose(found[:, 0], said[:, 0].flip(-1), atol=2e-2)
     assert torch.allclose(found[:, 2, ..., 1:], said[:, 2].flip(-1)[..., :-1], atol=2e-2)
     assert not mask[:, 2, ..., 0].any()
+
+
+class Alike(nn.Module):
+    """Says of a link how alike its voxels are, whichever way a crop is turned; where it lacks one, alike."""
+
+    def forward(self, raw: torch.Tensor) -> torch.Tensor:
+        first = [raw[:, 0].narrow(axis, 0, 1) for axis in (1, 2, 3)]
+        steps = [torch.diff(raw[:, 0], dim=axis, prepend=edge) for axis, edge in zip((1, 2, 3), first, strict=True)]
+        return torch.stack([2 - 8 * step.abs() for step in steps], dim=1)
+
+
+class Leaning(nn.Module):
+    """Is surer at the end of every axis than at its begin."""
+
+    def forward(self, raw: torch.Tensor) -> torch.Tensor:
+        lean = sum(torch.linspace(-1, 1, size).view([-1 if a == axis else 1 for a in range(3)])
+                   for axis, size in enumerate(raw.shape[2:]))  # fmt: skip
+        return lean.expand(len(raw), 3, *raw.shape[2:])
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_a_teacher_that_turns_with_the_tissue_says_the_same_in_every_orientation(count: int) -> None:
+    clean = batch()["clean"]
+    found, said = mean_affinities(Alike(), clean, OFFSETS, count), torch.sigmoid(Alike()(clean))
+    assert found.shape == said.shape
+    assert torch.allclose(found, said, atol=1e-6), "at the faces, too: where there is no link it says its own"
+
+
+def test_what_a_teacher_says_of_one_orientation_alone_is_averaged_away() -> None:
+    clean = torch.rand(2, 1, 6, 9, 9)
+    alone, _, all_four = (mean_affinities(Leaning(), clean, OFFSETS, count) for count in (1, 2, 4))
+    inner = (slice(None), slice(None), slice(1, None), slice(1, None), slice(1, None))
+    leans = [float((each[inner] - 0.5).abs().max()) for each in (alone, all_four)]
+    assert leans[0] > 0.4
+    assert leans[1] < leans[0] / 2
+    few, _ = expected_affinities(
+        Leaning(), {**batch(), "clean": clean, "displacement": torch.zeros(2, 2, 6, 9, 9)}, OFFSETS,
+        PLAIN.model_copy(update={"teacher_orientations": 4}),
+    )  # fmt: skip
+    assert torch.equal(few, all_four), "the settings reach the teacher"
+
+
+def test_orientations_of_a_teacher_want_square_crops_and_are_not_published(configuration: Path) -> None:
+    with pytest.raises(ValueError, match="crops as they lie"):
+        ConsistencySettings(teacher="ema", published=True, teacher_orientations=2)
+    content = yaml.safe_load(edited_section(configuration, "views", consistency={"teacher": "ema"}).read_text())
+    content["consistency"]["teacher_orientations"] = 4
+    content["optimiser"]["patch_voxels"] = [24, 16, 24]
+    content["consistency"]["perturbations"] = {"names": ["noise"]}
+    with pytest.raises(ValueError, match="patches as wide as high"):
+        TrainingSettings.model_validate(content)
 
 
 def test_unsure_targets_do_not_count() -> None:
