@@ -6,7 +6,7 @@ Every variant begins with the same weights: those of few_labels.py's supervised 
 folders it uses (give it the same FOLDER) or makes. It is tuned for a few steps on the same labelled crops, and judged
 with the weights of its last step on sections 120-159, which nothing was learnt from or chosen on: the share of pairs
 that its affinities order wrongly, and the VOI at its best threshold. `labels` is what the others are compared with: as
-many steps without consistency. The same command resumes. Writes ablation.json and ablation.md into FOLDER.
+many steps without consistency. The same command resumes. Writes ablation.json, ablation.md and ablation.png into FOLDER.
 """
 
 from __future__ import annotations
@@ -45,7 +45,10 @@ def _variants() -> dict[str, dict[str, Any] | None]:
         "half_as_strong": {**usual, "perturbations": {"names": list(USUAL), "strength": 0.5}},
         "all_perturbations": {**usual, "perturbations": {"names": list(ALONE)}},
         **{f"{name}_alone": {**usual, "perturbations": {"names": [name]}} for name in ALONE},
-    }
+        "all_perturbations_teacher_of_4_weight_5": {
+            **usual, "perturbations": {"names": list(ALONE)}, "teacher_orientations": 4, "weight": 5.0,
+        },
+    }  # fmt: skip
 
 
 VARIANTS: Mapping[str, dict[str, Any] | None] = _variants()
@@ -105,20 +108,46 @@ def table(rows: list[dict[str, Any]]) -> str:
         "| variant | seeds | wrongly ordered, % | against labels alone | VOI at its best threshold |",
         "|---|---|---|---|---|",
     ]
-    control = {row["seed"]: row["ranking_error"] for row in rows if row["variant"] == "labels"}
     for variant in dict.fromkeys(row["variant"] for row in rows):
         same = [row for row in rows if row["variant"] == variant]
         seeds = ", ".join(str(row["seed"]) for row in same)
         errors = ", ".join(f"{100 * row['ranking_error']:.2f}" for row in same)
-        gains = [100 * (row["ranking_error"] - control[row["seed"]]) for row in same if row["seed"] in control]
-        gain = ", ".join(f"{gain:+.2f}" for gain in gains)
+        gain = ", ".join(f"{each:+.2f}" for each in against_labels(rows, variant))
         voi = ", ".join(f"{row['voi_sum']:.3f}" for row in same)
         lines.append(f"| {variant} | {seeds} | {errors} | {gain} | {voi} |")
     return "\n".join(lines) + "\n"
 
 
+def against_labels(rows: list[dict[str, Any]], variant: str) -> list[float]:
+    """Return by how much a variant orders more pairs wrongly than labels alone, in points of per cent, seed by seed."""
+    control = {row["seed"]: row["ranking_error"] for row in rows if row["variant"] == "labels"}
+    same = [row for row in rows if row["variant"] == variant and row["seed"] in control]
+    return [100 * (row["ranking_error"] - control[row["seed"]]) for row in same]
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Draw every variant's difference from labels alone, a dot for each seed, the best at the top."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    found = {variant: against_labels(rows, variant) for variant in dict.fromkeys(row["variant"] for row in rows)}
+    ordered = sorted((name for name in found if found[name]), key=lambda name: -sum(found[name]) / len(found[name]))
+    figure = Figure(figsize=(7.0, 0.8 + 0.26 * len(ordered)), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for place, variant in enumerate(ordered):
+        gains = found[variant]
+        axes.plot(gains, [place] * len(gains), "o", color="#1f6fb4")
+        axes.plot([sum(gains) / len(gains)] * 2, [place - 0.3, place + 0.3], color="#1f6fb4")
+    axes.axvline(0, color="0.7", linewidth=1, zorder=0)
+    axes.set_yticks(range(len(ordered)), [name.replace("_", " ") for name in ordered], fontsize=8)
+    axes.set_xlabel("wrongly ordered pairs against labels alone, points of per cent (left is better)", fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path)
+
+
 def main() -> None:
-    """Run the experiment and write its table."""
+    """Run the experiment and write its table and figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--data", type=Path, required=True, help="folder of fib25_ts2.h5 and fib25_unlabelled.h5")
@@ -133,6 +162,7 @@ def main() -> None:
     given.folder.mkdir(parents=True, exist_ok=True)
     rows = experiment(given)
     (given.folder / "ablation.md").write_text(table(rows))
+    draw(rows, given.folder / "ablation.png")
     print(table(rows), end="")
 
 
