@@ -6,7 +6,8 @@ Every variant begins with the same weights: those of few_labels.py's supervised 
 folders it uses (give it the same FOLDER) or makes. It is tuned for a few steps on the same labelled crops, and judged
 with the weights of its last step on sections 120-159, which nothing was learnt from or chosen on: the share of pairs
 that its affinities order wrongly, and the VOI at its best threshold. `labels` is what the others are compared with: as
-many steps without consistency. The same command resumes. Writes ablation.json, ablation.md and ablation.png into FOLDER.
+many steps without consistency. The same command resumes. Writes ablation.json, ablation.md and ablation.png into
+FOLDER.
 """
 
 from __future__ import annotations
