@@ -7,13 +7,13 @@ import logging
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
 from neuroseg.cli import run
 from neuroseg.cli.summary import print_json
-from neuroseg.errors import NeurosegError
+from neuroseg.errors import NeurosegError, unknown_name
 
 if TYPE_CHECKING:
     from neuroseg.training.adapt import Adapted
@@ -29,6 +29,9 @@ def adapt(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder (default runs/VOLUME-MODEL).")] = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps of training.")] = 300,
     level: run.Level = None,
+    precision: Annotated[
+        str, typer.Option(help="In which it trains: bfloat16, or float32 for GPUs that emulate bfloat16.")
+    ] = "bfloat16",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     restart: Annotated[bool, typer.Option("--restart", help="Begin again instead of resuming.")] = False,
     json: run.Json = False,
@@ -50,12 +53,17 @@ def adapt(
     from neuroseg.storage.publish import publish_text
     from neuroseg.training.adapt import Request
     from neuroseg.training.adapt import adapt as adapt_
+    from neuroseg.training.settings import Precision
 
+    if precision not in get_args(Precision):
+        raise unknown_name("precision", precision, get_args(Precision))
     logging.getLogger("neuroseg").setLevel(logging.INFO)
     card = open_bundle(model).card
     folder = output or Path("runs") / f"{default_workspace(volume).stem}-{card.name}"
     chosen = nearest_level(volume, card.voxel_size_nm) if level is None else level
-    request = Request(volume, model, labels=labels, region=region, level=chosen, steps=steps)
+    request = Request(
+        volume, model, labels=labels, region=region, level=chosen, steps=steps, precision=cast("Precision", precision)
+    )
     made = adapt_(request, folder, device=device, restart=restart)
     content = {**asdict(made), "bundle": str(made.bundle) if made.bundle else None, "request": asdict(request)}
     publish_text(folder / "results.json", json_.dumps(content, indent=2) + "\n")

@@ -30,7 +30,8 @@ from neuroseg.training.agreement import PERTURBATIONS, Agreement, agreement, agr
 from neuroseg.training.folder import claim
 from neuroseg.training.loop import is_over, run_training
 from neuroseg.training.perturbations.appearance import Float
-from neuroseg.training.settings import TrainingSettings, VolumeSettings
+from neuroseg.training.precision import warn_if_emulated
+from neuroseg.training.settings import Precision, TrainingSettings, VolumeSettings
 from neuroseg.training.statistics import with_own_statistics
 from neuroseg.training.team import Team
 from neuroseg.training.train import labelled_samples
@@ -57,6 +58,7 @@ class Request:
     steps: int = 300
     learning_rate: float = 2e-4
     seed: int = 1
+    precision: Precision = "bfloat16"
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ def adapt(
     if folder.resolve() in bundle.path.resolve().parents:
         raise InputError(f"the model {bundle.path} lies in {folder}, which is emptied first; choose another with -o")
     make_repeatable(chosen)
+    warn_if_emulated(chosen, request.precision)
     trainer = Trainer(settings, folder, chosen, Team())
     trainer.begin_with(bundle.network().state_dict())
     claim(folder, settings, restart)
@@ -148,6 +151,7 @@ def settings_of(request: Request, card: Card, identity: str, rule: WindowRule) -
                 "learning_rate": request.learning_rate,
                 "warm_up_steps": min(50, request.steps // 4),
                 "average_decay": 0.99,
+                "precision": request.precision,
             },
             "validation": {
                 "every_steps": request.steps,

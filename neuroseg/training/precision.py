@@ -28,6 +28,6 @@ def warn_if_emulated(device: torch.device, precision: Precision) -> None:
     if device.type != "cuda" or precision != "bfloat16" or torch.cuda.is_bf16_supported(including_emulation=False):
         return
     logger.warning(
-        "%s has no bfloat16 and emulates it, which is slow; optimiser.precision: float32 is faster here",
+        "%s has no bfloat16 and emulates it, which is slow; float32 is faster here (optimiser.precision, --precision)",
         torch.cuda.get_device_name(device),
     )

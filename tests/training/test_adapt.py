@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 import zarr
 from torch import nn
 
@@ -184,3 +185,16 @@ def test_a_volume_of_other_voxels_is_refused(tiny_model: str, tmp_path: Path) ->
     array[:] = 0
     with pytest.raises(InputError, match="was trained at"):
         adapt(Request(str(tmp_path / "v"), tiny_model), tmp_path / "a", device="cpu", progress=False)
+
+
+def test_it_trains_in_the_precision_that_was_asked_for(
+    volume: str, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["adapt", volume, "--model", tiny_model, "--steps", "2", "-o", str(tmp_path / "a"), "--device", "cpu"]
+    assert exit_code([*command, "--precision", "flaot32"]) == 2
+    assert "did you mean float32" in capsys.readouterr().err
+    assert not (tmp_path / "a").exists()
+    judged_as(monkeypatch, "_judge_by_agreement", judged(3.0, 0.6, 0.5, 0.4), judged(2.9, 0.51, 0.39, 0.3))
+    assert exit_code([*command, "--precision", "float32"]) == 0
+    content = yaml.safe_load((tmp_path / "a" / "configuration.yaml").read_text())
+    assert content["optimiser"]["precision"] == "float32"
