@@ -104,25 +104,29 @@ def experiment(given: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Return the results as a Markdown table: each seed, and the mean difference in ranking error from labels alone."""
+    """Return the results as a Markdown table: each seed, and the differences in ranking error from labels alone."""
     lines = [
-        "| variant | seeds | wrongly ordered, % | against labels alone | VOI at its best threshold |",
-        "|---|---|---|---|---|",
+        "| variant | steps | seeds | wrongly ordered, % | against labels alone | VOI at its best threshold |",
+        "|---|---|---|---|---|---|",
     ]
-    for variant in dict.fromkeys(row["variant"] for row in rows):
-        same = [row for row in rows if row["variant"] == variant]
+    for variant, steps in dict.fromkeys(map(_kind, rows)):
+        same = [row for row in rows if _kind(row) == (variant, steps)]
         seeds = ", ".join(str(row["seed"]) for row in same)
         errors = ", ".join(f"{100 * row['ranking_error']:.2f}" for row in same)
-        gain = ", ".join(f"{each:+.2f}" for each in against_labels(rows, variant))
+        gain = ", ".join(f"{each:+.2f}" for each in against_labels(rows, variant, steps))
         voi = ", ".join(f"{row['voi_sum']:.3f}" for row in same)
-        lines.append(f"| {variant} | {seeds} | {errors} | {gain} | {voi} |")
+        lines.append(f"| {variant} | {steps} | {seeds} | {errors} | {gain} | {voi} |")
     return "\n".join(lines) + "\n"
 
 
-def against_labels(rows: list[dict[str, Any]], variant: str) -> list[float]:
+def _kind(row: dict[str, Any]) -> tuple[str, int]:
+    return row["variant"], row["steps"]
+
+
+def against_labels(rows: list[dict[str, Any]], variant: str, steps: int) -> list[float]:
     """Return by how much a variant orders more pairs wrongly than labels alone, in points of per cent, seed by seed."""
-    control = {row["seed"]: row["ranking_error"] for row in rows if row["variant"] == "labels"}
-    same = [row for row in rows if row["variant"] == variant and row["seed"] in control]
+    control = {row["seed"]: row["ranking_error"] for row in rows if _kind(row) == ("labels", steps)}
+    same = [row for row in rows if _kind(row) == (variant, steps) and row["seed"] in control]
     return [100 * (row["ranking_error"] - control[row["seed"]]) for row in same]
 
 
@@ -131,17 +135,18 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    found = {variant: against_labels(rows, variant) for variant in dict.fromkeys(row["variant"] for row in rows)}
-    ordered = sorted((name for name in found if found[name]), key=lambda name: -sum(found[name]) / len(found[name]))
+    found = {kind: against_labels(rows, *kind) for kind in dict.fromkeys(map(_kind, rows))}
+    ordered = sorted((kind for kind in found if found[kind]), key=lambda kind: -sum(found[kind]) / len(found[kind]))
     figure = Figure(figsize=(7.0, 0.8 + 0.26 * len(ordered)), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    for place, variant in enumerate(ordered):
-        gains = found[variant]
+    for place, kind in enumerate(ordered):
+        gains = found[kind]
         axes.plot(gains, [place] * len(gains), "o", color="#1f6fb4")
         axes.plot([sum(gains) / len(gains)] * 2, [place - 0.3, place + 0.3], color="#1f6fb4")
     axes.axvline(0, color="0.7", linewidth=1, zorder=0)
-    axes.set_yticks(range(len(ordered)), [name.replace("_", " ") for name in ordered], fontsize=8)
+    names = [f"{variant.replace('_', ' ')}, {steps} steps" for variant, steps in ordered]
+    axes.set_yticks(range(len(ordered)), names, fontsize=8)
     axes.set_xlabel("wrongly ordered pairs against labels alone, points of per cent (left is better)", fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path)

@@ -58,8 +58,10 @@ def test_the_table_compares_with_labels_alone(ablation: ModuleType, tmp_path: Pa
         for variant, error in (("labels", 0.05), ("weight_5", 0.0625)) for seed in (3, 4)
     ]  # fmt: skip
     lines = ablation.table(rows).splitlines()
-    assert lines[-2] == "| labels | 3, 4 | 5.30, 5.40 | +0.00, +0.00 | 4.500, 5.500 |"
-    assert lines[-1] == "| weight_5 | 3, 4 | 6.55, 6.65 | +1.25, +1.25 | 4.500, 5.500 |"
+    assert lines[-2] == "| labels | 9 | 3, 4 | 5.30, 5.40 | +0.00, +0.00 | 4.500, 5.500 |"
+    assert lines[-1] == "| weight_5 | 9 | 3, 4 | 6.55, 6.65 | +1.25, +1.25 | 4.500, 5.500 |"
+    longer = {**rows[0], "steps": 18, "ranking_error": 0.03}
+    assert ablation.against_labels([*rows, longer], "weight_5", 9) == pytest.approx([1.25, 1.25]), "of as many steps"
     ablation.draw(rows, tmp_path / "ablation.png")
     assert (tmp_path / "ablation.png").stat().st_size > 1000
 
