@@ -7,13 +7,17 @@ import importlib
 from pathlib import Path
 from types import ModuleType
 
+import h5py
 import numpy as np
 import pytest
 import yaml
+import zarr
 
 from neuroseg.configuration import load_configuration
 from neuroseg.training.settings import TrainingSettings
+from neuroseg.training.targets import affinity_targets
 
+OFFSETS = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
 EXPERIMENTS = Path(__file__).parents[2] / "scripts" / "experiments"
 
 
@@ -91,3 +95,33 @@ def test_the_chance_is_a_half(ranking: ModuleType) -> None:
     linked = (rng.uniform(size=(3, 20, 20, 20)) < 0.8).astype(np.float32)
     values = rng.integers(0, 256, linked.shape).astype(np.uint8)
     assert ranking.ranking_error(values, linked, np.ones_like(linked)) == pytest.approx(0.5, abs=0.02)
+
+
+def test_errors_are_told_stretch_by_stretch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(EXPERIMENTS)
+    sections = importlib.import_module("errors_by_section")
+    monkeypatch.setattr(sections, "DEPTH", 12)
+    labels = np.random.default_rng(0).integers(1, 3, (12, 4, 8)).astype(np.uint32)
+    with h5py.File(tmp_path / "fib25_ts2.h5", "w") as file:
+        file["neuron_ids_cc"] = labels
+    linked, _ = affinity_targets(labels, OFFSETS)
+    said = np.where(linked > 0, 200, 50).astype(np.uint8)
+    said[:, 4:8] = 7
+    training = tmp_path / "supervised"
+    training.mkdir()
+    (training / "configuration.yaml").write_text("data: {training: [{region: '3:5,:,:'}]}")
+    attributes = {"offsets": [list(offset) for offset in OFFSETS]}
+
+    def predicted(*command: str) -> None:
+        assert command[:2] == ("predict", f"{tmp_path / 'fib25_ts2.h5'}:raw")
+        path = Path(command[command.index("-o") + 1]) / "affinities.zarr"
+        zarr.create_array(str(path), data=said, attributes=attributes)
+
+    monkeypatch.setattr(sections, "neuroseg", predicted)
+    given = argparse.Namespace(folder=tmp_path, data=tmp_path, stretch=4)
+    found = sections.errors_of(given, training)
+    assert found[1] == pytest.approx(0.5), "what says the same of all"
+    assert found[0] == 0.0, "perfect, and the first section links to none below"
+    assert sections.labelled_sections(training) == (3, 5)
+    sections.draw({"a": {"labelled": (3, 5), "errors": [0.1, 0.2, 0.1]}}, 4, tmp_path / "s.png")
+    assert (tmp_path / "s.png").stat().st_size > 1000
