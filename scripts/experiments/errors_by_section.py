@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from few_labels import neuroseg
+from few_labels import FIRST, LAST, neuroseg
 from ranking import ranking_error_of
 
 from neuroseg.storage.publish import publish_text
@@ -56,8 +56,7 @@ def draw(found: dict[str, dict[str, Any]], stretch: int, path: Path) -> None:
                 axes.plot(places, [100 * error for error in each["errors"]], color=colour, linewidth=1.2)
         axes.plot([], [], color=colour, label=f"{kind[1] - kind[0]} labelled sections ({kind[0]}-{kind[1] - 1})")
         axes.axvspan(*kind, color=colour, alpha=0.12, linewidth=0)
-    axes.axvspan(120, DEPTH, color="0.5", alpha=0.1, linewidth=0)
-    axes.text(140, 0.2, "judged", ha="center", fontsize=8, color="0.3")
+    axes.axvspan(FIRST, LAST, color="0.5", alpha=0.12, linewidth=0, label=f"judged ({FIRST}-{LAST - 1})")
     axes.set_xlim(0, DEPTH)
     axes.set_ylim(0)
     axes.set_xlabel("section")
