@@ -1,4 +1,4 @@
-"""What in consistency learning helps or harms: one training tuned on, each variant differing in one thing.
+"""What in consistency learning helps or harms: one training tuned on, each variant with another consistency.
 
 python scripts/experiments/ablate_consistency.py FOLDER --data DIR [--seeds 3 4] [--steps 200] [--variants ...]
 
@@ -31,25 +31,31 @@ ALONE = (*USUAL, "misalign", "elastic", "rescale", "flip", "rotate", "missing")
 
 
 def _variants() -> dict[str, dict[str, Any] | None]:
-    """Return what each variant says of consistency; None: labels alone. The first is the experiment's own."""
-    usual = {"teacher": "ema", "perturbations": {"names": list(USUAL)}}
+    """Return what each variant says of consistency; None: labels alone. The first with it is the experiment's own.
+
+    At a weight of 1 most differ by less than seeds do; those that begin with `weight_5` are varied at a weight of 5.
+    """
+    usual = {"teacher": "ema", "weight": 1.0, "perturbations": {"names": list(USUAL)}}
+    heavy, every = {**usual, "weight": 5.0}, {"perturbations": {"names": list(ALONE)}}
     return {
         "labels": None,
         "averaged_teacher": usual,
         "weight_sharing": {**usual, "teacher": "weight_sharing"},
         "weight_0.2": {**usual, "weight": 0.2},
-        "weight_5": {**usual, "weight": 5.0},
         "confidence_0.8": {**usual, "confidence": 0.8},
-        "teacher_of_2_orientations": {**usual, "teacher_orientations": 2},
-        "teacher_of_4_orientations": {**usual, "teacher_orientations": 4},
+        "teacher_of_4": {**usual, "teacher_orientations": 4},
         "ramped": {**usual, "ramp_steps": 150},
         "half_as_strong": {**usual, "perturbations": {"names": list(USUAL), "strength": 0.5}},
-        "all_perturbations": {**usual, "perturbations": {"names": list(ALONE)}},
-        **{f"{name}_alone": {**usual, "perturbations": {"names": [name]}} for name in ALONE},
-        "all_perturbations_teacher_of_4_weight_5": {
-            **usual, "perturbations": {"names": list(ALONE)}, "teacher_orientations": 4, "weight": 5.0,
-        },
-    }  # fmt: skip
+        "all_perturbations": {**usual, **every},
+        **{name: {**usual, "perturbations": {"names": [name]}} for name in ALONE},
+        "weight_5": heavy,
+        "weight_5_weight_sharing": {**heavy, "teacher": "weight_sharing"},
+        "weight_5_confidence_0.8": {**heavy, "confidence": 0.8},
+        "weight_5_teacher_of_4": {**heavy, "teacher_orientations": 4},
+        "weight_5_all_perturbations": {**heavy, **every},
+        "weight_5_all_perturbations_teacher_of_4": {**heavy, **every, "teacher_orientations": 4},
+        **{f"weight_5_{name}": {**heavy, "perturbations": {"names": [name]}} for name in ALONE},
+    }
 
 
 VARIANTS: Mapping[str, dict[str, Any] | None] = _variants()
