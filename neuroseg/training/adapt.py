@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import shlex
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,20 @@ def settings_of(request: Request, card: Card, identity: str, rule: WindowRule) -
     )
 
 
+def command_of(request: Request) -> str:
+    """Return the command that asks for this, to be pasted into a shell; without its folder and device."""
+    given = {"labels": request.labels, "region": request.region, "level": request.level or None}
+    given |= {"precision": None if request.precision == "bfloat16" else request.precision}
+    options = [word for name, value in given.items() if value is not None for word in (f"--{name}", str(value))]
+    always = ["--model", request.model, "--steps", str(request.steps)]
+    return shlex.join(["neuroseg", "adapt", request.volume, *always, *options])
+
+
+def _learnt_from(request: Request) -> str:
+    labelled = f", labels {request.labels} [{request.region or 'all'}]" if request.labels else " without labels"
+    return f"{request.volume}{labelled}"
+
+
 def _check(raw: Volume, card: Card) -> None:
     if raw.dtype != np.uint8:
         raise InputError(f"raw {raw.path} holds {raw.dtype} values; import it to uint8 first (neuroseg import)")
@@ -282,7 +297,7 @@ def _keep(
             "description": f"{card.name}, tuned to {Path(request.volume).name}.",
             "segmentation": SegmentationCard(scoring=card.segmentation.scoring, threshold=threshold),
             "training": card.training.model_copy(
-                update={"command": f"neuroseg adapt {request.volume} --model {request.model} --steps {request.steps}"}
+                update={"command": command_of(request), "data": f"{card.training.data}; {_learnt_from(request)}"}
             ),
             "scores": {"before": before, "after": after},
         }

@@ -25,10 +25,12 @@ def export_bundle(
     choices: list[Choice],
     context: Mapping[str, float],
     configuration: str,
+    begun: Mapping[str, str] | None = None,
 ) -> None:
     """Write the bundle of a network that predicts the affinities alone; `choices` are sorted, the best first.
 
-    `context` tells how much depends on what lies beyond the tiles' context (training/context.py).
+    `context` tells how much depends on what lies beyond the tiles' context (training/context.py), `begun` what model
+    the training began with (training/beginning.py): its data and licence are told with the training's own.
     """
     best = choices[0]
     card = Card(
@@ -46,18 +48,24 @@ def export_bundle(
             blend=settings.validation.blend,
         ),
         segmentation=SegmentationCard(scoring=best.scoring, threshold=best.threshold),
-        training=_origin(settings, step, configuration),
+        training=_origin(settings, step, configuration, begun),
         scores=_scores(settings, choices, context),
     )
     save_bundle(folder, card, affinity_weights(network, len(settings.targets.offsets)))
 
 
-def _origin(settings: TrainingSettings, step: int, configuration: str) -> TrainingCard:
+def _origin(settings: TrainingSettings, step: int, configuration: str, begun: Mapping[str, str] | None) -> TrainingCard:
     data = [f"{v.raw} [{v.region or 'all'}]" for v in settings.data.training]
     data += [f"{v.raw} [{v.region or 'all'}] without labels" for v in settings.data.unlabelled]
+    licences = [settings.licence]
+    if settings.network.encoder is not None:
+        data.append(f"begun with the encoder in {settings.network.encoder}")
+    if begun is not None:
+        data.append(f"begun with {begun['name']} ({begun['sha256'][:16]}), trained on {begun['data']}")
+        licences.append(f"of {begun['name']}: {begun['licence'] or 'not stated'}")
     return TrainingCard(
         data="; ".join(data),
-        licence=settings.licence,
+        licence="; ".join(text for text in licences if text),
         configuration=configuration,
         seed=settings.seed,
         steps=step,

@@ -12,7 +12,7 @@ from neuroseg.errors import RunRefusedError
 from neuroseg.networks.encoder import ENCODER
 from neuroseg.storage.publish import publish_text
 
-_FILES = ("checkpoint.pt", "best.yaml", "log.csv", ENCODER)
+_FILES = ("checkpoint.pt", "best.yaml", "log.csv", "beginning.yaml", ENCODER)
 _FOLDERS = ("bundle", "tensorboard")
 
 

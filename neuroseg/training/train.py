@@ -18,7 +18,7 @@ from neuroseg.errors import InputError
 from neuroseg.networks.architectures import build_network, parameter_count
 from neuroseg.networks.windows import WindowRule
 from neuroseg.storage.publish import publish_text
-from neuroseg.training.beginning import begin
+from neuroseg.training.beginning import begin, record, recorded
 from neuroseg.training.context import context_effect
 from neuroseg.training.export import export_bundle
 from neuroseg.training.folder import claim
@@ -85,10 +85,14 @@ def train(
         settings = opened.settings
         make_repeatable(chosen)
         trainer = Trainer(settings, folder, chosen, team)
-        begin(trainer)
+        begins = restart or not (folder / "checkpoint.pt").exists()
+        if begins:
+            begin(trainer, opened.training[0].voxel_size_nm)
         # What is wrong was found by now: only then is a folder begun, or one emptied.
         if team.leads:
             claim(folder, settings, restart)
+            if begins:
+                record(folder, settings)
         team.wait()
         logger.info("%s: %d parameters on %s", settings.name, parameter_count(trainer.network), chosen)
         warn_if_emulated(chosen, settings.optimiser.precision)
@@ -121,7 +125,7 @@ def rehearse_training(configuration: Path, folder: Path, *, device: str = "auto"
     patch = opened.settings.optimiser.patch_voxels
     small = replace(opened, training=[small_part(volume, patch) for volume in opened.training])
     trainer = Trainer(opened.settings, folder, choose_device(device), Team())
-    begin(trainer)
+    begin(trainer, opened.training[0].voxel_size_nm)
     whole, part = (sum(held_bytes(v, described) for v in some.training) for some in (opened, small))
     return rehearse(trainer, samples_of(small, 0, 1)[1], unread_bytes=whole - part)
 
@@ -204,6 +208,7 @@ class _BestKeeper:
                 choices=choices,
                 context=context_effect(network, self._opened, self._settings, self._device),
                 configuration=self._configuration,
+                begun=recorded(self._folder),
             )
             content = {"step": step, "scoring": best.scoring, "threshold": best.threshold, **best.scores.as_dict()}
             publish_text(self._folder / "best.yaml", yaml.safe_dump(content))

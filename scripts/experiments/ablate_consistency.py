@@ -4,10 +4,10 @@ python scripts/experiments/ablate_consistency.py FOLDER --data DIR [--seeds 3 4]
 
 Every variant begins with the same weights: those of few_labels.py's supervised training with five sections, whose
 folders it uses (give it the same FOLDER) or makes. It is tuned for a few steps on the same labelled crops, and judged
-with the weights of its last step on sections 120-159, which nothing was learnt from or chosen on: the share of pairs
-that its affinities order wrongly, and the VOI at its best threshold. `labels` is what the others are compared with: as
-many steps without consistency. The same command resumes. Writes ablation.json, ablation.md and ablation.png into
-FOLDER.
+with the weights of its last step on sections 120-159, which nothing was learnt from: the share of pairs that its
+affinities order wrongly, and the VOI at its best threshold. `labels` is what the others are compared with: as many
+steps without consistency. Of so many variants the best is best by chance, too: judge it anew, with other seeds. The
+same command resumes. Writes ablation.json, ablation.md and ablation.png into FOLDER.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from neuroseg.storage.publish import publish_text
 SECTIONS = 5
 BEGUN_STEPS = 1000
 USUAL = ("intensity", "noise", "blur", "cutout")
+RAMPED = "ramped"  # over three quarters of the steps
 ALONE = (*USUAL, "misalign", "elastic", "rescale", "flip", "rotate", "missing")
 
 
@@ -44,7 +45,7 @@ def _variants() -> dict[str, dict[str, Any] | None]:
         "weight_0.2": {**usual, "weight": 0.2},
         "confidence_0.8": {**usual, "confidence": 0.8},
         "teacher_of_4": {**usual, "teacher_orientations": 4},
-        "ramped": {**usual, "ramp_steps": 150},
+        RAMPED: usual,
         "half_as_strong": {**usual, "perturbations": {"names": list(USUAL), "strength": 0.5}},
         "all_perturbations": {**usual, **every},
         **{name: {**usual, "perturbations": {"names": [name]}} for name in ALONE},
@@ -66,7 +67,7 @@ def tuning(given: argparse.Namespace, variant: str, seed: int, begun: Path) -> d
     consistency = VARIANTS[variant]
     content: dict[str, Any] = {
         "extends": str(given.configs / ("fib25_d5" if consistency is None else "fib25_d5_u")),
-        "name": f"tuned_{seed}_steps_{given.tuned_steps}_{variant}",
+        "name": f"tuned_{seed}_steps_{given.tuned_steps}_rate_{given.learning_rate:g}_{variant}",
         "seed": 100 + seed,  # other crops than the training it begins with has seen
         "data": {"folders": [str(given.data)], "training": [labelled(SECTIONS)]},
         "network": {"bundle": str(begun)},
@@ -76,7 +77,8 @@ def tuning(given: argparse.Namespace, variant: str, seed: int, begun: Path) -> d
         "validation": {"every_steps": given.tuned_steps, "scorings": ["quantile:50"]},
     }  # fmt: skip
     if consistency is not None:
-        content["consistency"] = {"begin_step": 0, "ramp_steps": 0, **consistency}
+        ramp = given.tuned_steps * 3 // 4 if variant == RAMPED else 0
+        content["consistency"] = {**consistency, "begin_step": 0, "ramp_steps": ramp}
     return content
 
 
@@ -96,15 +98,16 @@ def experiment(given: argparse.Namespace) -> list[dict[str, Any]]:
     """Run what is left of the variants; returns the results of all."""
     path: Path = given.folder / "ablation.json"
     rows: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
-    done = {(row["variant"], row["seed"], row["steps"]) for row in rows}
+    done = {(row["variant"], row["seed"], row["steps"], row["learning_rate"]) for row in rows}
     for seed in given.seeds:
         begun = trained(given, "train", training(given, "supervised", SECTIONS, seed))
         for variant in ("untuned", *given.variants):
-            if (variant, seed, given.tuned_steps) in done:
+            if (variant, seed, given.tuned_steps, given.learning_rate) in done:
                 continue
             untuned = variant == "untuned"
             folder = begun if untuned else trained(given, "train", tuning(given, variant, seed, begun / "bundle"))
-            rows.append({"variant": variant, "seed": seed, "steps": given.tuned_steps, **judged(given, folder)})
+            this = {"variant": variant, "seed": seed, "steps": given.tuned_steps, "learning_rate": given.learning_rate}
+            rows.append({**this, **judged(given, folder)})
             publish_text(path, json.dumps(rows, indent=2) + "\n")
     return rows
 
@@ -172,7 +175,7 @@ def main() -> None:
     given.folder, given.data = given.folder.resolve(), given.data.resolve()
     given.configs, given.steps = Path(__file__).resolve().parents[2] / "configs", BEGUN_STEPS
     given.folder.mkdir(parents=True, exist_ok=True)
-    rows = experiment(given)
+    rows = [row for row in experiment(given) if row["learning_rate"] == given.learning_rate]
     (given.folder / "ablation.md").write_text(table(rows))
     draw(rows, given.folder / "ablation.png")
     print(table(rows), end="")

@@ -75,6 +75,9 @@ def main() -> None:
     parser.add_argument("--stretch", type=int, default=8, help="sections that are judged together")
     given = parser.parse_args()
     given.folder, given.data = given.folder.resolve(), given.data.resolve()
+    names = [training.name for training in given.trainings]
+    if len(set(names)) < len(names):
+        parser.error(f"two of the trainings have one name: {', '.join(names)}")
     given.folder.mkdir(parents=True, exist_ok=True)
     found = {
         training.name: {"labelled": labelled_sections(training), "errors": errors_of(given, training)}

@@ -6,8 +6,8 @@ python scripts/experiments/few_labels.py FOLDER --data DIR [--sections 5] [--see
 DIR has fib25_ts2.h5 and fib25_unlabelled.h5. Arms: `supervised` (labelled sections alone), `pretrained` (their network
 begins with an encoder pre-trained without labels), `weight_sharing` and `ema` (that, and consistency on volumes without
 labels, of the given weight), and both without pre-training (`weight_sharing_alone`, `ema_alone`). Every arm trains a
-fixed number of steps and is judged once, with the weights of its last step, on sections 120-159, which nothing was
-chosen on. The same command resumes; finished arms are not repeated. Writes results.json, table.md and figure.png into
+fixed number of steps and is judged once, with the weights of its last step, on sections 120-159: no step was
+chosen. The same command resumes; finished arms are not repeated. Writes results.json, table.md and figure.png into
 FOLDER.
 """
 

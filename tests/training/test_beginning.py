@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import torch
 import yaml
 
 from neuroseg.errors import InputError
-from neuroseg.networks.bundle import open_bundle
+from neuroseg.networks.bundle import open_bundle, save_bundle
+from neuroseg.networks.card import TrainingCard
 from neuroseg.training.beginning import begin
+from neuroseg.training.records import load_checkpoint, save_checkpoint
 from neuroseg.training.team import Team
 from neuroseg.training.train import open_training, train
 from neuroseg.training.trainer import Trainer
@@ -31,7 +34,7 @@ def edited(configuration: Path, name: str, bundle: str, **targets: Any) -> Path:
 
 def begun(path: Path, folder: Path) -> Trainer:
     trainer = Trainer(open_training(path).settings, folder, torch.device("cpu"), Team())
-    begin(trainer)
+    begin(trainer, (10.0, 10.0, 10.0))
     return trainer
 
 
@@ -49,6 +52,40 @@ def test_a_training_goes_on_from_the_bundle(configuration: Path, tiny_model: str
     weights = [name for name in old if name.endswith("weight")]
     assert all(torch.allclose(old[name], new[name], atol=1e-6) for name in weights)
     assert any(not torch.equal(old[name], new[name]) for name in old), "it did learn"
+
+
+def test_the_card_tells_whose_data_and_licence_it_has_inherited(
+    configuration: Path, tiny_model: str, tmp_path: Path
+) -> None:
+    parent = open_bundle(tiny_model)
+    origin = TrainingCard(data="isbi [x < 240]", licence="not for commerce")
+    save_bundle(tmp_path / "p", parent.card.model_copy(update={"training": origin}), parent.network().state_dict())
+    path = edited(configuration, "inherits", str(tmp_path / "p"))
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "licence": "CC-BY"}))
+    train(path, tmp_path / "run", device="cpu", progress=False)
+    # Cut off before it was validated; the model that it began with is gone when the same command is given again.
+    checkpoint = tmp_path / "run" / "checkpoint.pt"
+    save_checkpoint(checkpoint, {**load_checkpoint(checkpoint), "validated": 0})
+    (tmp_path / "run" / "best.yaml").unlink()
+    for stale in (tmp_path / "p", tmp_path / "run" / "bundle"):
+        shutil.rmtree(stale)
+    card = open_bundle(str(train(path, tmp_path / "run", device="cpu", progress=False).bundle)).card
+    assert card.training.licence == "CC-BY; of tiny: not for commerce"
+    assert "begun with tiny (" in card.training.data
+    assert "trained on isbi [x < 240]" in card.training.data
+    with pytest.raises(InputError, match="no model bundle at"):
+        train(path, tmp_path / "run", device="cpu", progress=False, restart=True)
+
+
+def test_voxels_of_another_size_are_told_or_refused(
+    configuration: Path, tiny_model: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = begun(edited(configuration, "sizes", tiny_model), tmp_path)
+    with caplog.at_level("WARNING"):
+        begin(trainer, (10, 6, 6))
+    assert "was trained at (10.0, 10.0, 10.0) nm voxels, these have (10, 6, 6) nm" in caplog.text
+    with pytest.raises(InputError, match=r"these have \(40, 4, 4\) nm"):
+        begin(trainer, (40, 4, 4))
 
 
 def test_a_bundle_of_another_network_is_refused(configuration: Path, tiny_model: str, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from neuroseg.networks.architectures import build_network
 from neuroseg.networks.encoder import load_encoder
 from neuroseg.training.catalogue import catalogue, found
 from neuroseg.training.orientations import orientations
+from neuroseg.training.perturbations.draw import PUBLISHED
 from neuroseg.training.settings import PretrainingSettings, TrainingSettings, VolumeSettings
 from neuroseg.training.train import open_training
 from neuroseg.training.volumes import open_labelled, read_labelled
@@ -52,8 +53,24 @@ def test_the_reference_presets_train_as_published(teacher: str) -> None:
     settings = load_configuration(configuration_path(name), TrainingSettings)
     assert settings.consistency is not None
     assert (settings.consistency.teacher, settings.consistency.published) == (teacher, True)
-    assert (settings.optimiser.gradient_norm, settings.optimiser.precision) == (None, "float32")
+    assert (settings.consistency.weight, settings.consistency.ramp_steps, settings.consistency.confidence) == (1, 0, 0)
     assert settings.validation.statistics_samples == 0
+    assert (settings.optimiser.batch, settings.optimiser.average_decay) == (2, 0.999)
+    assert (settings.targets.border_axes, settings.targets.border_dilations) == ((1, 2), 1)
+    assert not settings.targets.balanced
+    assert settings.augmentation.orientations == "in_plane"
+    assert settings.augmentation.perturbations.names == settings.consistency.perturbations.names == PUBLISHED
+    augmentation = settings.augmentation.model_dump()
+    assert not any(augmentation[name] for name in ("deform", "intensity", "sections", "noise", "blur", "missing"))
+    pretraining = load_configuration(configuration_path("pretraining_snemi3d_reference"), PretrainingSettings)
+    assert settings.network.encoder == f"runs/{pretraining.name}"
+    assert (pretraining.optimiser.batch, pretraining.perturbations.names) == (4, PUBLISHED)
+    for optimiser in (settings.optimiser, pretraining.optimiser):
+        assert (optimiser.gradient_norm, optimiser.precision) == (None, "float32")
+        assert (optimiser.algorithm, optimiser.schedule, optimiser.amsgrad) == ("adam", "constant", True)
+        assert (optimiser.learning_rate, optimiser.epsilon, optimiser.weight_decay) == (1e-4, 0.01, 1e-6)
+        assert (optimiser.steps, optimiser.warm_up_steps) == (300_000, 0)
+        assert optimiser.patch_voxels == (18, 160, 160)
 
 
 def test_validation_and_test_are_apart_from_what_is_learnt() -> None:

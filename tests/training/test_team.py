@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from torch import nn
 
 from neuroseg.training.records import load_checkpoint
 from neuroseg.training.team import Share, Team
@@ -91,3 +92,14 @@ def test_two_processes_have_the_loss_and_the_weights_of_one(
 def test_two_processes_normalise_labelled_and_perturbed_crops_apart(configuration: Path, tmp_path: Path) -> None:
     trained_by_two(grouped(configuration, "apart", 2, consistent=True, norm="batch"), tmp_path / "apart")
     assert load_checkpoint(tmp_path / "apart" / "checkpoint.pt")["step"] == 6
+
+
+def test_batch_normalisation_is_common_to_several_gpus_alone() -> None:
+    def layer(processes: int, device: str) -> nn.Module:
+        network = nn.Sequential(nn.Conv3d(1, 2, 1), nn.BatchNorm3d(2))
+        found: nn.Module = Team(0, processes).common_statistics(network, torch.device(device))
+        return found.get_submodule("1")
+
+    assert isinstance(layer(2, "cuda"), nn.SyncBatchNorm)
+    assert not isinstance(layer(2, "cpu"), nn.SyncBatchNorm), "gloo has none"
+    assert not isinstance(layer(1, "cuda"), nn.SyncBatchNorm)
