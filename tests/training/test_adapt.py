@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from neuroseg.errors import InputError, RunRefusedError
 from neuroseg.networks.bundle import open_bundle
 from neuroseg.storage.volumes import open_volume
 from neuroseg.training import adapt as room
-from neuroseg.training.adapt import Request, adapt, crops_aside
+from neuroseg.training.adapt import Request, adapt, command_of, crops_aside
 from neuroseg.training.agreement import Agreement, agreement, agrees_better
 
 
@@ -107,6 +108,27 @@ def test_labels_judge_by_sections_that_were_put_aside(
     assert made.before["voi"] > 0
     with pytest.raises(RunRefusedError):
         adapt(replace(request, labels=None, region=None), tmp_path / "a", device="cpu", progress=False)
+
+
+@pytest.mark.parametrize(("after", "kept"), [(0.9, True), (1.0, False), (1.1, False)])
+def test_labels_keep_what_is_better_with_its_threshold(
+    after: float, kept: bool, volume: str, labels: str, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged_as(monkeypatch, "_judge_by_labels", {"voi": 1.0, "threshold": 0.4}, {"voi": after, "threshold": 0.7})
+    command = ["adapt", volume, "--model", tiny_model, "--labels", labels, "--region", "8:24,:,:", "--steps", "1"]
+    assert exit_code([*command, "-o", str(tmp_path / "a"), "--device", "cpu"]) == (0 if kept else 1)
+    assert (tmp_path / "a" / "bundle").exists() is kept
+    if kept:
+        card = open_bundle(str(tmp_path / "a" / "bundle")).card
+        assert card.segmentation.threshold == 0.7
+        assert card.training.command == shlex.join(["neuroseg", *command[:4], *command[8:], *command[4:8]])
+        assert card.training.data.endswith(f"; {volume}, labels {labels} [8:24,:,:]")
+
+
+def test_the_command_on_the_card_asks_for_the_same() -> None:
+    assert command_of(Request("v.zarr", "m")) == "neuroseg adapt v.zarr --model m --steps 300"
+    other = Request("my v.zarr", "m", level=2, steps=5, precision="float32")
+    assert command_of(other) == "neuroseg adapt 'my v.zarr' --model m --steps 5 --level 2 --precision float32"
 
 
 class Threshold(nn.Module):

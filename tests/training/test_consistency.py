@@ -117,11 +117,11 @@ def test_what_a_teacher_says_of_one_orientation_alone_is_averaged_away() -> None
     leans = [float((each[inner] - 0.5).abs().max()) for each in (alone, all_four)]
     assert leans[0] > 0.4
     assert leans[1] < leans[0] / 2
-    few, _ = expected_affinities(
+    expected, _ = expected_affinities(
         Leaning(), {**batch(), "clean": clean, "displacement": torch.zeros(2, 2, 6, 9, 9)}, OFFSETS,
         PLAIN.model_copy(update={"teacher_orientations": 4}),
     )  # fmt: skip
-    assert torch.equal(few, all_four), "the settings reach the teacher"
+    assert torch.equal(expected, all_four), "the settings reach the teacher"
 
 
 def test_orientations_of_a_teacher_want_square_crops_and_are_not_published(configuration: Path) -> None:

@@ -7,9 +7,11 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
+import zarr
 from pydantic import ValidationError
 
 from neuroseg.cli.main import exit_code
@@ -170,6 +172,14 @@ def test_a_network_of_valid_convolutions_is_trained_and_what_does_not_suit_it_is
 
     outcome = train(written(), tmp_path / "run", device="cpu", progress=False)
     assert open_bundle(str(outcome.bundle)).card.tile.context_voxels == (6, 10, 10)
+    cut = []
+    for blocks in ("16", "32"):
+        workspace = tmp_path / f"{blocks}.neuroseg"
+        command = ["predict", str(configuration.parent / "raw.zarr"), "--model", str(outcome.bundle)]
+        assert exit_code([*command, "--blocks", blocks, "--executor", "serial", "-o", str(workspace)]) == 0
+        cut.append(zarr.open_array(str(workspace / "affinities.zarr"), mode="r")[:])
+    assert np.array_equal(*cut)
+    assert cut[0].std() > 0
     for more, message in (
         ({"patch_voxels": [16, 28, 29]}, "do not suit"), ({"margin_voxels": [5, 10, 10]}, "loses"),
     ):  # fmt: skip
@@ -179,6 +189,24 @@ def test_a_network_of_valid_convolutions_is_trained_and_what_does_not_suit_it_is
     content["validation"]["tile_voxels"] = [8, 8, 9]
     with pytest.raises(InputError, match="do not suit"):
         train(written(), tmp_path / "other", device="cpu", progress=False)
+
+
+def test_a_network_of_valid_convolutions_learns_from_what_moves_and_turns(configuration: Path, tmp_path: Path) -> None:
+    path = edited_section(
+        configuration, "valid",
+        network={"architecture": "mala", "parameters": {"widths": [3, 4]}},
+        targets={},
+        augmentation={"orientations": "in_plane"},
+        consistency={"teacher": "ema", "teacher_orientations": 4, "perturbations": {"names": ["misalign", "rotate"]}},
+    )  # fmt: skip
+    content = yaml.safe_load(path.read_text())
+    content["optimiser"] |= {"steps": 3, "patch_voxels": [16, 28, 28], "margin_voxels": [6, 10, 10]}
+    content["validation"] |= {"every_steps": 3, "tile_voxels": [8, 8, 8], "context_voxels": [6, 10, 10]}
+    path.write_text(yaml.safe_dump(content))
+    train(path, tmp_path / "run", device="cpu", progress=False)
+    losses = [line for line in (tmp_path / "run" / "log.csv").read_text().splitlines() if "loss/consistency" in line]
+    assert losses
+    assert all(0 <= float(line.split(",")[2]) < 1 for line in losses)
 
 
 def test_results_of_nobody_are_not_overwritten(configuration: Path, tmp_path: Path) -> None:

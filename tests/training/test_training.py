@@ -47,6 +47,9 @@ def test_training_learns_and_its_bundle_predicts(configuration: Path, tmp_path: 
     rows = [line.split(",") for line in (tmp_path / "run" / "log.csv").read_text().splitlines()]
     scores = [float(value) for _, name, value in rows if name == "validation/voi_sum"]
     assert len(scores) == 2
+    waiting = [float(value) for _, name, value in rows if name == "waiting"]
+    assert waiting
+    assert all(0 <= share <= 1 for share in waiting)
     assert outcome.best.scores.voi_sum == pytest.approx(min(scores), rel=1e-4)
     board = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
     assert {"pictures/raw", "pictures/target", "pictures/prediction"} <= set(board.Tags()["images"])
