@@ -55,6 +55,8 @@ def _variants() -> dict[str, dict[str, Any] | None]:
         "weight_5_teacher_of_4": {**heavy, "teacher_orientations": 4},
         "weight_5_all_perturbations": {**heavy, **every},
         "weight_5_all_perturbations_teacher_of_4": {**heavy, **every, "teacher_orientations": 4},
+        "weight_5_without_cutout": {**heavy, "perturbations": {"names": [name for name in USUAL if name != "cutout"]}},
+        "weight_5_all_but_cutout": {**heavy, "perturbations": {"names": [name for name in ALONE if name != "cutout"]}},
         **{f"weight_5_{name}": {**heavy, "perturbations": {"names": [name]}} for name in ALONE},
     }
 
