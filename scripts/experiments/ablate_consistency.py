@@ -146,7 +146,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    found = {kind: against_labels(rows, *kind) for kind in dict.fromkeys(map(_kind, rows))}
+    found = {kind: against_labels(rows, *kind) for kind in dict.fromkeys(map(_kind, rows)) if kind[0] != "labels"}
     ordered = sorted((kind for kind in found if found[kind]), key=lambda kind: -sum(found[kind]) / len(found[kind]))
     figure = Figure(figsize=(7.0, 0.8 + 0.26 * len(ordered)), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
@@ -158,7 +158,10 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     axes.axvline(0, color="0.7", linewidth=1, zorder=0)
     names = [f"{variant.replace('_', ' ')}, {steps} steps" for variant, steps in ordered]
     axes.set_yticks(range(len(ordered)), names, fontsize=8)
-    axes.set_xlabel("wrongly ordered pairs against labels alone, points of per cent (left is better)", fontsize=8)
+    axes.tick_params(axis="x", labelsize=8)
+    figure.supxlabel(
+        "more pairs wrongly ordered than by labels alone, in points of per cent (left: better)", fontsize=8
+    )
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path)
 
