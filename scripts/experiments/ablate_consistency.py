@@ -19,14 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from few_labels import FIRST, LAST, PREDICTED, labelled, neuroseg, trained, training
+from few_labels import FIRST, LAST, PREDICTED, USUAL, labelled, neuroseg, trained, training
 from ranking import ranking_error_of
 
 from neuroseg.storage.publish import publish_text
 
 SECTIONS = 5
 BEGUN_STEPS = 1000
-USUAL = ("intensity", "noise", "blur", "cutout")
 RAMPED = "ramped"  # over three quarters of the steps
 ALONE = (*USUAL, "misalign", "elastic", "rescale", "flip", "rotate", "missing")
 
@@ -34,10 +33,12 @@ ALONE = (*USUAL, "misalign", "elastic", "rescale", "flip", "rotate", "missing")
 def _variants() -> dict[str, dict[str, Any] | None]:
     """Return what each variant says of consistency; None: labels alone. The first with it is the experiment's own.
 
-    At a weight of 1 most differ by less than seeds do; those that begin with `weight_5` are varied at a weight of 5.
+    At a weight of 1 most differ by less than seeds do; those that begin with `weight_5` are varied at a weight of 5,
+    and flips, which help there, with what could help them more.
     """
     usual = {"teacher": "ema", "weight": 1.0, "perturbations": {"names": list(USUAL)}}
     heavy, every = {**usual, "weight": 5.0}, {"perturbations": {"names": list(ALONE)}}
+    flips = {"perturbations": {"names": ["flip"]}}
     return {
         "labels": None,
         "averaged_teacher": usual,
@@ -58,6 +59,10 @@ def _variants() -> dict[str, dict[str, Any] | None]:
         "weight_5_without_cutout": {**heavy, "perturbations": {"names": [name for name in USUAL if name != "cutout"]}},
         "weight_5_all_but_cutout": {**heavy, "perturbations": {"names": [name for name in ALONE if name != "cutout"]}},
         **{f"weight_5_{name}": {**heavy, "perturbations": {"names": [name]}} for name in ALONE},
+        "weight_5_flip_teacher_of_4": {**heavy, **flips, "teacher_orientations": 4},
+        "weight_5_flip_weight_sharing": {**heavy, **flips, "teacher": "weight_sharing"},
+        "weight_5_flip_rotate": {**heavy, "perturbations": {"names": ["flip", "rotate"]}},
+        "weight_20_flip": {**usual, **flips, "weight": 20.0},
     }
 
 

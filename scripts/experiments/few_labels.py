@@ -1,14 +1,14 @@
 """What volumes without labels are worth when few sections are labelled: FIB-25, the same network and steps in each arm.
 
 python scripts/experiments/few_labels.py FOLDER --data DIR [--sections 5] [--seeds 1 2] [--steps 1000] [--weight 1]
-    [--arms ...]
+    [--perturbations intensity noise blur cutout] [--arms ...]
 
 DIR has fib25_ts2.h5 and fib25_unlabelled.h5. Arms: `supervised` (labelled sections alone), `pretrained` (their network
 begins with an encoder pre-trained without labels), `weight_sharing` and `ema` (that, and consistency on volumes without
-labels, of the given weight), and both without pre-training (`weight_sharing_alone`, `ema_alone`). Every arm trains a
-fixed number of steps and is judged once, with the weights of its last step, on sections 120-159: no step was
-chosen. The same command resumes; finished arms are not repeated. Writes results.json, table.md and figure.png into
-FOLDER.
+labels, of the given weight and perturbations), and both without pre-training (`weight_sharing_alone`, `ema_alone`).
+Every arm trains a fixed number of steps and is judged once, with the weights of its last step, on sections 120-159: no
+step was chosen. The same command resumes; finished arms are not repeated. Writes results.json, table.md and figure.png
+into FOLDER.
 """
 
 from __future__ import annotations
@@ -24,11 +24,14 @@ import yaml
 from ranking import ranking_error_of
 
 from neuroseg.storage.publish import publish_text
+from neuroseg.training.perturbations.draw import NAMES
 
 ARMS = ("supervised", "pretrained", "weight_sharing", "ema", "weight_sharing_alone", "ema_alone")
+USUAL = ("intensity", "noise", "blur", "cutout")
 FIXED_THRESHOLD = 0.5
 FIRST_LABELLED = 58
 PATCH_DEPTH = 24
+Kind = tuple[int, str, float | None, int, str | None]
 JUDGED = "120:160,0:250,0:250"
 PREDICTED = "90:160,0:250,0:250"
 FIRST, LAST = (int(bound) for bound in JUDGED.split(",")[0].split(":"))
@@ -68,9 +71,10 @@ def training(given: argparse.Namespace, arm: str, sections: int, seed: int) -> d
     """Return the configuration of one arm: validated at its last step alone, so that no step is chosen."""
     teacher = arm.removesuffix("_alone")
     consistent = _is_consistent(arm)
+    varied = "_".join([f"_weight_{given.weight:g}", *_unusual(given)]) if consistent else ""
     content: dict[str, Any] = {
         "extends": str(given.configs / ("fib25_d5_u" if consistent else "fib25_d5")),
-        "name": f"{arm}_{sections}_{seed}_steps_{given.steps}" + (f"_weight_{given.weight:g}" if consistent else ""),
+        "name": f"{arm}_{sections}_{seed}_steps_{given.steps}{varied}",
         "seed": seed,
         "data": {"folders": [str(given.data)], "training": [labelled(sections)]},
         "optimiser": {"steps": given.steps},
@@ -84,12 +88,18 @@ def training(given: argparse.Namespace, arm: str, sections: int, seed: int) -> d
             "weight": given.weight,
             "begin_step": given.steps * 3 // 10,
             "ramp_steps": given.steps // 5,
+            "perturbations": {"names": list(given.perturbations)},
         }
     return content
 
 
 def _is_consistent(arm: str) -> bool:
     return arm.startswith(("weight_sharing", "ema"))
+
+
+def _unusual(given: argparse.Namespace) -> list[str]:
+    """Return the names of the perturbations unless they are the usual ones."""
+    return [] if tuple(given.perturbations) == USUAL else list(given.perturbations)
 
 
 def _begins_pretrained(arm: str) -> bool:
@@ -133,20 +143,26 @@ def experiment(given: argparse.Namespace) -> list[dict[str, Any]]:
     """Run what is left of the arms; returns the results of all."""
     path: Path = given.folder / "results.json"
     rows: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
-    done = {(row["sections"], row["arm"], row["seed"], row["steps"], row["weight"]) for row in rows}
+    done = {(_kind(row), row["seed"]) for row in rows}
     for sections in given.sections:
         for seed in given.seeds:
             for arm in given.arms:
-                weight = given.weight if _is_consistent(arm) else None
-                if (sections, arm, seed, given.steps, weight) in done:
+                this = {"sections": sections, "arm": arm, "seed": seed, "steps": given.steps, **_varied(given, arm)}
+                if (_kind(this), seed) in done:
                     continue
                 if _begins_pretrained(arm):
                     trained(given, "pretrain", pretraining(given, seed))
                 folder = trained(given, "train", training(given, arm, sections, seed))
-                this = {"sections": sections, "arm": arm, "seed": seed, "steps": given.steps, "weight": weight}
                 rows.append({**this, **judged(given, folder)})
                 publish_text(path, json.dumps(rows, indent=2) + "\n")
     return rows
+
+
+def _varied(given: argparse.Namespace, arm: str) -> dict[str, Any]:
+    """Return what an arm's consistency was given: its weight, and its perturbations unless they are the usual ones."""
+    if not _is_consistent(arm):
+        return {"weight": None, "perturbations": None}
+    return {"weight": given.weight, "perturbations": " ".join(_unusual(given)) or None}
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -156,19 +172,24 @@ def table(rows: list[dict[str, Any]]) -> str:
         f"| labelled sections | arm | weight | steps | seeds | {scores} |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for sections, arm, weight, steps in dict.fromkeys(map(_kind, rows)):
-        same = [row for row in rows if _kind(row) == (sections, arm, weight, steps)]
+    for group in dict.fromkeys(map(_kind, rows)):
+        sections, _, weight, steps, _ = group
+        same = [row for row in rows if _kind(row) == group]
         seeds = ", ".join(str(row["seed"]) for row in same)
         best, fixed = (", ".join(f"{row[which]['voi_sum']:.3f}" for row in same) for which in ("best", "fixed"))
         rand = ", ".join(f"{row['best']['arand']:.3f}" for row in same)
         ranked = ", ".join(f"{100 * row['ranking_error']:.2f}" if "ranking_error" in row else "-" for row in same)
-        kind = f"{sections} | {arm} | {'' if weight is None else f'{weight:g}'} | {steps}"
+        kind = f"{sections} | {_arm(group)} | {'' if weight is None else f'{weight:g}'} | {steps}"
         lines.append(f"| {kind} | {seeds} | {best} | {fixed} | {rand} | {ranked} |")
     return "\n".join(lines) + "\n"
 
 
-def _kind(row: dict[str, Any]) -> tuple[int, str, float | None, int]:
-    return row["sections"], row["arm"], row["weight"], row["steps"]
+def _kind(row: dict[str, Any]) -> Kind:
+    return row["sections"], row["arm"], row["weight"], row["steps"], row["perturbations"]
+
+
+def _arm(kind: Kind) -> str:
+    return kind[1] + (f", {kind[4]}" if kind[4] else "")
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
@@ -184,8 +205,8 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         sums = [row["best"]["voi_sum"] for row in rows if _kind(row) == group]
         axes.plot([place] * len(sums), sums, "o", color="#1f6fb4")
         axes.plot([place - 0.2, place + 0.2], [sum(sums) / len(sums)] * 2, color="#1f6fb4")
-    names = [f"{arm}\n{sections} sections\n{steps} steps" + (f"\nweight {weight:g}" if weight is not None else "")
-             for sections, arm, weight, steps in groups]  # fmt: skip
+    names = [f"{_arm(kind)}\n{kind[0]} sections\n{kind[3]} steps" + ("" if kind[2] is None else f"\nweight {kind[2]:g}")
+             for kind in groups]  # fmt: skip
     axes.set_xticks(range(len(groups)), names, fontsize=8)
     axes.set_ylabel("VOI sum, bits (best threshold)")
     axes.set_ylim(0, 1.1 * max(row["best"]["voi_sum"] for row in rows))
@@ -203,6 +224,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--weight", type=float, default=1.0, help="of the consistency loss, against the labelled one")
+    parser.add_argument("--perturbations", nargs="+", default=list(USUAL), choices=NAMES, metavar="NAME",
+                        help=f"that consistency is asked under, of: {', '.join(NAMES)}")  # fmt: skip
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
     given = parser.parse_args()
     given.folder, given.data = given.folder.resolve(), given.data.resolve()

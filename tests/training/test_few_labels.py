@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import yaml
@@ -24,8 +26,9 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def test_the_arms_differ_in_nothing_else(script: ModuleType, tmp_path: Path) -> None:
     given = argparse.Namespace(
-        folder=tmp_path, data=tmp_path, configs=EXPERIMENTS.parents[1] / "configs", steps=100, weight=3.0
-    )
+        folder=tmp_path, data=tmp_path, configs=EXPERIMENTS.parents[1] / "configs", steps=100, weight=3.0,
+        perturbations=["flip", "rotate"],
+    )  # fmt: skip
     made = {}
     for arm in script.ARMS:
         path = tmp_path / f"{arm}.yaml"
@@ -43,6 +46,7 @@ def test_the_arms_differ_in_nothing_else(script: ModuleType, tmp_path: Path) -> 
     for arm in script.ARMS[2:]:
         assert made[arm].consistency.teacher == arm.removesuffix("_alone")
         assert made[arm].consistency.weight == 3.0
+        assert list(made[arm].consistency.perturbations.names) == ["flip", "rotate"]
         # The labels of the judged sections are never read, nor is their raw learnt from.
         assert made[arm].data.unlabelled[0].region == "0:120,:,:"
     path = tmp_path / "pre.yaml"
@@ -52,23 +56,57 @@ def test_the_arms_differ_in_nothing_else(script: ModuleType, tmp_path: Path) -> 
 
 def test_the_table_has_a_row_for_each_arm(script: ModuleType, tmp_path: Path) -> None:
     rows = [
-        {"sections": 5, "arm": arm, "seed": seed, "steps": 9, "weight": weight,
+        {"sections": 5, "arm": arm, "seed": seed, "steps": 9, "weight": weight, "perturbations": perturbations,
          "best": {"voi_sum": 1.5 + seed, "arand": 0.25}, "fixed": {"voi_sum": 3.0},
          **({"ranking_error": 0.0615} if seed == 2 else {})}
-        for arm, weight in (("supervised", None), ("ema", 1.0), ("ema", 3.0)) for seed in (1, 2)
+        for arm, weight, perturbations in (
+            ("supervised", None, None), ("ema", 1.0, None), ("ema", 3.0, None), ("ema", 3.0, "flip rotate")
+        ) for seed in (1, 2)
     ]  # fmt: skip
-    assert (
-        script.table(rows).splitlines()[-1]
-        == "| 5 | ema | 3 | 9 | 1, 2 | 2.500, 3.500 | 3.000, 3.000 | 0.250, 0.250 | -, 6.15 |"
-    )
+    scores = "3 | 9 | 1, 2 | 2.500, 3.500 | 3.000, 3.000 | 0.250, 0.250 | -, 6.15 |"
+    assert script.table(rows).splitlines()[-2:] == [f"| 5 | ema | {scores}", f"| 5 | ema, flip rotate | {scores}"]
     script.draw(rows, tmp_path / "f.png")
     assert (tmp_path / "f.png").stat().st_size > 1000
 
 
-def test_one_folder_holds_trainings_of_several_lengths_and_weights(script: ModuleType, tmp_path: Path) -> None:
-    def names(steps: int, weight: float) -> set[str]:
-        given = argparse.Namespace(folder=tmp_path, data=tmp_path, configs=tmp_path, steps=steps, weight=weight)
-        return {script.training(given, "ema", 5, 1)["name"], script.pretraining(given, 1)["name"]}
+def test_one_folder_holds_every_kind_of_training(script: ModuleType, tmp_path: Path) -> None:
+    def name(arm: str, steps: int = 1000, weight: float = 1.0, perturbations: Sequence[str] = script.USUAL) -> str:
+        given = argparse.Namespace(
+            folder=tmp_path, data=tmp_path, configs=tmp_path, steps=steps, weight=weight, perturbations=perturbations
+        )
+        return str(script.training(given, arm, 5, 1)["name"])
 
-    assert not names(1000, 1.0) & names(2000, 1.0)
-    assert len(names(1000, 1.0) | names(1000, 5.0)) == 3
+    kinds: list[dict[str, Any]] = [{}, {"steps": 2000}, {"weight": 5.0}, {"perturbations": ["flip"]}]
+    assert len({name("ema", **kind) for kind in kinds}) == 4
+    assert name("ema") == "ema_5_1_steps_1000_weight_1"
+    assert name("ema", perturbations=["flip"]) == "ema_5_1_steps_1000_weight_1_flip"
+    assert len({name("supervised", **kind) for kind in kinds}) == 2, "which consistency does not concern"
+    short, long = (argparse.Namespace(folder=tmp_path, data=tmp_path, configs=tmp_path, steps=n) for n in (10, 20))
+    assert script.pretraining(short, 1)["name"] != script.pretraining(long, 1)["name"]
+
+
+def test_finished_arms_are_not_repeated(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = []
+
+    def trained(given: argparse.Namespace, command: str, content: dict[str, Any]) -> Path:
+        run.append((command, content["name"]))
+        return tmp_path
+
+    scores = {"voi_sum": 1.0, "arand": 0.5}
+    monkeypatch.setattr(script, "trained", trained)
+    monkeypatch.setattr(script, "judged", lambda *_: {"fixed": scores, "best": scores, "ranking_error": 0.06})
+
+    def experiment(*perturbations: str) -> list[dict[str, Any]]:
+        given = argparse.Namespace(
+            folder=tmp_path, data=tmp_path, configs=tmp_path, steps=10, weight=5.0, perturbations=perturbations,
+            sections=[5], seeds=[1], arms=["supervised", "ema_alone"],
+        )  # fmt: skip
+        run.clear()
+        rows: list[dict[str, Any]] = script.experiment(given)
+        return rows
+
+    assert len(experiment(*script.USUAL)) == len(run) == 2
+    assert len(experiment("flip")) == 3
+    assert run == [("train", "ema_alone_5_1_steps_10_weight_5_flip")], "the supervised one is the same"
+    assert len(experiment("flip")) == 3
+    assert not run
