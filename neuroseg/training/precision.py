@@ -25,8 +25,11 @@ def predicted(network: nn.Module, raw: torch.Tensor, precision: Precision) -> to
 
 def warn_if_emulated(device: torch.device, precision: Precision) -> None:
     """Say so when a GPU has no bfloat16 of its own: it computes the same, many times slower."""
-    if device.type != "cuda" or precision != "bfloat16" or torch.cuda.is_bf16_supported(including_emulation=False):
+    if device.type != "cuda" or precision != "bfloat16":
         return
+    with torch.cuda.device(device):  # torch answers for the current one
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return
     logger.warning(
         "%s has no bfloat16 and emulates it, which is slow; float32 is faster here (optimiser.precision, --precision)",
         torch.cuda.get_device_name(device),

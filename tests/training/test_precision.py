@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -33,6 +35,7 @@ def test_gradients_are_float32_as_the_weights_are(precision: str) -> None:
     ("device", "precision", "own", "warned"),
     [
         ("cuda", "bfloat16", False, True),
+        ("cuda:1", "bfloat16", False, True),
         ("cuda", "bfloat16", True, False),
         ("cuda", "float32", False, False),
         ("cpu", "bfloat16", False, False),
@@ -46,7 +49,20 @@ def test_a_gpu_that_emulates_is_warned_of(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: own)
+    asked: list[torch.device] = []
+
+    @contextmanager
+    def current(device: torch.device) -> Iterator[None]:
+        asked.append(device)
+        yield
+        asked.pop()
+
+    def is_supported(including_emulation: bool) -> bool:
+        assert asked == [torch.device(device)], "not of another GPU"
+        return own
+
+    monkeypatch.setattr(torch.cuda, "device", current)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", is_supported)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla V100")
     with caplog.at_level(logging.WARNING):
         warn_if_emulated(torch.device(device), precision)  # type: ignore[arg-type]
