@@ -193,26 +193,35 @@ def _arm(kind: Kind) -> str:
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """Draw the VOI of every arm and seed at its best threshold."""
+    """Draw every training's VOI at its best threshold and its ranking error, a line for each kind, its mean a bar."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    groups = list(dict.fromkeys(map(_kind, rows)))
-    figure = Figure(figsize=(max(7.0, 1.2 * len(groups)), 3.5), dpi=150, layout="constrained")
+    groups = sorted(dict.fromkeys(map(_kind, rows)), key=lambda kind: (kind[0], kind[3]))
+    figure = Figure(figsize=(9.0, 1.0 + 0.3 * len(groups)), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    for place, group in enumerate(groups):
-        sums = [row["best"]["voi_sum"] for row in rows if _kind(row) == group]
-        axes.plot([place] * len(sums), sums, "o", color="#1f6fb4")
-        axes.plot([place - 0.2, place + 0.2], [sum(sums) / len(sums)] * 2, color="#1f6fb4")
-    names = [f"{_arm(kind)}\n{kind[0]} sections\n{kind[3]} steps" + ("" if kind[2] is None else f"\nweight {kind[2]:g}")
-             for kind in groups]  # fmt: skip
-    axes.set_xticks(range(len(groups)), names, fontsize=8)
-    axes.set_ylabel("VOI sum, bits (best threshold)")
-    axes.set_ylim(0, 1.1 * max(row["best"]["voi_sum"] for row in rows))
-    axes.set_xlim(-0.6, len(groups) - 0.4)
-    axes.spines[["top", "right"]].set_visible(False)
+    scores = (
+        ("VOI sum, bits (best threshold)", lambda row: row["best"]["voi_sum"]),
+        ("wrongly ordered pairs, %", lambda row: 100 * row.get("ranking_error", float("nan"))),
+    )
+    for axes, (name, score) in zip(figure.subplots(1, 2, sharey=True), scores, strict=True):
+        for place, group in enumerate(groups):
+            found = [value for value in (score(row) for row in rows if _kind(row) == group) if value == value]
+            axes.plot(found, [place] * len(found), "o", color="#1f6fb4")
+            if found:
+                axes.plot([sum(found) / len(found)] * 2, [place - 0.3, place + 0.3], color="#1f6fb4")
+        axes.set_xlabel(name)
+        axes.grid(axis="x", color="0.9")
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    axes.set_yticks(range(len(groups)), [_described(kind) for kind in groups], fontsize=8)
+    axes.set_ylim(len(groups) - 0.5, -0.5)
     figure.savefig(path)
+
+
+def _described(kind: Kind) -> str:
+    weight = "" if kind[2] is None else f", weight {kind[2]:g}"
+    return f"{kind[0]} sections, {kind[3]} steps, {_arm(kind)}{weight}"
 
 
 def main() -> None:
