@@ -1,32 +1,50 @@
-"""The training loss: cross entropy on affinities, squared error on shape descriptors."""
+"""The training loss: cross entropy on affinities, squared error on shape descriptors.
+
+What a mean is over is counted in all processes that train together: the mean of their losses, whose gradient
+DistributedDataParallel makes, is then the loss of one process with all their batches.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch.nn import functional
 
+Common = Callable[[torch.Tensor], torch.Tensor]
+"""Makes of this process' counts their mean over all processes (`Team.mean_of`); as they are where there is one."""
+
 _LEAST_SHARE = 0.05
 
 
-def cross_entropy(logits: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def alone(counts: torch.Tensor) -> torch.Tensor:
+    """Return the counts of a process that trains alone."""
+    return counts
+
+
+def cross_entropy(
+    logits: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor, common: Common = alone
+) -> torch.Tensor:
     """Return the mean cross entropy per channel `(c,)` over the voxels of the mask, each weighing the same."""
     axes = (0, 2, 3, 4)
     losses = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    return (losses * mask).sum(axes) / mask.sum(axes).clamp(min=1.0)
+    return (losses * mask).sum(axes) / at_least_one(common(mask.sum(axes)))
 
 
-def balanced_cross_entropy(logits: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def balanced_cross_entropy(
+    logits: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor, common: Common = alone
+) -> torch.Tensor:
     """Return the mean cross entropy per channel `(c,)` with both classes weighing the same.
 
     `logits`, `targets` and `mask` are `(n, c, z, y, x)`. A class rarer than 5 % is weighted as if it were 5 %, so
     that a patch of one class alone does not explode.
     """
     axes = (0, 2, 3, 4)
-    count = mask.sum(axes).clamp(min=1.0)
-    positive = ((targets * mask).sum(axes) / count).clamp(_LEAST_SHARE, 1 - _LEAST_SHARE).view(1, -1, 1, 1, 1)
+    count, linked = common(torch.stack([mask.sum(axes), (targets * mask).sum(axes)]))
+    positive = (linked / at_least_one(count)).clamp(_LEAST_SHARE, 1 - _LEAST_SHARE).view(1, -1, 1, 1, 1)
     weights = torch.addcmul(0.5 / (1 - positive), targets, 0.5 / positive - 0.5 / (1 - positive)) * mask
     losses = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    return (losses * weights).sum(axes) / weights.sum(axes).clamp(min=1.0)
+    return (losses * weights).sum(axes) / at_least_one(common(weights.sum(axes)))
 
 
 def training_loss(
@@ -37,6 +55,7 @@ def training_loss(
     auxiliary_weight: float,
     descriptor_weight: float,
     balanced: bool = True,
+    common: Common = alone,
 ) -> dict[str, torch.Tensor]:
     """Return the parts of the loss and their `total`, each a scalar.
 
@@ -47,7 +66,7 @@ def training_loss(
     targets = batch["targets"]
     logits = centre(logits, targets.shape[2:]).float()
     measure = balanced_cross_entropy if balanced else cross_entropy
-    entropy = measure(logits[:, : targets.shape[1]], targets, batch["mask"])
+    entropy = measure(logits[:, : targets.shape[1]], targets, batch["mask"], common)
     parts = {"affinities": entropy[:affinity_channels].mean()}
     total = parts["affinities"]
     if targets.shape[1] > affinity_channels:
@@ -56,9 +75,15 @@ def training_loss(
     if "descriptors" in batch:
         squared = (logits[:, targets.shape[1] :] - batch["descriptors"]) ** 2
         described = batch["descriptor_mask"]
-        parts["descriptors"] = (squared * described).sum() / (described.sum() * squared.shape[1]).clamp(min=1.0)
+        count = common(described.sum() * squared.shape[1])
+        parts["descriptors"] = (squared * described).sum() / at_least_one(count)
         total = total + descriptor_weight * parts["descriptors"]
     return {"total": total, **parts}
+
+
+def at_least_one(count: torch.Tensor) -> torch.Tensor:
+    """Return what to divide a sum by: a sum over nothing is 0, not unknown."""
+    return count.clamp(min=1.0)
 
 
 def centre(tensor: torch.Tensor, shape: torch.Size) -> torch.Tensor:

@@ -46,6 +46,14 @@ class Team:
         torch.distributed.all_reduce(summed)
         return dict(zip(numbers, (summed / self.size).tolist(), strict=True))
 
+    def mean_of(self, counts: torch.Tensor) -> torch.Tensor:
+        """Return the mean of a tensor over the processes, element by element; no gradient flows. All must ask."""
+        if self.size == 1:
+            return counts
+        summed = counts.detach().to(_device_of_messages(), copy=True)
+        torch.distributed.all_reduce(summed)
+        return (summed / self.size).to(counts.device)
+
     def require_as_many(self, processes: int, folder: Path) -> None:
         """Raise RunRefusedError unless there are as many processes as in a training that is resumed."""
         if processes != self.size:

@@ -115,7 +115,7 @@ class Trainer:
         expected = self._expected(batch, consistency)
         logits, said = self._both(batch, together=consistency.published)
         losses = {"total": torch.zeros((), device=self.device)} if logits is None else self._supervised(logits, batch)
-        losses["consistency"] = consistency_loss(said, *expected, self._inner())
+        losses["consistency"] = consistency_loss(said, *expected, self._inner(), self.team.mean_of)
         losses["total"] = losses["total"] + weight * losses["consistency"]
         self._seen |= {"unlabelled": batch["perturbed"], "expected": expected[0], "said": said.detach().sigmoid()}
         return losses
@@ -153,6 +153,7 @@ class Trainer:
             auxiliary_weight=targets.auxiliary_weight,
             descriptor_weight=targets.descriptor_weight,
             balanced=targets.balanced,
+            common=self.team.mean_of,
         )
 
     def _expected(

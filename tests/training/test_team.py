@@ -19,14 +19,14 @@ from neuroseg.training.train import train
 
 
 def grouped(configuration: Path, name: str, batch: int, *, consistent: bool = False, norm: str = "group") -> Path:
-    """A training whose loss is a mean over voxels, of a network that looks at each sample alone."""
+    """A training of a network that looks at each sample alone; how many voxels count in a loss differs by sample."""
     content = yaml.safe_load(configuration.read_text())
     if consistent:
         content["data"]["unlabelled"] = [{"raw": "raw.zarr"}]
-        # Appearance alone: a target that moved is not known everywhere, and means over parts of it would differ.
-        content["consistency"] = {"teacher": "ema", "perturbations": {"names": ["noise"]}}
+        content["consistency"] = {"teacher": "ema", "perturbations": {"names": ["noise", "elastic", "flip"]}}
     content["network"] = {"parameters": {"widths": [4, 8], "norm": norm}}
-    content["targets"] = {"balanced": False}
+    content["data"]["training"][0]["region"] = "8:14,:,:"  # of which not every patch has as much
+    content["data"]["training"][0]["surround_voxels"] = [10, 0, 0]
     # Without it Adam takes the sign of the least gradient for a whole step, and so the order of sums.
     content["optimiser"] |= {"batch": batch, "steps": 6, "epsilon": 0.01}
     content["validation"]["every_steps"] = 6
