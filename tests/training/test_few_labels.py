@@ -9,6 +9,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import h5py
+import numpy as np
 import pytest
 import yaml
 
@@ -58,12 +60,12 @@ def test_the_table_has_a_row_for_each_arm(script: ModuleType, tmp_path: Path) ->
     rows = [
         {"sections": 5, "arm": arm, "seed": seed, "steps": 9, "weight": weight, "perturbations": perturbations,
          "best": {"voi_sum": 1.5 + seed, "arand": 0.25}, "fixed": {"voi_sum": 3.0},
-         **({"ranking_error": 0.0615} if seed == 2 else {})}
+         **({"ranking_error": 0.0615, "best_of_others": {"voi_sum": 1.25}} if seed == 2 else {})}
         for arm, weight, perturbations in (
             ("supervised", None, None), ("ema", 1.0, None), ("ema", 3.0, None), ("ema", 3.0, "flip rotate")
         ) for seed in (1, 2)
     ]  # fmt: skip
-    scores = "3 | 9 | 1, 2 | 2.500, 3.500 | 3.000, 3.000 | 0.250, 0.250 | -, 6.15 |"
+    scores = "3 | 9 | 1, 2 | 2.500, 3.500 | 3.000, 3.000 | 0.250, 0.250 | -, 1.250 | -, 6.15 |"
     assert script.table(rows).splitlines()[-2:] == [f"| 5 | ema | {scores}", f"| 5 | ema, flip rotate | {scores}"]
     script.draw(rows, tmp_path / "f.png")
     assert (tmp_path / "f.png").stat().st_size > 1000
@@ -110,3 +112,13 @@ def test_finished_arms_are_not_repeated(script: ModuleType, tmp_path: Path, monk
     assert run == [("train", "ema_alone_5_1_steps_10_weight_5_flip")], "the supervised one is the same"
     assert len(experiment("flip")) == 3
     assert not run
+
+
+def test_the_largest_object_is_that_of_the_judged_sections(script: ModuleType, tmp_path: Path) -> None:
+    labels = np.zeros((160, 2, 4), np.uint32)
+    labels[:120] = 9
+    labels[120:, 0, :2] = 7
+    labels[120:, 1, :1] = 8
+    with h5py.File(tmp_path / "fib25_ts2.h5", "w") as file:
+        file["neuron_ids_cc"] = labels
+    assert script.largest_object(tmp_path) == 7, "of 120-159, and not what is no object"
