@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from neuroseg.training.losses import Common, alone, at_least_one, centre
+from neuroseg.training.losses import MeanOverProcesses, centre, divisor, keep
 from neuroseg.training.orientations import Orientation
 from neuroseg.training.perturbations.draw import IN_PLANE, UNTURNED
 from neuroseg.training.perturbations.targets import Offset, displaced_affinities, turned_affinities
@@ -101,16 +101,20 @@ def _moved(
 
 
 def consistency_loss(
-    logits: torch.Tensor, expected: torch.Tensor, mask: torch.Tensor, inner: Sequence[int], common: Common = alone
+    logits: torch.Tensor,
+    expected: torch.Tensor,
+    mask: torch.Tensor,
+    inner: Sequence[int],
+    mean_of: MeanOverProcesses = keep,
 ) -> torch.Tensor:
     """Return the mean squared difference between the affinities of `logits` and what is expected, where known.
 
     Only the central `inner` voxels count: near its faces a teacher that pads lacks context, too. The mean is over what
-    all processes know (`common`, see losses.py).
+    all processes know (`mean_of`, see losses.py).
     """
     logits, expected, mask = (centre(each, torch.Size(inner)) for each in (logits, expected, mask))
     found = torch.sigmoid(logits[:, : expected.shape[1]].float())
-    return ((found - expected) ** 2 * mask).sum() / at_least_one(common(mask.sum()))
+    return ((found - expected) ** 2 * mask).sum() / divisor(mean_of(mask.sum()))
 
 
 @contextlib.contextmanager

@@ -11,28 +11,28 @@ from collections.abc import Callable
 import torch
 from torch.nn import functional
 
-Common = Callable[[torch.Tensor], torch.Tensor]
-"""Makes of this process' counts their mean over all processes (`Team.mean_of`); as they are where there is one."""
+MeanOverProcesses = Callable[[torch.Tensor], torch.Tensor]
+"""Returns the mean of a tensor over all processes (`Team.mean_of`). All must ask as often and in the same order."""
 
 _LEAST_SHARE = 0.05
 
 
-def alone(counts: torch.Tensor) -> torch.Tensor:
-    """Return the counts of a process that trains alone."""
+def keep(counts: torch.Tensor) -> torch.Tensor:
+    """Return the counts of a process that trains alone: they are their mean."""
     return counts
 
 
 def cross_entropy(
-    logits: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor, common: Common = alone
+    logits: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor, mean_of: MeanOverProcesses = keep
 ) -> torch.Tensor:
     """Return the mean cross entropy per channel `(c,)` over the voxels of the mask, each weighing the same."""
     axes = (0, 2, 3, 4)
     losses = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    return (losses * mask).sum(axes) / at_least_one(common(mask.sum(axes)))
+    return (losses * mask).sum(axes) / divisor(mean_of(mask.sum(axes)))
 
 
 def balanced_cross_entropy(
-    logits: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor, common: Common = alone
+    logits: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor, mean_of: MeanOverProcesses = keep
 ) -> torch.Tensor:
     """Return the mean cross entropy per channel `(c,)` with both classes weighing the same.
 
@@ -40,11 +40,11 @@ def balanced_cross_entropy(
     that a patch of one class alone does not explode.
     """
     axes = (0, 2, 3, 4)
-    count, linked = common(torch.stack([mask.sum(axes), (targets * mask).sum(axes)]))
-    positive = (linked / at_least_one(count)).clamp(_LEAST_SHARE, 1 - _LEAST_SHARE).view(1, -1, 1, 1, 1)
+    count, linked = mean_of(torch.stack([mask.sum(axes), (targets * mask).sum(axes)]))
+    positive = (linked / divisor(count)).clamp(_LEAST_SHARE, 1 - _LEAST_SHARE).view(1, -1, 1, 1, 1)
     weights = torch.addcmul(0.5 / (1 - positive), targets, 0.5 / positive - 0.5 / (1 - positive)) * mask
     losses = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    return (losses * weights).sum(axes) / at_least_one(common(weights.sum(axes)))
+    return (losses * weights).sum(axes) / divisor(mean_of(weights.sum(axes)))
 
 
 def training_loss(
@@ -55,18 +55,18 @@ def training_loss(
     auxiliary_weight: float,
     descriptor_weight: float,
     balanced: bool = True,
-    common: Common = alone,
+    mean_of: MeanOverProcesses = keep,
 ) -> dict[str, torch.Tensor]:
     """Return the parts of the loss and their `total`, each a scalar.
 
     Channels of `logits`: the affinities, then the auxiliary affinities, then ten descriptors where the batch has them.
     Targets smaller than the logits belong to their centre: what the network says near the patch's faces, where it
-    lacks context, does not count.
+    lacks context, does not count. Of processes that train together all must call this with the same parts of a batch.
     """
     targets = batch["targets"]
     logits = centre(logits, targets.shape[2:]).float()
     measure = balanced_cross_entropy if balanced else cross_entropy
-    entropy = measure(logits[:, : targets.shape[1]], targets, batch["mask"], common)
+    entropy = measure(logits[:, : targets.shape[1]], targets, batch["mask"], mean_of)
     parts = {"affinities": entropy[:affinity_channels].mean()}
     total = parts["affinities"]
     if targets.shape[1] > affinity_channels:
@@ -75,15 +75,15 @@ def training_loss(
     if "descriptors" in batch:
         squared = (logits[:, targets.shape[1] :] - batch["descriptors"]) ** 2
         described = batch["descriptor_mask"]
-        count = common(described.sum() * squared.shape[1])
-        parts["descriptors"] = (squared * described).sum() / at_least_one(count)
+        count = mean_of(described.sum() * squared.shape[1])
+        parts["descriptors"] = (squared * described).sum() / divisor(count)
         total = total + descriptor_weight * parts["descriptors"]
     return {"total": total, **parts}
 
 
-def at_least_one(count: torch.Tensor) -> torch.Tensor:
-    """Return what to divide a sum by: a sum over nothing is 0, not unknown."""
-    return count.clamp(min=1.0)
+def divisor(count: torch.Tensor) -> torch.Tensor:
+    """Return what makes a mean of a sum over `count`: 1 for a sum over nothing, whose mean is 0."""
+    return torch.where(count > 0, count, 1.0)
 
 
 def centre(tensor: torch.Tensor, shape: torch.Size) -> torch.Tensor:

@@ -42,17 +42,16 @@ class Team:
         """Return the mean of each number over the processes; all must ask."""
         if self.size == 1:
             return numbers
-        summed = torch.tensor(list(numbers.values()), device=_device_of_messages())
-        torch.distributed.all_reduce(summed)
-        return dict(zip(numbers, (summed / self.size).tolist(), strict=True))
+        means = self.mean_of(torch.tensor(list(numbers.values()))).tolist()
+        return dict(zip(numbers, means, strict=True))
 
-    def mean_of(self, counts: torch.Tensor) -> torch.Tensor:
-        """Return the mean of a tensor over the processes, element by element; no gradient flows. All must ask."""
+    def mean_of(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the mean of a tensor over the processes, element by element, without its gradient; all must ask."""
         if self.size == 1:
-            return counts
-        summed = counts.detach().to(_device_of_messages(), copy=True)
+            return tensor.detach()
+        summed = tensor.detach().to(_device_of_messages(), copy=True)
         torch.distributed.all_reduce(summed)
-        return (summed / self.size).to(counts.device)
+        return (summed / self.size).to(tensor.device)
 
     def require_as_many(self, processes: int, folder: Path) -> None:
         """Raise RunRefusedError unless there are as many processes as in a training that is resumed."""

@@ -153,7 +153,7 @@ class Trainer:
             auxiliary_weight=targets.auxiliary_weight,
             descriptor_weight=targets.descriptor_weight,
             balanced=targets.balanced,
-            common=self.team.mean_of,
+            mean_of=self.team.mean_of,
         )
 
     def _expected(

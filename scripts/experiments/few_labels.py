@@ -18,7 +18,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -33,10 +33,22 @@ USUAL = ("intensity", "noise", "blur", "cutout")
 FIXED_THRESHOLD = 0.5
 FIRST_LABELLED = 58
 PATCH_DEPTH = 24
-Kind = tuple[int, str, float | None, int, str | None]
 JUDGED = "120:160,0:250,0:250"
 PREDICTED = "90:160,0:250,0:250"
 FIRST, LAST = (int(bound) for bound in JUDGED.split(",")[0].split(":"))
+
+
+class Kind(NamedTuple):
+    """What trainings that differ in their seed alone have in common; of consistency None where an arm has none.
+
+    `perturbations` are named, separated by spaces, unless they are the usual ones.
+    """
+
+    sections: int
+    arm: str
+    steps: int
+    weight: float | None
+    perturbations: str | None
 
 
 def neuroseg(*arguments: str, may_refuse: bool = False) -> dict[str, Any]:
@@ -73,10 +85,10 @@ def training(given: argparse.Namespace, arm: str, sections: int, seed: int) -> d
     """Return the configuration of one arm: validated at its last step alone, so that no step is chosen."""
     teacher = arm.removesuffix("_alone")
     consistent = _is_consistent(arm)
-    varied = "_".join([f"_weight_{given.weight:g}", *_unusual(given)]) if consistent else ""
+    suffix = "_".join([f"_weight_{given.weight:g}", *_unusual(given)]) if consistent else ""
     content: dict[str, Any] = {
         "extends": str(given.configs / ("fib25_d5_u" if consistent else "fib25_d5")),
-        "name": f"{arm}_{sections}_{seed}_steps_{given.steps}{varied}",
+        "name": f"{arm}_{sections}_{seed}_steps_{given.steps}{suffix}",
         "seed": seed,
         "data": {"folders": [str(given.data)], "training": [labelled(sections)]},
         "optimiser": {"steps": given.steps},
@@ -129,8 +141,9 @@ def trained(given: argparse.Namespace, command: str, content: dict[str, Any]) ->
 def judged(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Segment sections 120-159 within their surroundings; returns the best and the fixed threshold's scores.
 
-    With them the best score without the largest object: it has two fifths of the voxels, so that one cut through it
-    moves the others by 0.4 bits. And the share of pairs of neighbours that the affinities order wrongly (ranking.py).
+    With them the best score of the voxels that are not of the largest object, in bits for each of these: that object
+    has two fifths of all, and one cut through it changes the whole's score more than anything else. And the share of
+    pairs of neighbours that the affinities order wrongly (ranking.py).
     """
     workspace = str(folder / "judged.neuroseg")
     raw, truth = (str(given.data / f"fib25_ts2.h5:{name}") for name in ("raw", "neuron_ids_cc"))
@@ -158,34 +171,33 @@ def experiment(given: argparse.Namespace) -> list[dict[str, Any]]:
     for sections in given.sections:
         for seed in given.seeds:
             for arm in given.arms:
-                this = {"sections": sections, "arm": arm, "seed": seed, "steps": given.steps, **_varied(given, arm)}
-                if (_kind(this), seed) in done:
+                kind = kind_of(given, arm, sections)
+                if (kind, seed) in done:
                     continue
                 if _begins_pretrained(arm):
                     trained(given, "pretrain", pretraining(given, seed))
                 folder = trained(given, "train", training(given, arm, sections, seed))
-                rows.append({**this, **judged(given, folder)})
+                rows.append({**kind._asdict(), "seed": seed, **judged(given, folder)})
                 publish_text(path, json.dumps(rows, indent=2) + "\n")
     return rows
 
 
-def _varied(given: argparse.Namespace, arm: str) -> dict[str, Any]:
-    """Return what an arm's consistency was given: its weight, and its perturbations unless they are the usual ones."""
+def kind_of(given: argparse.Namespace, arm: str, sections: int) -> Kind:
+    """Return the kind of an arm's trainings."""
     if not _is_consistent(arm):
-        return {"weight": None, "perturbations": None}
-    return {"weight": given.weight, "perturbations": " ".join(_unusual(given)) or None}
+        return Kind(sections, arm, given.steps, None, None)
+    return Kind(sections, arm, given.steps, given.weight, " ".join(_unusual(given)) or None)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Return the results as a Markdown table: VOI sums in bits, each seed, best and fixed threshold."""
     scores = f"VOI at its best threshold | VOI at {FIXED_THRESHOLD:g} | ARAND at best"
-    scores += " | best VOI without the largest object | wrongly ordered, %"
+    scores += " | best VOI of the other voxels | wrongly ordered, %"
     lines = [
-        f"| labelled sections | arm | weight | steps | seeds | {scores} |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        f"| labelled sections | arm | weight | perturbations | steps | seeds | {scores} |",
+        "|" + "---|" * 11,
     ]
     for group in dict.fromkeys(map(_kind, rows)):
-        sections, _, weight, steps, _ = group
         same = [row for row in rows if _kind(row) == group]
         seeds = ", ".join(str(row["seed"]) for row in same)
         best, fixed = (", ".join(f"{row[which]['voi_sum']:.3f}" for row in same) for which in ("best", "fixed"))
@@ -194,17 +206,15 @@ def table(rows: list[dict[str, Any]]) -> str:
             f"{row['best_of_others']['voi_sum']:.3f}" if "best_of_others" in row else "-" for row in same
         )
         ranked = ", ".join(f"{100 * row['ranking_error']:.2f}" if "ranking_error" in row else "-" for row in same)
-        kind = f"{sections} | {_arm(group)} | {'' if weight is None else f'{weight:g}'} | {steps}"
+        weight = "" if group.weight is None else f"{group.weight:g}"
+        kind = f"{group.sections} | {group.arm} | {weight} | {group.perturbations or ''} | {group.steps}"
         lines.append(f"| {kind} | {seeds} | {best} | {fixed} | {rand} | {others} | {ranked} |")
     return "\n".join(lines) + "\n"
 
 
 def _kind(row: dict[str, Any]) -> Kind:
-    return row["sections"], row["arm"], row["weight"], row["steps"], row["perturbations"]
-
-
-def _arm(kind: Kind) -> str:
-    return kind[1] + (f", {kind[4]}" if kind[4] else "")
+    # Results of before perturbations could be named do not tell them: they are the usual ones.
+    return Kind(*(row.get(field) for field in Kind._fields))  # type: ignore[arg-type]
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
@@ -212,17 +222,21 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    groups = sorted(dict.fromkeys(map(_kind, rows)), key=lambda kind: (kind[0], kind[3]))
+    groups = sorted(dict.fromkeys(map(_kind, rows)), key=lambda kind: (kind.sections, kind.steps))
     figure = Figure(figsize=(10.0, 1.0 + 0.3 * len(groups)), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     scores = (
-        ("VOI sum, bits (best threshold)", lambda row: row["best"]["voi_sum"]),
-        ("without the largest object", lambda row: row.get("best_of_others", {}).get("voi_sum", float("nan"))),
-        ("wrongly ordered pairs, %", lambda row: 100 * row.get("ranking_error", float("nan"))),
+        ("VOI sum, bits (best threshold)", "best", lambda row: row["best"]["voi_sum"]),
+        (
+            "VOI of the voxels that are not\nof the largest object",
+            "best_of_others",
+            lambda row: row["best_of_others"]["voi_sum"],
+        ),
+        ("wrongly ordered pairs, %", "ranking_error", lambda row: 100 * row["ranking_error"]),
     )
-    for axes, (name, score) in zip(figure.subplots(1, 3, sharey=True), scores, strict=True):
+    for axes, (name, measured, score) in zip(figure.subplots(1, 3, sharey=True), scores, strict=True):
         for place, group in enumerate(groups):
-            found = [value for value in (score(row) for row in rows if _kind(row) == group) if value == value]
+            found = [score(row) for row in rows if _kind(row) == group and measured in row]
             axes.plot(found, [place] * len(found), "o", color="#1f6fb4")
             if found:
                 axes.plot([sum(found) / len(found)] * 2, [place - 0.3, place + 0.3], color="#1f6fb4")
@@ -236,8 +250,9 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def _described(kind: Kind) -> str:
-    weight = "" if kind[2] is None else f", weight {kind[2]:g}"
-    return f"{kind[0]} sections, {kind[3]} steps, {_arm(kind)}{weight}"
+    weight = "" if kind.weight is None else f", weight {kind.weight:g}"
+    names = f", {kind.perturbations}" if kind.perturbations else ""
+    return f"{kind.sections} sections, {kind.steps} steps, {kind.arm}{weight}{names}"
 
 
 def main() -> None:

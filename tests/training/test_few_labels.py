@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -65,8 +66,11 @@ def test_the_table_has_a_row_for_each_arm(script: ModuleType, tmp_path: Path) ->
             ("supervised", None, None), ("ema", 1.0, None), ("ema", 3.0, None), ("ema", 3.0, "flip rotate")
         ) for seed in (1, 2)
     ]  # fmt: skip
-    scores = "3 | 9 | 1, 2 | 2.500, 3.500 | 3.000, 3.000 | 0.250, 0.250 | -, 1.250 | -, 6.15 |"
-    assert script.table(rows).splitlines()[-2:] == [f"| 5 | ema | {scores}", f"| 5 | ema, flip rotate | {scores}"]
+    scores = "9 | 1, 2 | 2.500, 3.500 | 3.000, 3.000 | 0.250, 0.250 | -, 1.250 | -, 6.15 |"
+    assert script.table(rows).splitlines()[-2:] == [
+        f"| 5 | ema | 3 |  | {scores}",
+        f"| 5 | ema | 3 | flip rotate | {scores}",
+    ]
     script.draw(rows, tmp_path / "f.png")
     assert (tmp_path / "f.png").stat().st_size > 1000
 
@@ -112,6 +116,33 @@ def test_finished_arms_are_not_repeated(script: ModuleType, tmp_path: Path, monk
     assert run == [("train", "ema_alone_5_1_steps_10_weight_5_flip")], "the supervised one is the same"
     assert len(experiment("flip")) == 3
     assert not run
+    rows = [{**row} for row in experiment("flip") if row.pop("perturbations") is None]
+    (tmp_path / "results.json").write_text(json.dumps(rows))
+    assert len(experiment(*script.USUAL)) == 2
+    assert not run, "of an older form, which had the usual ones alone"
+
+
+def test_the_best_thresholds_are_told_with_and_without_the_largest_object(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def neuroseg(*arguments: str) -> dict[str, Any]:
+        if arguments[0] == "run":
+            return {}
+        assert arguments[0] == "evaluate"
+        others = "--ignore" in arguments
+        assert not others or arguments[arguments.index("--ignore") + 1] == "0,7"
+        found = [{"voi_sum": value + others, "threshold": value} for value in (1.75, 1.25, 1.5)]
+        return {"voi_sum": 2.0 + others, "sweep": found}
+
+    monkeypatch.setattr(script, "neuroseg", neuroseg)
+    monkeypatch.setattr(script, "largest_object", lambda data: 7)
+    monkeypatch.setattr(script, "ranking_error_of", lambda *_: 0.0625)
+    assert script.judged(argparse.Namespace(data=tmp_path), tmp_path) == {
+        "fixed": {"voi_sum": 2.0},
+        "best": {"voi_sum": 1.25, "threshold": 1.25},
+        "best_of_others": {"voi_sum": 2.25, "threshold": 1.25},
+        "ranking_error": 0.0625,
+    }
 
 
 def test_the_largest_object_is_that_of_the_judged_sections(script: ModuleType, tmp_path: Path) -> None:

@@ -25,10 +25,10 @@ def grouped(configuration: Path, name: str, batch: int, *, consistent: bool = Fa
         content["data"]["unlabelled"] = [{"raw": "raw.zarr"}]
         content["consistency"] = {"teacher": "ema", "perturbations": {"names": ["noise", "elastic", "flip"]}}
     content["network"] = {"parameters": {"widths": [4, 8], "norm": norm}}
-    content["data"]["training"][0]["region"] = "8:14,:,:"  # of which not every patch has as much
-    content["data"]["training"][0]["surround_voxels"] = [10, 0, 0]
-    # Without it Adam takes the sign of the least gradient for a whole step, and so the order of sums.
-    content["optimiser"] |= {"batch": batch, "steps": 6, "epsilon": 0.01}
+    content["data"]["training"][0]["region"] = "4:10,:,:"  # of which patches have from none to all
+    content["data"]["training"][0]["surround_voxels"] = [22, 0, 0]
+    # With the usual epsilon Adam takes the sign of the least gradient for a whole step, and so the order of sums.
+    content["optimiser"] |= {"batch": batch, "steps": 6, "epsilon": 0.01, "precision": "float32"}
     content["validation"]["every_steps"] = 6
     path = configuration.with_name(f"{name}.yaml")
     path.write_text(yaml.safe_dump(content))
@@ -41,9 +41,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def losses(folder: Path) -> list[float]:
+def losses(folder: Path) -> dict[str, float]:
+    """Return every part of the loss at the last step."""
     rows = [line.split(",") for line in (folder / "log.csv").read_text().splitlines()]
-    return [float(value) for _, name, value in rows if name == "loss/total"]
+    return {name: float(value) for _, name, value in rows if name.startswith("loss/")}
 
 
 def test_each_process_has_every_other_batch() -> None:
@@ -84,9 +85,9 @@ def test_two_processes_have_the_loss_and_the_weights_of_one(
     assert "best bundle" in said[0]
     assert "best bundle" not in said[1]
     one, two = (load_checkpoint(tmp_path / folder / "checkpoint.pt") for folder in ("one", "two"))
-    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=2e-3)
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
     for name, tensor in one["network"].items():
-        assert torch.allclose(tensor, two["network"][name], atol=2e-3), name
+        assert torch.allclose(tensor, two["network"][name], atol=1e-5), name
 
 
 def test_two_processes_normalise_labelled_and_perturbed_crops_apart(configuration: Path, tmp_path: Path) -> None:
