@@ -226,13 +226,13 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     figure = Figure(figsize=(10.0, 1.0 + 0.3 * len(groups)), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     scores = (
-        ("VOI sum, bits (best threshold)", "best", lambda row: row["best"]["voi_sum"]),
+        ("VOI sum, bits\n(best threshold)", "best", lambda row: row["best"]["voi_sum"]),
         (
-            "VOI of the voxels that are not\nof the largest object",
+            "VOI of the voxels not\nof the largest object",
             "best_of_others",
             lambda row: row["best_of_others"]["voi_sum"],
         ),
-        ("wrongly ordered pairs, %", "ranking_error", lambda row: 100 * row["ranking_error"]),
+        ("wrongly ordered\npairs, %", "ranking_error", lambda row: 100 * row["ranking_error"]),
     )
     for axes, (name, measured, score) in zip(figure.subplots(1, 3, sharey=True), scores, strict=True):
         for place, group in enumerate(groups):
