@@ -142,8 +142,8 @@ def judged(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Segment sections 120-159 within their surroundings; returns the best and the fixed threshold's scores.
 
     With them the best score of the voxels that are not of the largest object, in bits for each of these: that object
-    has two fifths of all, and one cut through it changes the whole's score more than anything else. And the share of
-    pairs of neighbours that the affinities order wrongly (ranking.py).
+    has two fifths of all, so that one cut through it can outweigh all else. And the share of pairs of neighbours that
+    the affinities order wrongly (ranking.py).
     """
     workspace = str(folder / "judged.neuroseg")
     raw, truth = (str(given.data / f"fib25_ts2.h5:{name}") for name in ("raw", "neuron_ids_cc"))
