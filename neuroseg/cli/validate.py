@@ -112,7 +112,7 @@ def _configured(
     configuration: str | None, named: str | None, model: str | None, *, is_optional: bool
 ) -> tuple[TrainingSettings | None, str]:
     """Return the configuration and its name; None and "" where none is given and none is needed."""
-    from neuroseg.configuration import load_configuration
+    from neuroseg.training.reading import read_settings
     from neuroseg.training.settings import TrainingSettings
 
     if is_optional and configuration is None and named is None:
@@ -120,7 +120,7 @@ def _configured(
             raise InputError("which model shall be judged? Give --model, or a configuration that was trained")
         return None, ""
     path = asked(configuration, named)
-    return load_configuration(path, TrainingSettings), path.stem
+    return read_settings(path, TrainingSettings), path.stem
 
 
 def _of_configuration(settings: TrainingSettings | None, on: str) -> tuple[str, list[Judged]]:

@@ -19,13 +19,13 @@ from torch.nn import functional
 
 from neuroseg.affinities.device import choose_device
 from neuroseg.affinities.inference import make_repeatable
-from neuroseg.configuration import load_configuration
 from neuroseg.networks.architectures import build_network, parameter_count
 from neuroseg.networks.encoder import ENCODER, save_encoder
 from neuroseg.training.folder import claim
 from neuroseg.training.loop import is_over, run_training
 from neuroseg.training.optimiser import build_optimiser, take_step
 from neuroseg.training.precision import predicted, warn_if_emulated
+from neuroseg.training.reading import read_settings
 from neuroseg.training.records import load_checkpoint, save_checkpoint, use_as_many_threads
 from neuroseg.training.rehearsal import rehearse
 from neuroseg.training.settings import PerturbationSettings, Precision, PretrainingSettings
@@ -129,7 +129,7 @@ def pretrain(
     of another configuration.
     """
     with joined() as team:
-        settings = load_configuration(configuration, PretrainingSettings)
+        settings = read_settings(configuration, PretrainingSettings)
         chosen = choose_device(own_device(device))
         training, held_out = _crops(settings)
         make_repeatable(chosen)
@@ -150,7 +150,7 @@ def pretrain(
 
 def rehearse_pretraining(configuration: Path, folder: Path, *, device: str = "auto") -> dict[str, Any]:
     """Check a configuration and its data and take a few steps; returns what it would take. Writes nothing."""
-    settings = load_configuration(configuration, PretrainingSettings)
+    settings = read_settings(configuration, PretrainingSettings)
     training, _ = _crops(settings)
     restorer = Restorer(settings, folder, choose_device(device), Team())
     return rehearse(restorer, _restorations(settings, training, 0, 1))

@@ -13,7 +13,6 @@ from torch import nn
 
 from neuroseg.affinities.device import choose_device
 from neuroseg.affinities.inference import TileSettings, checked_margin, make_repeatable
-from neuroseg.configuration import load_configuration
 from neuroseg.errors import InputError
 from neuroseg.networks.architectures import build_network, parameter_count
 from neuroseg.networks.windows import WindowRule
@@ -25,6 +24,7 @@ from neuroseg.training.folder import claim
 from neuroseg.training.loop import is_over, run_training
 from neuroseg.training.orientations import orientations
 from neuroseg.training.precision import warn_if_emulated
+from neuroseg.training.reading import read_settings
 from neuroseg.training.rehearsal import held_bytes, rehearse, small_part
 from neuroseg.training.samples import Samples
 from neuroseg.training.settings import TrainingSettings
@@ -59,7 +59,7 @@ class Opened:
 
 def open_training(configuration: Path) -> Opened:
     """Return what a configuration asks for; raises InputError for a wrong one and for missing data."""
-    settings = load_configuration(configuration, TrainingSettings)
+    settings = read_settings(configuration, TrainingSettings)
     if not settings.data.training or settings.data.validation is None:
         raise InputError(f"{configuration}: data.training and data.validation say what to learn from and to judge on")
     check_windows(settings)

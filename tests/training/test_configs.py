@@ -20,6 +20,7 @@ from neuroseg.networks.encoder import load_encoder
 from neuroseg.training.catalogue import catalogue, found
 from neuroseg.training.orientations import orientations
 from neuroseg.training.perturbations.draw import PUBLISHED
+from neuroseg.training.reading import read_settings
 from neuroseg.training.settings import PretrainingSettings, TrainingSettings, VolumeSettings
 from neuroseg.training.train import open_training
 from neuroseg.training.volumes import open_labelled, read_labelled
@@ -190,3 +191,25 @@ def test_an_encoder_that_is_not_there_yet_is_named(tmp_path: Path) -> None:
     assert settings.network.encoder == "runs/pretraining_cremi"
     with pytest.raises(InputError, match="neuroseg pretrain"):
         load_encoder(tmp_path / "runs", build_network("superhuman", {}), "superhuman", {})
+
+
+@pytest.mark.parametrize(
+    ("name", "command", "kind"),
+    [
+        ("pretraining_snemi3d", "neuroseg pretrain", TrainingSettings),
+        ("seg_snemi3d_d5_u200", "neuroseg train", PretrainingSettings),
+    ],
+)
+def test_a_configuration_of_another_command_is_told_so(
+    name: str, command: str, kind: type[TrainingSettings] | type[PretrainingSettings]
+) -> None:
+    path = configuration_path(name)
+    with pytest.raises(InputError, match=f"{name}.yaml belongs to another command: {command} {path}"):
+        read_settings(path, kind)
+
+
+def test_what_fits_no_command_is_told_by_its_own_fault(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("extends: {}\noptimisr: {{steps: 3}}\n".format(configuration_path("fib25_d5").with_suffix("")))
+    with pytest.raises(InputError, match="unknown key 'optimisr', did you mean optimiser"):
+        read_settings(path, TrainingSettings)

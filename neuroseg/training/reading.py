@@ -1,0 +1,35 @@
+"""Configurations of trainings and of pre-trainings, told apart where one is given for the other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+from neuroseg.configuration import load_configuration
+from neuroseg.errors import InputError
+from neuroseg.training.settings import PretrainingSettings, TrainingSettings
+
+Settings = TypeVar("Settings", TrainingSettings, PretrainingSettings)
+_COMMANDS: dict[type[TrainingSettings] | type[PretrainingSettings], str] = {
+    TrainingSettings: "neuroseg train",
+    PretrainingSettings: "neuroseg pretrain",
+}
+
+
+def read_settings(path: Path, kind: type[Settings]) -> Settings:
+    """Return the configuration in `path`; raises InputError for a wrong one, and names the command of another kind."""
+    try:
+        return load_configuration(path, kind)
+    except InputError:
+        for other, command in _COMMANDS.items():
+            if other is not kind and _is(path, other):
+                raise InputError(f"{path.name} belongs to another command: {command} {path}") from None
+        raise
+
+
+def _is(path: Path, kind: type[TrainingSettings | PretrainingSettings]) -> bool:
+    try:
+        load_configuration(path, kind)
+    except InputError:
+        return False
+    return True
