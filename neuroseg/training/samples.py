@@ -22,13 +22,25 @@ from neuroseg.training.targets import UNLABELLED, affinity_targets, with_widened
 class LabelledVolume:
     """Raw uint8 and labels `(z, y, x)`, with descriptors `(10, z, y, x)` where training uses them.
 
-    Labels are 0 where there is no object and UNLABELLED (targets.py) where nobody looked.
+    Labels are 0 where there is no object and UNLABELLED (targets.py) where nobody looked. `share` of all samples are
+    cut from it, None: as many as its labelled voxels make up of what others leave.
     """
 
     raw: NDArray[np.uint8]
     labels: NDArray[np.uint32]
     voxel_size_nm: tuple[float, float, float]
     descriptors: NDArray[np.floating] | None = None
+    share: float | None = None
+
+
+def sampling_shares(volumes: Sequence[LabelledVolume]) -> NDArray[np.float64]:
+    """Return the part of the samples that each volume gets `(n,)`, in all 1."""
+    given = np.array([volume.share or 0.0 for volume in volumes])
+    dividing = np.array([0.0 if volume.share else (volume.labels != UNLABELLED).sum() for volume in volumes])
+    if not dividing.any():
+        return given / given.sum()
+    shares: NDArray[np.float64] = given + (1 - given.sum()) * dividing / dividing.sum()
+    return shares
 
 
 @dataclass(frozen=True)
@@ -59,8 +71,7 @@ class Samples:
         start: int = 0,
     ) -> None:
         self._volumes = list(volumes)
-        labelled = [float((volume.labels != UNLABELLED).sum()) for volume in volumes]
-        self._shares = np.array(labelled) / sum(labelled)
+        self._shares = sampling_shares(self._volumes)
         self._inner = (slice(None), *(slice(m, s - m) for m, s in zip(margin, shape, strict=True)))
         self._shape, self._count, self._seed, self._start = shape, count, seed, start
         self._targets, self._augmentation = targets, augmentation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -20,7 +21,9 @@ class VolumeSettings(Section):
 
     As much raw as `surround_voxels` says on each side of that part, as far as the volume goes, is learnt from with it:
     patches deeper than a few labelled sections then show true tissue, whose labels do not count, instead of mirrored.
-    `volume` names a public one (configs/data), whose addresses and voxel size hold where none are given.
+    `share` of a training's samples are cut from this volume; what is left is divided among those that have none, by
+    their labelled voxels. `volume` names a public one (configs/data), whose addresses and voxel size hold where none
+    are given.
     """
 
     volume: str | None = None
@@ -28,6 +31,7 @@ class VolumeSettings(Section):
     labels: str
     region: str | None = None
     surround_voxels: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt] = (0, 0, 0)
+    share: float | None = Field(default=None, gt=0.0, le=1.0)
     voxel_size_nm: tuple[float, float, float] | None = None
 
     @model_validator(mode="before")
@@ -72,6 +76,19 @@ class DataSettings(Section):
     unlabelled: tuple[UnlabelledSettings, ...] = ()
     validation: VolumeSettings | None = None
     test: tuple[VolumeSettings, ...] = ()
+
+    @model_validator(mode="after")
+    def _shares_add_up(self) -> DataSettings:
+        judged = [*self.test, *([self.validation] if self.validation else [])]
+        if any(volume.share is not None for volume in judged):
+            raise ValueError("share is of the samples that training is made of: leave it out of validation and test")
+        given = [volume.share for volume in self.training if volume.share is not None]
+        total, rest = sum(given), len(self.training) - len(given)
+        if given and rest and total >= 1:
+            raise ValueError(f"the shares of training volumes add up to {total:g}: none is left for {rest} without one")
+        if given and not rest and not math.isclose(total, 1.0, abs_tol=1e-6):
+            raise ValueError(f"the shares of all training volumes add up to {total:g}, not to 1; leave one of them out")
+        return self
 
 
 class NetworkSettings(Section):

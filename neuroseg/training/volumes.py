@@ -29,7 +29,8 @@ logger = logging.getLogger(__name__)
 class OpenedVolume:
     """A labelled volume, opened but not read, and the region of raw to use; labels lie `shift` voxels inside raw.
 
-    `surround` voxels of raw on each side of the region are learnt from with it.
+    `surround` voxels of raw on each side of the region are learnt from with it, `share` of a training's samples are
+    cut from it (see settings.py).
     """
 
     raw: Volume
@@ -38,6 +39,7 @@ class OpenedVolume:
     voxel_size_nm: tuple[float, float, float]
     shift: Triple = (0, 0, 0)
     surround: Triple = (0, 0, 0)
+    share: float | None = None
 
     @property
     def surroundings(self) -> Roi:
@@ -95,7 +97,7 @@ def open_labelled(settings: VolumeSettings, folders: Sequence[str]) -> OpenedVol
         raise InputError(
             f"the region {describe(region)} of {raw.path} has no labels: {labels.path} lies at {describe(placed)}"
         )
-    return OpenedVolume(raw, labels, region.intersect(placed), size, shift, settings.surround_voxels)
+    return OpenedVolume(raw, labels, region.intersect(placed), size, shift, settings.surround_voxels, settings.share)
 
 
 def _shift(raw: Volume, labels: Volume, size: Nanometres) -> Triple:
@@ -124,4 +126,4 @@ def read_labelled(
         z, y, x = (descriptor_sigma_nm / edge for edge in opened.voxel_size_nm)
         objects = np.where(labels == UNLABELLED, 0, labels)
         descriptors = shape_descriptors(objects, (z, y, x)).astype(np.float16)
-    return LabelledVolume(raw, labels, opened.voxel_size_nm, descriptors)
+    return LabelledVolume(raw, labels, opened.voxel_size_nm, descriptors, opened.share)

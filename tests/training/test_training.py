@@ -18,8 +18,9 @@ from neuroseg.networks.bundle import open_bundle
 from neuroseg.options import Options
 from neuroseg.training.optimiser import learning_rate
 from neuroseg.training.records import load_checkpoint
-from neuroseg.training.samples import LabelledVolume, Samples
-from neuroseg.training.settings import AugmentationSettings, OptimiserSettings, TargetSettings
+from neuroseg.training.samples import LabelledVolume, Samples, sampling_shares
+from neuroseg.training.settings import AugmentationSettings, DataSettings, OptimiserSettings, TargetSettings
+from neuroseg.training.targets import UNLABELLED
 from neuroseg.training.train import train
 from neuroseg.views.synthetic import synthetic_volume
 
@@ -147,6 +148,39 @@ def test_volumes_of_other_sizes_are_learnt_from_alike() -> None:
     samples = Samples(volumes, shape=(8, 12, 12), count=200, seed=1, targets=TargetSettings(), augmentation=still)
     seen = {round(float(value) * 255) for sample in (samples[n] for n in range(200)) for value in sample["raw"].ravel()}
     assert seen == {*range(50, 59), *range(200, 240)}
+
+
+def test_a_volume_gives_the_share_of_the_samples_that_it_is_asked_for() -> None:
+    def volume(labelled: int, share: float | None = None) -> LabelledVolume:
+        labels = np.full((1, 1, 8), UNLABELLED)
+        labels[..., :labelled] = 1
+        return LabelledVolume(np.zeros(labels.shape, np.uint8), labels, (10, 10, 10), share=share)
+
+    assert sampling_shares([volume(2), volume(6)]).tolist() == [0.25, 0.75]
+    assert sampling_shares([volume(2), volume(8, 0.5), volume(6)]).tolist() == [0.125, 0.5, 0.375]
+    assert sampling_shares([volume(8, 0.25), volume(1, 0.75)]).tolist() == [0.25, 0.75]
+    assert sampling_shares([volume(3)]).tolist() == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("shares", "message"),
+    [
+        ([0.5, None, 0.5], "add up to 1: none is left for 1 without"),
+        ([0.5, 0.25], r"add up to 0\.75, not to 1"),
+        ([1.5], "less than or equal to 1"),
+        ([0.0], "greater than 0"),
+    ],
+)
+def test_shares_that_do_not_add_up_are_refused(shares: list[float | None], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DataSettings.model_validate({"training": [{"raw": "r", "labels": "l", "share": share} for share in shares]})
+
+
+def test_a_share_of_what_is_only_judged_on_is_refused() -> None:
+    volume = {"raw": "r", "labels": "l", "share": 0.5}
+    for content in ({"validation": volume}, {"test": [volume]}):
+        with pytest.raises(ValueError, match="leave it out of validation and test"):
+            DataSettings.model_validate(content)
 
 
 def test_without_augmentation_a_sample_is_a_piece_of_the_volume() -> None:
