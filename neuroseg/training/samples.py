@@ -134,7 +134,9 @@ class Samples:
         if made.displacement is not None or made.turn != UNTURNED:
             patch = Patch(made.raw, made.follow(patch.labels), None)
         raw = made.raw
-        widened = with_widened_borders(patch.labels, axes=settings.border_axes, dilations=settings.border_dilations)
+        widened = with_widened_borders(
+            patch.labels, axes=settings.border_axes, dilations=settings.border_dilations, sides=settings.border_sides
+        )
         targets, mask = affinity_targets(widened, [*settings.offsets, *settings.auxiliary_offsets])
         sample = {"raw": raw[None], "targets": targets[self._inner], "mask": mask[self._inner]}
         if settings.descriptor_sigma_nm > 0:

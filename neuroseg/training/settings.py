@@ -12,6 +12,7 @@ from neuroseg.agglomeration.scorings import parse_scoring
 from neuroseg.configuration import Section
 from neuroseg.training.catalogue import catalogued
 from neuroseg.training.perturbations.draw import PUBLISHED, TURNS, check_names
+from neuroseg.training.targets import Sides
 
 Offset = tuple[int, int, int]
 
@@ -122,6 +123,7 @@ class TargetSettings(Section):
     descriptor_weight: float = 1.0
     border_axes: tuple[Literal[0, 1, 2], ...] = (0, 1, 2)
     border_dilations: int = 0
+    border_sides: Sides = "both"
     balanced: bool = True
 
 

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+Sides = Literal["both", "upper"]
+
 UNLABELLED = np.uint32(np.iinfo(np.uint32).max)
 """The label of voxels that nobody labelled: they have no targets, and end no object."""
 
 
-def with_widened_borders(labels: NDArray[np.integer], *, axes: Sequence[int], dilations: int) -> NDArray[np.integer]:
+def with_widened_borders(
+    labels: NDArray[np.integer], *, axes: Sequence[int], dilations: int, sides: Sides = "both"
+) -> NDArray[np.integer]:
     """Return `labels` with 0 wherever two labels touch along `axes`: one voxel on each side, more by `dilations`.
 
-    A dilation grows the border by one voxel along `axes`, diagonals included (the paper's 3x3 when axes are y, x).
-    Where labels end at UNLABELLED there is no border, and what is UNLABELLED stays so.
+    With `sides = "upper"` only the voxel that differs from the one before it, as the published code marks them: with a
+    dilation its borders are three voxels wide, not four. A dilation grows the border by one voxel along `axes`,
+    diagonals included (the paper's 3x3 when axes are y, x). Where labels end at UNLABELLED there is no border, and what
+    is UNLABELLED stays so.
     """
     unlabelled = labels == UNLABELLED
     border = np.zeros(labels.shape, bool)
@@ -24,7 +31,8 @@ def with_widened_borders(labels: NDArray[np.integer], *, axes: Sequence[int], di
         low = tuple(slice(None, -1) if a == axis else slice(None) for a in range(3))
         high = tuple(slice(1, None) if a == axis else slice(None) for a in range(3))
         differs = (labels[low] != labels[high]) & ~unlabelled[low] & ~unlabelled[high]
-        border[low] |= differs
+        if sides == "both":
+            border[low] |= differs
         border[high] |= differs
     if dilations:
         structure = np.ones([3 if axis in axes else 1 for axis in range(3)], bool)

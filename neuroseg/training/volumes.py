@@ -111,8 +111,8 @@ def _shift(raw: Volume, labels: Volume, size: Nanometres) -> Triple:
 def read_labelled(
     opened: OpenedVolume, *, patch: tuple[int, int, int], turned: Sequence[Orientation], descriptor_sigma_nm: float
 ) -> LabelledVolume:
-    """Return region and surroundings in memory, mirrored at their last faces where a patch, turned by one of `turned`,
-    needs more.
+    """Return region and surroundings in memory, mirrored at their faces where a patch, turned by one of `turned`, needs
+    more: half of it on each side.
     """
     place = opened.surroundings
     raw, labels = opened.raw.read(place), opened.read_known(place)
@@ -120,7 +120,8 @@ def read_labelled(
     short = [max(0, int(width) - size) for width, size in zip(needed, raw.shape, strict=True)]
     if any(short):
         logger.info("%s: %s sections and voxels are mirrored to the size of a patch", opened.raw.path, tuple(short))
-        raw, labels = (np.pad(array, [(0, width) for width in short], mode="reflect") for array in (raw, labels))
+        ends = [(width // 2, width - width // 2) for width in short]
+        raw, labels = (np.pad(array, ends, mode="reflect") for array in (raw, labels))
     descriptors = None
     if descriptor_sigma_nm > 0:
         z, y, x = (descriptor_sigma_nm / edge for edge in opened.voxel_size_nm)

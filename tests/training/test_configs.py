@@ -58,6 +58,8 @@ def test_the_reference_presets_train_as_published(teacher: str) -> None:
     assert settings.validation.statistics_samples == 0
     assert (settings.optimiser.batch, settings.optimiser.average_decay) == (2, 0.999)
     assert (settings.targets.border_axes, settings.targets.border_dilations) == ((1, 2), 1)
+    assert settings.targets.border_sides == "upper"
+    assert [volume.surround_voxels for volume in settings.data.training] == [(0, 0, 0)], "mirrored"
     assert not settings.targets.balanced
     assert settings.augmentation.orientations == "in_plane"
     assert settings.augmentation.perturbations.names == settings.consistency.perturbations.names == PUBLISHED
@@ -178,12 +180,13 @@ def test_padded_cremi_labels_lie_where_they_say_and_huge_ids_fit(tmp_path: Path)
     assert tuple(opened.region.begin) == (3, 5, 6)
     turned = [each for each in orientations("in_plane") if each.permutation == (0, 1, 2)]
     read = read_labelled(opened, patch=(8, 10, 12), turned=turned, descriptor_sigma_nm=0)
-    assert np.array_equal(read.raw[:6], raw[3:9, 5:15, 6:18])
+    assert np.array_equal(read.raw[1:7], raw[3:9, 5:15, 6:18])
     assert read.raw.shape == (8, 10, 12), "mirrored to the size of a patch"
-    assert np.array_equal(read.raw[6], raw[7, 5:15, 6:18])
-    assert set(np.unique(read.labels[:6])) == {0, read.labels[1, 5, 5], read.labels[4, 0, 0]}
-    assert not read.labels[0, 0].any()
-    assert read.labels[1, 5, 5] != read.labels[4, 0, 0]
+    assert np.array_equal(read.raw[0], raw[4, 5:15, 6:18])
+    assert np.array_equal(read.raw[7], raw[7, 5:15, 6:18])
+    assert set(np.unique(read.labels[1:7])) == {0, read.labels[2, 5, 5], read.labels[5, 0, 0]}
+    assert not read.labels[1, 0].any()
+    assert read.labels[2, 5, 5] != read.labels[5, 0, 0]
 
 
 def test_an_encoder_that_is_not_there_yet_is_named(tmp_path: Path) -> None:

@@ -18,6 +18,13 @@ def test_borders_are_widened_by_one_voxel_on_each_side() -> None:
     assert with_widened_borders(ROW, axes=(2,), dilations=1).tolist() == [[[1, 0, 0, 0, 0, 0]]]
 
 
+def test_borders_may_be_marked_on_their_upper_side_alone() -> None:
+    row = np.array([[[1] * 4 + [2] * 4]])
+    assert with_widened_borders(row, axes=(2,), dilations=0, sides="upper").tolist() == [[[1, 1, 1, 1, 0, 2, 2, 2]]]
+    assert with_widened_borders(row, axes=(2,), dilations=1, sides="upper").tolist() == [[[1, 1, 1, 0, 0, 0, 2, 2]]]
+    assert with_widened_borders(row, axes=(2,), dilations=1).tolist() == [[[1, 1, 0, 0, 0, 0, 2, 2]]]
+
+
 def test_an_affinity_links_a_voxel_to_its_lower_neighbour() -> None:
     targets, mask = affinity_targets(ROW, [(0, 0, -1), (0, 0, -3), (0, 0, 1)])
     assert targets[0].ravel().tolist() == [0, 1, 1, 0, 1, 0]
