@@ -37,9 +37,8 @@ def sampling_shares(volumes: Sequence[LabelledVolume]) -> NDArray[np.float64]:
     """Return the part of the samples that each volume gets `(n,)`, in all 1."""
     given = np.array([volume.share or 0.0 for volume in volumes])
     dividing = np.array([0.0 if volume.share else (volume.labels != UNLABELLED).sum() for volume in volumes])
-    if not dividing.any():
-        return given / given.sum()
-    shares: NDArray[np.float64] = given + (1 - given.sum()) * dividing / dividing.sum()
+    rest = dividing / (dividing.sum() or 1)
+    shares: NDArray[np.float64] = given + (1 - given.sum()) * rest if rest.any() else given / given.sum()
     return shares
 
 
