@@ -61,12 +61,13 @@ def test_the_table_has_a_row_for_each_arm(script: ModuleType, tmp_path: Path) ->
     rows = [
         {"sections": 5, "arm": arm, "seed": seed, "steps": 9, "weight": weight, "perturbations": perturbations,
          "best": {"voi_sum": 1.5 + seed, "arand": 0.25}, "fixed": {"voi_sum": 3.0},
-         **({"ranking_error": 0.0615, "best_of_others": {"voi_sum": 1.25}} if seed == 2 else {})}
+         **({"ranking_error": 0.0615, "best_of_others": {"voi_sum": 1.25}, "best_by_mean": {"voi_sum": 1.75}}
+            if seed == 2 else {})}
         for arm, weight, perturbations in (
             ("supervised", None, None), ("ema", 1.0, None), ("ema", 3.0, None), ("ema", 3.0, "flip rotate")
         ) for seed in (1, 2)
     ]  # fmt: skip
-    scores = "9 | 1, 2 | 2.500, 3.500 | 3.000, 3.000 | 0.250, 0.250 | -, 1.250 | -, 6.15 |"
+    scores = "9 | 1, 2 | 2.500, 3.500 | 3.000, 3.000 | 0.250, 0.250 | -, 1.750 | -, 1.250 | -, 6.15 |"
     assert script.table(rows).splitlines()[-2:] == [
         f"| 5 | ema | 3 |  | {scores}",
         f"| 5 | ema | 3 | flip rotate | {scores}",
@@ -126,12 +127,13 @@ def test_the_best_thresholds_are_told_with_and_without_the_largest_object(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def neuroseg(*arguments: str) -> dict[str, Any]:
-        if arguments[0] == "run":
+        if arguments[0] in ("run", "segment"):
             return {}
         assert arguments[0] == "evaluate"
         others = "--ignore" in arguments
         assert not others or arguments[arguments.index("--ignore") + 1] == "0,7"
-        found = [{"voi_sum": value + others, "threshold": value} for value in (1.75, 1.25, 1.5)]
+        more = others + 2 * arguments[1].endswith("judged_by_mean.neuroseg")
+        found = [{"voi_sum": value + more, "threshold": value} for value in (1.75, 1.25, 1.5)]
         return {"voi_sum": 2.0 + others, "sweep": found}
 
     monkeypatch.setattr(script, "neuroseg", neuroseg)
@@ -141,6 +143,7 @@ def test_the_best_thresholds_are_told_with_and_without_the_largest_object(
         "fixed": {"voi_sum": 2.0},
         "best": {"voi_sum": 1.25, "threshold": 1.25},
         "best_of_others": {"voi_sum": 2.25, "threshold": 1.25},
+        "best_by_mean": {"voi_sum": 3.25, "threshold": 1.25},
         "ranking_error": 0.0625,
     }
 
