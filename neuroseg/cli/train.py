@@ -162,8 +162,12 @@ def _draw_preview(configuration: Path, path: Path) -> None:
 
 
 def asked(configuration: str | None, named: str | None) -> Path:
-    """Return the path of the configuration given as argument or by -c; raises InputError for neither or both."""
-    given = [text for text in (configuration, named) if text is not None]
+    """Return the path of the configuration given as argument or by -c; raises InputError for neither or both.
+
+    `-c=NAME`, as the published research code is called, means `-c NAME`.
+    """
+    as_option = None if named is None else named.removeprefix("=")
+    given = [text for text in (configuration, as_option) if text is not None]
     if len(given) != 1:
         raise InputError(f"give one configuration, a YAML file or one of: {', '.join(_packaged())}")
     return configuration_path(given[0])

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
+from neuroseg.cli.main import exit_code
 from neuroseg.cli.train import _packaged, configuration_path
 from neuroseg.configuration import load_configuration
 from neuroseg.errors import InputError
@@ -46,6 +47,27 @@ def test_every_configuration_is_valid_and_bears_its_name(name: str) -> None:
         tile, context = settings.validation.tile_voxels, settings.validation.context_voxels
         assert network.windows.allows([t + 2 * c for t, c in zip(tile, context, strict=True)])
     assert network.windows.allows(settings.optimiser.patch_voxels)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("command", ["pretrain", "train", "validate"])
+def test_a_configuration_may_be_named_as_the_research_code_does(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`-c=NAME` finds it: what is missing then are the data, or the model."""
+    monkeypatch.chdir(tmp_path)
+    name = "pretraining_snemi3d" if command == "pretrain" else "seg_snemi3d_d5_1024_u200"
+    assert exit_code([command, f"-c={name}"]) == 2
+    missing = f"no model bundle at runs/{name}/bundle" if command == "validate" else "AC3_inputs.h5 is in none of"
+    assert missing in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", ["", "_ema"])
+def test_the_names_of_the_research_code_mean_the_same_training(suffix: str) -> None:
+    one, other = (
+        load_configuration(configuration_path(f"seg_snemi3d_{name}{suffix}"), TrainingSettings)
+        for name in ("d5_1024_u200", "d5_u200")
+    )
+    assert one.model_copy(update={"name": other.name}) == other
 
 
 @pytest.mark.parametrize("teacher", ["weight_sharing", "ema"])
