@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +12,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from neuroseg.errors import InputError
+
+_LONGEST_VALUE = 100  # characters of a wrong value that are told
 
 
 class Section(BaseModel):
@@ -76,7 +79,7 @@ def validated(content: dict[str, Any], model: type[Model], where: str) -> Model:
 
 
 def _explained(problem: Any, model: type[BaseModel]) -> str:
-    """Return one validation problem as 'key: what is wrong (what to write)'."""
+    """Return one validation problem as 'key: what is wrong (what to write)', of several keys without one."""
     location = problem["loc"]
     key = ".".join(str(part) for part in location)
     if problem["type"] == "extra_forbidden":
@@ -86,7 +89,18 @@ def _explained(problem: Any, model: type[BaseModel]) -> str:
         return f"unknown key {key!r}, {hint}"
     if problem["type"] == "missing":
         return f"key {key!r} is missing"
-    return f"{key} = {problem['input']!r}: {problem['msg']}"
+    message: str = problem["msg"].removeprefix("Value error, ")
+    if not location:
+        return message
+    found = problem["input"]
+    if not isinstance(found, Mapping | BaseModel):
+        return f"{key} = {_shortened(repr(found))}: {message}"
+    # What a check of ours says of a section tells what it found; what pydantic says, only what it expects.
+    return f"{key}: {message}" + ("" if problem["type"] == "value_error" else ", found a mapping")
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
 
 
 def _known_keys(model: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:

@@ -238,3 +238,26 @@ def test_what_fits_no_command_is_told_by_its_own_fault(tmp_path: Path) -> None:
     path.write_text("extends: {}\noptimisr: {{steps: 3}}\n".format(configuration_path("fib25_d5").with_suffix("")))
     with pytest.raises(InputError, match="unknown key 'optimisr', did you mean optimiser"):
         read_settings(path, TrainingSettings)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"consistency": "ema"}, "consistency and data.unlabelled go together: give both or neither"),
+        (
+            {"network": {"encoder": "a", "bundle": "b"}},
+            "network: a network begins with an encoder or with a bundle: leave out one of them",
+        ),
+        ({"data": {"training": {"volume": "ac3"}}}, "data.training: Input should be a valid tuple, found a mapping"),
+        ({"name": list(range(200))}, f"name = {repr(list(range(200)))[:100]}...: Input should be a valid string"),
+    ],
+)
+def test_an_error_of_several_keys_does_not_repeat_the_configuration(
+    change: dict[str, Any], told: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "bad.yaml"
+    content = {"name": "bad", "data": {}, "optimiser": {"steps": 1, "patch_voxels": [8, 8, 8]}}
+    path.write_text(yaml.safe_dump({**content, **change}))
+    with pytest.raises(InputError) as failed:
+        read_settings(path, TrainingSettings)
+    assert str(failed.value) == f"{path}: {told}"
