@@ -13,6 +13,7 @@ from neuroseg.cli import progress, run
 from neuroseg.cli.evaluate import Request, evaluated
 from neuroseg.cli.summary import print_json
 from neuroseg.cli.train import asked
+from neuroseg.configuration import validated
 from neuroseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -145,7 +146,8 @@ def _one_volume(
 
     if truth is None:
         raise InputError("--volume needs --truth, the labels to judge by")
-    asked_for = VolumeSettings(raw=volume, labels=truth, region=roi, voxel_size_nm=voxel_size)
+    content = {"raw": volume, "labels": truth, "region": roi, "voxel_size_nm": voxel_size}
+    asked_for = validated(content, VolumeSettings, "--volume")
     told_apart = hashlib.sha256(f"{volume} {truth} {roi} {model}".encode()).hexdigest()[:8]
     return f"{default_workspace(volume).stem}-{told_apart}", [_opened(asked_for, (".",))]
 

@@ -20,6 +20,7 @@ from funlib.geometry import Coordinate, Roi
 
 from neuroseg.affinities.device import choose_device
 from neuroseg.affinities.inference import make_repeatable
+from neuroseg.configuration import validated
 from neuroseg.errors import InputError
 from neuroseg.geometry import Triple, describe, triple
 from neuroseg.networks.bundle import open_bundle, save_bundle
@@ -206,7 +207,8 @@ def _labelled_settings(request: Request) -> VolumeSettings:
         raise InputError(
             f"labels belong to the finest level, the model to level {request.level}; import that level first"
         )
-    return VolumeSettings.model_validate({"raw": request.volume, "labels": request.labels, "region": request.region})
+    content = {"raw": request.volume, "labels": request.labels, "region": request.region}
+    return validated(content, VolumeSettings, "--labels")
 
 
 def _samples(

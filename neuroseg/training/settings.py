@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import posixpath
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from neuroseg.agglomeration.scorings import parse_scoring
 from neuroseg.configuration import Section
@@ -15,6 +16,11 @@ from neuroseg.training.perturbations.draw import PUBLISHED, TURNS, check_names
 from neuroseg.training.targets import Sides
 
 Offset = tuple[int, int, int]
+Widths = tuple[PositiveInt, PositiveInt, PositiveInt]
+Margins = tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt]
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 
 
 class VolumeSettings(Section):
@@ -31,14 +37,20 @@ class VolumeSettings(Section):
     raw: str
     labels: str
     region: str | None = None
-    surround_voxels: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt] = (0, 0, 0)
+    surround_voxels: Margins = (0, 0, 0)
     share: float | None = Field(default=None, gt=0.0, le=1.0)
-    voxel_size_nm: tuple[float, float, float] | None = None
+    voxel_size_nm: tuple[Positive, Positive, Positive] | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _catalogued(cls, content: Any) -> Any:
         return _with_catalogued(content, ("raw", "labels", "voxel_size_nm"))
+
+    @model_validator(mode="after")
+    def _labels_are_apart(self) -> VolumeSettings:
+        if posixpath.normpath(self.raw) == posixpath.normpath(self.labels):
+            raise ValueError(f"labels {self.labels} are the raw itself; give the address of its labels")
+        return self
 
 
 class UnlabelledSettings(Section):
@@ -116,13 +128,13 @@ class TargetSettings(Section):
     `balanced`: both classes weigh the same in the cross entropy; the published training weighs every voxel alike.
     """
 
-    offsets: tuple[Offset, ...] = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
+    offsets: tuple[Offset, ...] = Field(default=((-1, 0, 0), (0, -1, 0), (0, 0, -1)), min_length=1)
     auxiliary_offsets: tuple[Offset, ...] = ()
-    auxiliary_weight: float = 0.5
-    descriptor_sigma_nm: float = 0.0
-    descriptor_weight: float = 1.0
+    auxiliary_weight: NotNegative = 0.5
+    descriptor_sigma_nm: NotNegative = 0.0
+    descriptor_weight: NotNegative = 1.0
     border_axes: tuple[Literal[0, 1, 2], ...] = (0, 1, 2)
-    border_dilations: int = 0
+    border_dilations: NonNegativeInt = 0
     border_sides: Sides = "both"
     balanced: bool = True
 
@@ -144,17 +156,24 @@ class AugmentationSettings(Section):
     """Probabilities (0 to 1) and strengths of the augmentations; one of `perturbations` follows them."""
 
     orientations: Literal["all", "in_plane"] = "all"
-    deform: float = 0.5
-    scale_range: tuple[float, float] = (0.8, 1.25)
-    rotation_degrees: float = 45.0
-    elastic_spacing_voxels: float = 24.0
-    elastic_sigma_voxels: float = 2.0
-    intensity: float = 0.8
-    sections: float = 0.2
-    noise: float = 0.4
-    blur: float = 0.2
-    missing: float = 0.1
+    deform: Probability = 0.5
+    scale_range: tuple[Positive, Positive] = (0.8, 1.25)
+    rotation_degrees: NotNegative = 45.0
+    elastic_spacing_voxels: Positive = 24.0
+    elastic_sigma_voxels: NotNegative = 2.0
+    intensity: Probability = 0.8
+    sections: Probability = 0.2
+    noise: Probability = 0.4
+    blur: Probability = 0.2
+    missing: Probability = 0.1
     perturbations: PerturbationSettings = PerturbationSettings(names=())
+
+    @field_validator("scale_range")
+    @classmethod
+    def _rises(cls, scale_range: tuple[float, float]) -> tuple[float, float]:
+        if scale_range[0] > scale_range[1]:
+            raise ValueError("the smallest scale comes first, then the largest")
+        return scale_range
 
 
 class ConsistencySettings(Section):
@@ -208,14 +227,14 @@ class OptimiserSettings(Section):
 
     algorithm: Literal["adamw", "adam"] = "adamw"
     schedule: Literal["cosine", "constant"] = "cosine"
-    epsilon: float = 1e-8
+    epsilon: Positive = 1e-8
     amsgrad: bool = False
     steps: int = Field(ge=1)
     batch: int = Field(default=2, ge=1)
-    patch_voxels: tuple[int, int, int]
-    learning_rate: float = 1e-3
-    warm_up_steps: int = 200
-    weight_decay: float = 1e-4
+    patch_voxels: Widths
+    learning_rate: Positive = 1e-3
+    warm_up_steps: NonNegativeInt = 200
+    weight_decay: NotNegative = 1e-4
     gradient_norm: float | None = Field(default=5.0, gt=0)
     precision: Precision = "bfloat16"
 
@@ -223,8 +242,16 @@ class OptimiserSettings(Section):
 class TrainingOptimiserSettings(OptimiserSettings):
     """The same, the voxels at a patch's faces that do not count, and how slowly the weights' average follows them."""
 
-    margin_voxels: tuple[int, int, int] = (0, 0, 0)
-    average_decay: float = 0.998
+    margin_voxels: Margins = (0, 0, 0)
+    average_decay: Probability = 0.998
+
+    @model_validator(mode="after")
+    def _leaves_something(self) -> TrainingOptimiserSettings:
+        if any(2 * margin >= width for margin, width in zip(self.margin_voxels, self.patch_voxels, strict=True)):
+            raise ValueError(
+                f"margin_voxels {self.margin_voxels} on each side leave nothing of patch_voxels {self.patch_voxels}"
+            )
+        return self
 
 
 class ValidationSettings(Section):
@@ -237,11 +264,11 @@ class ValidationSettings(Section):
     """
 
     every_steps: int = Field(default=500, ge=1)
-    surround_voxels: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt] = (0, 0, 0)
+    surround_voxels: Margins = (0, 0, 0)
     statistics_samples: int = Field(default=48, ge=0)
     scorings: tuple[str, ...] = Field(default=("mean", "quantile:50", "quantile:25"), min_length=1)
-    tile_voxels: tuple[int, int, int] = (64, 64, 64)
-    context_voxels: tuple[int, int, int] = (32, 32, 32)
+    tile_voxels: Widths = (64, 64, 64)
+    context_voxels: Margins = (32, 32, 32)
     blend: Literal["centre", "gaussian"] = "centre"
 
     @field_validator("scorings")
@@ -259,8 +286,8 @@ class TrainingSettings(Section):
     name: str
     description: str = ""
     licence: str = ""
-    seed: int = 1
-    loader_workers: int = 1
+    seed: NonNegativeInt = 1
+    loader_workers: NonNegativeInt = 1
     data: DataSettings
     network: NetworkSettings = NetworkSettings()
     targets: TargetSettings = TargetSettings()
@@ -309,8 +336,8 @@ class PretrainingSettings(Section):
 
     name: str
     description: str = ""
-    seed: int = 1
-    loader_workers: int = 1
+    seed: NonNegativeInt = 1
+    loader_workers: NonNegativeInt = 1
     data: PretrainingDataSettings
     network: NetworkSettings = NetworkSettings()
     orientations: Literal["all", "in_plane"] = "in_plane"

@@ -14,6 +14,7 @@ from torch import nn
 from neuroseg.affinities.device import choose_device
 from neuroseg.affinities.inference import TileSettings, checked_margin, make_repeatable
 from neuroseg.errors import InputError
+from neuroseg.geometry import Triple, contact_channels
 from neuroseg.networks.architectures import build_network, parameter_count
 from neuroseg.networks.windows import WindowRule
 from neuroseg.storage.publish import publish_text
@@ -27,7 +28,7 @@ from neuroseg.training.precision import warn_if_emulated
 from neuroseg.training.reading import read_settings
 from neuroseg.training.rehearsal import held_bytes, rehearse, small_part
 from neuroseg.training.samples import Samples
-from neuroseg.training.settings import TrainingSettings
+from neuroseg.training.settings import TargetSettings, TrainingSettings
 from neuroseg.training.statistics import with_own_statistics
 from neuroseg.training.team import Team, joined, own_device
 from neuroseg.training.trainer import Trainer
@@ -131,8 +132,12 @@ def rehearse_training(configuration: Path, folder: Path, *, device: str = "auto"
 
 
 def check_windows(settings: TrainingSettings) -> None:
-    """Raise InputError for patches, margins and validation windows that do not suit the network."""
+    """Raise InputError for patches, margins and windows that do not suit the network, and offsets that do not segment.
+
+    A training would end with them at its first step, or at its first validation.
+    """
     network, wanted, optimiser = settings.network, settings.validation, settings.optimiser
+    _check_offsets(settings.targets, optimiser.patch_voxels)
     with torch.device("meta"):
         rule = build_network(network.architecture, network.parameters).windows
     assert isinstance(rule, WindowRule)
@@ -142,6 +147,17 @@ def check_windows(settings: TrainingSettings) -> None:
         raise InputError(f"optimiser.margin_voxels {optimiser.margin_voxels}: the network loses {rule.margin} itself")
     tiles = TileSettings(wanted.tile_voxels, wanted.context_voxels, 1, 255.0, 1, wanted.blend)
     checked_margin(rule, tiles)
+
+
+def _check_offsets(targets: TargetSettings, patch: Triple) -> None:
+    try:
+        contact_channels(targets.offsets)
+    except InputError as error:
+        raise InputError(f"targets.offsets cannot be segmented: {error}") from error
+    for name in ("offsets", "auxiliary_offsets"):
+        for offset in getattr(targets, name):
+            if any(abs(step) >= width for step, width in zip(offset, patch, strict=True)):
+                raise InputError(f"targets.{name} {offset} reaches past optimiser.patch_voxels {patch}")
 
 
 def samples_of(opened: Opened, step: int, processes: int) -> tuple[Samples, Samples | Pairs]:

@@ -19,6 +19,8 @@ from neuroseg.training.team import Team
 from neuroseg.training.train import open_training, train
 from neuroseg.training.trainer import Trainer
 
+REVERSED = [[0, 0, -1], [0, -1, 0], [-1, 0, 0]]
+
 
 def edited(configuration: Path, name: str, bundle: str, **targets: Any) -> Path:
     """A copy of the configuration that begins with a bundle and learns affinities alone."""
@@ -89,7 +91,7 @@ def test_voxels_of_another_size_are_told_or_refused(
 
 
 def test_a_bundle_of_another_network_is_refused(configuration: Path, tiny_model: str, tmp_path: Path) -> None:
-    for name, targets in (("auxiliary", {"auxiliary_offsets": [[0, 0, -3]]}), ("far", {"offsets": [[-1, 0, 0]] * 3})):
+    for name, targets in (("auxiliary", {"auxiliary_offsets": [[0, 0, -3]]}), ("reversed", {"offsets": REVERSED})):
         with pytest.raises(InputError, match="Bundles predict affinities alone"):
             begun(edited(configuration, name, tiny_model, **targets), tmp_path)
     wide = edited(configuration, "wide", tiny_model)

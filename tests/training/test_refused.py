@@ -1,0 +1,111 @@
+"""What would end or spoil a training later is refused before anything runs: exit code 2, and the key is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from neuroseg.cli.main import exit_code
+from neuroseg.cli.train import _packaged
+from neuroseg.errors import InputError
+from neuroseg.networks.architectures import build_network
+from neuroseg.training.reading import read_settings
+from neuroseg.training.settings import PretrainingSettings, TrainingSettings
+from neuroseg.training.train import check_windows
+
+
+def changed(configuration: Path, key: str, value: Any) -> Path:
+    """A copy of the configuration with one value, `section.key`, replaced."""
+    content = yaml.safe_load(configuration.read_text())
+    *sections, last = key.split(".")
+    place = content
+    for section in sections:
+        place = place.setdefault(section, {})
+    place[last] = value
+    path = configuration.with_name("changed.yaml")
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("targets.offsets", [], "targets.offsets = []: Tuple should have at least 1 item"),
+        ("targets.offsets", [[0, -1, 0], [0, 0, -1]], "targets.offsets cannot be segmented: no affinity channel links "
+         "direct neighbours along z; offsets: ((0, -1, 0), (0, 0, -1))"),
+        ("targets.auxiliary_offsets", [[0, 0, -3], [0, 24, 0]], "targets.auxiliary_offsets (0, 24, 0) reaches past "
+         "optimiser.patch_voxels (24, 24, 24)"),
+        ("targets.border_dilations", -1, "targets.border_dilations = -1: Input should be greater than or equal to 0"),
+        ("targets.descriptor_sigma_nm", -5, "targets.descriptor_sigma_nm = -5: Input should be greater than or equal"),
+        ("targets.descriptor_weight", -1, "targets.descriptor_weight = -1: Input should be greater than or equal to 0"),
+        ("targets.auxiliary_weight", -1, "targets.auxiliary_weight = -1: Input should be greater than or equal to 0"),
+        ("validation.tile_voxels", [0, 0, 0], "validation.tile_voxels.0 = 0: Input should be greater than 0"),
+        ("validation.context_voxels", [8, -8, 8], "validation.context_voxels.1 = -8: Input should be greater than or"),
+        ("optimiser.margin_voxels", [2, 12, 2], "optimiser: margin_voxels (2, 12, 2) on each side leave nothing of "
+         "patch_voxels (24, 24, 24)"),
+        ("optimiser.patch_voxels", [0, 0, 0], "optimiser.patch_voxels.0 = 0: Input should be greater than 0"),
+        ("optimiser.average_decay", 2.0, "optimiser.average_decay = 2.0: Input should be less than or equal to 1"),
+        ("optimiser.warm_up_steps", -3, "optimiser.warm_up_steps = -3: Input should be greater than or equal to 0"),
+        ("optimiser.learning_rate", 0, "optimiser.learning_rate = 0: Input should be greater than 0"),
+        ("optimiser.learning_rate", float("inf"), "optimiser.learning_rate = inf: Input should be a finite number"),
+        ("optimiser.epsilon", 0, "optimiser.epsilon = 0: Input should be greater than 0"),
+        ("optimiser.weight_decay", -0.1, "optimiser.weight_decay = -0.1: Input should be greater than or equal to 0"),
+        ("augmentation.scale_range", [0, 0], "augmentation.scale_range.0 = 0: Input should be greater than 0"),
+        ("augmentation.scale_range", [2, 1], "augmentation.scale_range = [2, 1]: the smallest scale comes first"),
+        ("augmentation.elastic_spacing_voxels", 0, "augmentation.elastic_spacing_voxels = 0: Input should be greater"),
+        ("augmentation.elastic_sigma_voxels", -1, "augmentation.elastic_sigma_voxels = -1: Input should be greater"),
+        ("augmentation.rotation_degrees", -1, "augmentation.rotation_degrees = -1: Input should be greater than or"),
+        *(
+            (f"augmentation.{name}", value, f"augmentation.{name} = {value}: Input should be")
+            for name in ("deform", "intensity", "sections", "noise", "blur", "missing") for value in (7, -0.5)
+        ),
+        ("loader_workers", -1, "loader_workers = -1: Input should be greater than or equal to 0"),
+        ("seed", -1, "seed = -1: Input should be greater than or equal to 0"),
+        ("data.validation", {"raw": "raw.zarr", "labels": "./raw.zarr"}, "data.validation: labels ./raw.zarr are the "
+         "raw itself; give the address of its labels"),
+        ("network.parameters", {"widths": []}, "network.parameters.widths = []: the channels of each level, whole "
+         "numbers of 1 or more, are expected"),
+    ],
+)  # fmt: skip
+def test_a_dry_run_names_what_would_end_a_training(
+    key: str, value: Any, told: str, configuration: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = changed(configuration, key, value)
+    assert exit_code(["train", str(path), "-o", str(tmp_path / "run"), "--dry-run", "--device", "cpu"]) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert len(error) < 500
+
+
+@pytest.mark.parametrize("widths", [[], [0, 4], [4.5, 8], [True, 8], 4, "48", None])
+@pytest.mark.parametrize("architecture", ["light", "superhuman", "mala"])
+def test_widths_that_are_no_channels_are_named(architecture: str, widths: Any) -> None:
+    with pytest.raises(InputError, match=r"network\.parameters\.widths = .*whole numbers of 1 or more"):
+        build_network(architecture, {"widths": widths})
+
+
+def test_channels_that_cannot_be_normalised_are_an_error_of_the_configuration() -> None:
+    with pytest.raises(InputError, match=r"does not take .*14"):
+        build_network("light", {"widths": [14, 8], "norm": "group"})
+
+
+@pytest.mark.parametrize("flags", [["validate", "--truth"], ["adapt", "--labels"]])
+def test_a_volume_is_not_its_own_truth(
+    flags: list[str], raw_volume: str, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command, option = flags
+    volume = ["--volume", raw_volume] if command == "validate" else [raw_volume]
+    command_line = [command, *volume, option, raw_volume, "--model", tiny_model, "-o", str(tmp_path / "out")]
+    assert exit_code(command_line) == 2
+    assert "are the raw itself" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", _packaged())
+def test_no_packaged_configuration_is_refused(name: str) -> None:
+    if name.startswith("pretraining"):
+        read_settings(_packaged()[name], PretrainingSettings)
+    else:
+        check_windows(read_settings(_packaged()[name], TrainingSettings))
