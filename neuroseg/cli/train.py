@@ -71,6 +71,10 @@ def train(
     configuration: _Configuration = None,
     named: _Named = None,
     output: _Output = None,
+    bundle: Annotated[
+        str | None,
+        typer.Option("--from", metavar="MODEL", help="Begin with a bundled model, or a bundle's folder."),
+    ] = None,
     device: _Device = "auto",
     restart: _Restart = False,
     dry_run: _DryRun = False,
@@ -88,8 +92,9 @@ def train(
     With a section `consistency`, volumes without labels are learnt from as well.
 
     \b
-    Example: neuroseg train fib25_light -o runs/fib25_light
+    Examples: neuroseg train fib25_light -o runs/fib25_light
     then: neuroseg run volume.zarr --model runs/fib25_light/bundle
+    neuroseg train mine.yaml --from fib25_light
     """
     from neuroseg.training.train import rehearse_training
     from neuroseg.training.train import train as train_
@@ -98,14 +103,16 @@ def train(
     folder = output or Path("runs") / path.stem
     if preview and dry_run:
         raise InputError("--dry-run writes nothing, --preview a picture: give one of them")
+    if preview and bundle is not None:
+        raise InputError("--preview draws perturbations, which no model changes: leave out --from")
     if preview:
         _draw_preview(path, output or Path(f"{path.stem}-preview.png"))
         return
     if dry_run:
-        _show_rehearsal(rehearse_training(path, folder, device=device), folder, json)
+        _show_rehearsal(rehearse_training(path, folder, bundle=bundle, device=device), folder, json)
         return
     _tell()
-    outcome = train_(path, folder, device=device, restart=restart)
+    outcome = train_(path, folder, bundle=bundle, device=device, restart=restart)
     if not _leads():
         return
     _show_outcome(outcome, json)

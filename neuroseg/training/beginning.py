@@ -26,6 +26,21 @@ RAW_SCALE = 255.0  # what samples divide raw by
 _WARN_RATIO, _REFUSE_RATIO = 1.5, 3.0
 
 
+def beginning_with(settings: TrainingSettings, bundle: str) -> TrainingSettings:
+    """Return the settings with `network.bundle`; raises InputError when they begin with something else."""
+    network, path = settings.network, str(Path(bundle))
+    if network.encoder is not None:
+        raise InputError(
+            f"--from {bundle}: the configuration begins with network.encoder {network.encoder}; leave out one of them"
+        )
+    if network.bundle is not None and str(Path(network.bundle)) != path:
+        raise InputError(
+            f"--from {bundle}: the configuration begins with network.bundle {network.bundle}; leave out one of them"
+        )
+    begun = network.model_copy(update={"bundle": network.bundle or path})
+    return settings.model_copy(update={"network": begun})
+
+
 def begin(trainer: Trainer, voxel_size_nm: Nanometres) -> None:
     """Let the network, and the average that teaches, begin with the encoder or the bundle that the settings name.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -63,13 +64,16 @@ def _origin(settings: TrainingSettings, step: int, configuration: str, begun: Ma
     if begun is not None:
         data.append(f"begun with {begun['name']} ({begun['sha256'][:16]}), trained on {begun['data']}")
         licences.append(f"of {begun['name']}: {begun['licence'] or 'not stated'}")
+    command = ["neuroseg", "train", configuration]
+    if settings.network.bundle is not None:
+        command += ["--from", settings.network.bundle]
     return TrainingCard(
         data="; ".join(data),
         licence="; ".join(text for text in licences if text),
         configuration=configuration,
         seed=settings.seed,
         steps=step,
-        command=f"neuroseg train {configuration}",
+        command=shlex.join(command),
     )
 
 

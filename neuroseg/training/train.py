@@ -18,7 +18,7 @@ from neuroseg.geometry import Triple, contact_channels
 from neuroseg.networks.architectures import build_network, parameter_count
 from neuroseg.networks.windows import WindowRule
 from neuroseg.storage.publish import publish_text
-from neuroseg.training.beginning import begin, record, recorded
+from neuroseg.training.beginning import begin, beginning_with, record, recorded
 from neuroseg.training.context import context_effect
 from neuroseg.training.export import export_bundle
 from neuroseg.training.folder import claim
@@ -58,9 +58,14 @@ class Opened:
     validation: OpenedVolume
 
 
-def open_training(configuration: Path) -> Opened:
-    """Return what a configuration asks for; raises InputError for a wrong one and for missing data."""
+def open_training(configuration: Path, bundle: str | None = None) -> Opened:
+    """Return what a configuration asks for, its network begun with `bundle` where one is given.
+
+    Raises InputError for a wrong one and for missing data.
+    """
     settings = read_settings(configuration, TrainingSettings)
+    if bundle is not None:
+        settings = beginning_with(settings, bundle)
     if not settings.data.training or settings.data.validation is None:
         raise InputError(f"{configuration}: data.training and data.validation say what to learn from and to judge on")
     check_windows(settings)
@@ -74,15 +79,23 @@ def open_training(configuration: Path) -> Opened:
 
 
 def train(
-    configuration: Path, folder: Path, *, device: str = "auto", restart: bool = False, progress: bool = True
+    configuration: Path,
+    folder: Path,
+    *,
+    bundle: str | None = None,
+    device: str = "auto",
+    restart: bool = False,
+    progress: bool = True,
 ) -> Outcome:
     """Train to the last step, resuming what `folder` holds; returns the best bundle.
+
+    `bundle`, a bundled model's name or a bundle's folder, is what the network begins with (`network.bundle`).
 
     Raises InputError for a wrong configuration or missing data and RunRefusedError when the folder holds a training
     of another configuration.
     """
     with joined() as team:
-        opened, chosen = open_training(configuration), choose_device(own_device(device))
+        opened, chosen = open_training(configuration, bundle), choose_device(own_device(device))
         settings = opened.settings
         make_repeatable(chosen)
         trainer = Trainer(settings, folder, chosen, team)
@@ -117,9 +130,11 @@ def train(
         return keeper.outcome()
 
 
-def rehearse_training(configuration: Path, folder: Path, *, device: str = "auto") -> dict[str, Any]:
+def rehearse_training(
+    configuration: Path, folder: Path, *, bundle: str | None = None, device: str = "auto"
+) -> dict[str, Any]:
     """Check a configuration and its data and take a few steps; returns what a training would take. Writes nothing."""
-    opened = open_training(configuration)
+    opened = open_training(configuration, bundle)
     data, described = opened.settings.data, opened.settings.targets.descriptor_sigma_nm > 0
     for volume in data.test:
         open_labelled(volume, data.folders)  # missing, it would show only when the training is over

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import torch
 import yaml
 
+from neuroseg.cli.main import exit_code
 from neuroseg.errors import InputError
 from neuroseg.networks.bundle import open_bundle, save_bundle
 from neuroseg.networks.card import TrainingCard
@@ -116,3 +118,52 @@ def test_a_network_begins_once(configuration: Path, tiny_model: str) -> None:
     path.write_text(yaml.safe_dump(content))
     with pytest.raises(InputError, match="leave out one of them"):
         open_training(path)
+
+
+def without_bundle(configuration: Path, name: str, **network: str) -> Path:
+    path = edited(configuration, name, "none")
+    content = yaml.safe_load(path.read_text())
+    del content["network"]["bundle"]
+    content["network"] |= network
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_a_model_to_begin_with_may_be_an_option(
+    configuration: Path, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, folder = without_bundle(configuration, "option"), tmp_path / "run"
+    command = ["train", str(path), "-o", str(folder), "--device", "cpu"]
+    assert exit_code([*command, "--from", tiny_model]) == 0
+    stored = yaml.safe_load((folder / "configuration.yaml").read_text())
+    assert stored["network"]["bundle"] == tiny_model
+    card = open_bundle(str(folder / "bundle")).card
+    assert "begun with tiny (" in card.training.data
+    assert shlex.split(card.training.command)[2:] == ["option", "--from", tiny_model]
+    assert exit_code([*command, "--from", f"{tiny_model}/"]) == 0, "the same folder"
+    named = edited(configuration, "option", tiny_model)
+    assert exit_code(["train", str(named), "-o", str(folder), "--device", "cpu"]) == 0, "the same training"
+    without_bundle(configuration, "option")
+    capsys.readouterr()
+    assert exit_code(command) == 2
+    assert "holds a training of another configuration" in capsys.readouterr().err
+
+
+def test_a_dry_run_knows_the_model_to_begin_with(
+    configuration: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = without_bundle(configuration, "dry")
+    assert exit_code(["train", str(path), "--from", str(tmp_path / "absent"), "--dry-run", "--device", "cpu"]) == 2
+    assert f"no model bundle at {tmp_path / 'absent'}" in capsys.readouterr().err
+    assert exit_code(["train", str(path), "--from", "fib25_light", "--preview"]) == 2
+    assert "leave out --from" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("key", ["encoder", "bundle"])
+def test_a_configuration_that_begins_with_something_else_is_not_overruled(
+    key: str, configuration: Path, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = without_bundle(configuration, "else", **{key: "runs/other"})
+    assert exit_code(["train", str(path), "--from", tiny_model, "-o", str(tmp_path / "run")]) == 2
+    assert f"the configuration begins with network.{key} runs/other; leave out one" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
