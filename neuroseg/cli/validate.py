@@ -60,9 +60,9 @@ def validate(
 ) -> None:
     """Judge a trained model as published: one prediction, segmented by waterz and by multicut, scored side by side.
 
-    Writes results.json (the whole configuration, seed, hash of the model, scores, every threshold of waterz), a picture
-    and the threshold curve of each volume. The same command resumes. Both ways cut fragments where a block ends; unless
-    --blocks says otherwise, no section is cut.
+    Writes results.json (the whole configuration, seed, hash of the model, scores, every threshold of waterz; without
+    CONFIG its name and the seed are those of the model's card), a picture and the threshold curve of each volume. The
+    same command resumes. Both ways cut fragments where a block ends; unless --blocks says otherwise, no section is cut.
 
     \b
     Examples: neuroseg validate seg_snemi3d_d5_u200
@@ -91,10 +91,11 @@ def validate(
         return _tried(judged, str(bundle.path), folder / str(number), chosen, restart)
 
     rows, means = in_turn(volumes, trial)
+    trained = bundle.card.training
     content = {
-        "configuration": name or None,
+        "configuration": name or trained.configuration or None,
         "settings": settings and settings.model_dump(mode="json"),
-        "seed": settings and settings.seed,
+        "seed": settings.seed if settings else trained.seed,
         "model": str(bundle.path),
         "sha256": bundle.sha256,
         "on": on or ("test" if volume is None else "volume"),

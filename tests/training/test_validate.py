@@ -14,6 +14,8 @@ from funlib.geometry import Roi
 from safetensors.torch import load_file, save_file
 
 from neuroseg.cli.main import exit_code
+from neuroseg.networks.bundle import open_bundle, save_bundle
+from neuroseg.networks.card import TrainingCard
 from neuroseg.trial import whole_sections
 
 
@@ -129,3 +131,16 @@ def test_a_model_is_judged_on_any_volume_with_truth(
     assert "belong to a --volume" in capsys.readouterr().err
     assert exit_code(["validate", "--volume", raw, "--truth", truth]) == 2
     assert "Give --model" in capsys.readouterr().err
+
+
+def test_without_a_configuration_the_card_says_with_what_a_model_was_trained(
+    configuration: Path, tiny_model: str, tmp_path: Path
+) -> None:
+    plain, folder = open_bundle(tiny_model), configuration.parent
+    card = plain.card.model_copy(update={"training": TrainingCard(configuration="mine", seed=555)})
+    save_bundle(tmp_path / "m", card, plain.network().state_dict())
+    command = ["validate", "--model", str(tmp_path / "m"), "--volume", f"{folder}/raw.zarr", "--roi", "0:12,:,:"]
+    command += ["--truth", f"{folder}/labels.zarr", "--executor", "serial", "-o", str(tmp_path / "v")]
+    assert exit_code(command) == 0
+    found = json.loads((tmp_path / "v" / "results.json").read_text())
+    assert (found["configuration"], found["settings"], found["seed"]) == ("mine", None, 555)
