@@ -62,7 +62,9 @@ def convert(
     """
     from neuroseg.networks.encoder import ENCODER, save_encoder
     from neuroseg.networks.research import converted, read_checkpoint
+    from neuroseg.storage.volumes import check_voxel_size
 
+    check_voxel_size(f"--voxel-size: {checkpoint}", voxel_size)
     if output.exists():
         raise InputError(f"{output} exists; choose another folder with -o")
     made = converted(read_checkpoint(checkpoint))

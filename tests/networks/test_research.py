@@ -212,3 +212,14 @@ def test_models_lists_the_architectures(capsys: pytest.CaptureFixture[str]) -> N
     assert found["mala"]["margin_voxels"] == [14, 106, 106]
     assert exit_code(["models"]) == 0
     assert "84,020,475" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("size", [("0", "-1", "4"), ("30", "nan", "6"), ("inf", "6", "6")])
+def test_voxels_of_no_size_are_refused(
+    size: tuple[str, str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(superhuman_weights(), tmp_path / "seg.ckpt")
+    command = ["models", "convert", str(tmp_path / "seg.ckpt"), "-o", str(tmp_path / "bundle"), "--voxel-size", *size]
+    assert exit_code(command) == 2
+    assert "three positive numbers are expected" in capsys.readouterr().err
+    assert not (tmp_path / "bundle").exists()
