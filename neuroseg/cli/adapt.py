@@ -50,7 +50,7 @@ def adapt(
     from neuroseg.networks.bundle import open_bundle
     from neuroseg.resolve import nearest_level
     from neuroseg.storage.naming import default_workspace
-    from neuroseg.storage.publish import publish_text
+    from neuroseg.storage.publish import publish_text, require_folder
     from neuroseg.training.adapt import Request
     from neuroseg.training.adapt import adapt as adapt_
     from neuroseg.training.settings import Precision
@@ -60,6 +60,7 @@ def adapt(
     logging.getLogger("neuroseg").setLevel(logging.INFO)
     card = open_bundle(model).card
     folder = output or Path("runs") / f"{default_workspace(volume).stem}-{card.name}"
+    require_folder(folder)
     chosen = nearest_level(volume, card.voxel_size_nm) if level is None else level
     request = Request(
         volume, model, labels=labels, region=region, level=chosen, steps=steps, precision=cast("Precision", precision)

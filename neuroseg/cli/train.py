@@ -45,11 +45,13 @@ def pretrain(
     Example: neuroseg pretrain pretraining_fib25 -o runs/pretraining_fib25
     then: network.encoder: runs/pretraining_fib25 in the configuration of neuroseg train
     """
+    from neuroseg.storage.publish import require_folder
     from neuroseg.training.pretrain import pretrain as pretrain_
     from neuroseg.training.pretrain import rehearse_pretraining
 
     path = asked(configuration, named)
     folder = output or Path("runs") / path.stem
+    require_folder(folder)
     if dry_run:
         _show_rehearsal(rehearse_pretraining(path, folder, device=device), folder, json)
         return
@@ -96,6 +98,7 @@ def train(
     then: neuroseg run volume.zarr --model runs/fib25_light/bundle
     neuroseg train mine.yaml --from fib25_light
     """
+    from neuroseg.storage.publish import require_folder
     from neuroseg.training.train import rehearse_training
     from neuroseg.training.train import train as train_
 
@@ -108,6 +111,7 @@ def train(
     if preview:
         _draw_preview(path, output or Path(f"{path.stem}-preview.png"))
         return
+    require_folder(folder)
     if dry_run:
         _show_rehearsal(rehearse_training(path, folder, bundle=bundle, device=device), folder, json)
         return

@@ -70,7 +70,7 @@ def validate(
     neuroseg validate --model runs/mine/bundle --volume raw.zarr --truth labels.h5:ids --roi 0:20,:,: -o judged
     """
     from neuroseg.networks.bundle import open_bundle
-    from neuroseg.storage.publish import publish_text
+    from neuroseg.storage.publish import publish_text, require_folder
     from neuroseg.trial import in_turn
 
     settings, name = _configured(configuration, named, model, is_optional=volume is not None)
@@ -84,6 +84,7 @@ def validate(
             raise InputError("--on names volumes of the configuration; leave it out with --volume")
         where, volumes = _one_volume(volume, truth, roi, voxel_size, bundle.sha256)
     folder = output or Path("runs") / (name or bundle.card.name) / f"validation-{where}"
+    require_folder(folder)
     given = {"blocks": blocks, "workers": workers, "executor": executor, "device": device, "threshold": threshold}
     chosen = {key: value for key, value in given.items() if value is not None}
 

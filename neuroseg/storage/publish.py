@@ -55,3 +55,12 @@ def require_publishable(path: Path, suffix: str) -> None:
             pass
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from error
+
+
+def require_folder(path: Path) -> None:
+    """Raise InputError where `path` cannot be a folder: it, or one that it lies in, is a file."""
+    for place in (path, *path.parents):
+        if place.is_dir():
+            return
+        if place.exists():
+            raise InputError(f"{place} is a file, -o {path} must be a folder; name another with -o")

@@ -109,3 +109,23 @@ def test_no_packaged_configuration_is_refused(name: str) -> None:
         read_settings(_packaged()[name], PretrainingSettings)
     else:
         check_windows(read_settings(_packaged()[name], TrainingSettings))
+
+
+@pytest.mark.parametrize("command", ["pretrain", "train", "train --dry-run", "validate", "adapt"])
+@pytest.mark.parametrize("below", ["", "run"])
+def test_an_output_that_is_a_file_is_refused(
+    command: str, below: str, configuration: Path, raw_volume: str, tiny_model: str, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    raw, file = str(configuration.parent / "raw.zarr"), tmp_path / "notes.txt"
+    file.write_text("mine")
+    crops = {"training": [{"raw": raw}], "validation": {"raw": raw}}
+    content = {"name": "pre", "data": crops, "optimiser": {"steps": 1, "patch_voxels": [8, 8, 8]}}
+    (tmp_path / "pre.yaml").write_text(yaml.safe_dump(content))
+    truth = ["--volume", raw, "--truth", str(configuration.parent / "labels.zarr"), "--model", tiny_model]
+    given = {"pretrain": [str(tmp_path / "pre.yaml")], "validate": truth, "adapt": [raw_volume, "--model", tiny_model]}
+    name, *flags = command.split()
+    command_line = [name, *given.get(name, [str(configuration)]), *flags, "-o", str(file / below)]
+    assert exit_code(command_line) == 2
+    assert f"{file} is a file, -o {file / below} must be a folder" in capsys.readouterr().err
+    assert file.read_text() == "mine"
