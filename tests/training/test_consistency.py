@@ -187,12 +187,69 @@ def test_perturbed_crops_are_remembered_in_the_published_way_alone(published: bo
     assert same != published
 
 
-def trainer_of(consistency: object, folder: Path) -> Trainer:
+def trainer_of(consistency: object, folder: Path, **optimiser: object) -> Trainer:
     content = {
         "name": "t", "data": {"unlabelled": [{"raw": "r"}]}, "network": {"parameters": {"widths": [4, 8]}},
-        "consistency": consistency, "optimiser": {"steps": 2, "patch_voxels": [8, 8, 8]},
+        "consistency": consistency, "optimiser": {"steps": 2, "patch_voxels": [8, 8, 8], **optimiser},
     }  # fmt: skip
     return Trainer(TrainingSettings.model_validate(content), folder, torch.device("cpu"), Team())
+
+
+def labelled_and_pair() -> dict[str, torch.Tensor]:
+    """Two labelled crops, and two clean ones that became two perturbed ones where they lay."""
+    torch.manual_seed(1)
+    crops = {name: torch.rand(2, 1, 8, 8, 8) for name in ("raw", "clean", "perturbed")}
+    return {
+        **crops,
+        "targets": (torch.rand(2, 3, 8, 8, 8) < 0.5).float(),
+        "mask": torch.ones(2, 3, 8, 8, 8),
+        "displacement": torch.zeros(2, 2, 8, 8, 8),
+        "turn": torch.tensor([UNTURNED] * 2),
+    }
+
+
+def test_consistency_counts_by_its_weight(tmp_path: Path) -> None:
+    learnt = []
+    for weight in (0.0, 2.0):
+        trainer = trainer_of({"teacher": "ema", "weight": weight}, tmp_path)
+        losses = trainer.update(labelled_and_pair())
+        assert losses["total"] == pytest.approx(losses["affinities"] + weight * losses.get("consistency", 0.0))
+        learnt.append(trainer.network.state_dict()["stem.weight"])
+    assert not torch.equal(*learnt), "the weights follow it, too"
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize("published", [True, False])
+@pytest.mark.parametrize(("teacher", "who"), [("ema", "average"), ("weight_sharing", "student")])
+def test_the_teacher_sees_clean_crops_and_the_student_perturbed_ones(
+    teacher: str, who: str, published: bool, labelled: bool, tmp_path: Path
+) -> None:
+    trainer = trainer_of({"teacher": teacher, "published": published}, tmp_path)
+    given = labelled_and_pair()
+    if not labelled:
+        given = {name: tensor for name, tensor in given.items() if name not in ("raw", "targets", "mask")}
+    seen = []
+
+    def watch(name: str, network: nn.Module) -> None:
+        def look(module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+            for crops in inputs[0].split(2):
+                seen.extend((name, what) for what, tensor in given.items() if torch.equal(tensor, crops))
+
+        network.register_forward_pre_hook(look)
+
+    watch("student", trainer.network)
+    watch("average", trainer.average.network)
+    trainer.update(given)
+    labels = [("student", "raw")] if labelled else []
+    assert seen == [(who, "clean"), *labels, ("student", "perturbed")]
+
+
+@pytest.mark.parametrize("teacher", ["ema", "weight_sharing"])
+def test_without_labels_a_student_comes_to_agree_with_its_teacher(teacher: str, tmp_path: Path) -> None:
+    trainer = trainer_of(teacher, tmp_path, steps=30, learning_rate=0.01, warm_up_steps=0)
+    given = {name: labelled_and_pair()[name] for name in ("clean", "perturbed", "displacement", "turn")}
+    losses = [trainer.update(given)["consistency"] for _ in range(30)]
+    assert losses[-1] < 0.5 * losses[0]
 
 
 @pytest.mark.parametrize(
