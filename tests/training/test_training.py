@@ -19,8 +19,14 @@ from neuroseg.options import Options
 from neuroseg.training.optimiser import learning_rate
 from neuroseg.training.records import load_checkpoint
 from neuroseg.training.samples import LabelledVolume, Samples, sampling_shares
-from neuroseg.training.settings import AugmentationSettings, DataSettings, OptimiserSettings, TargetSettings
-from neuroseg.training.targets import UNLABELLED
+from neuroseg.training.settings import (
+    AugmentationSettings,
+    DataSettings,
+    OptimiserSettings,
+    PerturbationSettings,
+    TargetSettings,
+)
+from neuroseg.training.targets import UNLABELLED, affinity_targets
 from neuroseg.training.train import train
 from neuroseg.views.synthetic import synthetic_volume
 
@@ -68,6 +74,21 @@ def test_the_loss_falls(configuration: Path, tmp_path: Path) -> None:
     rows = [line.split(",") for line in (tmp_path / "run" / "log.csv").read_text().splitlines()]
     losses = [float(value) for _, name, value in rows if name == "loss/affinities"]
     assert losses[-1] < 0.92 * losses[0]
+
+
+def test_a_training_can_be_repeated(configuration: Path, tmp_path: Path) -> None:
+    trained = []
+    path = edited_section(configuration, "repeated", consistency="ema")
+    content = yaml.safe_load(path.read_text())
+    content["optimiser"]["steps"] = 3
+    path.write_text(yaml.safe_dump(content))
+    for name in ("first", "again"):
+        train(path, tmp_path / name, device="cpu", progress=False)
+        trained.append(load_checkpoint(tmp_path / name / "checkpoint.pt"))
+    first, again = trained
+    for part in ("network", "average"):
+        for name, tensor in first[part].items():
+            assert torch.equal(tensor, again[part][name]), name
 
 
 def test_a_resumed_training_gives_the_weights_of_an_uncut_one(
@@ -190,6 +211,27 @@ def test_without_augmentation_a_sample_is_a_piece_of_the_volume() -> None:
     samples = Samples([volume], shape=(24, 24, 24), count=1, seed=0, targets=TargetSettings(), augmentation=still)
     raw = samples[0]["raw"][0]
     assert np.array_equal(np.sort(raw.ravel()), np.sort((made.raw / np.float32(255)).ravel().astype(np.float32)))
+
+
+@pytest.mark.parametrize("name", ["misalign", "flip"])
+def test_targets_of_a_sample_follow_a_perturbation_that_moves(name: str) -> None:
+    """Raw is painted by label, and neither interpolates between colours: it tells which labels went where."""
+    labels = np.random.default_rng(2).integers(0, 9, (4, 8, 8), np.uint32).repeat(4, 0).repeat(4, 1).repeat(4, 2)
+    volume = LabelledVolume(labels.astype(np.uint8), labels, (10, 10, 10))
+    targets = TargetSettings(border_axes=())
+
+    def samples(*names: str) -> Samples:
+        moved = AugmentationSettings(
+            deform=0, intensity=0, sections=0, noise=0, blur=0, missing=0, orientations="in_plane",
+            perturbations=PerturbationSettings(names=names),
+        )  # fmt: skip
+        return Samples([volume], shape=(8, 24, 24), count=8, seed=3, targets=targets, augmentation=moved)
+
+    for sample in samples(name):
+        painted = np.round(sample["raw"][0] * 255).astype(np.uint32)
+        assert np.array_equal(sample["targets"], affinity_targets(painted, targets.offsets)[0])
+    moved = [not np.array_equal(m["raw"], s["raw"]) for m, s in zip(samples(name), samples(), strict=True)]
+    assert sum(moved) >= 4, "most of them"
 
 
 def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:
