@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import signal
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from neuroseg.networks.bundle import open_bundle
 from neuroseg.networks.encoder import load_encoder
 from neuroseg.training.beginning import begin
 from neuroseg.training.loop import Learner
-from neuroseg.training.pretrain import Restorer, pretrain
+from neuroseg.training.pretrain import Restorer, pretrain, restored
 from neuroseg.training.records import load_checkpoint
 from neuroseg.training.rehearsal import held_bytes
 from neuroseg.training.settings import PretrainingSettings
@@ -59,17 +60,34 @@ def pretraining(configuration: Path) -> Path:
     return path
 
 
-def test_it_learns_to_restore_and_training_begins_with_its_encoder(
+def errors_of(folder: Path) -> list[float]:
+    """Return the error on held-out crops at each validation."""
+    rows = [line.split(",") for line in (folder / "log.csv").read_text().splitlines()]
+    return [float(value) for _, name, value in rows if name == "validation/error"]
+
+
+def test_it_learns_to_restore_held_out_crops(pretraining: Path, tmp_path: Path) -> None:
+    """Better than one whose weights stand still: its normalisation takes the statistics of the tissue all the same."""
+    errors = []
+    for rate in (0.01, 1e-12):
+        content = yaml.safe_load(pretraining.read_text())
+        content["optimiser"] |= {"steps": 80, "learning_rate": rate}
+        content["validation"]["every_steps"] = 80
+        path = tmp_path / f"{rate}.yaml"
+        path.write_text(yaml.safe_dump(content))
+        pretrain(path, tmp_path / f"{rate}", device="cpu", progress=False)
+        errors += errors_of(tmp_path / f"{rate}")
+    learnt, still = errors
+    assert learnt < 0.7 * still
+
+
+def test_training_begins_with_the_encoder_of_a_pretraining(
     pretraining: Path, configuration: Path, tmp_path: Path
 ) -> None:
     made = pretrain(pretraining, tmp_path / "pre", device="cpu", progress=False)
     settings = PretrainingSettings.model_validate(yaml.safe_load(pretraining.read_text()))
     assert made.step == 40
-    rows = [line.split(",") for line in (tmp_path / "pre" / "log.csv").read_text().splitlines()]
-    errors = [float(value) for _, name, value in rows if name == "validation/error"]
-    assert len(errors) == 2
-    losses = [float(value) for _, name, value in rows if name == "loss/total"]
-    assert losses[-1] < losses[0]
+    assert len(errors_of(tmp_path / "pre")) == 2
     network = {"parameters": {"widths": [4, 8]}, "encoder": str(tmp_path / "pre")}
     path = edited_section(configuration, "encoded", network=network)
     content = yaml.safe_load(path.read_text())
@@ -83,6 +101,15 @@ def test_it_learns_to_restore_and_training_begins_with_its_encoder(
     for name, tensor in restored.network.state_dict().items():
         if name.startswith(("stem.", "encoder.")) and name.endswith("weight"):
             assert torch.allclose(trained[name], tensor, atol=1e-6), name
+
+
+def test_the_loss_is_how_far_a_restored_crop_is_from_the_clean_one(pretraining: Path, tmp_path: Path) -> None:
+    settings = PretrainingSettings.model_validate(yaml.safe_load(pretraining.read_text()))
+    restorer = Restorer(settings, tmp_path, torch.device("cpu"), Team())
+    batch = {name: torch.rand(1, 1, 8, 8, 8) for name in ("perturbed", "clean")}
+    with torch.no_grad():
+        found = restored(copy.deepcopy(restorer.network), batch["perturbed"], "bfloat16")
+    assert restorer.update(batch)["total"] == pytest.approx(((found - batch["clean"]) ** 2).mean().item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("key", ["margin_voxels", "average_decay"])
