@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch import nn
 
+from neuroseg.networks.bundle import open_bundle
 from neuroseg.training.statistics import with_own_statistics
+from neuroseg.training.team import Team
+from neuroseg.training.train import open_training, samples_of, train
+from neuroseg.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 CROPS = [{"raw": np.full((1, 1, 1, 2), low, np.float32) + np.array([0, 2], np.float32)} for low in (0, 10, 1000)]
@@ -44,3 +51,22 @@ def test_layers_that_wait_for_other_processes_are_replaced() -> None:
     assert not any(isinstance(module, nn.SyncBatchNorm) for module in own.modules())
     assert own.state_dict()["0.0.running_mean"].item() == pytest.approx(6)
     assert torch.equal(own.state_dict()["0.0.weight"], shared.state_dict()["0.0.weight"])
+
+
+def test_what_is_exported_has_statistics_of_the_first_labelled_samples(configuration: Path, tmp_path: Path) -> None:
+    content = yaml.safe_load(configuration.read_text())
+    content["optimiser"]["steps"] = content["validation"]["every_steps"] = 3
+    content["validation"]["statistics_samples"] = 2
+    path = configuration.with_name("statistics.yaml")
+    path.write_text(yaml.safe_dump(content))
+    outcome = train(path, tmp_path / "run", device="cpu", progress=False)
+    opened = open_training(path)
+    trainer = Trainer(opened.settings, tmp_path / "run", CPU, Team())
+    trainer.load()
+    samples = samples_of(opened, 0, 1)[0]
+    expected = with_own_statistics(trainer.average.network, samples, "raw", count=2, batch=1, device=CPU).state_dict()
+    found = open_bundle(str(outcome.bundle)).network().state_dict()
+    names = [name for name in found if name.endswith(("running_mean", "running_var"))]
+    assert names
+    for name in names:
+        assert torch.allclose(found[name], expected[name], atol=1e-6), name
