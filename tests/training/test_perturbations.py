@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import zarr
 from scipy import ndimage
 
 from neuroseg.errors import InputError
@@ -23,7 +25,11 @@ from neuroseg.training.perturbations.draw import (
     perturbed,
 )  # fmt: skip
 from neuroseg.training.perturbations.targets import displaced_affinities, turned_affinities
+from neuroseg.training.preview import draw_perturbations
+from neuroseg.training.settings import VolumeSettings
 from neuroseg.training.targets import affinity_targets
+from neuroseg.training.volumes import open_labelled
+from neuroseg.views.contact_sheet import Frame
 
 SHAPE = (12, 48, 48)
 OFFSETS = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
@@ -175,6 +181,20 @@ def test_labels_move_with_the_tissue(name: str, labels: np.ndarray) -> None:
         assert (np.abs(made.raw - expected) < 1e-3).mean() > 0.7
         if name == "misalign":
             assert np.allclose(made.raw, expected, atol=1e-6)
+
+
+def test_a_preview_shows_labels_where_their_tissue_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = np.random.default_rng(0).integers(0, 200, (4, 8, 8), np.uint32).repeat(3, 1).repeat(3, 2)
+    for name, array in (("raw", labels.astype(np.uint8)), ("labels", labels)):
+        zarr.create_array(str(tmp_path / f"{name}.zarr"), data=array, attributes={"voxel_size": [10, 10, 10]})
+    opened = open_labelled(VolumeSettings(raw="raw.zarr", labels="labels.zarr"), [str(tmp_path)])
+    drawn: list[Frame] = []
+    monkeypatch.setattr("neuroseg.training.preview.contact_sheet", lambda path, frames, title: drawn.extend(frames))
+    draw_perturbations(tmp_path / "p.png", opened, seed=1, strength=1.0)
+    assert [frame.name for frame in drawn] == ["clean", *NAMES]
+    for frame in drawn:
+        if frame.name in ("clean", "misalign", *TURNS):  # which interpolate no colours
+            assert np.array_equal(np.round(frame.raw * 255), frame.labels), frame.name
 
 
 @pytest.mark.parametrize(("name", "agree", "known"), [("misalign", 1.0, 0.5), ("elastic", 0.9, 0.7),
