@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from neuroseg.errors import InputError
 from neuroseg.networks.architectures import build_network, parameter_count
@@ -20,6 +21,18 @@ def test_output_has_the_shape_of_the_input(name: str, shape: tuple[int, int, int
     network = build_network(name, {"outputs": 5}).eval()
     with torch.inference_mode():
         assert network(torch.rand(2, 1, *shape)).shape == (2, 5, *shape)
+
+
+def test_superhuman_begins_and_normalises_as_published() -> None:
+    torch.manual_seed(0)
+    modules = list(build_network("superhuman", {}).modules())
+    norms = [module for module in modules if isinstance(module, nn.BatchNorm3d)]
+    assert len(norms) == 9 * 3 + 4
+    assert {module.momentum for module in norms} == {0.001}
+    for module in modules:
+        if isinstance(module, nn.Conv3d):
+            inputs = module.weight[0].numel()
+            assert module.weight.std().item() == pytest.approx((2 / inputs) ** 0.5, rel=0.25), "after Kaiming He"
 
 
 def test_superhuman_never_pools_z() -> None:
