@@ -60,7 +60,8 @@ def test_each_process_has_every_other_batch() -> None:
 
 def trained_by_two(path: Path, folder: Path) -> list[str]:
     """Train in two processes; returns what each of them said."""
-    script = f"from neuroseg.cli.main import exit_code; raise SystemExit(exit_code(['train', {str(path)!r}, '-o', {str(folder)!r}]))"  # noqa: E501
+    command = ["train", str(path), "-o", str(folder)]
+    script = f"from neuroseg.cli.main import exit_code; raise SystemExit(exit_code({command!r}))"
     team = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
     processes = [
         subprocess.Popen(
@@ -92,7 +93,10 @@ def test_two_processes_have_the_loss_and_the_weights_of_one(
 
 def test_two_processes_normalise_labelled_and_perturbed_crops_apart(configuration: Path, tmp_path: Path) -> None:
     trained_by_two(grouped(configuration, "apart", 2, consistent=True, norm="batch"), tmp_path / "apart")
-    assert load_checkpoint(tmp_path / "apart" / "checkpoint.pt")["step"] == 6
+    state = load_checkpoint(tmp_path / "apart" / "checkpoint.pt")
+    assert state["step"] == 6
+    remembered = {int(tensor) for name, tensor in state["network"].items() if name.endswith("num_batches_tracked")}
+    assert remembered == {6}, "the labelled crops of a step, not the perturbed ones"
 
 
 def test_batch_normalisation_is_common_to_several_gpus_alone() -> None:
