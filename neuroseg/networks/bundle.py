@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import yaml
 from neuroseg.configuration import load_configuration
 from neuroseg.errors import InputError, unknown_name
 from neuroseg.networks.card import Card
+from neuroseg.storage.publish import publish_text, published
 
 if TYPE_CHECKING:
     import torch
@@ -97,19 +97,25 @@ def open_bundle(name_or_path: str) -> Bundle:
 
 
 def save_bundle(folder: Path, card: Card, weights: Mapping[str, torch.Tensor]) -> None:
-    """Write a bundle, replacing the folder in one step so that no half-written bundle is ever seen."""
+    """Write a bundle; a former one is put aside, and deleted only when the new one, written whole, has its place."""
     from safetensors.torch import save_file
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
-        made = Path(scratch) / "bundle"
-        made.mkdir()
-        save_file({name: tensor.contiguous().cpu() for name, tensor in weights.items()}, made / WEIGHTS)
+        made, former = Path(scratch) / "bundle", Path(scratch) / "former"
+        with published(made / WEIGHTS) as aside:
+            save_file({name: tensor.contiguous().cpu() for name, tensor in weights.items()}, aside)
         text = yaml.safe_dump(card.model_dump(mode="json"), sort_keys=False, width=120, default_flow_style=None)
-        (made / CARD).write_text(text)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(made, folder)
+        publish_text(made / CARD, text)
+        try:
+            if folder.exists():
+                os.replace(folder, former)
+            os.replace(made, folder)
+        except BaseException:
+            # Ctrl-C may fall between the two; what lies in the scratch folder is deleted.
+            if former.exists() and not folder.exists():
+                os.replace(former, folder)
+            raise
 
 
 def _bundles_folder() -> Path:

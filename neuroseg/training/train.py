@@ -16,6 +16,7 @@ from neuroseg.affinities.inference import TileSettings, checked_margin, make_rep
 from neuroseg.errors import InputError
 from neuroseg.geometry import Triple, contact_channels
 from neuroseg.networks.architectures import build_network, parameter_count
+from neuroseg.networks.bundle import CARD, WEIGHTS
 from neuroseg.networks.windows import WindowRule
 from neuroseg.storage.publish import publish_text
 from neuroseg.training.beginning import begin, beginning_with, record, recorded
@@ -229,7 +230,7 @@ class _BestKeeper:
         choices = validate(network, self._opened, self._settings, self._device)
         best = choices[0]
         record = self._record()
-        if record is None or best.scores.voi_sum < record["voi_sum"]:
+        if record is None or not self._has_bundle() or best.scores.voi_sum < record["voi_sum"]:
             export_bundle(
                 self._folder / "bundle",
                 network,
@@ -246,14 +247,22 @@ class _BestKeeper:
         return {**best.scores.as_dict(), "threshold": best.threshold}
 
     def outcome(self) -> Outcome:
-        """Return the best so far; raises InputError when nothing was validated."""
+        """Return the best so far; raises InputError when nothing was validated, or the best bundle is gone."""
         from neuroseg.evaluation.metrics import Scores
 
         record = self._record()
         if record is None:
             raise InputError(f"{self._folder} has no validated bundle")
+        if not self._has_bundle():
+            raise InputError(
+                f"the training in {self._folder} is over, and its best bundle (step {record['step']}) is gone: "
+                f"{self._folder / 'bundle'} lacks {CARD} or {WEIGHTS}; put it back, or train again with --restart"
+            )
         scores = Scores(record["voi_split"], record["voi_merge"], record["arand"])
         return Outcome(self._folder / "bundle", record["step"], Choice(record["scoring"], record["threshold"], scores))
+
+    def _has_bundle(self) -> bool:
+        return all((self._folder / "bundle" / name).is_file() for name in (CARD, WEIGHTS))
 
     def _record(self) -> dict[str, Any] | None:
         path = self._folder / "best.yaml"

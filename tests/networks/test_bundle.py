@@ -1,5 +1,6 @@
 """Bundles survive a round trip, and damaged ones say what is wrong."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -68,3 +69,31 @@ def test_the_command_on_a_bundled_card_names_a_packaged_configuration() -> None:
         command = open_bundle(name).card.training.command
         assert command.startswith("neuroseg train ")
         assert configuration_path(command.split()[-1]).is_file()
+
+
+@pytest.mark.parametrize("cut_at", [1, 2])
+def test_a_bundle_is_never_lost_while_it_is_replaced(
+    cut_at: int, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut off before or after the former bundle was put aside, it is there, whole; nothing else is left."""
+    folder = tmp_path / "bundle"
+    shutil.copytree(tiny_model, folder)
+    before = open_bundle(str(folder))
+    changed = {name: tensor + 1 for name, tensor in before.network().state_dict().items()}
+    replaced, renames = os.replace, []
+
+    def cut(source: Path, target: Path) -> None:
+        if folder in (source, target):
+            renames.append(source)
+            if len(renames) == cut_at:
+                raise KeyboardInterrupt
+        replaced(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("neuroseg.networks.bundle.os.replace", cut)
+        with pytest.raises(KeyboardInterrupt):
+            save_bundle(folder, before.card, changed)
+    assert open_bundle(str(folder)).sha256 == open_bundle(tiny_model).sha256
+    save_bundle(folder, before.card, changed)
+    assert open_bundle(str(folder)).sha256 != open_bundle(tiny_model).sha256
+    assert list(tmp_path.iterdir()) == [folder]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,21 @@ def test_a_resumed_training_gives_the_weights_of_an_uncut_one(
     for part in ("network", "average"):
         for name, tensor in one[part].items():
             assert torch.equal(tensor, other[part][name]), name
+
+
+def test_a_bundle_that_was_deleted_is_missed(configuration: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("neuroseg.training.loop.Records.write", interrupt_after(12))
+        with pytest.raises(KeyboardInterrupt):
+            train(configuration, run, device="cpu", progress=False)
+    best = yaml.safe_load((run / "best.yaml").read_text())
+    (run / "best.yaml").write_text(yaml.safe_dump({**best, "voi_sum": -1.0}))
+    shutil.rmtree(run / "bundle")
+    assert open_bundle(str(train(configuration, run, device="cpu", progress=False).bundle)), "another is kept instead"
+    shutil.rmtree(run / "bundle")
+    with pytest.raises(InputError, match=r"run is over, and its best bundle .* is gone.*--restart"):
+        train(configuration, run, device="cpu", progress=False)
 
 
 def interrupt_after(step: int) -> object:
