@@ -53,15 +53,27 @@ class Records:
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Write a checkpoint aside, then replace the old one."""
+    """Write a checkpoint aside and to the disk, then replace the old one."""
+    # One name, unlike storage.publish: of a training killed again and again no large files are left over.
     aside = path.with_suffix(".partial")
     torch.save(dict(state), aside)
+    with aside.open("rb") as file:
+        os.fsync(file.fileno())
     os.replace(aside, path)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Return a checkpoint of tensors and plain values; nothing in the file is executed."""
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    """Return a checkpoint of tensors and plain values; nothing in the file is executed.
+
+    Raises InputError when it cannot be read.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).partition("\n")[0].partition(". ")[0] or type(error).__name__
+        raise InputError(
+            f"the checkpoint {path} cannot be read ({reason}); put a copy of it back, or begin again with --restart"
+        ) from error
     return state
 
 
