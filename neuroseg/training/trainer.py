@@ -67,7 +67,6 @@ class Trainer:
     def save(self) -> None:
         """Write `checkpoint.pt`; training resumed from it gives the same weights as training that never stopped."""
         state = {
-            "settings": self.settings.model_dump(mode="json", exclude={"data": {"folders"}, "validation": True}),
             "step": self.step,
             "validated": self.validated,
             "processes": self.team.size,

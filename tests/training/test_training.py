@@ -18,7 +18,7 @@ from neuroseg.errors import InputError, RunRefusedError
 from neuroseg.networks.bundle import open_bundle
 from neuroseg.options import Options
 from neuroseg.training.optimiser import learning_rate
-from neuroseg.training.records import load_checkpoint
+from neuroseg.training.records import load_checkpoint, save_checkpoint
 from neuroseg.training.samples import LabelledVolume, Samples, sampling_shares
 from neuroseg.training.settings import (
     AugmentationSettings,
@@ -100,7 +100,9 @@ def test_a_resumed_training_gives_the_weights_of_an_uncut_one(
         patch.setattr("neuroseg.training.loop.Records.write", interrupt_after(12))
         with pytest.raises(KeyboardInterrupt):
             train(configuration, tmp_path / "cut", device="cpu", progress=False)
-    assert load_checkpoint(tmp_path / "cut" / "checkpoint.pt")["step"] == 12
+    stored = load_checkpoint(tmp_path / "cut" / "checkpoint.pt")
+    assert stored["step"] == 12
+    save_checkpoint(tmp_path / "cut" / "checkpoint.pt", {**stored, "settings": {"of": "an older release"}})
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(threads + 1)  # of another machine; another order of sums would give other weights
@@ -111,6 +113,7 @@ def test_a_resumed_training_gives_the_weights_of_an_uncut_one(
         torch.set_num_threads(threads)
     one, other = (load_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("uncut", "cut"))
     assert one["step"] == other["step"] == 24
+    assert "settings" not in one, "configuration.yaml has them"
     for part in ("network", "average"):
         for name, tensor in one[part].items():
             assert torch.equal(tensor, other[part][name]), name
