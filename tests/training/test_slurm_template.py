@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
 import yaml
 
@@ -31,6 +32,33 @@ def wait_until(happened: Callable[[], bool], seconds: float = 180) -> None:
 
 def test_the_template_is_a_shell_script() -> None:
     subprocess.run(["bash", "-n", str(TEMPLATE)], check=True)
+
+
+def started(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the template with commands in its path that only tell how they were called."""
+    for name in ("neuroseg", "torchrun"):
+        (folder / name).write_text(f'#!/bin/sh\necho {name} "$@"\n')
+        (folder / name).chmod(0o755)
+    others = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "NEUROSEG_"))}
+    others["PATH"] = f"{folder}:{os.environ['PATH']}"
+    return subprocess.run(
+        ["bash", str(TEMPLATE), "CONFIG", "-o", "a folder"],
+        check=False, capture_output=True, text=True, env={**others, **variables},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("variables", "command"), [({}, "train"), ({"NEUROSEG_COMMAND": "pretrain"}, "pretrain")])
+def test_the_template_trains_or_pretrains(variables: dict[str, str], command: str, tmp_path: Path) -> None:
+    done = started(tmp_path, **variables)
+    assert (done.returncode, done.stdout) == (0, f"neuroseg {command} CONFIG -o a folder\n"), done.stderr
+    several = started(tmp_path, SLURM_GPUS_ON_NODE="4", **variables)
+    assert several.stdout.endswith(f"--nproc-per-node 4 -m neuroseg.cli.supervisor {command} CONFIG -o a folder\n")
+
+
+def test_the_template_refuses_other_commands(tmp_path: Path) -> None:
+    done = started(tmp_path, NEUROSEG_COMMAND="adapt")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "NEUROSEG_COMMAND is adapt" in done.stderr
 
 
 @needs_slurm
