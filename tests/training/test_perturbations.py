@@ -171,6 +171,39 @@ def test_misalignment_shows_what_lay_beside() -> None:
     assert np.array_equal(shown[[0, 2]], raw[[0, 2]])
 
 
+@pytest.mark.parametrize("shape", [(18, 160, 160), (5, 12, 31), (3, 1, 9), (2, 2, 3)])
+@pytest.mark.parametrize("order", [0, 1])
+def test_whole_voxels_are_copied_as_they_would_be_interpolated(
+    order: int, shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a shift is larger than the section, so that it is mirrored again and again."""
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        array = rng.integers(0, 2**32, shape, np.uint32) if order == 0 else rng.uniform(size=shape).astype(np.float32)
+        displacement = movement.misalign(shape, rng)
+        y, x = np.meshgrid(*(np.arange(size, dtype=np.float32) for size in shape[1:]), indexing="ij")
+        interpolated = np.stack([
+            ndimage.map_coordinates(section, [y + to[0], x + to[1]], array.dtype, order=order, mode="mirror")
+            for section, to in zip(array, displacement.transpose(1, 0, 2, 3), strict=True)
+        ])  # fmt: skip
+        with monkeypatch.context() as patch:
+            patch.delattr(ndimage, "map_coordinates")
+            copied = movement.moved(array, displacement, order=order)
+        assert copied.dtype == array.dtype
+        assert copied.tobytes() == interpolated.tobytes()
+
+
+@pytest.mark.parametrize("shape", [(18, 160, 160), (7, 33, 90), (1, 5, 41)])
+def test_elastic_displacements_are_interpolated_between_control_points(shape: tuple[int, int, int]) -> None:
+    coarse = [max(2, round(size / spacing) + 1) for size, spacing in zip(shape, (4, 40, 40), strict=True)]
+    drawn = np.random.default_rng(3).normal(0.0, 2.0, (2, *coarse)).astype(np.float32)
+    zoom = [size / points for size, points in zip(shape, coarse, strict=True)]
+    expected = [ndimage.zoom(part, zoom, order=1, grid_mode=True, mode="nearest") for part in drawn]
+    found = movement.elastic(shape, np.random.default_rng(3))
+    assert (found.dtype, found.shape) == (np.float32, (2, *shape))
+    assert np.allclose(found, expected, rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", MOVEMENT)
 def test_labels_move_with_the_tissue(name: str, labels: np.ndarray) -> None:
     """Raw that is painted by label stays painted by label, but where two colours are interpolated."""
