@@ -47,19 +47,27 @@ class Learner(Protocol):
 
 
 def batches(
-    samples: Any, settings: TrainingSettings | PretrainingSettings
+    samples: Any, settings: TrainingSettings | PretrainingSettings, *, device: torch.device
 ) -> Generator[dict[str, torch.Tensor], None, None]:
-    """Yield batches of tensors in the order of the samples, made in `loader_workers` other processes."""
+    """Yield batches of tensors in the order of the samples, made in `loader_workers` other processes.
+
+    They lie in the memory of the CPU; for a GPU in pages that are not moved, without which a copy to it is waited for.
+    """
+    pinned = device.type == "cuda"
     loader: Any = DataLoader(
         samples,
         batch_size=settings.optimiser.batch,
         num_workers=settings.loader_workers,
         worker_init_fn=_begin_worker,
         prefetch_factor=4 if settings.loader_workers else None,
+        pin_memory=pinned,
     )
     before = set(multiprocessing.active_children())
     try:
-        yield from loader
+        # Pages are pinned for the GPU that is current when the loader begins.
+        with torch.cuda.device(device) if pinned else contextlib.nullcontext():
+            made = iter(loader)
+        yield from made
     finally:
         for process in set(multiprocessing.active_children()) - before:
             process.kill()  # they do not heed SIGTERM, by which one that is stuck would be ended
@@ -125,7 +133,8 @@ def _steps(learner: Learner, samples: Any, records: Records | None, bar: Any, in
     settings, team = learner.settings, learner.team
     started, first, waited = time.monotonic(), learner.step, 0.0
     # Closed, it ends its processes, whatever cuts the loop off.
-    with contextlib.closing(batches(team.share(samples, settings.optimiser.batch), settings)) as made:
+    shared = team.share(samples, settings.optimiser.batch)
+    with contextlib.closing(batches(shared, settings, device=learner.device)) as made:
         while learner.step < settings.optimiser.steps:
             began = time.monotonic()
             batch = next(made)

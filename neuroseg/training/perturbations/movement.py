@@ -108,4 +108,5 @@ def _stretched(array: NDArray[np.float64], axis: int, size: int) -> NDArray[np.f
     at = np.clip((np.arange(size) + 0.5) * (points / size) - 0.5, 0, points - 1)
     low = np.minimum(at.astype(np.intp), points - 2)
     share = np.expand_dims(at - low, tuple(range(1, array.ndim - axis)))
-    return array.take(low, axis) * (1 - share) + array.take(low + 1, axis) * share
+    out: NDArray[np.float64] = array.take(low, axis) * (1 - share) + array.take(low + 1, axis) * share
+    return out
