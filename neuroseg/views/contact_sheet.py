@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from neuroseg.storage.publish import published
 from neuroseg.views.figure import covered
 
-_COLUMNS = 4
-_CELL_INCHES = 2.1
+_COLUMNS = 3
+_CELL_INCHES, _GAP_INCHES, _NAME_INCHES, _TITLE_INCHES = 1.8, 0.14, 0.3, 0.35
 _DOTS_PER_INCH = 100
 
 
@@ -27,23 +27,41 @@ class Frame:
 
 
 def contact_sheet(path: Path, frames: Sequence[Frame], title: str) -> None:
-    """Write a PNG: every frame as its raw and, beside it, the raw under its labels."""
+    """Write a PNG: every frame as its raw and, beside it, the raw under its labels.
+
+    Where labels are not those of the first frame, its borders are drawn over them in white: what moved shows.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     rows = -(-len(frames) // _COLUMNS)
-    size = (2 * _COLUMNS * _CELL_INCHES, rows * (_CELL_INCHES + 0.25) + 0.4)
+    size = (_COLUMNS * (2 * _CELL_INCHES + _GAP_INCHES), rows * (_CELL_INCHES + _NAME_INCHES) + _TITLE_INCHES)
     figure = Figure(figsize=size, dpi=_DOTS_PER_INCH, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=12, weight="bold", x=0.01, ha="left")
-    cells = figure.subplots(rows, 2 * _COLUMNS, squeeze=False)
+    figure.get_layout_engine().set(w_pad=_GAP_INCHES / 4, h_pad=_GAP_INCHES / 4)  # type: ignore[union-attr,call-arg]
+    figure.suptitle(title, fontsize=11, x=0.005, ha="left")
+    cells = figure.subplots(rows, _COLUMNS, squeeze=False)
     for axes in cells.flat:
         axes.set_axis_off()
-    for number, frame in enumerate(frames):
-        row, column = divmod(number, _COLUMNS)
-        grey = np.repeat(np.clip(frame.raw, 0, 1)[..., None], 3, axis=-1).astype(np.float64)
-        for place, image in enumerate((grey, covered(grey, frame.labels))):
-            cells[row, 2 * column + place].imshow(image, interpolation="nearest")
-        cells[row, 2 * column].set_title(frame.name, fontsize=10, loc="left")
+    for axes, frame in zip(cells.flat, frames, strict=False):
+        axes.imshow(_pair(frame, frames[0].labels), interpolation="nearest")
+        axes.set_title(frame.name, fontsize=11, weight="bold", loc="left", pad=3)
     with published(path) as aside:
         figure.savefig(aside, format="png")
+
+
+def _pair(frame: Frame, first: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Return raw and labelled raw side by side, `(y, x, 3)` in [0, 1], a white line between them."""
+    grey = np.repeat(np.clip(frame.raw, 0, 1)[..., None], 3, axis=-1).astype(np.float64)
+    labelled = covered(grey, frame.labels)
+    if not np.array_equal(frame.labels, first):
+        labelled[_borders(first)] = 1.0
+    return np.concatenate([grey, np.ones((len(grey), 2, 3)), labelled], axis=1)
+
+
+def _borders(labels: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Return the voxels `(y, x)` whose next one, downwards or rightwards, has another label."""
+    out = np.zeros(labels.shape, bool)
+    out[:-1] |= labels[:-1] != labels[1:]
+    out[:, :-1] |= labels[:, :-1] != labels[:, 1:]
+    return out
