@@ -12,13 +12,17 @@ from neuroseg.storage.files import find_file
 
 
 class CataloguedVolume(Section):
-    """One public volume: `raw` and `labels` as they are named on disk, and where they come from."""
+    """One public volume: `raw` and `labels` as they are named on disk, and where they come from.
+
+    `origin_voxels` (z, y, x) is where a box begins in the volume that it was cut from.
+    """
 
     title: str
     raw: str
     labels: str | None = None
     shape: tuple[int, int, int] | None = None
     voxel_size_nm: tuple[float, float, float]
+    origin_voxels: tuple[int, int, int] | None = None
     source: str
     licence: str
     prepare: tuple[str, ...] = ()

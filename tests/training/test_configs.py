@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 import yaml
+import zarr
 
 from neuroseg.cli.main import exit_code
 from neuroseg.cli.train import _packaged, configuration_path
@@ -154,6 +155,34 @@ def test_what_is_imported_as_told_is_found(name: str, tmp_path: Path) -> None:
         with contextlib.suppress(InputError):
             places.add(Path(found(address, (str(tmp_path),), name)).name)
     assert places == {path.name for path in made}
+
+
+def test_boxes_of_kasthuri15_say_where_they_begin() -> None:
+    boxes = {name: volume for name, volume in catalogue().items() if name.startswith("kasthuri15")}
+    assert len(boxes) == 3
+    for volume in boxes.values():
+        assert volume.origin_voxels is not None
+        z, y, x = volume.origin_voxels
+        assert f"z{z}_y{y}_x{x}_" in str(volume.labels)
+        assert f"z {z}, y {y}, x {x}" in volume.title
+        assert f"x {x}, y {y}, z {z} " in volume.prepare[0]
+
+
+def test_labels_of_a_box_are_found_in_the_whole_volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As docs/datasets.md tells for Kasthuri15, with a smaller origin."""
+    monkeypatch.chdir(tmp_path)
+    shape = (20, 30, 40)
+    zarr.create_array("whole.zarr", shape=shape, dtype="uint8", attributes={"voxel_size": [30, 6, 6]})
+    with h5py.File("labels.hdf", "w") as file:
+        file["main"] = np.arange(120, dtype=np.uint32).reshape(4, 5, 6)
+        file["main"].attrs["resolution"] = [30, 6, 6]
+        file["main"].attrs["offset"] = [10 * 30, 7 * 6, 3 * 6]
+    wanted = VolumeSettings.model_validate(
+        {"volume": "kasthuri15_subset1", "raw": "whole.zarr", "labels": "labels.hdf:main"}
+    )
+    opened = open_labelled(wanted, ["."])
+    assert (opened.shift, tuple(opened.region.begin), tuple(opened.region.shape)) == ((10, 7, 3), (10, 7, 3), (4, 5, 6))
+    assert np.array_equal(opened.read_labels(opened.region), np.arange(120).reshape(4, 5, 6))
 
 
 def test_two_volumes_of_one_file_are_never_taken_for_an_import(tmp_path: Path) -> None:
