@@ -53,24 +53,27 @@ def batches(
 
     They lie in the memory of the CPU; for a GPU in pages that are not moved, without which a copy to it is waited for.
     """
-    pinned = device.type == "cuda"
     loader: Any = DataLoader(
         samples,
         batch_size=settings.optimiser.batch,
         num_workers=settings.loader_workers,
         worker_init_fn=_begin_worker,
         prefetch_factor=4 if settings.loader_workers else None,
-        pin_memory=pinned,
+        pin_memory=device.type == "cuda",
     )
     before = set(multiprocessing.active_children())
     try:
-        # Pages are pinned for the GPU that is current when the loader begins.
-        with torch.cuda.device(device) if pinned else contextlib.nullcontext():
-            made = iter(loader)
-        yield from made
+        # By no name of its own, so that it ends before its processes are ended, not after.
+        yield from _begun(loader, device)
     finally:
         for process in set(multiprocessing.active_children()) - before:
             process.kill()  # they do not heed SIGTERM, by which one that is stuck would be ended
+
+
+def _begun(loader: Any, device: torch.device) -> Iterator[dict[str, torch.Tensor]]:
+    """Return what a loader makes; pages are pinned for the GPU that is current when it begins."""
+    with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
+        return iter(loader)
 
 
 def _begin_worker(worker: int) -> None:
