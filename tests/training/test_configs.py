@@ -30,7 +30,7 @@ from neuroseg.training.volumes import open_labelled, read_labelled
 NAMED = (
     "pretraining_snemi3d", "seg_snemi3d_d5_u200", "seg_snemi3d_d10_u200", "seg_snemi3d_d100_u200",
     "seg_snemi3d_d100_u1000", "seg_snemi3d_d5_u200_ema", "pretraining_cremi", "seg_cremi_d10_u200",
-    "seg_kasthuri15_d100_u1000", "fib25_light", "fib25_d5_u", "pretraining_fib25",
+    "seg_kasthuri15_d100_u1000", "fib25_light", "fib25_d5_u", "fib25_d5_u_pretrained", "pretraining_fib25",
 )  # fmt: skip
 
 

@@ -57,6 +57,33 @@ def test_the_arms_differ_in_nothing_else(script: ModuleType, tmp_path: Path) -> 
     assert load_configuration(path, PretrainingSettings).seed == 2
 
 
+def test_the_packaged_recipe_is_that_of_weight_sharing(script: ModuleType, tmp_path: Path) -> None:
+    given = argparse.Namespace(
+        folder=tmp_path, data=tmp_path, configs=EXPERIMENTS.parents[1] / "configs", steps=1000, weight=1.0,
+        perturbations=list(script.USUAL),
+    )  # fmt: skip
+    path = tmp_path / "arm.yaml"
+    path.write_text(yaml.safe_dump(script.training(given, "weight_sharing", 5, 1)))
+    arm, recipe = (
+        load_configuration(each, TrainingSettings) for each in (path, given.configs / "fib25_d5_u_pretrained.yaml")
+    )
+    for part in ("optimiser", "targets", "augmentation", "consistency", "seed"):
+        assert getattr(recipe, part) == getattr(arm, part), part
+    assert (recipe.data.training, recipe.data.unlabelled) == (arm.data.training, arm.data.unlabelled)
+    assert recipe.network.encoder == "runs/pretraining_fib25"
+    pretraining = tmp_path / "pre.yaml"
+    pretraining.write_text(yaml.safe_dump(script.pretraining(given, 1)))
+    made, packaged = (
+        load_configuration(each, PretrainingSettings)
+        for each in (pretraining, given.configs / "pretraining_fib25.yaml")
+    )
+    assert (made.optimiser, made.perturbations, made.seed) == (
+        packaged.optimiser,
+        packaged.perturbations,
+        packaged.seed,
+    )
+
+
 def test_the_table_has_a_row_for_each_arm(script: ModuleType, tmp_path: Path) -> None:
     rows = [
         {"sections": 5, "arm": arm, "seed": seed, "steps": 9, "weight": weight, "perturbations": perturbations,
