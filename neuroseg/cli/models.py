@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -62,9 +63,9 @@ def convert(
     """
     from neuroseg.networks.encoder import ENCODER, save_encoder
     from neuroseg.networks.research import converted, read_checkpoint
-    from neuroseg.storage.volumes import check_voxel_size
 
-    check_voxel_size(f"--voxel-size: {checkpoint}", voxel_size)
+    if not all(0 < edge < math.inf for edge in voxel_size):
+        raise InputError(f"--voxel-size {' '.join(map(str, voxel_size))}: three positive lengths in nm are expected")
     if output.exists():
         raise InputError(f"{output} exists; choose another folder with -o")
     made = converted(read_checkpoint(checkpoint))

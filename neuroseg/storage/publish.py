@@ -63,4 +63,4 @@ def require_folder(path: Path) -> None:
         if place.is_dir():
             return
         if place.exists():
-            raise InputError(f"{place} is a file, -o {path} must be a folder; name another with -o")
+            raise InputError(f"{place} is a file, so that {path} cannot be a folder; name another with -o")

@@ -28,16 +28,16 @@ _WARN_RATIO, _REFUSE_RATIO = 1.5, 3.0
 
 def beginning_with(settings: TrainingSettings, bundle: str) -> TrainingSettings:
     """Return the settings with `network.bundle`; raises InputError when they begin with something else."""
-    network, path = settings.network, str(Path(bundle))
+    network = settings.network
     if network.encoder is not None:
         raise InputError(
             f"--from {bundle}: the configuration begins with network.encoder {network.encoder}; leave out one of them"
         )
-    if network.bundle is not None and str(Path(network.bundle)) != path:
+    if network.bundle is not None and Path(network.bundle) != Path(bundle):
         raise InputError(
             f"--from {bundle}: the configuration begins with network.bundle {network.bundle}; leave out one of them"
         )
-    begun = network.model_copy(update={"bundle": network.bundle or path})
+    begun = network.model_copy(update={"bundle": network.bundle or bundle.rstrip("/") or bundle})
     return settings.model_copy(update={"network": begun})
 
 

@@ -23,8 +23,8 @@ def claim(folder: Path, settings: Section, restart: bool) -> None:
     if path.exists() and not restart:
         if not _says(path, settings):
             raise RunRefusedError(
-                f"{folder} holds a training of another configuration (see {path}); "
-                "choose another folder with -o, or --restart to begin again"
+                f"{folder} holds a training of another configuration (see {path}, its network.bundle is what --from "
+                "names); choose another folder with -o, or --restart to begin again"
             )
         return
     found = [name for name in (*_FILES, *_FOLDERS) if (folder / name).exists()]

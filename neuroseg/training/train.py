@@ -14,7 +14,7 @@ from torch import nn
 from neuroseg.affinities.device import choose_device
 from neuroseg.affinities.inference import TileSettings, checked_margin, make_repeatable
 from neuroseg.errors import InputError
-from neuroseg.geometry import Triple, contact_channels
+from neuroseg.geometry import contact_channels
 from neuroseg.networks.architectures import build_network, parameter_count
 from neuroseg.networks.bundle import CARD, WEIGHTS
 from neuroseg.networks.windows import WindowRule
@@ -29,7 +29,7 @@ from neuroseg.training.precision import warn_if_emulated
 from neuroseg.training.reading import read_settings
 from neuroseg.training.rehearsal import held_bytes, rehearse, small_part
 from neuroseg.training.samples import Samples
-from neuroseg.training.settings import TargetSettings, TrainingSettings
+from neuroseg.training.settings import TargetSettings, TrainingOptimiserSettings, TrainingSettings
 from neuroseg.training.statistics import with_own_statistics
 from neuroseg.training.team import Team, joined, own_device
 from neuroseg.training.trainer import Trainer
@@ -153,7 +153,7 @@ def check_windows(settings: TrainingSettings) -> None:
     A training would end with them at its first step, or at its first validation.
     """
     network, wanted, optimiser = settings.network, settings.validation, settings.optimiser
-    _check_offsets(settings.targets, optimiser.patch_voxels)
+    _check_offsets(settings.targets, optimiser)
     with torch.device("meta"):
         rule = build_network(network.architecture, network.parameters).windows
     assert isinstance(rule, WindowRule)
@@ -165,15 +165,19 @@ def check_windows(settings: TrainingSettings) -> None:
     checked_margin(rule, tiles)
 
 
-def _check_offsets(targets: TargetSettings, patch: Triple) -> None:
+def _check_offsets(targets: TargetSettings, optimiser: TrainingOptimiserSettings) -> None:
     try:
         contact_channels(targets.offsets)
     except InputError as error:
         raise InputError(f"targets.offsets cannot be segmented: {error}") from error
+    reach = [width - margin for width, margin in zip(optimiser.patch_voxels, optimiser.margin_voxels, strict=True)]
     for name in ("offsets", "auxiliary_offsets"):
         for offset in getattr(targets, name):
-            if any(abs(step) >= width for step, width in zip(offset, patch, strict=True)):
-                raise InputError(f"targets.{name} {offset} reaches past optimiser.patch_voxels {patch}")
+            if any(abs(step) >= width for step, width in zip(offset, reach, strict=True)):
+                raise InputError(
+                    f"targets.{name} {offset} reaches past optimiser.patch_voxels {optimiser.patch_voxels} less "
+                    f"margin_voxels {optimiser.margin_voxels} on one side: no voxel would have such a link"
+                )
 
 
 def samples_of(opened: Opened, step: int, processes: int) -> tuple[Samples, Samples | Pairs]:

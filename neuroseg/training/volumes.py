@@ -111,11 +111,21 @@ def _shift(raw: Volume, labels: Volume, size: Nanometres) -> Triple:
 def read_labelled(
     opened: OpenedVolume, *, patch: tuple[int, int, int], turned: Sequence[Orientation], descriptor_sigma_nm: float
 ) -> LabelledVolume:
-    """Return region and surroundings in memory, mirrored at their faces where a patch, turned by one of `turned`, needs
-    more: half of it on each side.
+    """Return region and surroundings in memory, raw mirrored where the surroundings reach past the volume.
+
+    Where a patch, turned by one of `turned`, needs more, raw and labels are mirrored: half of it on each side.
     """
     place = opened.surroundings
     raw, labels = opened.raw.read(place), opened.read_known(place)
+    # Mirrored where the volume ends, as prediction sees it: patches slide over all of a region that lies at a face.
+    past = [
+        (around - (begin - low), around - (high - end))
+        for around, begin, end, low, high in zip(
+            opened.surround, opened.region.begin, opened.region.end, place.begin, place.end, strict=True
+        )
+    ]
+    raw = np.pad(raw, past, mode="reflect")
+    labels = np.pad(labels, past, constant_values=UNLABELLED)
     needed = np.max([orientation.source_shape(patch) for orientation in turned], axis=0)
     short = [max(0, int(width) - size) for width, size in zip(needed, raw.shape, strict=True)]
     if any(short):

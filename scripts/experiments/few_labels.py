@@ -233,7 +233,7 @@ def _kind(row: dict[str, Any]) -> Kind:
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """Draw every training's VOI, with and without the largest object, and ranking error; bars are a kind's means."""
+    """Draw every training's VOI, by the mean, and without the largest object, and ranking error; bars are means."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

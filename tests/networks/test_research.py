@@ -221,5 +221,5 @@ def test_voxels_of_no_size_are_refused(
     torch.save(superhuman_weights(), tmp_path / "seg.ckpt")
     command = ["models", "convert", str(tmp_path / "seg.ckpt"), "-o", str(tmp_path / "bundle"), "--voxel-size", *size]
     assert exit_code(command) == 2
-    assert "three positive numbers are expected" in capsys.readouterr().err
+    assert "three positive lengths in nm are expected" in capsys.readouterr().err
     assert not (tmp_path / "bundle").exists()

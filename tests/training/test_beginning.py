@@ -155,6 +155,8 @@ def test_a_dry_run_knows_the_model_to_begin_with(
     path = without_bundle(configuration, "dry")
     assert exit_code(["train", str(path), "--from", str(tmp_path / "absent"), "--dry-run", "--device", "cpu"]) == 2
     assert f"no model bundle at {tmp_path / 'absent'}" in capsys.readouterr().err
+    assert exit_code(["train", str(path), "--from", "./fib25_light", "--dry-run", "--device", "cpu"]) == 2
+    assert "./fib25_light" in capsys.readouterr().err, "a folder, not the bundled model"
     assert exit_code(["train", str(path), "--from", "fib25_light", "--preview"]) == 2
     assert "leave out --from" in capsys.readouterr().err
 

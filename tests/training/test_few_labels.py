@@ -71,6 +71,7 @@ def test_the_packaged_recipe_is_that_of_weight_sharing(script: ModuleType, tmp_p
         assert getattr(recipe, part) == getattr(arm, part), part
     assert (recipe.data.training, recipe.data.unlabelled) == (arm.data.training, arm.data.unlabelled)
     assert recipe.network.encoder == "runs/pretraining_fib25"
+    assert recipe.network.model_copy(update={"encoder": arm.network.encoder}) == arm.network
     pretraining = tmp_path / "pre.yaml"
     pretraining.write_text(yaml.safe_dump(script.pretraining(given, 1)))
     made, packaged = (

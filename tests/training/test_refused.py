@@ -38,6 +38,8 @@ def changed(configuration: Path, key: str, value: Any) -> Path:
          "direct neighbours along z; offsets: ((0, -1, 0), (0, 0, -1))"),
         ("targets.auxiliary_offsets", [[0, 0, -3], [0, 24, 0]], "targets.auxiliary_offsets (0, 24, 0) reaches past "
          "optimiser.patch_voxels (24, 24, 24)"),
+        ("targets.auxiliary_offsets", [[0, 22, 0]], "targets.auxiliary_offsets (0, 22, 0) reaches past "
+         "optimiser.patch_voxels (24, 24, 24) less margin_voxels (2, 2, 2)"),
         ("targets.border_dilations", -1, "targets.border_dilations = -1: Input should be greater than or equal to 0"),
         ("targets.descriptor_sigma_nm", -5, "targets.descriptor_sigma_nm = -5: Input should be greater than or equal"),
         ("targets.descriptor_weight", -1, "targets.descriptor_weight = -1: Input should be greater than or equal to 0"),
@@ -127,5 +129,5 @@ def test_an_output_that_is_a_file_is_refused(
     name, *flags = command.split()
     command_line = [name, *given.get(name, [str(configuration)]), *flags, "-o", str(file / below)]
     assert exit_code(command_line) == 2
-    assert f"{file} is a file, -o {file / below} must be a folder" in capsys.readouterr().err
+    assert f"{file} is a file, so that {file / below} cannot be a folder" in capsys.readouterr().err
     assert file.read_text() == "mine"

@@ -63,10 +63,12 @@ def test_raw_around_labelled_sections_is_learnt_from_without_labels(arch: Opened
     within = read_labelled(
         replace(arch, surround=(6, 0, 0)), patch=(12, 8, 8), turned=turned, descriptor_sigma_nm=16
     )  # fmt: skip
-    assert within.raw.shape == (14, 12, 24), "six sections before, none after: the volume ends there"
+    assert within.raw.shape == (20, 12, 24)
+    assert (within.raw[14:] == within.raw[7:13][::-1]).all(), "mirrored: the volume ends there"
+    assert (within.labels[14:] == UNLABELLED).all()
     assert (within.raw[:2, :, 10:14] == 255).all(), "the bridge of sections 2 and 3 is seen"
     assert (within.labels[:6] == UNLABELLED).all()
-    assert set(np.unique(within.labels[6:])) == {0, 1}
+    assert set(np.unique(within.labels[6:14])) == {0, 1}
     assert within.descriptors is not None
     assert not within.descriptors[:, :6].any()
 
