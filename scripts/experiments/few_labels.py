@@ -139,7 +139,7 @@ def trained(given: argparse.Namespace, command: str, content: dict[str, Any]) ->
     return folder
 
 
-def judged(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def judged(given: argparse.Namespace, folder: Path, model: str) -> dict[str, Any]:
     """Segment sections 120-159 within their surroundings; returns the best and the fixed threshold's scores.
 
     With them the best score by the mean of the contacts instead of their maxima's median, which few contacts move less;
@@ -149,7 +149,7 @@ def judged(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """
     workspace, by_mean = (str(folder / f"{name}.neuroseg") for name in ("judged", "judged_by_mean"))
     raw, truth = (str(given.data / f"fib25_ts2.h5:{name}") for name in ("raw", "neuron_ids_cc"))
-    flags = ["--model", str(folder / "bundle"), "--roi", PREDICTED, "--scoring", "quantile:50", "-o", workspace]
+    flags = ["--model", model, "--roi", PREDICTED, "--scoring", "quantile:50", "-o", workspace]
     neuroseg("run", raw, *flags, "--threshold", str(FIXED_THRESHOLD), "--blocks", "64")
     affinities = ["--affinities", f"{workspace}/affinities.zarr", "--roi", PREDICTED]
     neuroseg("segment", *affinities, "--scoring", "mean", "--blocks", "64", "-o", by_mean)
@@ -189,7 +189,7 @@ def experiment(given: argparse.Namespace) -> list[dict[str, Any]]:
                 if _begins_pretrained(arm):
                     trained(given, "pretrain", pretraining(given, seed))
                 folder = trained(given, "train", training(given, arm, sections, seed))
-                rows.append({**kind._asdict(), "seed": seed, **judged(given, folder)})
+                rows.append({**kind._asdict(), "seed": seed, **judged(given, folder, str(folder / "bundle"))})
                 publish_text(path, json.dumps(rows, indent=2) + "\n")
     return rows
 

@@ -74,7 +74,8 @@ def experiment(given: argparse.Namespace) -> list[dict[str, Any]]:
                 continue
             more = own_segmentation(given, begun, seed) if arm == "own_segmentation" else []
             folder = trained(given, "train", going_on(given, arm, seed, begun, more))
-            rows.append({**this, "weight": None, "perturbations": None, **judged(given, folder)})
+            scores = judged(given, folder, str(folder / "bundle"))
+            rows.append({**this, "weight": None, "perturbations": None, **scores})
             publish_text(path, json.dumps(rows, indent=2) + "\n")
     return rows
 

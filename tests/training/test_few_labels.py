@@ -156,6 +156,7 @@ def test_the_best_thresholds_are_told_with_and_without_the_largest_object(
 ) -> None:
     def neuroseg(*arguments: str) -> dict[str, Any]:
         if arguments[0] in ("run", "segment"):
+            assert arguments[0] == "segment" or arguments[arguments.index("--model") + 1] == "a bundle"
             return {}
         assert arguments[0] == "evaluate"
         others = "--ignore" in arguments
@@ -167,7 +168,7 @@ def test_the_best_thresholds_are_told_with_and_without_the_largest_object(
     monkeypatch.setattr(script, "neuroseg", neuroseg)
     monkeypatch.setattr(script, "largest_object", lambda data: 7)
     monkeypatch.setattr(script, "ranking_error_of", lambda *_: 0.0625)
-    assert script.judged(argparse.Namespace(data=tmp_path), tmp_path) == {
+    assert script.judged(argparse.Namespace(data=tmp_path), tmp_path, "a bundle") == {
         "fixed": {"voi_sum": 2.0},
         "best": {"voi_sum": 1.25, "threshold": 1.25},
         "best_of_others": {"voi_sum": 2.25, "threshold": 1.25},

@@ -1,0 +1,95 @@
+"""Whether a bundled model gets better by what it makes of raw without labels: trained on with it, and without.
+
+python scripts/experiments/bundled_model.py FOLDER --data DIR [--seeds 1] [--steps 1200] [--arms ...]
+
+`as_shipped` is fib25_light. Both other arms go on from its weights: `labels` with the sections it was trained on,
+`own_segmentation` with half of the samples from these and half from what the pipeline makes by it, with the scoring and
+threshold of its card, of the whole volume without labels. All are judged as in few_labels.py, with the weights of the
+last step, on sections 120-159, of which nothing was learnt. The same command resumes. Writes bundled_model.json,
+bundled_model.md and bundled_model.png into FOLDER.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from few_labels import draw, judged, neuroseg, table, trained
+
+from neuroseg.storage.publish import publish_text
+
+MODEL = "fib25_light"
+SHIPPED_STEPS = 3000
+LABELLED = {"raw": "fib25_ts2.h5:raw", "labels": "fib25_ts2.h5:neuron_ids_cc", "region": "0:120,:,:"}
+UNLABELLED = "fib25_unlabelled.h5:raw"
+ARMS = ("as_shipped", "labels", "own_segmentation")
+LEAST_VOXELS = "500"
+SHARE_OF_LABELS = 0.5
+
+
+def own_segmentation(given: argparse.Namespace) -> dict[str, Any]:
+    """Segment the raw without labels by the bundled model; returns it as a volume to learn from."""
+    workspace = given.folder / "unlabelled.neuroseg"
+    flags = ["--model", MODEL, "--min-size", LEAST_VOXELS, "--blocks", "64", "-o", str(workspace)]
+    neuroseg("run", str(given.data / UNLABELLED), *flags)
+    return {"raw": UNLABELLED, "labels": str(workspace / "segmentation.zarr")}
+
+
+def going_on(given: argparse.Namespace, arm: str, seed: int) -> dict[str, Any]:
+    """Return the configuration of an arm: half the learning rate of the model, validated at the last step."""
+    with_own = arm == "own_segmentation"
+    volumes = [{**LABELLED, "share": SHARE_OF_LABELS}, own_segmentation(given)] if with_own else [LABELLED]
+    return {
+        "extends": str(given.configs / MODEL),
+        "name": f"{arm}_{seed}_steps_{given.more_steps}",
+        "seed": 100 + seed,  # other crops than the training it begins with has seen
+        "data": {"folders": [str(given.data)], "training": volumes},
+        "network": {"bundle": MODEL},
+        # A bundle has no channels of auxiliary targets.
+        "targets": {"auxiliary_offsets": [], "descriptor_sigma_nm": 0},
+        "optimiser": {"steps": given.more_steps, "warm_up_steps": given.more_steps // 12, "learning_rate": 1.0e-3},
+        "validation": {"every_steps": given.more_steps},
+    }
+
+
+def experiment(given: argparse.Namespace) -> list[dict[str, Any]]:
+    """Run what is left of the arms; returns the results of all."""
+    path: Path = given.folder / "bundled_model.json"
+    rows: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
+    done = {(row["arm"], row["steps"], row["seed"]) for row in rows}
+    for arm in given.arms:
+        shipped = arm == "as_shipped"
+        for seed in [1] if shipped else given.seeds:
+            steps = SHIPPED_STEPS + (0 if shipped else given.more_steps)
+            if (arm, steps, seed) in done:
+                continue
+            folder = given.folder / arm if shipped else trained(given, "train", going_on(given, arm, seed))
+            scores = judged(given, folder, MODEL if shipped else str(folder / "bundle"))
+            this = {"sections": 120, "arm": arm, "steps": steps, "seed": seed, "weight": None, "perturbations": None}
+            rows.append({**this, **scores})
+            publish_text(path, json.dumps(rows, indent=2) + "\n")
+    return rows
+
+
+def main() -> None:
+    """Run the experiment and write its table and figure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--data", type=Path, required=True, help="folder of fib25_ts2.h5 and fib25_unlabelled.h5")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser.add_argument("--steps", type=int, default=1200, dest="more_steps", help="after those of the bundled model")
+    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
+    given = parser.parse_args()
+    given.folder, given.data = given.folder.resolve(), given.data.resolve()
+    given.configs = Path(__file__).resolve().parents[2] / "configs"
+    given.folder.mkdir(parents=True, exist_ok=True)
+    rows = experiment(given)
+    (given.folder / "bundled_model.md").write_text(table(rows))
+    draw(rows, given.folder / "bundled_model.png")
+    print(table(rows), end="")
+
+
+if __name__ == "__main__":
+    main()
