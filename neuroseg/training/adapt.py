@@ -36,7 +36,7 @@ from neuroseg.training.precision import warn_if_emulated
 from neuroseg.training.settings import Precision, TrainingSettings, VolumeSettings
 from neuroseg.training.statistics import with_own_statistics
 from neuroseg.training.team import Team
-from neuroseg.training.train import labelled_samples
+from neuroseg.training.train import check_gradients, labelled_samples
 from neuroseg.training.trainer import Trainer
 from neuroseg.training.unlabelled import Crops, Pairs, Region
 from neuroseg.training.validation import validate
@@ -96,6 +96,7 @@ def adapt(
     warn_if_emulated(chosen, request.precision)
     trainer = Trainer(settings, folder, chosen, Team())
     trainer.begin_with(bundle.network().state_dict())
+    check_gradients(settings, chosen)
     claim(folder, settings, restart)
     if (folder / "checkpoint.pt").exists():
         trainer.load()

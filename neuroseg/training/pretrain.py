@@ -22,6 +22,7 @@ from neuroseg.affinities.inference import make_repeatable
 from neuroseg.networks.architectures import build_network, parameter_count
 from neuroseg.networks.encoder import ENCODER, save_encoder
 from neuroseg.training.folder import claim
+from neuroseg.training.gradients import require_right_gradients
 from neuroseg.training.loop import is_over, run_training
 from neuroseg.training.optimiser import build_optimiser, take_step
 from neuroseg.training.precision import predicted, warn_if_emulated
@@ -69,8 +70,8 @@ class Restorer:
     def __init__(self, settings: PretrainingSettings, folder: Path, device: torch.device, team: Team) -> None:
         torch.manual_seed(settings.seed)
         self.settings, self.folder, self.device, self.team = settings, folder, device, team
-        parameters = {**settings.network.parameters, "skips": False, "outputs": 1}
-        network = team.common_statistics(build_network(settings.network.architecture, parameters), device)
+        built = build_network(settings.network.architecture, _parameters(settings))
+        network = team.common_statistics(built, device)
         self.network = network.to(device=device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self._parallel = team.parallel(self.network, device)
         self.optimiser = build_optimiser(self.network, settings.optimiser)
@@ -134,6 +135,7 @@ def pretrain(
         training, held_out = _crops(settings)
         make_repeatable(chosen)
         restorer = Restorer(settings, folder, chosen, team)
+        _check_gradients(settings, chosen)
         if team.leads:
             claim(folder, settings, restart)
         team.wait()
@@ -153,7 +155,25 @@ def rehearse_pretraining(configuration: Path, folder: Path, *, device: str = "au
     settings = read_settings(configuration, PretrainingSettings)
     training, _ = _crops(settings)
     restorer = Restorer(settings, folder, choose_device(device), Team())
+    _check_gradients(settings, restorer.device)
     return rehearse(restorer, _restorations(settings, training, 0, 1))
+
+
+def _parameters(settings: PretrainingSettings) -> dict[str, Any]:
+    """Return the parameters of the twin that restores: everything passes through its bottom."""
+    return {**settings.network.parameters, "skips": False, "outputs": 1}
+
+
+def _check_gradients(settings: PretrainingSettings, device: torch.device) -> None:
+    optimiser = settings.optimiser
+    require_right_gradients(
+        settings.network.architecture,
+        _parameters(settings),
+        batch=optimiser.batch,
+        patch_voxels=optimiser.patch_voxels,
+        device=device,
+        precision=optimiser.precision,
+    )
 
 
 def _crops(settings: PretrainingSettings) -> tuple[Crops, Crops]:

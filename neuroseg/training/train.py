@@ -23,6 +23,7 @@ from neuroseg.training.beginning import begin, beginning_with, record, recorded
 from neuroseg.training.context import context_effect
 from neuroseg.training.export import export_bundle
 from neuroseg.training.folder import claim
+from neuroseg.training.gradients import require_right_gradients
 from neuroseg.training.loop import is_over, run_training
 from neuroseg.training.orientations import orientations
 from neuroseg.training.precision import warn_if_emulated
@@ -32,7 +33,7 @@ from neuroseg.training.samples import Samples
 from neuroseg.training.settings import TargetSettings, TrainingOptimiserSettings, TrainingSettings
 from neuroseg.training.statistics import with_own_statistics
 from neuroseg.training.team import Team, joined, own_device
-from neuroseg.training.trainer import Trainer
+from neuroseg.training.trainer import Trainer, output_channels
 from neuroseg.training.unlabelled import Crops, Pairs, Region, open_unlabelled
 from neuroseg.training.validation import Choice, validate
 from neuroseg.training.volumes import OpenedVolume, open_labelled, read_labelled
@@ -103,6 +104,7 @@ def train(
         begins = restart or not (folder / "checkpoint.pt").exists()
         if begins:
             begin(trainer, opened.training[0].voxel_size_nm)
+        check_gradients(settings, chosen)
         # What is wrong was found by now: only then is a folder begun, or one emptied.
         if team.leads:
             claim(folder, settings, restart)
@@ -143,6 +145,7 @@ def rehearse_training(
     small = replace(opened, training=[small_part(volume, patch) for volume in opened.training])
     trainer = Trainer(opened.settings, folder, choose_device(device), Team())
     begin(trainer, opened.training[0].voxel_size_nm)
+    check_gradients(opened.settings, trainer.device)
     whole, part = (sum(held_bytes(v, described) for v in some.training) for some in (opened, small))
     return rehearse(trainer, samples_of(small, 0, 1)[1], unread_bytes=whole - part)
 
@@ -163,6 +166,20 @@ def check_windows(settings: TrainingSettings) -> None:
         raise InputError(f"optimiser.margin_voxels {optimiser.margin_voxels}: the network loses {rule.margin} itself")
     tiles = TileSettings(wanted.tile_voxels, wanted.context_voxels, 1, 255.0, 1, wanted.blend)
     checked_margin(rule, tiles)
+
+
+def check_gradients(settings: TrainingSettings, device: torch.device) -> None:
+    """Raise InputError when this CPU gets the gradients of such a training wrong."""
+    network, optimiser, consistency = settings.network, settings.optimiser, settings.consistency
+    together = 2 if consistency is not None and consistency.published else 1
+    require_right_gradients(
+        network.architecture,
+        {**network.parameters, "outputs": output_channels(settings)},
+        batch=together * optimiser.batch,
+        patch_voxels=optimiser.patch_voxels,
+        device=device,
+        precision=optimiser.precision,
+    )
 
 
 def _check_offsets(targets: TargetSettings, optimiser: TrainingOptimiserSettings) -> None:

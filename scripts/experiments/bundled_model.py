@@ -1,10 +1,11 @@
-"""Whether a bundled model gets better by what it makes of raw without labels: trained on with it, and without.
+"""Whether a bundled model gets better by raw without labels: trained on with it in two ways, and without.
 
 python scripts/experiments/bundled_model.py FOLDER --data DIR [--seeds 1] [--steps 1200] [--arms ...]
 
-`as_shipped` is fib25_light. Both other arms go on from its weights: `labels` with the sections it was trained on,
+`as_shipped` is fib25_light. The other arms go on from its weights: `labels` with the sections it was trained on,
 `own_segmentation` with half of the samples from these and half from what the pipeline makes by it, with the scoring and
-threshold of its card, of the whole volume without labels. All are judged as in few_labels.py, with the weights of the
+threshold of its card, of the whole volume without labels, `weight_sharing` with these sections and consistency on that
+volume under intensity, noise, blur and cutout. All are judged as in few_labels.py, with the weights of the
 last step, on sections 120-159, of which nothing was learnt. The same command resumes. Writes bundled_model.json,
 bundled_model.md and bundled_model.png into FOLDER.
 """
@@ -16,7 +17,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from few_labels import draw, judged, neuroseg, table, trained
+from few_labels import USUAL, draw, judged, neuroseg, table, trained
 
 from neuroseg.storage.publish import publish_text
 
@@ -24,7 +25,7 @@ MODEL = "fib25_light"
 SHIPPED_STEPS = 3000
 LABELLED = {"raw": "fib25_ts2.h5:raw", "labels": "fib25_ts2.h5:neuron_ids_cc", "region": "0:120,:,:"}
 UNLABELLED = "fib25_unlabelled.h5:raw"
-ARMS = ("as_shipped", "labels", "own_segmentation")
+ARMS = ("as_shipped", "labels", "own_segmentation", "weight_sharing")
 LEAST_VOXELS = "500"
 SHARE_OF_LABELS = 0.5
 
@@ -39,18 +40,26 @@ def own_segmentation(given: argparse.Namespace) -> dict[str, Any]:
 
 def going_on(given: argparse.Namespace, arm: str, seed: int) -> dict[str, Any]:
     """Return the configuration of an arm: half the learning rate of the model, validated at the last step."""
-    with_own = arm == "own_segmentation"
-    volumes = [{**LABELLED, "share": SHARE_OF_LABELS}, own_segmentation(given)] if with_own else [LABELLED]
+    data: dict[str, Any] = {"folders": [str(given.data)], "training": [LABELLED]}
+    if arm == "own_segmentation":
+        data["training"] = [{**LABELLED, "share": SHARE_OF_LABELS}, own_segmentation(given)]
+    consistency: dict[str, Any] = {}
+    if arm == "weight_sharing":
+        data["unlabelled"] = [{"raw": UNLABELLED}]
+        # The loss grows in while the learning rate does: the network has learnt already.
+        ramp = {"begin_step": 0, "ramp_steps": given.more_steps // 12}
+        consistency = {"consistency": {"teacher": arm, **ramp, "perturbations": {"names": list(USUAL)}}}
     return {
         "extends": str(given.configs / MODEL),
         "name": f"{arm}_{seed}_steps_{given.more_steps}",
         "seed": 100 + seed,  # other crops than the training it begins with has seen
-        "data": {"folders": [str(given.data)], "training": volumes},
+        "data": data,
         "network": {"bundle": MODEL},
         # A bundle has no channels of auxiliary targets.
         "targets": {"auxiliary_offsets": [], "descriptor_sigma_nm": 0},
         "optimiser": {"steps": given.more_steps, "warm_up_steps": given.more_steps // 12, "learning_rate": 1.0e-3},
         "validation": {"every_steps": given.more_steps},
+        **consistency,
     }
 
 

@@ -1,0 +1,143 @@
+"""Whether a CPU's gradients in bfloat16 are right: tried out before a training, in a process of its own.
+
+Torch 2.13 (its library, oneDNN) writes past its memory in the backward pass of convolutions in bfloat16 on CPUs with
+matrix units (AMX) where a feature map has few sections of many voxels: a training then dies, stands still, or goes on
+with gradients of the weights that are wrong by a third. Which shapes do depends on the number of threads, so they are
+not listed but tried, layer by layer, against float32.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from neuroseg.errors import InputError
+from neuroseg.geometry import Triple
+from neuroseg.networks.architectures import build_network
+from neuroseg.training.settings import Precision
+
+logger = logging.getLogger(__name__)
+_COMMAND = [sys.executable, "-m", "neuroseg.training.gradients"]
+# All shapes that were seen to fail have sections of more than 3000 voxels; small trainings do not wait for a trial.
+_LEAST_SECTION_VOXELS = 1024
+# Rounding to bfloat16 makes 0.005 of the largest gradient, the fault made 0.24 to 0.32.
+_LARGEST_ERROR = 0.03
+_CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGALRM)
+# The way back takes two to three times as long as the way there.
+_PATIENCE, _LEAST_PATIENCE_S = 30, 30
+_CONVOLUTIONS = (nn.Conv3d, nn.ConvTranspose3d)
+
+
+def require_right_gradients(
+    architecture: str,
+    parameters: Mapping[str, Any],
+    *,
+    batch: int,
+    patch_voxels: Triple,
+    device: torch.device,
+    precision: Precision,
+) -> None:
+    """Raise InputError when a step of this batch would have wrong gradients, crash or hang on this CPU.
+
+    Takes seconds: one step of a network as it begins, with as many threads as this process has. Nothing is tried on a
+    GPU, in float32, and with patches of small sections.
+    """
+    _, height, width = patch_voxels
+    if device.type != "cpu" or precision != "bfloat16" or height * width < _LEAST_SECTION_VOXELS:
+        return
+    wanted = {
+        "architecture": architecture, "parameters": dict(parameters), "batch": batch,
+        "patch_voxels": list(patch_voxels), "threads": torch.get_num_threads(),
+    }  # fmt: skip
+    logger.info("trying whether this CPU's gradients in bfloat16 are right (some seconds)")
+    ended = subprocess.run(_COMMAND, input=json.dumps(wanted), capture_output=True, text=True, check=False)
+    if -ended.returncode in _CRASHES:
+        name = signal.Signals(-ended.returncode).name
+        raise _refusal(patch_voxels, "never end" if name == "SIGALRM" else f"end the process ({name})")
+    if ended.returncode:
+        logger.warning(
+            "could not try whether gradients in bfloat16 are right on this CPU (exit code %d): %s",
+            ended.returncode, ended.stderr.strip()[-500:] or "it said nothing",
+        )  # fmt: skip
+        return
+    errors: dict[str, float] = json.loads(ended.stdout)
+    worst = max(errors, key=lambda name: (math.isnan(errors[name]), errors[name]))
+    # So written, what is not a number is refused as well.
+    if not errors[worst] <= _LARGEST_ERROR:
+        raise _refusal(patch_voxels, f"are wrong: in layer {worst} by {errors[worst]:.0%} of the largest")
+
+
+def _refusal(patch_voxels: Triple, found: str) -> InputError:
+    return InputError(
+        f"gradients in bfloat16 {found}, on this CPU, with patches of {' x '.join(map(str, patch_voxels))} voxels: a "
+        f"fault of torch {torch.__version__}. Compute in float32 (optimiser.precision: float32; adapt --precision "
+        "float32), or take patches of more sections"
+    )
+
+
+def gradient_errors(
+    network: nn.Module, raw: torch.Tensor, *, limit: Callable[[int], object] = lambda seconds: None
+) -> dict[str, float]:
+    """Return the error of each convolution's gradients in bfloat16, as a share of the largest gradient of the layer.
+
+    `raw`: float32 crops `(n, channels, z, y, x)`. Each layer is judged by itself: what it makes, in float32, of the
+    same features and the same gradients of what it returned. NaN where gradients are not numbers. `limit` is told how
+    many seconds the way back may take before it sets out, and 0 when it has come.
+    """
+    features: dict[str, torch.Tensor] = {}
+    passed_back: dict[str, torch.Tensor] = {}
+    layers = {name: layer for name, layer in network.named_modules() if isinstance(layer, _CONVOLUTIONS)}
+    for name, layer in layers.items():
+        layer.register_forward_hook(_keep(features, passed_back, name))
+    began = time.monotonic()
+    with torch.autocast(raw.device.type, torch.bfloat16):
+        found = network(raw.contiguous(memory_format=torch.channels_last_3d))
+    limit(_LEAST_PATIENCE_S + math.ceil(_PATIENCE * (time.monotonic() - began)))
+    found.backward(torch.randn(found.shape, generator=torch.Generator().manual_seed(0)).to(found.dtype))
+    limit(0)
+    return {name: _error(layer, features[name], passed_back[name]) for name, layer in layers.items()}
+
+
+def _keep(features: dict[str, torch.Tensor], passed_back: dict[str, torch.Tensor], name: str) -> Any:
+    """Return a hook that keeps what a layer is given, and, on the way back, the gradient of what it returned."""
+
+    def keep(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        features[name] = inputs[0].detach()
+        output.register_hook(  # type: ignore[no-untyped-call]
+            lambda gradient: passed_back.__setitem__(name, gradient.detach())
+        )
+
+    return keep
+
+
+def _error(layer: nn.Module, features: torch.Tensor, passed_back: torch.Tensor) -> float:
+    weight: torch.Tensor = layer.weight  # type: ignore[assignment]
+    (right,) = torch.autograd.grad(layer(features.float()), weight, passed_back.float())
+    assert weight.grad is not None
+    return float((weight.grad - right).abs().max() / right.abs().max().clamp_min(torch.finfo(torch.float32).tiny))
+
+
+def _answer() -> None:
+    """Try what standard input asks for and print the errors: a fault of the library ends this process alone."""
+    asked = json.load(sys.stdin)
+    torch.manual_seed(0)
+    torch.set_num_threads(asked["threads"])
+    network = build_network(asked["architecture"], asked["parameters"])
+    network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    raw = torch.rand(asked["batch"], 1, *asked["patch_voxels"])
+    # Nothing handles the alarm: it ends a process that would spin for ever.
+    print(json.dumps(gradient_errors(network, raw, limit=signal.alarm)))
+
+
+if __name__ == "__main__":
+    _answer()
