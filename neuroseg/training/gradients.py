@@ -2,8 +2,8 @@
 
 Torch 2.13 (its library, oneDNN) writes past its memory in the backward pass of convolutions in bfloat16 on CPUs with
 matrix units (AMX) where a feature map has few sections of many voxels: a training then dies, stands still, or goes on
-with gradients of the weights that are wrong by a third. Which shapes do depends on the number of threads, so they are
-not listed but tried, layer by layer, against float32.
+with gradients of the weights that are off by 30 % of the largest. Which shapes do depends on the number of threads, so
+they are not listed but tried, layer by layer, against float32.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def require_right_gradients(
         "architecture": architecture, "parameters": dict(parameters), "batch": batch,
         "patch_voxels": list(patch_voxels), "threads": torch.get_num_threads(),
     }  # fmt: skip
-    logger.info("trying whether this CPU's gradients in bfloat16 are right (some seconds)")
+    logger.info("trying whether this CPU's gradients in bfloat16 are right (seconds to a minute)")
     ended = subprocess.run(_COMMAND, input=json.dumps(wanted), capture_output=True, text=True, check=False)
     if -ended.returncode in _CRASHES:
         name = signal.Signals(-ended.returncode).name
