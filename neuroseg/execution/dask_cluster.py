@@ -128,7 +128,7 @@ def run_worker(arguments: Sequence[str], logs: str) -> int:
     """Run a worker as a process of the Dask worker's, and return its exit code: the task."""
     log = Path(logs) / f"{arguments[1]}-{platform.node()}-{os.getpid()}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    line = [sys.executable, "-m", WORKER, *arguments]
+    line = [sys.executable, "-P", "-m", WORKER, *arguments]
     with log.open("ab") as file:
         # It dies with this process: Dask gives the task of a worker that is gone to another one.
         environment = {**os.environ, "NEUROSEG_DIES_WITH_PARENT": "1"}

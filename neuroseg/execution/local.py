@@ -6,8 +6,10 @@ starts them through daisy        ->    python -m neuroseg.workers.local WORKSPAC
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -44,20 +46,35 @@ class LocalExecutor:
             if self.standing.did(stage.name, blocks[0].index, self.block_timeout_s):
                 observe(1, 0)
                 return
-        hand_out(
-            stage.name,
-            blocks,
-            ledger,
-            worker=self._worker(stage.name, count),
-            workers=count,
-            logs=self.logs,
-            timeout_s=self.block_timeout_s,
-            observe=observe,
-        )
+        with _nothing_imported_from_here():
+            hand_out(
+                stage.name,
+                blocks,
+                ledger,
+                worker=self._worker(stage.name, count),
+                workers=count,
+                logs=self.logs,
+                timeout_s=self.block_timeout_s,
+                observe=observe,
+            )
 
     def _worker(self, stage: str, count: int) -> Callable[[], None]:
         """Return what a process that daisy starts calls."""
-        command = [sys.executable, "-m", "neuroseg.workers.local", str(self.workspace.resolve()), stage]
+        command = [sys.executable, "-P", "-m", "neuroseg.workers.local", str(self.workspace.resolve()), stage]
         if self.standing is None:
             return partial(become_worker, command, self.gpus, self.logs)
         return partial(visit_or_become_worker, self.standing.ready(count), stage, command)
+
+
+@contextmanager
+def _nothing_imported_from_here() -> Iterator[None]:
+    """Let the processes that daisy starts ignore modules in the working directory, perhaps a folder of data."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before

@@ -67,7 +67,7 @@ class SlurmCrew:
         folder = str(self._logs).replace("%", "%%")
         output = f"--output={folder}/{self._stage}-%A_%a.log"
         python = self._site.python or sys.executable
-        worker = [python, "-m", self._module, str(self._workspace), *self._arguments]
+        worker = [python, "-P", "-m", self._module, str(self._workspace), *self._arguments]
         line = ["sbatch", *flags, *common, output, str(script), self._site.activate, *self._site.launch, *worker]
         job = asked(line).strip().split(";")[0]
         record(self._workspace / JOBS, {"job": job, "name": self.name, "stage": self._stage, "tasks": count})

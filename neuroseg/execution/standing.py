@@ -37,7 +37,7 @@ from neuroseg.execution.recruits import Recruit
 _DIED = 1
 _LETTER_BYTES = 1 << 16
 # The worker of a command is its own interpreter unless the command has recruits (recruits.py).
-_COMMAND = (sys.executable, "-m", "neuroseg.workers.local", "--standing")
+_COMMAND = (sys.executable, "-P", "-m", "neuroseg.workers.local", "--standing")
 
 logger = logging.getLogger(__name__)
 

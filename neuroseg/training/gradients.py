@@ -27,7 +27,7 @@ from neuroseg.networks.architectures import build_network
 from neuroseg.training.settings import Precision
 
 logger = logging.getLogger(__name__)
-_COMMAND = [sys.executable, "-m", "neuroseg.training.gradients"]
+_COMMAND = [sys.executable, "-P", "-m", "neuroseg.training.gradients"]
 # All shapes that were seen to fail have sections of more than 3000 voxels; small trainings do not wait for a trial.
 _LEAST_SECTION_VOXELS = 1024
 # Rounding to bfloat16 makes 0.005 of the largest gradient, the fault made 0.24 to 0.32.

@@ -37,7 +37,7 @@ def test_the_template_is_a_shell_script() -> None:
 def started(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run the template with commands in its path that only tell how they were called."""
     for name in ("neuroseg", "torchrun"):
-        (folder / name).write_text(f'#!/bin/sh\necho {name} "$@"\n')
+        (folder / name).write_text(f'#!/bin/sh\necho {name} "$@"\necho "safe: $PYTHONSAFEPATH" >&2\n')
         (folder / name).chmod(0o755)
     others = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "NEUROSEG_"))}
     others["PATH"] = f"{folder}:{os.environ['PATH']}"
@@ -52,6 +52,7 @@ def test_the_template_trains_or_pretrains(variables: dict[str, str], command: st
     done = started(tmp_path, **variables)
     assert (done.returncode, done.stdout) == (0, f"neuroseg {command} CONFIG -o a folder\n"), done.stderr
     several = started(tmp_path, SLURM_GPUS_ON_NODE="4", **variables)
+    assert several.stderr == "safe: 1\n", "torchrun would put the working directory first"
     assert several.stdout.endswith(f"--nproc-per-node 4 -m neuroseg.cli.supervisor {command} CONFIG -o a folder\n")
 
 
