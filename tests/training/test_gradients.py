@@ -54,13 +54,32 @@ def test_the_layer_whose_gradients_are_wrong_is_named(wrong: float) -> None:
     assert max(error for name, error in errors.items() if name != "ups.0") < 0.02
 
 
+def test_the_layer_whose_values_are_wrong_is_named() -> None:
+    class Wrong(nn.Conv3d):
+        def forward(self, features: torch.Tensor) -> torch.Tensor:
+            return super().forward(features) * (1.3 if torch.is_autocast_enabled("cpu") else 1.0)
+
+    torch.manual_seed(1)
+    network = build_network("light", SMALL)
+    network.ups[0] = Wrong(8, 4, 1)  # type: ignore[operator,index]
+    errors = gradient_errors(network, torch.rand(1, 1, 8, 16, 16))
+    assert errors["ups.0"] == pytest.approx(0.3, abs=0.02)
+    assert max(error for name, error in errors.items() if name != "ups.0") < 0.02
+
+
 @pytest.mark.parametrize(
     ("program", "told"),
     [
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", r"end the process \(SIGSEGV\), on this CPU"),
         ("import signal, time; signal.alarm(1); time.sleep(60)", "never end, on this CPU"),
-        ('print(\'{"stem": 0.001, "ups.0": 0.31}\')', "are wrong: in layer ups.0 by 31% of the largest"),
-        ('print(\'{"stem": 0.31, "a": NaN, "b": 0.01}\')', "are wrong: in layer a by nan% of the largest"),
+        (
+            'print(\'{"stem": 0.001, "ups.0": 0.31}\')',
+            "are wrong: in layer ups.0 by 31% of the largest",
+        ),
+        (
+            'print(\'{"stem": 0.31, "a": NaN, "b": 0.01}\')',
+            "are wrong: in layer a by nan% of the largest",
+        ),
     ],
 )
 def test_faults_are_refused_with_the_way_out(program: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
