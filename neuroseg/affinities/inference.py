@@ -21,7 +21,7 @@ from torch import nn
 
 from neuroseg.affinities.device import precision_of
 from neuroseg.affinities.tiles import blending_weights, read_window, tiles_covering, windows_covering
-from neuroseg.errors import InputError
+from neuroseg.errors import InputError, NeurosegError
 from neuroseg.geometry import Triple
 from neuroseg.networks.windows import WindowRule
 
@@ -69,6 +69,8 @@ class Predictor:
 
         Blend `centre`: of the output tiles, uint8, round(255 a). Blend `gaussian`: of the windows, float32, times their
         weights; 255 times their sum over the windows is what is rounded.
+
+        Raises NeurosegError when the network returns something that is not a finite number: it would pass as 0.
         """
         settings = self._settings
         stacked = np.zeros((settings.batch, 1, *windows[0].shape), np.float32)
@@ -79,6 +81,7 @@ class Predictor:
             with torch.autocast(self._device.type, self._precision, enabled=self._precision != torch.float32):
                 logits = self._network(raw.contiguous(memory_format=torch.channels_last_3d))
             logits = logits[: len(windows), : settings.channels]
+            self._require_numbers(logits, windows[0].shape)
             if self._weights is not None:
                 return (torch.sigmoid(logits.float()) * self._weights).contiguous().cpu().numpy()
             # Networks of valid convolutions have lost part of the context already.
@@ -86,6 +89,14 @@ class Predictor:
             z, y, x = (slice(rest, rest + o) for rest, o in zip(left, settings.output, strict=True))
             affinities = torch.sigmoid(logits[..., z, y, x].float())
             return (affinities * 255.0 + 0.5).to(torch.uint8).contiguous().cpu().numpy()
+
+    def _require_numbers(self, logits: torch.Tensor, window: Sequence[int]) -> None:
+        if not bool(torch.isfinite(logits).all()):
+            precision = str(self._precision).removeprefix("torch.")
+            raise NeurosegError(
+                f"the network's logits of a window of {tuple(window)} voxels are not all finite numbers: its weights "
+                f"are not, or {precision} on this {self._device.type} cannot hold what it computes (another device may)"
+            )
 
 
 def make_repeatable(device: torch.device) -> None:

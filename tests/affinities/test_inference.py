@@ -1,6 +1,7 @@
 """Prediction gives the same bytes whatever region asks for it."""
 
 import itertools
+import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from funlib.geometry import Roi
 from neuroseg.affinities.device import choose_device
 from neuroseg.affinities.inference import Predictor, TileSettings, begin_region, predict_region
 from neuroseg.affinities.tiles import read_window, tiles_covering
-from neuroseg.errors import InputError
+from neuroseg.errors import InputError, NeurosegError
 from neuroseg.geometry import slices, whole
 from neuroseg.networks.architectures import build_network
 from neuroseg.networks.bundle import open_bundle
@@ -80,6 +81,16 @@ def test_values_are_the_rounded_sigmoid_of_the_network(tiny_model: str, raw: np.
         exact = torch.sigmoid(network(torch.from_numpy(window / 255.0).float()[None, None]))[0].numpy()
     expected = np.round(255 * exact[:, 8:24, 8:24, 8:24])
     assert np.abs(found.astype(float) - expected).max() <= 4, "bfloat16 moves a value by no more"
+
+
+@pytest.mark.parametrize("blend", ["centre", "gaussian"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_no_number_does_not_pass_as_an_affinity(tiny_model: str, blend: str, value: float) -> None:
+    network = open_bundle(tiny_model).network()
+    network.head.bias.data[1] = value  # type: ignore[union-attr,operator,index]
+    predictor = Predictor(network, TileSettings((16, 16, 16), (8, 8, 8), 2, 255.0, 3, blend), torch.device("cpu"))
+    with pytest.raises(NeurosegError, match=r"window of \(32, 32, 32\) voxels are not all finite numbers"):
+        predictor([np.zeros((32, 32, 32), np.uint8)])
 
 
 def test_windows_that_the_network_cannot_pool_are_refused(tiny_model: str) -> None:
