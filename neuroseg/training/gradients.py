@@ -30,9 +30,9 @@ from neuroseg.training.settings import Precision
 
 logger = logging.getLogger(__name__)
 _COMMAND = [sys.executable, "-P", "-m", "neuroseg.training.gradients"]
-# All shapes that were seen to fail have sections of more than 3000 voxels; small trainings do not wait for a trial.
+# All gradients that were seen to be wrong were of sections of more than 3000 voxels; small trainings wait for no trial.
 _LEAST_SECTION_VOXELS = 1024
-# Rounding to bfloat16 makes 0.005 of the largest gradient, the fault made 0.24 to 0.32.
+# Rounding to bfloat16 makes 0.005 of the largest, the fault made 0.24 to 0.32.
 _LARGEST_ERROR = 0.03
 _CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGALRM)
 # The way back takes two to three times as long as the way there.
@@ -98,14 +98,15 @@ def gradient_errors(
     """
     kept: dict[str, _Kept] = {}
     layers = {name: layer for name, layer in network.named_modules() if isinstance(layer, _CONVOLUTIONS)}
-    for name, layer in layers.items():
-        layer.register_forward_hook(_keep(kept, name))
+    hooks = [layer.register_forward_hook(_keep(kept, name)) for name, layer in layers.items()]
     began = time.monotonic()
     with torch.autocast(raw.device.type, torch.bfloat16):
         found = network(raw.contiguous(memory_format=torch.channels_last_3d))
     limit(_LEAST_PATIENCE_S + math.ceil(_PATIENCE * (time.monotonic() - began)))
     found.backward(torch.randn(found.shape, generator=torch.Generator().manual_seed(0)).to(found.dtype))
     limit(0)
+    for hook in hooks:
+        hook.remove()
     return {name: _error(layer, kept[name]) for name, layer in layers.items()}
 
 
