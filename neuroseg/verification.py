@@ -19,6 +19,7 @@ from neuroseg import pipeline
 from neuroseg.errors import InputError, NeurosegError
 from neuroseg.evaluation.artifacts import Difference, compared
 from neuroseg.execution.handover import die_with_parent
+from neuroseg.execution.safe_path import nothing_imported_from_here
 from neuroseg.fragments.settings import DISTANCE_BASINS
 from neuroseg.geometry import Triple, describe, slices, triple, whole
 from neuroseg.options import Options
@@ -133,7 +134,8 @@ def _killed_run(options: Options, path: Path) -> None:
     """Begin a run in processes of its own and kill them all once a third of the first stage's blocks are done."""
     context = multiprocessing.get_context("spawn")
     child = context.Process(target=_run_in_group, args=(options.model_dump(),))
-    child.start()
+    with nothing_imported_from_here():
+        child.start()
     try:
         while child.is_alive() and not _third_is_done(
             path / "ledger" / ("affinities" if options.volume else "fragments")

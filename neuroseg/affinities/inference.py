@@ -70,7 +70,7 @@ class Predictor:
         Blend `centre`: of the output tiles, uint8, round(255 a). Blend `gaussian`: of the windows, float32, times their
         weights; 255 times their sum over the windows is what is rounded.
 
-        Raises NeurosegError when the network returns something that is not a finite number: it would pass as 0.
+        Raises NeurosegError when the network returns something that is not a number: it would pass as 0.
         """
         settings = self._settings
         stacked = np.zeros((settings.batch, 1, *windows[0].shape), np.float32)
@@ -81,22 +81,23 @@ class Predictor:
             with torch.autocast(self._device.type, self._precision, enabled=self._precision != torch.float32):
                 logits = self._network(raw.contiguous(memory_format=torch.channels_last_3d))
             logits = logits[: len(windows), : settings.channels]
-            self._require_numbers(logits, windows[0].shape)
             if self._weights is not None:
-                return (torch.sigmoid(logits.float()) * self._weights).contiguous().cpu().numpy()
+                return (self._affinities(logits) * self._weights).contiguous().cpu().numpy()
             # Networks of valid convolutions have lost part of the context already.
             left = [c - m for c, m in zip(settings.context, self._margin, strict=True)]
             z, y, x = (slice(rest, rest + o) for rest, o in zip(left, settings.output, strict=True))
-            affinities = torch.sigmoid(logits[..., z, y, x].float())
+            affinities = self._affinities(logits[..., z, y, x])
             return (affinities * 255.0 + 0.5).to(torch.uint8).contiguous().cpu().numpy()
 
-    def _require_numbers(self, logits: torch.Tensor, window: Sequence[int]) -> None:
-        if not bool(torch.isfinite(logits).all()):
+    def _affinities(self, logits: torch.Tensor) -> torch.Tensor:
+        affinities = torch.sigmoid(logits.float())
+        if bool(torch.isnan(affinities).any()):
             precision = str(self._precision).removeprefix("torch.")
             raise NeurosegError(
-                f"the network's logits of a window of {tuple(window)} voxels are not all finite numbers: its weights "
-                f"are not, or {precision} on this {self._device.type} cannot hold what it computes (another device may)"
+                "the network's logits are not all numbers: its weights are not, or "
+                f"{precision} on this {self._device.type} cannot hold what it computes (another device may)"
             )
+        return affinities
 
 
 def make_repeatable(device: torch.device) -> None:

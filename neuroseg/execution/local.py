@@ -6,16 +6,15 @@ starts them through daisy        ->    python -m neuroseg.workers.local WORKSPAC
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from neuroseg.blocks import Block
 from neuroseg.execution.handover import become_worker, visit_or_become_worker
+from neuroseg.execution.safe_path import nothing_imported_from_here
 from neuroseg.execution.scheduler import hand_out
 from neuroseg.execution.standing import StandingWorkers
 from neuroseg.execution.work import BLOCK_TIMEOUT_S, Observe
@@ -46,7 +45,7 @@ class LocalExecutor:
             if self.standing.did(stage.name, blocks[0].index, self.block_timeout_s):
                 observe(1, 0)
                 return
-        with _nothing_imported_from_here():
+        with nothing_imported_from_here():
             hand_out(
                 stage.name,
                 blocks,
@@ -64,17 +63,3 @@ class LocalExecutor:
         if self.standing is None:
             return partial(become_worker, command, self.gpus, self.logs)
         return partial(visit_or_become_worker, self.standing.ready(count), stage, command)
-
-
-@contextmanager
-def _nothing_imported_from_here() -> Iterator[None]:
-    """Let the processes that daisy starts ignore modules in the working directory, perhaps a folder of data."""
-    before = os.environ.get("PYTHONSAFEPATH")
-    os.environ["PYTHONSAFEPATH"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["PYTHONSAFEPATH"]
-        else:
-            os.environ["PYTHONSAFEPATH"] = before

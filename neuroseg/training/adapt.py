@@ -81,7 +81,8 @@ def adapt(
 ) -> Adapted:
     """Tune a bundle on a volume, judge it, and keep it in `folder/bundle` if it is better; resumes what folder holds.
 
-    Raises InputError for a volume that does not suit the model, RunRefusedError for the folder of another request.
+    Raises InputError for a volume that does not suit the model and for a CPU that computes it wrongly, RunRefusedError
+    for the folder of another request.
     """
     bundle, chosen = open_bundle(request.model), choose_device(device)
     card = bundle.card
@@ -96,10 +97,13 @@ def adapt(
     warn_if_emulated(chosen, request.precision)
     trainer = Trainer(settings, folder, chosen, Team())
     trainer.begin_with(bundle.network().state_dict())
-    check_gradients(settings, chosen)
+    if restart or not (folder / "checkpoint.pt").exists():
+        check_gradients(settings, chosen)
     claim(folder, settings, restart)
     if (folder / "checkpoint.pt").exists():
         trainer.load()
+        if not is_over(trainer):
+            check_gradients(settings, chosen)  # perhaps another machine, with as many threads as before
     judge = _judge_by_labels if labelled is not None else _judge_by_agreement
     threads = torch.get_num_threads()
     before = judge(bundle.network().to(chosen), settings, card, raw, labelled, request)

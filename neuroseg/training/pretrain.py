@@ -126,8 +126,8 @@ def pretrain(
 ) -> Pretrained:
     """Pre-train to the last step, resuming what `folder` holds; returns where the encoder lies.
 
-    Raises InputError for a wrong configuration or missing data and RunRefusedError when the folder holds a training
-    of another configuration.
+    Raises InputError for a wrong configuration, missing data or a CPU that computes it wrongly, and RunRefusedError
+    when the folder holds a training of another configuration.
     """
     with joined() as team:
         settings = read_settings(configuration, PretrainingSettings)
@@ -135,7 +135,8 @@ def pretrain(
         training, held_out = _crops(settings)
         make_repeatable(chosen)
         restorer = Restorer(settings, folder, chosen, team)
-        _check_gradients(settings, chosen)
+        if restart or not (folder / "checkpoint.pt").exists():
+            _check_gradients(settings, chosen)
         if team.leads:
             claim(folder, settings, restart)
         team.wait()
@@ -143,6 +144,8 @@ def pretrain(
         warn_if_emulated(chosen, settings.optimiser.precision)
         if (folder / "checkpoint.pt").exists():
             restorer.load()
+            if not is_over(restorer):
+                _check_gradients(settings, chosen)  # perhaps another machine, with as many threads as before
         error = _Error(restorer, held_out)
         if not is_over(restorer):
             samples = _restorations(settings, training, restorer.step, team.size)

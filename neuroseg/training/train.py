@@ -93,8 +93,8 @@ def train(
 
     `bundle`, a bundled model's name or a bundle's folder, is what the network begins with (`network.bundle`).
 
-    Raises InputError for a wrong configuration or missing data and RunRefusedError when the folder holds a training
-    of another configuration.
+    Raises InputError for a wrong configuration, missing data or a CPU that computes it wrongly, and RunRefusedError
+    when the folder holds a training of another configuration.
     """
     with joined() as team:
         opened, chosen = open_training(configuration, bundle), choose_device(own_device(device))
@@ -104,7 +104,7 @@ def train(
         begins = restart or not (folder / "checkpoint.pt").exists()
         if begins:
             begin(trainer, opened.training[0].voxel_size_nm)
-        check_gradients(settings, chosen)
+            check_gradients(settings, chosen)
         # What is wrong was found by now: only then is a folder begun, or one emptied.
         if team.leads:
             claim(folder, settings, restart)
@@ -115,6 +115,8 @@ def train(
         warn_if_emulated(chosen, settings.optimiser.precision)
         if (folder / "checkpoint.pt").exists():
             trainer.load()
+            if not is_over(trainer):
+                check_gradients(settings, chosen)  # perhaps another machine, with as many threads as before
         keeper = _BestKeeper(folder, settings, opened.validation, chosen, configuration.stem)
 
         if not is_over(trainer):
@@ -169,7 +171,7 @@ def check_windows(settings: TrainingSettings) -> None:
 
 
 def check_gradients(settings: TrainingSettings, device: torch.device) -> None:
-    """Raise InputError when this CPU gets the gradients of such a training wrong."""
+    """Raise InputError when this CPU computes the steps of such a training wrongly."""
     network, optimiser, consistency = settings.network, settings.optimiser, settings.consistency
     together = 2 if consistency is not None and consistency.published else 1
     require_right_gradients(

@@ -28,6 +28,8 @@ UNLABELLED = "fib25_unlabelled.h5:raw"
 ARMS = ("as_shipped", "labels", "own_segmentation", "weight_sharing")
 LEAST_VOXELS = "500"
 SHARE_OF_LABELS = 0.5
+WEIGHT = 1.0  # of consistency
+LEARNING_RATE = 1.0e-3  # the model was begun with 2.0e-3
 
 
 def own_segmentation(given: argparse.Namespace) -> dict[str, Any]:
@@ -38,28 +40,32 @@ def own_segmentation(given: argparse.Namespace) -> dict[str, Any]:
     return {"raw": UNLABELLED, "labels": str(workspace / "segmentation.zarr")}
 
 
-def going_on(given: argparse.Namespace, arm: str, seed: int) -> dict[str, Any]:
-    """Return the configuration of an arm: half the learning rate of the model, validated at the last step."""
+def data_of(given: argparse.Namespace, arm: str) -> dict[str, Any]:
+    """Return what an arm learns from; segments the volume without labels for the arm that needs it."""
     data: dict[str, Any] = {"folders": [str(given.data)], "training": [LABELLED]}
     if arm == "own_segmentation":
         data["training"] = [{**LABELLED, "share": SHARE_OF_LABELS}, own_segmentation(given)]
-    consistency: dict[str, Any] = {}
     if arm == "weight_sharing":
         data["unlabelled"] = [{"raw": UNLABELLED}]
-        # The loss grows in while the learning rate does: the network has learnt already.
-        ramp = {"begin_step": 0, "ramp_steps": given.more_steps // 12}
-        consistency = {"consistency": {"teacher": arm, **ramp, "perturbations": {"names": list(USUAL)}}}
+    return data
+
+
+def going_on(given: argparse.Namespace, arm: str, seed: int, data: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration of an arm, validated at its last step."""
+    warm_up = given.more_steps // 12
+    # The loss grows in while the learning rate does: the network has learnt already.
+    ramp = {"weight": WEIGHT, "begin_step": 0, "ramp_steps": warm_up, "perturbations": {"names": list(USUAL)}}
     return {
         "extends": str(given.configs / MODEL),
         "name": f"{arm}_{seed}_steps_{given.more_steps}",
         "seed": 100 + seed,  # other crops than the training it begins with has seen
         "data": data,
         "network": {"bundle": MODEL},
-        # A bundle has no channels of auxiliary targets.
+        # A bundle has no channels of auxiliary targets: no arm learns these, with which the model was made.
         "targets": {"auxiliary_offsets": [], "descriptor_sigma_nm": 0},
-        "optimiser": {"steps": given.more_steps, "warm_up_steps": given.more_steps // 12, "learning_rate": 1.0e-3},
+        "optimiser": {"steps": given.more_steps, "warm_up_steps": warm_up, "learning_rate": LEARNING_RATE},
         "validation": {"every_steps": given.more_steps},
-        **consistency,
+        **({"consistency": {"teacher": arm, **ramp}} if arm == "weight_sharing" else {}),
     }
 
 
@@ -74,9 +80,13 @@ def experiment(given: argparse.Namespace) -> list[dict[str, Any]]:
             steps = SHIPPED_STEPS + (0 if shipped else given.more_steps)
             if (arm, steps, seed) in done:
                 continue
-            folder = given.folder / arm if shipped else trained(given, "train", going_on(given, arm, seed))
+            if shipped:
+                folder = given.folder / arm
+            else:
+                folder = trained(given, "train", going_on(given, arm, seed, data_of(given, arm)))
             scores = judged(given, folder, MODEL if shipped else str(folder / "bundle"))
-            this = {"sections": 120, "arm": arm, "steps": steps, "seed": seed, "weight": None, "perturbations": None}
+            weight = WEIGHT if arm == "weight_sharing" else None
+            this = {"sections": 120, "arm": arm, "steps": steps, "seed": seed, "weight": weight, "perturbations": None}
             rows.append({**this, **scores})
             publish_text(path, json.dumps(rows, indent=2) + "\n")
     return rows

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
 from neuroseg import pipeline
+from neuroseg.execution.safe_path import nothing_imported_from_here
 from neuroseg.options import Options
 from neuroseg.training.gradients import require_right_gradients
 from tests.execution.clusters import EXECUTORS
@@ -20,7 +23,7 @@ def plant(folder: Path, marker: Path) -> None:
         (folder / f"{name}.py").write_text(f"open({str(marker)!r}, 'w').write(__file__)\n")
 
 
-@pytest.mark.parametrize("executor", EXECUTORS)
+@pytest.mark.parametrize("executor", EXECUTORS[1:])  # serial starts no process
 def test_modules_in_the_folders_of_a_run_are_not_imported(
     executor: str, raw_volume: str, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -45,4 +48,31 @@ def test_the_trial_of_gradients_imports_nothing_from_where_it_is_called(
         precision="bfloat16",
     )  # fmt: skip
     assert not (tmp_path / "executed").exists()
-    assert not caplog.records, "it was tried"
+    assert not caplog.records, "it could not be tried"
+
+
+def test_those_that_overlap_are_all_protected_and_leave_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    one, other = nothing_imported_from_here(), nothing_imported_from_here()
+    one.__enter__()
+    other.__enter__()
+    one.__exit__(None, None, None)
+    assert os.environ["PYTHONSAFEPATH"] == "1"
+    other.__exit__(None, None, None)
+    assert "PYTHONSAFEPATH" not in os.environ
+    monkeypatch.setenv("PYTHONSAFEPATH", "")
+    with nothing_imported_from_here():
+        assert os.environ["PYTHONSAFEPATH"] == "1"
+    assert os.environ["PYTHONSAFEPATH"] == ""
+
+
+def test_a_process_that_is_spawned_imports_nothing_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("pickle", "multiprocessing"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w').write(__file__)\n")
+    monkeypatch.chdir(tmp_path)
+    child = multiprocessing.get_context("spawn").Process(target=os.getpid)
+    with nothing_imported_from_here():
+        child.start()
+    child.join()
+    assert child.exitcode == 0
+    assert not (tmp_path / "executed").exists()

@@ -1,4 +1,4 @@
-"""Both arms of the experiment go on from the bundled model alike, and neither learns from what it is judged on."""
+"""All arms of the experiment go on from the bundled model alike, and none learns from what it is judged on."""
 
 from __future__ import annotations
 
@@ -35,19 +35,25 @@ def test_the_arms_differ_in_what_they_learn_from_alone(
     asked: list[tuple[str, ...]] = []
     monkeypatch.setattr(script, "neuroseg", lambda *arguments: asked.append(arguments))
     made = []
-    for arm in ("labels", "own_segmentation"):
+    for arm in ("labels", "own_segmentation", "weight_sharing"):
         path = tmp_path / f"{arm}.yaml"
-        path.write_text(yaml.safe_dump(script.going_on(given, arm, 1)))
+        path.write_text(yaml.safe_dump(script.going_on(given, arm, 1, script.data_of(given, arm))))
         made.append(load_configuration(path, TrainingSettings))
-    labels, own = made
+    labels, own, sharing = made
     for part in ("optimiser", "targets", "augmentation", "validation", "network", "seed"):
-        assert getattr(labels, part) == getattr(own, part), part
+        assert getattr(labels, part) == getattr(own, part) == getattr(sharing, part), part
     assert labels.network.bundle == "fib25_light"
     assert [(volume.region, volume.share) for volume in labels.data.training] == [("0:120,:,:", None)]
     segmented = str(tmp_path / "unlabelled.neuroseg" / "segmentation.zarr")
     assert [(volume.labels, volume.region, volume.share) for volume in own.data.training] == [
         ("fib25_ts2.h5:neuron_ids_cc", "0:120,:,:", 0.5), (segmented, None, None),
     ]  # fmt: skip
+    assert sharing.data.training == labels.data.training
+    assert [volume.raw for volume in sharing.data.unlabelled] == ["fib25_unlabelled.h5:raw"]
+    assert sharing.consistency is not None
+    assert (sharing.consistency.teacher, sharing.consistency.weight) == ("weight_sharing", 1.0)
+    assert sharing.consistency.perturbations.names == ("intensity", "noise", "blur", "cutout")
+    assert labels.consistency is own.consistency is None
     # The scoring and the threshold of the card: none is named.
     assert [arguments[0] for arguments in asked] == ["run"]
     assert not {"--scoring", "--threshold"} & set(asked[0])
