@@ -54,7 +54,7 @@ def require_right_gradients(
 ) -> None:
     """Raise InputError when a step of this batch would compute something wrong, crash or hang on this CPU.
 
-    Takes 5 to 50 seconds for the light and the superhuman network: one step of a network as it begins, with as many
+    Takes 5 to 60 seconds for the light and the superhuman network: one step of a network as it begins, with as many
     threads as this process has. Nothing is tried on a GPU, in float32, and with patches of small sections. A trial that
     fails for another reason is logged and forbids nothing.
     """
