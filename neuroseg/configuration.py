@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -14,6 +15,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from neuroseg.errors import InputError
 
 _LONGEST_VALUE = 100  # characters of a wrong value that are told
+_VALUES = reprlib.Repr()
+_VALUES.maxlevel = 2
+_VALUES.maxlist = _VALUES.maxtuple = _LONGEST_VALUE
+_VALUES.maxstring = _VALUES.maxother = _VALUES.maxlong = 2 * _LONGEST_VALUE
 
 
 class Section(BaseModel):
@@ -31,10 +36,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text())
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: no text, or a date that there is not
         raise InputError(f"{path} is not valid YAML: {error}") from error
+    except RecursionError as error:
+        raise InputError(f"{path} is not valid YAML: brackets within brackets, too deep to be read") from error
     if not isinstance(content, dict):
         raise InputError(f"{path} must hold a mapping of keys to values, found {type(content).__name__}")
+    odd = [key for key in content if not isinstance(key, str)]
+    if odd:
+        raise InputError(f"{path}: key {_shortened(odd[0])} is no text; a name is expected")
     return content
 
 
@@ -94,12 +104,14 @@ def _explained(problem: Any, model: type[BaseModel]) -> str:
         return message
     found = problem["input"]
     if not isinstance(found, Mapping | BaseModel):
-        return f"{key} = {_shortened(repr(found))}: {message}"
+        return f"{key} = {_shortened(found)}: {message}"
     # What a check of ours says of a section tells what it found; what pydantic says, only what it expects.
     return f"{key}: {message}" + ("" if problem["type"] == "value_error" else ", found a mapping")
 
 
-def _shortened(text: str) -> str:
+def _shortened(value: object) -> str:
+    """Return a value as text of bounded length: lists that YAML repeats by reference would fill the memory."""
+    text = _VALUES.repr(value)
     return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
 
 

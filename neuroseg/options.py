@@ -82,7 +82,7 @@ class Options(Section):
     def with_absolute_paths(self) -> Options:
         """Return the options with every path absolute, so that they mean the same from any folder."""
         paths = {name: getattr(self, name) for name in ("volume", "output", "affinities", "boundaries", "mask")}
-        if self.model and (Path(self.model) / "card.yaml").is_file():
+        if self.model and (Path(self.model).is_file() or (Path(self.model) / "card.yaml").is_file()):
             paths["model"] = self.model
         found = {name: path for name, path in paths.items() if path and not (name == "mask" and path == NO_MASK)}
         absolute = {

@@ -122,7 +122,7 @@ def _with_remembered(workspace: Workspace, options: Options) -> Options:
 def _plan_of_raw(options: Options) -> Plan:
     assert options.volume is not None
     bundle = open_bundle(options.model or _default_model())
-    bundle.check()
+    bundle.check(options.blend)
     card = bundle.card
     level = options.level if options.level is not None else nearest_level(options.volume, card.voxel_size_nm)
     volume = open_any(options.volume, level=level, voxel_size_nm=options.voxel_size)

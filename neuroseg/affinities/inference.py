@@ -21,9 +21,9 @@ from torch import nn
 
 from neuroseg.affinities.device import precision_of
 from neuroseg.affinities.tiles import blending_weights, read_window, tiles_covering, windows_covering
-from neuroseg.errors import InputError, NeurosegError
+from neuroseg.errors import NeurosegError
 from neuroseg.geometry import Triple
-from neuroseg.networks.windows import WindowRule
+from neuroseg.networks.windows import WindowRule, checked_margin
 
 ReadRaw = Callable[[Roi], NDArray[np.generic]]
 
@@ -52,7 +52,7 @@ class Predictor:
     def __init__(self, network: nn.Module, settings: TileSettings, device: torch.device) -> None:
         rule = network.windows
         assert isinstance(rule, WindowRule)
-        self._margin = checked_margin(rule, settings)
+        self._margin = checked_margin(rule, settings.output, settings.context, settings.blend)
         if device.type == "cpu":
             torch.set_num_threads(1)
         make_repeatable(device)
@@ -105,18 +105,6 @@ def make_repeatable(device: torch.device) -> None:
     if device.type == "cuda":
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.backends.cudnn.benchmark = False
-
-
-def checked_margin(rule: WindowRule, settings: TileSettings) -> Triple:
-    """Return the voxels that a network loses on each side; raises InputError when it cannot make the tiles."""
-    window = [o + 2 * c for o, c in zip(settings.output, settings.context, strict=True)]
-    if not rule.allows(window):
-        raise InputError(f"windows of {window} voxels do not suit the network: {rule}; change tile or context")
-    if any(c < m for c, m in zip(settings.context, rule.margin, strict=True)):
-        raise InputError(f"the network loses {rule.margin} voxels on each side, the context has {settings.context}")
-    if any(rule.margin) and settings.blend == "gaussian":
-        raise InputError("blend gaussian weighs whole windows; this network gives their centres alone: use centre")
-    return rule.margin
 
 
 def predict_region(

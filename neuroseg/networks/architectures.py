@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,26 +19,55 @@ ARCHITECTURES: Mapping[str, Callable[..., nn.Module]] = {
 }  # fmt: skip
 
 
+_MOST_LEVELS = 8
+_WIDEST_CHANNELS = 65536
+
+
 def build_network(architecture: str, parameters: Mapping[str, Any]) -> nn.Module:
     """Return a freshly initialised network; raises InputError for an unknown name, or an unknown or wrong parameter."""
     if architecture not in ARCHITECTURES:
         raise unknown_name("architecture", architecture, ARCHITECTURES)
-    if "widths" in parameters:
-        _check_widths(parameters["widths"])
+    own = inspect.signature(ARCHITECTURES[architecture]).parameters
+    for name, value in parameters.items():
+        if name not in own:
+            raise unknown_name(f"parameter of the architecture {architecture}", str(name), own)
+        _check_parameter(name, value, own[name].default)
     try:
         return ARCHITECTURES[architecture](**parameters)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"architecture {architecture!r} does not take {dict(parameters)}: {error}") from error
 
 
-def _check_widths(widths: object) -> None:
-    """Raise InputError unless these are channels of levels: whole numbers, at least one."""
-    levels = widths if isinstance(widths, Sequence) and not isinstance(widths, str) else ()
-    if not levels or any(type(width) is not int or width < 1 for width in levels):
+def _check_parameter(name: str, value: object, default: object) -> None:
+    """Raise InputError unless a value is of the kind of its default."""
+    if name == "widths":
+        levels = value if isinstance(value, Sequence) and not isinstance(value, str) else ()
+        if not 0 < len(levels) <= _MOST_LEVELS or not all(_is_width(width) for width in levels):
+            raise InputError(
+                f"network.parameters.widths = {_shown(value)}: the channels of each level, whole numbers of "
+                f"1 or more, are expected (up to {_WIDEST_CHANNELS}, {_MOST_LEVELS} levels), for example "
+                "[16, 32, 64, 128]"
+            )
+    elif name == "outputs":
+        if not _is_width(value):
+            raise InputError(
+                f"network.parameters.outputs = {_shown(value)}: a whole number of 1 to {_WIDEST_CHANNELS} channels is "
+                "expected"
+            )
+    elif type(value) is not type(default):
         raise InputError(
-            f"network.parameters.widths = {widths!r}: the channels of each level, whole numbers of 1 or more, are "
-            "expected, for example [16, 32, 64, 128]"
+            f"network.parameters.{name} = {_shown(value)}: a value like {default!r} ({type(default).__name__}) is "
+            "expected"
         )
+
+
+def _is_width(value: object) -> bool:
+    return type(value) is int and 1 <= value <= _WIDEST_CHANNELS
+
+
+def _shown(value: object) -> str:
+    """Return a value as text, cut off: a file may hold any."""
+    return reprlib.repr(value)
 
 
 def with_defaults(architecture: str, parameters: Mapping[str, Any]) -> dict[str, Any]:

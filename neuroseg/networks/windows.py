@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from neuroseg.errors import InputError
 from neuroseg.geometry import Triple
 
 
@@ -31,3 +32,15 @@ class WindowRule:
             plus = f" + {remainder}" if remainder else ""
             texts.append((f"{divisor} n{plus}" if divisor > 1 else "any") + (f" >= {least}" if least > 1 else ""))
         return f"({', '.join(texts)})"
+
+
+def checked_margin(rule: WindowRule, output: Triple, context: Triple, blend: str) -> Triple:
+    """Return the voxels that a network loses on each side; raises InputError when it cannot make the tiles."""
+    window = [o + 2 * c for o, c in zip(output, context, strict=True)]
+    if not rule.allows(window):
+        raise InputError(f"windows of {window} voxels do not suit the network: {rule}; change tile or context")
+    if any(c < m for c, m in zip(context, rule.margin, strict=True)):
+        raise InputError(f"the network loses {rule.margin} voxels on each side, the context has {context}")
+    if any(rule.margin) and blend == "gaussian":
+        raise InputError("blend gaussian weighs whole windows; this network gives their centres alone: use centre")
+    return rule.margin

@@ -11,6 +11,8 @@ from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_
 
 from neuroseg.agglomeration.scorings import parse_scoring
 from neuroseg.configuration import Section
+from neuroseg.errors import InputError
+from neuroseg.networks.card import Name
 from neuroseg.training.catalogue import catalogued
 from neuroseg.training.perturbations.draw import PUBLISHED, TURNS, check_names
 from neuroseg.training.targets import Sides
@@ -276,14 +278,17 @@ class ValidationSettings(Section):
     def _known(cls, scorings: tuple[str, ...]) -> tuple[str, ...]:
         """Refuse an unknown scoring before training begins, not at its first validation."""
         for text in scorings:
-            parse_scoring(text)
+            try:
+                parse_scoring(text)
+            except InputError as error:
+                raise ValueError(str(error)) from error
         return scorings
 
 
 class TrainingSettings(Section):
     """The whole of a training configuration."""
 
-    name: str
+    name: Name
     description: str = ""
     licence: str = ""
     seed: NonNegativeInt = 1
@@ -334,7 +339,7 @@ class PretrainingValidationSettings(Section):
 class PretrainingSettings(Section):
     """The whole of a pre-training configuration."""
 
-    name: str
+    name: Name
     description: str = ""
     seed: NonNegativeInt = 1
     loader_workers: NonNegativeInt = 1

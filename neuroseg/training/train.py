@@ -12,12 +12,12 @@ import yaml
 from torch import nn
 
 from neuroseg.affinities.device import choose_device
-from neuroseg.affinities.inference import TileSettings, checked_margin, make_repeatable
+from neuroseg.affinities.inference import make_repeatable
 from neuroseg.errors import InputError
 from neuroseg.geometry import contact_channels
 from neuroseg.networks.architectures import build_network, parameter_count
 from neuroseg.networks.bundle import CARD, WEIGHTS
-from neuroseg.networks.windows import WindowRule
+from neuroseg.networks.windows import WindowRule, checked_margin
 from neuroseg.storage.publish import publish_text
 from neuroseg.training.beginning import begin, beginning_with, record, recorded
 from neuroseg.training.context import context_effect
@@ -166,8 +166,7 @@ def check_windows(settings: TrainingSettings) -> None:
         raise InputError(f"optimiser.patch_voxels {optimiser.patch_voxels} do not suit the network: {rule}")
     if any(margin < lost for margin, lost in zip(optimiser.margin_voxels, rule.margin, strict=True)):
         raise InputError(f"optimiser.margin_voxels {optimiser.margin_voxels}: the network loses {rule.margin} itself")
-    tiles = TileSettings(wanted.tile_voxels, wanted.context_voxels, 1, 255.0, 1, wanted.blend)
-    checked_margin(rule, tiles)
+    checked_margin(rule, wanted.tile_voxels, wanted.context_voxels, wanted.blend)
 
 
 def check_gradients(settings: TrainingSettings, device: torch.device) -> None:

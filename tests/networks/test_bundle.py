@@ -58,6 +58,41 @@ def test_an_unknown_model_lists_the_bundled_ones() -> None:
         open_bundle("fib25_lihgt")
 
 
+def told(name_or_path: object) -> str:
+    with pytest.raises(InputError) as failed:
+        open_bundle(str(name_or_path))
+    return str(failed.value)
+
+
+def test_a_place_without_a_bundle_says_what_is_there(tiny_model: str, tmp_path: Path) -> None:
+    empty, training, pretraining = (tmp_path / name for name in ("empty", "mine", "pre"))
+    for folder in (empty, training, pretraining):
+        folder.mkdir()
+    assert "the folder lacks card.yaml and weights.safetensors; bundled models: fib25_light" in told(empty)
+    assert "nothing is there" in told(tmp_path / "nowhere")
+    assert "fib25_light" in told(tmp_path / "nowhere")
+    (training / "checkpoint.pt").touch()
+    for place in (training, training / "checkpoint.pt"):
+        assert "has not been validated yet; continue it with neuroseg train" in told(place)
+    shutil.copytree(tiny_model, training / "bundle")
+    for place in (training, training / "checkpoint.pt"):
+        assert f"give --model {training / 'bundle'}" in told(place)
+    for name in ("checkpoint.pt", "encoder.safetensors"):
+        (pretraining / name).touch()
+    assert "network.encoder" in told(pretraining)
+    (tmp_path / "paper.ckpt").touch()
+    assert f"neuroseg models convert {tmp_path / 'paper.ckpt'}" in told(tmp_path / "paper.ckpt")
+    shutil.copy(Path(tiny_model) / "weights.safetensors", empty)
+    assert "the folder lacks card.yaml; " in told(empty)
+    assert "the folder lacks card.yaml; " in told(empty / "weights.safetensors")
+
+
+def test_a_file_of_a_bundle_means_the_bundle(tiny_model: str) -> None:
+    for name in ("weights.safetensors", "card.yaml"):
+        assert open_bundle(f"{tiny_model}/{name}").path == Path(tiny_model)
+        assert open_bundle(f"{tiny_model}/{name}").sha256 == open_bundle(tiny_model).sha256
+
+
 def test_bundled_models_fit_in_the_package() -> None:
     folders = [open_bundle(name).path for name in bundled_names()]
     assert folders
