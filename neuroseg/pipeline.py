@@ -17,24 +17,25 @@ from neuroseg.execution.serial import SerialExecutor
 from neuroseg.execution.site import NO_CLUSTER, NO_SITE, Cluster, Site
 from neuroseg.execution.slurm import cancel_leftovers, slurm_executor
 from neuroseg.execution.standing import StandingWorkers
-from neuroseg.execution.work import Executor
+from neuroseg.execution.work import Begin, Choose, Executor, ledger_of
 from neuroseg.memory import segmentation_of as segmentation_of
+from neuroseg.mending import as_published, replace_missing, require_whole, restart_of
 from neuroseg.needs import needed_bytes
 from neuroseg.options import CLUSTERS, Options
 from neuroseg.plan import PREDICTION, SEGMENTATION, Plan, hash_of, read_plan, write_plan
 from neuroseg.resolve import plan_of_run, plan_of_segmentation
-from neuroseg.running import Begin, Choose, StageSummary, ledger_of, run_stage
+from neuroseg.running import StageSummary, run_stage
 from neuroseg.segmentation.stage import PyramidStage, RelabelStage, finish_metadata
 from neuroseg.stage import Stage
+from neuroseg.storage.arrays import is_array, open_node
 from neuroseg.storage.cleaning import intermediates, remove
+from neuroseg.storage.metadata import ome_levels
 from neuroseg.storage.places import remove_all
 from neuroseg.storage.publish import publish_text
 from neuroseg.storage.space import require_space
 from neuroseg.storage.workspace import Workspace, workspace_of
 
 _RESTARTABLE = ("affinities", "fragments", "edges", "agglomeration", "relabel")
-# Stages that are made again with the stage before or after them.
-_RESTARTED_AS = {"sections": "affinities", "reduction": "edges", "lookup": "relabel"}
 _REDONE_WITHOUT_ASKING = ("lookup", "relabel", "pyramid")
 # What a segmentation says of its making.
 _MADE_BY = ("fragments", "scoring", "agglomeration", "threshold", "roi")
@@ -114,7 +115,7 @@ def _execute(
             _require_affinities(workspace, plan, plan.affinities_stage(workspace))
         for stage in every[:first]:
             if stage in stages and stage.name.split("-")[0] not in _REDONE_WITHOUT_ASKING:
-                ledger_of(workspace, stage).require_same(_RESTARTED_AS.get(stage.name, stage.name))
+                ledger_of(workspace, stage).require_same(restart_of(stage.name))
         if restart is not None:
             _require_inputs(workspace, every, first)
         write_plan(workspace, plan, options)
@@ -155,11 +156,16 @@ def _run_all(
         for view in views:
             ledger_of(workspace, view).forget()
     workspace.remove_unfinished_segmentations(keep=views[0].aside if views else None)
+    for stage in every[: every.index(stages[0])]:
+        replace_missing(workspace, every, stage, choose, begin)
     summaries = []
     for stage in stages:
         if stage in views and _is_published(workspace, published, wanted):
+            stored = as_published(workspace, every)
+            replace_missing(workspace, stored, stored[every.index(stage)], choose, begin)
             summaries.append(StageSummary(stage.name, 0, 0, 0.0, 0))
             continue
+        replace_missing(workspace, every, stage, choose, begin)
         ledger = ledger_of(workspace, stage)
         pending = ledger.pending(list(stage.lattice.blocks(stage.halo)))
         if (pending or stage is stages[-1]) and _removed(workspace, [stage], every[every.index(stage) + 1 :]):
@@ -190,7 +196,7 @@ def _require_inputs(workspace: Workspace, every: Sequence[Stage], first: int) ->
         name = every[earliest].name
         raise InputError(
             f"stage {every[first].name} needs what was removed, {path} at the earliest; make it again with neuroseg "
-            f"{'run' if name in PREDICTION else 'segment'} --restart {_RESTARTED_AS.get(name, name)}"
+            f"{'run' if name in PREDICTION else 'segment'} --restart {restart_of(name)}"
         )
 
 
@@ -226,7 +232,15 @@ def _wanted(plan: Plan, views: Sequence[Stage]) -> str:
 
 
 def _is_published(workspace: Workspace, published: Path, wanted: str) -> bool:
-    return workspace.segmentation.exists() and published.exists() and published.read_text() == wanted
+    """Return whether the marked segmentation is the wanted one, and the descriptions of all its levels are there."""
+    try:
+        if published.read_text(errors="replace") != wanted:
+            return False
+        described = open_node(workspace.segmentation).attrs
+        levels = [level.path for level in ome_levels(described)]
+    except (OSError, InputError):
+        return False
+    return "neuroseg" in described and bool(levels) and all(is_array(workspace.segmentation / name) for name in levels)
 
 
 def _invalidate(workspace: Workspace, published: Path, later: Sequence[Stage], *, keep_labels: bool) -> None:
@@ -282,7 +296,14 @@ def _discard(workspace: Workspace, stages: Sequence[Stage]) -> None:
         ledger_of(workspace, stage).forget()
         for output in stage.outputs:
             remove_all(workspace.artifact(output))
+    remove_all(workspace.segmentation)
     workspace.remove_unfinished_segmentations()
+
+
+def require_whole_artifact(workspace: Workspace, plan: Plan, artifact: str) -> None:
+    """Raise DamagedError where files of a finished artifact are missing: they would be read as zeros."""
+    if artifact != workspace.segmentation.name or is_finished(workspace, plan):
+        require_whole(workspace, plan.stages(workspace), artifact)
 
 
 def workspace_at(path: str) -> tuple[Workspace, Plan]:

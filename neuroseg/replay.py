@@ -31,6 +31,6 @@ def replay_block(path: str, stage_name: str, index: int) -> Workspace:
             if left := len(marks.pending(list(earlier.lattice.blocks(earlier.halo)))):
                 raise InputError(f"{left} blocks of stage {earlier.name} are left, which {stage_name} reads")
         with stage.open() as process:
-            complete_block(process, stage.lattice.block(index, stage.halo), ledger)
+            complete_block(process, stage.lattice.block(index, stage.halo), ledger, stage)
         forget_failure(workspace.path, stage.name, index)
     return workspace

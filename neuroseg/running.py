@@ -1,31 +1,24 @@
-"""One stage: what is pending of it is run, what it finds damaged is made again, what failed is told."""
+"""One stage: what is pending of it is run, what it finds damaged is made again, what failed is reported."""
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from neuroseg.blocks import Block
-from neuroseg.errors import BlocksFailedError, DamagedError, DiskFullError, NeurosegError
-from neuroseg.execution.work import Executor, run_blocks
+from neuroseg.errors import BlocksFailedError, DamagedError, DiskFullError
+from neuroseg.execution.work import Begin, Choose, ledger_of, run_blocks
+from neuroseg.mending import mend, undermined
 from neuroseg.stage import Stage
-from neuroseg.storage.damage import damaged_blocks
 from neuroseg.storage.failures import describe_failure, failure_folder, forget_failures, newest_log
 from neuroseg.storage.ledger import StageLedger
 from neuroseg.storage.space import DISK_FULL, free_bytes, is_full, readable
 from neuroseg.storage.workspace import Workspace
 
 _LISTED_FAILURES = 10
-# Of so many failed blocks the inputs are read to find damage; where more fail, it is seldom that.
-_EXAMINED = 20
-_PUBLISHED = "segmentation.zarr"
-
-logger = logging.getLogger(__name__)
-
-Begin = Callable[[str, int, int], Callable[[int, int], None]]
-"""begin(stage, blocks to do, their voxels) returns the function that is told (blocks done, blocks failed)."""
+# How often a stage is done again because what it reads went missing while it ran.
+_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -43,91 +36,29 @@ class StageSummary:
     outside: int = 0
 
 
-Choose = Callable[[Stage, Sequence[Block]], Executor]
-
-
-def ledger_of(workspace: Workspace, stage: Stage) -> StageLedger:
-    """Return the marks of a stage."""
-    return workspace.ledger(stage.name, stage.identity, stage.scope)
-
-
 def run_stage(
     workspace: Workspace, every: Sequence[Stage], stage: Stage, pending: Sequence[Block], choose: Choose, begin: Begin
 ) -> StageSummary:
     """Run what is pending of one of `every` stage, after making again what it finds damaged of earlier ones.
 
-    Raises BlocksFailedError when some blocks failed for another reason.
-    """
-    try:
-        return _run_once(workspace, stage, pending, choose, begin)
-    except (BlocksFailedError, DamagedError) as error:
-        if not _mend(workspace, every, stage, pending, choose, begin, error):
-            raise
-    return _run_once(workspace, stage, ledger_of(workspace, stage).pending(pending), choose, begin)
-
-
-def _mend(
-    workspace: Workspace,
-    every: Sequence[Stage],
-    stage: Stage,
-    blocks: Sequence[Block],
-    choose: Choose,
-    begin: Begin,
-    error: NeurosegError,
-) -> bool:
-    """Make again what blocks of a stage failed of; returns whether anything was damaged.
-
-    What is made again is the same bytes, and takes the damaged one's place when it is whole: the marks of its blocks,
-    and all that was made of them, stay, even when this is cut off. Raises `error` when it cannot be made again.
+    Blocks whose input went missing while they ran are done once more. Raises BlocksFailedError when some blocks failed
+    for another reason.
     """
     ledger = ledger_of(workspace, stage)
-    causes = ledger.failures()
-    left = [block for block in blocks if block.index in causes] or ledger.pending(blocks)
-    logger.info("looking for damage among what %d failed blocks of stage %s read", len(left), stage.name)
-    damaged = list(_damaged(workspace, every, stage, left[:_EXAMINED]))
-    for maker, lost in damaged:
-        counted = "1 block" if len(lost) == 1 else f"{len(lost)} blocks"
-        logger.warning("%s of stage %s cannot be read any more, damaged on disk: made again", counted, maker.name)
+    for _ in range(_ROUNDS):
         try:
-            if not _made_again(workspace, maker, lost, choose, begin):
-                if not _mend(workspace, every, maker, lost, choose, begin, error):
-                    raise error
-                _made_again(workspace, maker, lost, choose, begin)
-        except (NeurosegError, OSError) as another:
-            raise error from another
-    return bool(damaged)
-
-
-def _made_again(workspace: Workspace, maker: Stage, blocks: Sequence[Block], choose: Choose, begin: Begin) -> bool:
-    """Process blocks that are done once more; returns whether none failed."""
-    ledger = ledger_of(workspace, maker)
-    ledger.clear_failures(blocks)
-    observe = begin(maker.name, len(blocks), sum(block.write_roi.size for block in blocks))
-    run_blocks(choose(maker, blocks), maker, blocks, ledger, observe)
-    return not set(ledger.failures()) & {block.index for block in blocks}
-
-
-def _damaged(
-    workspace: Workspace, every: Sequence[Stage], stage: Stage, blocks: Sequence[Block]
-) -> Iterator[tuple[Stage, list[Block]]]:
-    """Yield the earlier stages, with those of their blocks that `blocks` of a stage may have failed of.
-
-    Tables are looked through whole: a fragment may be followed through any of them. The segmentation itself, which lies
-    aside until it is whole, is not looked at.
-    """
-    for maker in every[: every.index(stage)]:
-        reads = [workspace.artifact(name) for name in maker.outputs if name in stage.inputs and name != _PUBLISHED]
-        inputs = {name for each in every for name in each.outputs if name in maker.inputs}
-        if not all(workspace.artifact(name).exists() for name in inputs):
-            continue  # what it would be made of was removed
-        lattice, found = maker.lattice, dict[int, Block]()
-        touched = {index for block in blocks for index in lattice.indices_touching(block.read_roi)}
-        for path in reads:
-            indices = sorted(touched & set(lattice.indices())) if path.suffix == ".zarr" else lattice.indices()
-            candidates = [lattice.block(index, maker.halo) for index in indices]
-            found |= {block.index: block for block in damaged_blocks(path, candidates)}
-        if found:
-            yield maker, [found[index] for index in sorted(found)]
+            summary = _run_once(workspace, stage, pending, choose, begin)
+        except (BlocksFailedError, DamagedError) as error:
+            if not mend(workspace, every, stage, pending, choose, begin, error):
+                raise
+            summary = _run_once(workspace, stage, ledger.pending(pending), choose, begin)
+        pending = undermined(workspace, every, stage, pending, choose, begin)
+        if not pending:
+            return summary
+        ledger.clear(pending)
+    raise DamagedError(
+        f"what stage {stage.name} reads goes missing again and again; who removes files in {workspace.path}?"
+    )
 
 
 def _run_once(

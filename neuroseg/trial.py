@@ -16,10 +16,10 @@ from typing import Any
 from funlib.geometry import Roi
 
 from neuroseg import pipeline
+from neuroseg.execution.work import Begin
 from neuroseg.fragments.settings import DISTANCE_WATERSHED, SEEDED_WATERSHED
 from neuroseg.geometry import Triple
 from neuroseg.options import Options
-from neuroseg.running import Begin
 from neuroseg.storage.workspace import Workspace
 
 THRESHOLD = 0.5

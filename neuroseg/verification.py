@@ -20,12 +20,12 @@ from neuroseg.errors import InputError, NeurosegError
 from neuroseg.evaluation.artifacts import Difference, compared
 from neuroseg.execution.handover import die_with_parent
 from neuroseg.execution.safe_path import nothing_imported_from_here
+from neuroseg.execution.work import Begin
 from neuroseg.fragments.settings import DISTANCE_BASINS
 from neuroseg.geometry import Triple, describe, slices, triple, whole
 from neuroseg.options import Options
 from neuroseg.plan import Plan
 from neuroseg.resolve import plan_of_run
-from neuroseg.running import Begin
 from neuroseg.storage.arrays import create_array, open_array, open_node
 from neuroseg.storage.files import open_any
 from neuroseg.storage.mask import MaskSource

@@ -99,6 +99,7 @@ def evaluated(request: Request) -> dict[str, Any]:
 
 def _opened(segmentation: str) -> tuple[Workspace | None, Volume, dict[str, Any]]:
     """Return the workspace if it is one, the labels, and what they themselves say of their making."""
+    from neuroseg.pipeline import require_whole_artifact, workspace_at
     from neuroseg.storage.arrays import open_node
     from neuroseg.storage.files import open_any
     from neuroseg.storage.volumes import open_volume
@@ -106,17 +107,32 @@ def _opened(segmentation: str) -> tuple[Workspace | None, Volume, dict[str, Any]
 
     workspace = named_workspace(segmentation)
     if workspace is None:
+        _require_whole_around(segmentation)
         return None, open_any(segmentation), {}
     if not workspace.segmentation.exists():
         raise InputError(f"{segmentation} has no segmentation yet; run neuroseg segment {segmentation}")
+    require_whole_artifact(*workspace_at(segmentation), workspace.segmentation.name)
     # The workspace's plan may be ahead of the segmentation that is stored.
     made_by = open_node(workspace.segmentation).attrs["neuroseg"]
     return workspace, open_volume(str(workspace.segmentation)), made_by
 
 
+def _require_whole_around(path: str) -> None:
+    """Raise DamagedError where a path names an artifact of a workspace on this machine, and files of it are missing."""
+    from neuroseg.pipeline import require_whole_artifact, workspace_at
+    from neuroseg.storage.naming import workspace_around
+    from neuroseg.storage.remote import is_remote
+
+    folder = None if is_remote(path) else workspace_around(Path(path))
+    if folder is not None:
+        artifact = Path(path).absolute().relative_to(folder).parts[0]
+        require_whole_artifact(*workspace_at(str(folder)), artifact)
+
+
 def _swept(request: Request, workspace: Workspace | None, made_by: dict[str, Any]) -> tuple[Workspace, Plan]:
     """Return the workspace whose merge tree answers every threshold, and its plan."""
     from neuroseg.agglomeration.methods import MERGE_TREE
+    from neuroseg.pipeline import require_whole_artifact
     from neuroseg.plan import read_plan
 
     if workspace is None:
@@ -135,6 +151,7 @@ def _swept(request: Request, workspace: Workspace | None, made_by: dict[str, Any
             f"{workspace.path} lacks fragments or merge tree; neuroseg run with --restart fragments (affinities, where "
             "they were removed too) makes them again"
         )
+    require_whole_artifact(workspace, plan, workspace.fragments.name)
     if plan.scoring != made_by["scoring"]:
         raise InputError(f"the merge tree is not that of the segmentation; run neuroseg segment {workspace.path}")
     return workspace, plan

@@ -21,6 +21,7 @@ from neuroseg.stage import Process, Stage
 from neuroseg.storage.failures import describe_failure
 from neuroseg.storage.ledger import StageLedger
 from neuroseg.storage.space import DISK_FULL, is_disk_full
+from neuroseg.storage.stored import settled
 from neuroseg.storage.workspace import Workspace
 
 # Longer than any block takes; a worker that hangs is noticed by then.
@@ -43,6 +44,18 @@ class Executor(Protocol):
     def run(self, stage: Stage, blocks: Sequence[Block], ledger: StageLedger, observe: Observe) -> None:
         """Run the blocks."""
         ...
+
+
+Choose = Callable[[Stage, Sequence[Block]], Executor]
+"""choose(stage, blocks to do) returns the executor that runs them."""
+
+Begin = Callable[[str, int, int], Observe]
+"""begin(stage, blocks to do, their voxels) returns the function that shows what is done."""
+
+
+def ledger_of(workspace: Workspace, stage: Stage) -> StageLedger:
+    """Return the marks of a stage."""
+    return workspace.ledger(stage.name, stage.identity, stage.scope)
 
 
 def run_blocks(
@@ -68,9 +81,12 @@ def _counted_on(observe: Observe, *, done: int, failed: int) -> Observe:
 
 
 def complete_block(
-    process: Process, block: Block, ledger: StageLedger, begun: Callable[[], None] = lambda: None
+    process: Process, block: Block, ledger: StageLedger, stage: Stage, begun: Callable[[], None] = lambda: None
 ) -> None:
-    """Process one block and mark it done; raises what the stage raises. Calls `begun` when the next one may begin."""
+    """Process one block and mark it done once its files are on disk; raises what the stage raises.
+
+    Calls `begun` when the next one may begin.
+    """
     started = time.monotonic()
     try:
         ledger.mark_running(block)
@@ -79,6 +95,8 @@ def complete_block(
         begun()
     if finish is not None:
         finish()
+    workspace = Workspace(ledger.run_folder)
+    stored, files = settled(workspace.artifacts, stage.outputs, block)
     record = {
         "seconds": round(time.monotonic() - started, 4),
         "voxels": int(block.write_roi.size),
@@ -88,8 +106,9 @@ def complete_block(
         "process": os.getpid(),
         "job": own_job(),
         "device": device_in_use(),
+        "files": files,
     }
-    ledger.mark_done(block, record)
+    ledger.mark_done(block, record, stored)
 
 
 def process_block(
@@ -101,7 +120,7 @@ def process_block(
     begin. Raises DiskFullError when the disk is full: no other block could be written either.
     """
     try:
-        complete_block(process, block, ledger, begun)
+        complete_block(process, block, ledger, stage, begun)
     except Exception as error:
         where = f"stage {stage.name}, block {block.index} ({describe(block.write_roi)})"
         plain = isinstance(error, NeurosegError)

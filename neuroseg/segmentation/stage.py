@@ -38,8 +38,12 @@ class RelabelStage:
 
     name = "relabel"
     inputs = ("fragments.zarr", "merges/lookup.npy")
-    outputs = ("segmentation.zarr",)
     halo = (0, 0, 0)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The full resolution of the segmentation, where it lies until all of it is written."""
+        return (f"{self.aside.name}/0",)
 
     @property
     def scope(self) -> str:
@@ -94,9 +98,17 @@ class PyramidStage:
     voxel_size_nm: Nanometres
     offset_nm: Nanometres
 
-    inputs = ("segmentation.zarr",)
-    outputs = ("segmentation.zarr",)
     halo = (0, 0, 0)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The finer level."""
+        return (f"{self.aside.name}/{self.level - 1}",)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """This level, where it lies until the whole pyramid is written."""
+        return (f"{self.aside.name}/{self.level}",)
 
     @property
     def scope(self) -> str:

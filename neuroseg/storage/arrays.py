@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -76,7 +77,11 @@ def open_array(path: Place, *, writable: bool = False) -> Any:
 
 def is_array(path: Place) -> bool:
     """Return whether the workspace has an array at `path`: a folder alone is what a killed run may leave."""
-    return (path / "zarr.json").is_file()
+    try:
+        described = json.loads((path / "zarr.json").read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(described, dict) and described.get("node_type") == "array"
 
 
 def inner_chunk(block: int) -> int:

@@ -1,7 +1,9 @@
 """The ledger: what is done, and the hash of what did it.
 
     ledger/fragments/identity.yaml       the keys and values whose change would change the stage's bytes
-    ledger/fragments/done/00000007-9f2c  block 7 is complete; the suffix hashes the identity and the block's region
+    ledger/fragments/done/00000007-9f2c-1.830-0.0
+                                         block 7 is complete; a hash of the identity and the block's region; then, for
+                                         each artifact of the stage, the number and the bytes of the block's files
     ledger/fragments/failed/00000008     why block 8 failed
     ledger/fragments/running/00000009    block 9 was begun, and is done, failed or given up when the stage is over
 
@@ -12,6 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -25,8 +29,13 @@ from neuroseg.blocks import Block
 from neuroseg.errors import RunRefusedError
 from neuroseg.geometry import describe
 from neuroseg.storage.publish import publish_text
+from neuroseg.storage.stored import Stored
 
 _TOKEN_LENGTH = 12
+_DONE = re.compile(r"\d+-[0-9a-f]+(-\d+\.\d+)*")
+_NUMBER = re.compile(r"\d+")
+# What `status` and summaries read of a mark, where it holds nothing else.
+_UNKNOWN: Mapping[str, float] = {"time": 0.0, "seconds": 0.0, "voxels": 0, "peak_mib": 0}
 
 
 @dataclass(frozen=True)
@@ -72,14 +81,20 @@ class StageLedger:
         """Return whether the stage was ever begun."""
         return (self.folder / "identity.yaml").exists()
 
-    def done(self) -> set[str]:
-        """Return the names of all done marks, `index-token`."""
-        return {path.name for path in _marks(self.folder / "done")}
+    def done(self) -> dict[str, list[Stored] | None]:
+        """Return what each done block stored of the stage's artifacts, by `index-token`; None where that is unknown."""
+        return dict(_read_name(path.name) for path in _marks(self.folder / "done", _DONE))
 
     def pending(self, blocks: Sequence[Block]) -> list[Block]:
         """Return the blocks without a valid done mark, in their order."""
         done = self.done()
         return [block for block in blocks if self._name(block) not in done]
+
+    def stored(self, blocks: Sequence[Block]) -> list[tuple[Block, list[Stored]]]:
+        """Return the done blocks, in their order, with what each stored of the stage's artifacts; only where known."""
+        done = self.done()
+        known = ((block, done.get(self._name(block))) for block in blocks)
+        return [(block, stored) for block, stored in known if stored is not None]
 
     def mark_running(self, block: Block) -> None:
         """Note that a block was begun."""
@@ -89,15 +104,16 @@ class StageLedger:
 
     def running(self) -> list[int]:
         """Return the blocks that were begun and are neither done nor failed; where nobody works, they were cut off."""
-        return sorted(int(path.name) for path in _marks(self.folder / "running"))
+        return sorted(int(path.name) for path in _marks(self.folder / "running", _NUMBER, least_bytes=0))
 
     def end(self) -> None:
         """Forget what was begun: nobody works any more."""
         shutil.rmtree(self.folder / "running", ignore_errors=True)
 
-    def mark_done(self, block: Block, record: Mapping[str, Any]) -> None:
-        """Mark a block complete, with numbers about it; a failure of the block is removed."""
-        publish_text(self.folder / "done" / self._name(block), json.dumps({**record, "time": time.time()}))
+    def mark_done(self, block: Block, record: Mapping[str, Any], stored: Sequence[Stored] = ()) -> None:
+        """Mark a block complete, with numbers about it and what it stored; a failure of the block is removed."""
+        name = "-".join([self._name(block), *(f"{each.files}.{each.size}" for each in stored)])
+        publish_text(self.folder / "done" / name, json.dumps({**record, "time": time.time()}))
         for past in ("failed", "running"):
             (self.folder / past / f"{block.index:08d}").unlink(missing_ok=True)
 
@@ -109,9 +125,9 @@ class StageLedger:
     def clear(self, blocks: Sequence[Block]) -> None:
         """Remove older marks and failures of blocks that are about to be processed again."""
         indices = {f"{block.index:08d}" for block in blocks}
-        for name in self.done():
-            if name.split("-")[0] in indices:
-                (self.folder / "done" / name).unlink(missing_ok=True)
+        for path in _marks(self.folder / "done", _DONE, least_bytes=0):
+            if path.name.split("-")[0] in indices:
+                path.unlink(missing_ok=True)
         self.clear_failures(blocks)
 
     def clear_failures(self, blocks: Sequence[Block]) -> None:
@@ -121,11 +137,23 @@ class StageLedger:
 
     def failures(self) -> dict[int, str]:
         """Return the cause of each failed block."""
-        return {int(path.name): path.read_text() for path in sorted(_marks(self.folder / "failed"))}
+        found = sorted(_marks(self.folder / "failed", _NUMBER))
+        return {int(path.name): path.read_text(errors="replace") for path in found}
 
     def records(self) -> list[dict[str, Any]]:
-        """Return the numbers that the done marks carry."""
-        return [json.loads(path.read_text()) for path in _marks(self.folder / "done")]
+        """Return the numbers that the done marks carry; marks with anything else in their place are left out."""
+        records = []
+        for path in _marks(self.folder / "done", _DONE):
+            record = {**_UNKNOWN, "block": int(path.name.split("-")[0]), **_content(path)}
+            if all(isinstance(record[name], int | float) for name in _UNKNOWN):
+                records.append(record)
+        return records
+
+    def files(self, block: Block) -> dict[str, list[int]]:
+        """Return bytes and CRC-32 of each file that a done block stored, by its path when it was written."""
+        for path in (self.folder / "done").glob(f"{self._name(block)}*"):
+            return dict(_content(path).get("files", {}))
+        return {}
 
     def forget(self) -> None:
         """Remove all marks and the identity: the stage will be redone."""
@@ -140,19 +168,49 @@ class StageLedger:
 
     def _differences(self) -> list[str]:
         """Return `key: old -> new` for each key whose recorded value differs."""
-        path = self.folder / "identity.yaml"
-        if not path.exists():
+        stored, wanted = self._recorded(), dict(self.identity)
+        if not stored:
             return []
-        stored, wanted = yaml.safe_load(path.read_text()), dict(self.identity)
-        keys = sorted(stored.keys() | wanted.keys())
+        keys = sorted(map(str, stored.keys() | wanted.keys()))
         return [
             f"{key}: {stored.get(key)!r} -> {wanted.get(key)!r}" for key in keys if stored.get(key) != wanted.get(key)
         ]
+
+    def _recorded(self) -> dict[str, Any]:
+        """Return the recorded identity; nothing where there is none, or a damaged one: each mark hashes it."""
+        try:
+            stored = yaml.safe_load((self.folder / "identity.yaml").read_bytes())
+        except (OSError, yaml.YAMLError, ValueError):
+            return {}
+        return stored if isinstance(stored, dict) else {}
 
     def _name(self, block: Block) -> str:
         return f"{block.index:08d}-{self.token(block)}"
 
 
-def _marks(folder: Path) -> list[Path]:
-    """Return the marks in a folder; what a killed process was still writing is none."""
-    return [path for path in folder.iterdir() if path.name[0].isdigit()] if folder.is_dir() else []
+def _read_name(name: str) -> tuple[str, list[Stored] | None]:
+    """Return `index-token` of a done mark's name, and what the block stored."""
+    index, token, *counts = name.split("-")
+    stored = [Stored(int(files), int(size)) for files, _, size in (count.partition(".") for count in counts)]
+    return f"{index}-{token}", stored or None
+
+
+def _marks(folder: Path, names: re.Pattern[str], *, least_bytes: int = 1) -> list[Path]:
+    """Return the marks in a folder.
+
+    What a killed process was still writing is none, nor is an empty file: a crash left that.
+    """
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        named = [entry for entry in entries if names.fullmatch(entry.name)]
+        return [folder / entry.name for entry in named if least_bytes == 0 or entry.stat().st_size >= least_bytes]
+
+
+def _content(mark: Path) -> dict[str, Any]:
+    """Return what a done mark holds; nothing where that is damaged: its name says all that matters."""
+    try:
+        content = json.loads(mark.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

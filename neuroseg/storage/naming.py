@@ -38,3 +38,8 @@ def is_unused(path: Path) -> bool:
 def is_workspace(path: Path) -> bool:
     """Return whether `path` is the folder of a run."""
     return (path / "run.yaml").is_file()
+
+
+def workspace_around(path: Path) -> Path | None:
+    """Return the workspace that a path lies in, None where it lies in none."""
+    return next((folder for folder in path.absolute().parents if is_workspace(folder)), None)

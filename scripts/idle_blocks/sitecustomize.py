@@ -8,7 +8,7 @@ if os.environ.get("IDLE_BLOCKS"):
     from neuroseg.execution import work
 
     def _idle(process, block, ledger, stage, begun=lambda: None):  # type: ignore[no-untyped-def]
-        work.complete_block(lambda block: None, block, ledger, begun)
+        work.complete_block(lambda block: None, block, ledger, stage, begun)
         return True
 
     work.process_block = _idle

@@ -53,11 +53,11 @@ def test_a_failing_block_is_reported_and_the_others_are_done(executor: str, tiny
     # A chunk that no longer decodes fails the blocks that read it, and only those.
     shard = workspace.affinities / "c" / "0" / "0" / "0" / "0"
     whole = shard.read_bytes()
-    shard.write_bytes(whole[: len(whole) // 2])
+    shard.write_bytes(whole[: len(whole) // 2].ljust(len(whole), b"\0"))
     again = Options.model_validate({"volume": str(workspace.path), "executor": executor, "workers": 2})
     with pytest.MonkeyPatch.context() as patch:
         # Otherwise the shard would be found and made again.
-        patch.setattr("neuroseg.running._EXAMINED", 0)
+        patch.setattr("neuroseg.mending._EXAMINED", 0)
         with pytest.raises(BlocksFailedError, match=r"stage fragments, block 0 \(0:16,0:20,0:20\)"):
             pipeline.segment(again)
     ledger = workspace.ledger("fragments", {})

@@ -22,15 +22,15 @@ from tests.execution.test_executors import arrays, options
 
 @pytest.fixture
 def failed(tiny_model: str, tmp_path: Path) -> tuple[Workspace, Callable[[], object]]:
-    """A run whose fragments' blocks 0 to 2 failed, because a shard of affinities is cut short, and what mends it."""
+    """A run whose fragments' blocks 0 to 2 failed, because a shard of affinities is damaged, and what mends it."""
     volume = make_volume(tmp_path / "V.zarr", (96, 20, 20))
     workspace, _ = pipeline.predict(options(volume, tiny_model, tmp_path / "w", blocks="16,32,32", executor="serial"))
     shard = workspace.affinities / "c" / "0" / "0" / "0" / "0"
     whole = shard.read_bytes()
-    shard.write_bytes(whole[: len(whole) // 2])
+    shard.write_bytes(whole[: len(whole) // 2].ljust(len(whole), b"\0"))
     with pytest.MonkeyPatch.context() as patch:
         # Otherwise the shard would be found and made again.
-        patch.setattr("neuroseg.running._EXAMINED", 0)
+        patch.setattr("neuroseg.mending._EXAMINED", 0)
         with pytest.raises(BlocksFailedError, match="neuroseg replay"):
             pipeline.segment(Options(volume=str(workspace.path), executor="serial"))
     return workspace, lambda: shard.write_bytes(whole)
