@@ -133,7 +133,7 @@ def _carry_out(options: Options, cut: Cut, path: Path, show: Begin) -> Workspace
 def _killed_run(options: Options, path: Path) -> None:
     """Begin a run in processes of its own and kill them all once a third of the first stage's blocks are done."""
     context = multiprocessing.get_context("spawn")
-    child = context.Process(target=_run_in_group, args=(options.model_dump(),))
+    child = context.Process(target=_run_in_group, args=(options.model_dump(), os.getpid()))
     with nothing_imported_from_here():
         child.start()
     try:
@@ -156,9 +156,9 @@ def _third_is_done(ledger: Path) -> bool:
     return 3 * len(list(done.iterdir())) >= len(json.loads(pending.read_text()))
 
 
-def _run_in_group(given: dict[str, object]) -> None:
+def _run_in_group(given: dict[str, object], parent: int) -> None:
     os.setsid()
-    die_with_parent()
+    die_with_parent(parent)
     options = Options.model_validate(given)
     (pipeline.run if options.volume else pipeline.segment)(options)
 

@@ -30,8 +30,8 @@ logger = logging.getLogger(__name__)
 def main(workspace: str, stage: str, token: str, head: str) -> None:
     """Drain the stage; ends quietly when the run has ended before."""
     set_up()
-    if os.environ.get("NEUROSEG_DIES_WITH_PARENT"):
-        die_with_parent()
+    if parent := os.environ.get("NEUROSEG_DIES_WITH"):
+        die_with_parent(int(parent))
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     logger.info("worker of %s, stage %s, on %s", workspace, stage, socket.gethostname())
     path = secret_path(Path(workspace), token)

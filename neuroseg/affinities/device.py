@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from neuroseg.errors import InputError, NeurosegError
 
 # What GPUs of other machines must compute in: those that cannot would give other bytes than those that can.
 _PRECISION_ELSEWHERE = "bfloat16"
+# "NVIDIA H100 80GB HBM3", "NVIDIA A100-SXM4-40GB": as many cores whatever the memory.
+_MEMORY = re.compile(r"[ -]\d+ ?GB( HBM\w*)?$")
 
 
 def choose_device(name: str) -> torch.device:
@@ -41,8 +44,35 @@ def own_gpus(device: str) -> list[str]:
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     count = torch.cuda.device_count()
     names = named.split(",")[:count] if named else [str(number) for number in range(count)]
-    kinds = [torch.cuda.get_device_capability(number) for number in range(len(names))]
+    kinds = [gpu_kind(torch.device("cuda", number)) for number in range(len(names))]
     return [name for name, kind in zip(names, kinds, strict=True) if kind == kinds[0]]
+
+
+def gpu_kind(device: torch.device) -> dict[str, str]:
+    """Return the kind of a GPU: its name without the size of its memory, compute capability and multiprocessors.
+
+    GPUs of one kind choose the same kernels; those of other kinds may sum in another order and give other bytes.
+    """
+    found = torch.cuda.get_device_properties(device)
+    return {
+        "gpu": _MEMORY.sub("", found.name),
+        "compute_capability": f"{found.major}.{found.minor}",
+        "multiprocessors": str(found.multi_processor_count),
+    }
+
+
+def require_kind(found: Mapping[str, str], recorded: Mapping[str, str], record: Path) -> None:
+    """Raise NeurosegError when this machine's GPU is of another kind than the one that began the run's prediction."""
+    if found != recorded:
+        raise NeurosegError(
+            f"{platform.node()} has a GPU of another kind than the one that began this run and would predict other "
+            f"bytes: {_described(found)} instead of {_described(recorded)} ({record}); ask for GPUs that are alike (a "
+            "partition, a constraint), or predict again with --restart affinities"
+        )
+
+
+def _described(kind: Mapping[str, str]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in kind.items())
 
 
 def precision_of(device: torch.device) -> torch.dtype:
@@ -60,7 +90,7 @@ def device_elsewhere(name: str) -> tuple[str, dict[str, str]]:
     """Return name and identity of a device of the machines that will predict, which this one cannot ask.
 
     Raises InputError for a name that no machine has. Machines that compute otherwise refuse, see `require_device`: CPUs
-    that are not as this one's, and GPUs without bfloat16.
+    that are not as this one's, and GPUs without bfloat16. Of which kind the GPUs must be the first worker records.
     """
     if name in ("auto", "cpu"):
         return "cpu", device_identity(torch.device("cpu"))

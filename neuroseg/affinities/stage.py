@@ -18,6 +18,7 @@ from neuroseg.geometry import Triple
 from neuroseg.networks.bundle import open_bundle
 from neuroseg.stage import Finish, Process
 from neuroseg.storage.arrays import create_array, is_array, open_array, require_aligned, write_region
+from neuroseg.storage.first import first_recorded
 from neuroseg.storage.mask import MaskSource
 from neuroseg.storage.metadata import array_attributes
 from neuroseg.storage.parts import part_path, read_parts, write_table
@@ -157,7 +158,7 @@ class AffinitiesStage:
     @contextmanager
     def open(self) -> Iterator[Process]:
         """Load the model once; tiles are read and blocks are written while the network computes."""
-        from neuroseg.affinities.device import choose_device, require_device
+        from neuroseg.affinities.device import choose_device, gpu_kind, require_device, require_kind
         from neuroseg.affinities.inference import Predictor, TileSettings, begin_region
 
         bundle = open_bundle(self.model)
@@ -172,6 +173,9 @@ class AffinitiesStage:
         )
         device = choose_device(self.device)
         require_device(device, self.device_identity)
+        if device.type == "cuda":
+            record = self.workspace.path / "ledger" / self.name / "gpu.yaml"
+            require_kind(gpu_kind(device), first_recorded(record, gpu_kind(device)), record)
         predictor = Predictor(bundle.network(), settings, device)
         read, shape = self._reader(), self.lattice.volume_shape
         output = open_array(self.workspace.affinities, writable=True)

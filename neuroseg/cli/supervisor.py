@@ -37,16 +37,17 @@ def main() -> None:
     """Run the command line; exits 0 done, 1 failed, 2 wrong usage or input, 130 interrupted."""
     # Blocked signals wait until the supervisor asks for them, so none is lost between fork and wait.
     signal.pthread_sigmask(signal.SIG_BLOCK, _HEEDED)
+    supervisor = os.getpid()
     head = os.fork()
     if head == 0:
-        _leave(_lead())
+        _leave(_lead(supervisor))
     sys.exit(_supervise(head))
 
 
-def _lead() -> int:
+def _lead(supervisor: int) -> int:
     """Run the command as head of a process group of its own; returns the exit code."""
     os.setpgid(0, 0)
-    die_with_parent()
+    die_with_parent(supervisor)
     heed_interrupts()
     signal.signal(_END_WORKERS, lambda number, frame: None)
     # The supervisor answers it, also where it goes to every process of a job, or to the head alone.

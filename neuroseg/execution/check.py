@@ -60,7 +60,7 @@ def _checked(site: Site, folder: Path, stages: tuple[str, ...], wait_s: float) -
     with (
         new_secret(secret_path(folder, token)) as secret,
         _listening() as (port, heard),
-        Gateway(secret, port, interface=EVERY_INTERFACE, port=site.port) as gateway,
+        Gateway(secret, ("127.0.0.1", port), interface=EVERY_INTERFACE, port=site.port) as gateway,
     ):
         hosts = [site.host] if site.host else own_hosts()
         head = ",".join(f"{host}:{gateway.port}" for host in hosts)

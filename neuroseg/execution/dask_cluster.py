@@ -131,5 +131,5 @@ def run_worker(arguments: Sequence[str], logs: str) -> int:
     line = [sys.executable, "-P", "-m", WORKER, *arguments]
     with log.open("ab") as file:
         # It dies with this process: Dask gives the task of a worker that is gone to another one.
-        environment = {**os.environ, "NEUROSEG_DIES_WITH_PARENT": "1"}
+        environment = {**os.environ, "NEUROSEG_DIES_WITH": str(os.getpid())}
         return subprocess.run(line, stdout=file, stderr=file, env=environment, check=False).returncode

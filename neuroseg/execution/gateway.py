@@ -27,8 +27,8 @@ logger = logging.getLogger(__name__)
 class Gateway:
     """Listens while the context lasts; leaving it cuts every connection. `port` is what was given, or a free one."""
 
-    def __init__(self, secret: bytes, scheduler_port: int, *, interface: str, port: int = 0) -> None:
-        self._secret, self._scheduler_port, self._interface, self.port = secret, scheduler_port, interface, port
+    def __init__(self, secret: bytes, scheduler: tuple[str, int], *, interface: str, port: int = 0) -> None:
+        self._secret, self._scheduler, self._interface, self.port = secret, scheduler, interface, port
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
         self._turn = threading.Lock()
@@ -111,7 +111,7 @@ class Gateway:
 
     def _connect(self, connection: socket.socket) -> None:
         """Either end that closes closes both: the scheduler then gives the block to another worker."""
-        scheduler = socket.create_connection(("127.0.0.1", self._scheduler_port))
+        scheduler = socket.create_connection(self._scheduler)
         if not self._keep(scheduler):
             return
         try:

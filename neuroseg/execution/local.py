@@ -6,6 +6,7 @@ starts them through daisy        ->    python -m neuroseg.workers.local WORKSPAC
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -61,5 +62,5 @@ class LocalExecutor:
         """Return what a process that daisy starts calls."""
         command = [sys.executable, "-P", "-m", "neuroseg.workers.local", str(self.workspace.resolve()), stage]
         if self.standing is None:
-            return partial(become_worker, command, self.gpus, self.logs)
-        return partial(visit_or_become_worker, self.standing.ready(count), stage, command)
+            return partial(become_worker, command, os.getpid(), self.gpus, self.logs)
+        return partial(visit_or_become_worker, self.standing.ready(count), stage, command, os.getpid())

@@ -53,6 +53,7 @@ def forked(count: int, live: Callable[[socket.socket], None]) -> Iterator[list[R
 
 def _forks(count: int, live: Callable[[socket.socket], None]) -> list[Recruit]:
     made: list[Recruit] = []
+    command = os.getpid()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     for _ in range(count):
@@ -64,7 +65,7 @@ def _forks(count: int, live: Callable[[socket.socket], None]) -> list[Recruit]:
             far.close()
             break
         if process == 0:
-            _live(far, [near, *(recruit.control for recruit in made)], live)
+            _live(far, [near, *(recruit.control for recruit in made)], live, command)
         far.close()
         made.append(Recruit(near, partial(_wait, process)))
     return made
@@ -82,11 +83,13 @@ def _wait(process: int) -> None:
             time.sleep(_LOOK_S)
 
 
-def _live(control: socket.socket, others: list[socket.socket], live: Callable[[socket.socket], None]) -> None:
-    """Be a recruit: nothing of what the command has begun is ended by it. Never returns."""
+def _live(
+    control: socket.socket, others: list[socket.socket], live: Callable[[socket.socket], None], command: int
+) -> None:
+    """Be a recruit of the process `command`: nothing of what the command has begun is ended by it. Never returns."""
     code = 1
     try:
-        die_with_parent()
+        die_with_parent(command)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGUSR1):
             signal.signal(number, signal.SIG_DFL)
         sys.unraisablehook = sys.__unraisablehook__

@@ -27,7 +27,7 @@ from neuroseg.blocks import Block
 from neuroseg.errors import NeurosegError
 from neuroseg.execution.gateway import Gateway
 from neuroseg.execution.handshake import new_secret
-from neuroseg.execution.ports import listening_ports
+from neuroseg.execution.ports import listening_port, loopback_address
 from neuroseg.execution.scheduler import give_up, hand_out
 from neuroseg.execution.work import BLOCK_TIMEOUT_S, Observe
 from neuroseg.stage import Stage
@@ -116,16 +116,16 @@ class RemoteExecutor:
 
         self.logs.mkdir(parents=True, exist_ok=True)
         forget_secrets(self.workspace)
-        token, before = secrets.token_hex(4), listening_ports()
+        token, scheduler = secrets.token_hex(4), loopback_address()
         with new_secret(secret_path(self.workspace, token)) as secret, _heard_at_once(run.over):
-            given = (stage.name, token, secret, before, run)
+            given = (stage.name, token, secret, scheduler, run)
             attending = threading.Thread(target=self._attend, args=given, name="crew")
             attending.start()
             try:
                 count = min(self.workers, len(blocks))
                 hand_out(
                     stage.name, blocks, ledger, worker=None, workers=count, logs=self.logs,
-                    timeout_s=self.block_timeout_s, observe=observed,
+                    timeout_s=self.block_timeout_s, observe=observed, host=scheduler,
                 )  # fmt: skip
             except KeyboardInterrupt:
                 if run.error is None:
@@ -136,14 +136,14 @@ class RemoteExecutor:
         if run.error is not None:
             raise run.error
 
-    def _attend(self, stage: str, token: str, secret: bytes, before: set[int], run: _Run) -> None:
+    def _attend(self, stage: str, token: str, secret: bytes, scheduler: str, run: _Run) -> None:
         """Open the gateway and keep the crew at its strength until the stage is over."""
         port = None
         try:
-            port = _new_port(before, run.over)
+            port = _awaited_port(scheduler, run.over)
             if port is None:
                 return
-            with Gateway(secret, port, interface=EVERY_INTERFACE, port=self.port) as gateway:
+            with Gateway(secret, (scheduler, port), interface=EVERY_INTERFACE, port=self.port) as gateway:
                 head = ",".join(f"{host}:{gateway.port}" for host in self.hosts)
                 crew = self.enlist(stage, token, head)
                 try:
@@ -155,7 +155,7 @@ class RemoteExecutor:
             if port is None:
                 _thread.interrupt_main()
             elif not run.over.is_set():
-                give_up(stage, port)
+                give_up(stage, scheduler, port)
 
     def _keep_up(self, stage: str, crew: Crew, run: _Run) -> None:
         """Replace workers that ended while there are blocks for them."""
@@ -214,11 +214,11 @@ def newest_words(logs: Path, stage: str) -> str:
     return f"{found[-1]} ends with:\n  {said}"
 
 
-def _new_port(before: set[int], over: threading.Event) -> int | None:
-    """Return the port at which this process begins to listen; None when the stage ends before."""
+def _awaited_port(host: str, over: threading.Event) -> int | None:
+    """Return the port at which this process begins to listen at an address; None when the stage ends before."""
     while not over.is_set():
-        if found := listening_ports() - before:
-            return found.pop()
+        if port := listening_port(host):
+            return port
         time.sleep(_WAIT_S)
     return None
 

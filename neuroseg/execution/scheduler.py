@@ -33,6 +33,7 @@ _RETRIES = 2
 # A worker that dies costs one restart; besides, so many may die before they take a block.
 _MOST_RESTARTS, _SPARE_RESTARTS = 1000, 10
 _LANES = 2
+LOOPBACK = "127.0.0.1"
 
 logger = logging.getLogger(__name__)
 
@@ -47,12 +48,13 @@ def hand_out(
     logs: Path,
     timeout_s: float,
     observe: Observe,
+    host: str = LOOPBACK,
 ) -> None:
     """Hand out the blocks of a stage until each is done or has failed too often.
 
     `worker` is what a process that daisy starts calls, `workers` of them at a time; None: workers come by themselves.
-    A block that takes longer than `timeout_s` is given to another worker, and its own dies. The scheduler listens on
-    the loopback interface alone. Raises NeurosegError when workers that daisy starts keep dying.
+    A block that takes longer than `timeout_s` is given to another worker, and its own dies. The scheduler listens at
+    `host`, an address of the loopback interface. Raises NeurosegError when workers that daisy starts keep dying.
     """
     import daisy.v2 as daisy
     from daisy.logging import set_log_basedir
@@ -74,18 +76,16 @@ def hand_out(
     )
     try:
         with _descriptor_2_into(logs / "scheduler.log"):
-            daisy.run_blockwise(
-                task, progress=_Observer(observe), block_tracking=False, host="127.0.0.1", summary=False
-            )
+            daisy.run_blockwise(task, progress=_Observer(observe), block_tracking=False, host=host, summary=False)
     except RuntimeError as error:
         raise NeurosegError(f"the workers of stage {stage} kept dying; see {logs}: {error}") from error
 
 
-def give_up(stage: str, port: int) -> None:
+def give_up(stage: str, host: str, port: int) -> None:
     """Report every block that is left as failed, so that `hand_out` returns although no worker will come any more."""
     import daisy.v2 as daisy
 
-    client = daisy.Client(_context(stage, port))
+    client = daisy.Client(_context(stage, host, port))
     while True:
         with _acquired(client) as unit:
             if unit is None:
@@ -107,14 +107,14 @@ def _acquired(client: Any) -> Iterator[Any]:
 
 def context_of(stage: str, port: int) -> dict[str, str]:
     """Return the environment by which a worker finds the scheduler at a port of its own machine."""
-    context = _context(stage, port)
+    context = _context(stage, LOOPBACK, port)
     return {context.ENV_VARIABLE: context.to_env()}
 
 
-def _context(stage: str, port: int) -> Any:
+def _context(stage: str, host: str, port: int) -> Any:
     import daisy.v2 as daisy
 
-    return daisy.Context(hostname="127.0.0.1", port=str(port), task_id=stage, worker_id=str(os.getpid()), logdir="")
+    return daisy.Context(hostname=host, port=str(port), task_id=stage, worker_id=str(os.getpid()), logdir="")
 
 
 def drain(stage: Stage, ledger: StageLedger, *, alone: bool = False) -> None:

@@ -16,7 +16,7 @@ import pytest
 from neuroseg.errors import NeurosegError
 from neuroseg.execution.gateway import Gateway
 from neuroseg.execution.handshake import is_proof, new_secret, nonce, proof
-from neuroseg.execution.ports import listening_ports
+from neuroseg.execution.ports import listening_port, loopback_address
 from neuroseg.execution.relay import connected, open_relay
 
 SECRET = b"s" * 32
@@ -53,7 +53,10 @@ def at(gateway: Gateway) -> list[tuple[str, int]]:
 
 
 def test_who_knows_the_secret_reaches_the_scheduler(scheduler: tuple[int, list[bytes]]) -> None:
-    with Gateway(SECRET, scheduler[0], interface="127.0.0.1") as gateway, connected(at(gateway), SECRET) as worker:
+    with (
+        Gateway(SECRET, ("127.0.0.1", scheduler[0]), interface="127.0.0.1") as gateway,
+        connected(at(gateway), SECRET) as worker,
+    ):
         worker.sendall(b"a block please")
         assert worker.recv(100) == b"a block please"
     assert scheduler[1] == [b"a block please"]
@@ -62,7 +65,7 @@ def test_who_knows_the_secret_reaches_the_scheduler(scheduler: tuple[int, list[b
 def test_another_secret_is_refused_before_a_byte_is_passed_on(
     scheduler: tuple[int, list[bytes]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    with Gateway(SECRET, scheduler[0], interface="127.0.0.1") as gateway:
+    with Gateway(SECRET, ("127.0.0.1", scheduler[0]), interface="127.0.0.1") as gateway:
         with (
             caplog.at_level(logging.WARNING),
             pytest.raises(NeurosegError, match="does not know the secret"),
@@ -107,7 +110,7 @@ def test_the_first_address_that_answers_is_taken(scheduler: tuple[int, list[byte
     with socket.create_server(("127.0.0.1", 0)) as closed:
         nobody = closed.getsockname()[1]
     with (
-        Gateway(SECRET, scheduler[0], interface="127.0.0.1") as gateway,
+        Gateway(SECRET, ("127.0.0.1", scheduler[0]), interface="127.0.0.1") as gateway,
         connected([("127.0.0.1", nobody), *at(gateway)], SECRET) as worker,
     ):
         worker.sendall(b"here")
@@ -134,7 +137,7 @@ def relayed(connect: Callable[[], socket.socket], lost: Callable[[], None]) -> s
 
 def test_the_relay_says_when_the_head_is_gone_and_only_then(scheduler: tuple[int, list[bytes]]) -> None:
     lost = threading.Event()
-    with Gateway(SECRET, scheduler[0], interface="127.0.0.1") as gateway:
+    with Gateway(SECRET, ("127.0.0.1", scheduler[0]), interface="127.0.0.1") as gateway:
         connect = partial(connected, at(gateway), SECRET)
         with relayed(connect, lost.set) as left:
             left.sendall(b"a")
@@ -152,7 +155,7 @@ def test_the_relay_is_for_this_users_processes_alone(
     scheduler: tuple[int, list[bytes]], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whom the kernel's table does not name as this user's at 127.0.0.1 is a stranger."""
-    with Gateway(SECRET, scheduler[0], interface="127.0.0.1") as gateway:
+    with Gateway(SECRET, ("127.0.0.1", scheduler[0]), interface="127.0.0.1") as gateway:
         port = open_relay(partial(connected, at(gateway), SECRET), lambda: None)
         elsewhere = socket.create_connection(("127.0.0.1", port), source_address=("127.0.0.2", 0))
         mapped = socket.socket(socket.AF_INET6)
@@ -169,13 +172,18 @@ def test_a_port_that_is_taken_is_named() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as taken,
         pytest.raises(NeurosegError, match=rf"cannot listen at port {taken.getsockname()[1]}"),
-        Gateway(SECRET, 1, interface="127.0.0.1", port=taken.getsockname()[1]),
+        Gateway(SECRET, ("127.0.0.1", 1), interface="127.0.0.1", port=taken.getsockname()[1]),
     ):
         pass
 
 
-def test_ports_of_this_process_are_seen() -> None:
-    before = listening_ports()
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        assert listening_ports() - before == {listening.getsockname()[1]}
-    assert listening_ports() == before
+def test_the_port_at_an_address_of_our_own_is_found_whatever_else_listens() -> None:
+    ours = loopback_address()
+    assert ours.startswith("127.")
+    assert ours != loopback_address()
+    assert listening_port(ours) is None
+    with socket.create_server(("127.0.0.1", 0)), socket.create_server(("0.0.0.0", 0)):
+        assert listening_port(ours) is None, "servers that open meanwhile are not the scheduler"
+        with socket.create_server((ours, 0)) as listening:
+            assert listening_port(ours) == listening.getsockname()[1]
+    assert listening_port(ours) is None
