@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 import typer
 
 from neuroseg.cli import run
+from neuroseg.cli.command import typed_command
 from neuroseg.cli.summary import print_json
 from neuroseg.errors import NeurosegError, unknown_name
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 
 def adapt(
+    context: typer.Context,
     volume: Annotated[str, typer.Argument(help="The raw volume to fit, uint8.")],
     model: Annotated[str, typer.Option(help="A bundled model's name, or a bundle.")] = "fib25_light",
     labels: Annotated[str | None, typer.Option(help="Labels of some sections; a quarter of them judges.")] = None,
@@ -65,7 +67,7 @@ def adapt(
     request = Request(
         volume, model, labels=labels, region=region, level=chosen, steps=steps, precision=cast("Precision", precision)
     )
-    made = adapt_(request, folder, device=device, restart=restart)
+    made = adapt_(request, folder, device=device, restart=restart, command=typed_command(context))
     content = {**asdict(made), "bundle": str(made.bundle) if made.bundle else None, "request": asdict(request)}
     publish_text(folder / "results.json", json_.dumps(content, indent=2) + "\n")
     if json:

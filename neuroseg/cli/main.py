@@ -27,6 +27,7 @@ from neuroseg.cli import (
     validate,
     verify,
 )
+from neuroseg.cli.command import TypedCommand
 from neuroseg.cli.supervisor import INTERRUPTED
 from neuroseg.cli.supervisor import main as main
 from neuroseg.errors import InputError, NeurosegError
@@ -103,7 +104,7 @@ def exit_code(arguments: list[str]) -> int:
         level=logging.INFO if debug else logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr
     )
     try:
-        result = app(arguments, prog_name="neuroseg", standalone_mode=False)
+        result = app(arguments, prog_name="neuroseg", standalone_mode=False, obj=TypedCommand(arguments))
         # typer turns Ctrl-C into an ordinary return of this number.
         return _interrupted() if result == INTERRUPTED else 0
     except (KeyboardInterrupt, typer.Abort):

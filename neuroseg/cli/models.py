@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from neuroseg.cli.command import typed_command
 from neuroseg.cli.inspect import JsonFlag
 from neuroseg.cli.summary import print_json
 from neuroseg.errors import InputError
@@ -48,6 +49,7 @@ def list_models(context: typer.Context, json: JsonFlag = False) -> None:
 
 @models.command()
 def convert(
+    context: typer.Context,
     checkpoint: Annotated[Path, typer.Argument(help="A .ckpt of the published research code.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the bundle (or of the encoder).")],
     voxel_size: Annotated[
@@ -70,7 +72,7 @@ def convert(
         raise InputError(f"{output} exists; choose another folder with -o")
     made = converted(read_checkpoint(checkpoint))
     if made.parameters.get("skips", True):
-        _save_converted(output, checkpoint, made, voxel_size)
+        _save_converted(output, checkpoint, made, voxel_size, typed_command(context))
         where, following = output, f"neuroseg run VOLUME --model {output}"
     else:
         output.mkdir(parents=True)
@@ -84,7 +86,9 @@ def convert(
     print(f"{where}: {made.architecture}, all weights in their places\n  next: {following}", file=sys.stderr)
 
 
-def _save_converted(folder: Path, checkpoint: Path, made: Any, voxel_size: tuple[float, float, float]) -> None:
+def _save_converted(
+    folder: Path, checkpoint: Path, made: Any, voxel_size: tuple[float, float, float], command: str
+) -> None:
     from neuroseg.networks.bundle import save_bundle
     from neuroseg.networks.card import Card, NetworkCard, SegmentationCard, TileCard, TrainingCard
 
@@ -101,7 +105,9 @@ def _save_converted(folder: Path, checkpoint: Path, made: Any, voxel_size: tuple
         voxel_size_nm=voxel_size,
         tile=tile,
         segmentation=SegmentationCard(scoring="quantile:50", threshold=0.5),
-        training=TrainingCard(data="see the checkpoint's origin", licence="see the checkpoint's origin"),
+        training=TrainingCard(
+            data="see the checkpoint's origin", licence="see the checkpoint's origin", command=command
+        ),
     )
     save_bundle(folder, card, made.network.state_dict())
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from neuroseg.cli.command import typed_command
 from neuroseg.cli.summary import print_json
 from neuroseg.errors import InputError, unknown_name
 
@@ -70,6 +71,7 @@ def pretrain(
 
 
 def train(
+    context: typer.Context,
     configuration: _Configuration = None,
     named: _Named = None,
     output: _Output = None,
@@ -116,7 +118,7 @@ def train(
         _show_rehearsal(rehearse_training(path, folder, bundle=bundle, device=device), folder, json)
         return
     _tell()
-    outcome = train_(path, folder, bundle=bundle, device=device, restart=restart)
+    outcome = train_(path, folder, bundle=bundle, device=device, restart=restart, command=typed_command(context))
     if not _leads():
         return
     _show_outcome(outcome, json)

@@ -71,14 +71,18 @@ def validate(
     """
     from neuroseg.networks.bundle import open_bundle
     from neuroseg.storage.publish import publish_text, require_folder
+    from neuroseg.training.places import located
     from neuroseg.trial import in_turn
 
-    settings, name = _configured(configuration, named, model, is_optional=volume is not None)
+    path, settings = _configured(configuration, named, model, is_optional=volume is not None)
+    name = path.stem if path else ""
     bundle = open_bundle(model or str(Path("runs") / name / "bundle"))
     if volume is None:
         if truth or roi or voxel_size:
             raise InputError("--truth, --roi and --voxel-size belong to a --volume; the configuration says what counts")
-        where, volumes = _of_configuration(settings, on or "test")
+        assert path is not None, "without a volume there is a configuration"
+        assert settings is not None
+        where, volumes = _of_configuration(located(settings, path), on or "test")
     else:
         if on is not None:
             raise InputError("--on names volumes of the configuration; leave it out with --volume")
@@ -113,22 +117,21 @@ def validate(
 
 def _configured(
     configuration: str | None, named: str | None, model: str | None, *, is_optional: bool
-) -> tuple[TrainingSettings | None, str]:
-    """Return the configuration and its name; None and "" where none is given and none is needed."""
+) -> tuple[Path | None, TrainingSettings | None]:
+    """Return the configuration and its path; None where none is given and none is needed."""
     from neuroseg.training.reading import read_settings
     from neuroseg.training.settings import TrainingSettings
 
     if is_optional and configuration is None and named is None:
         if model is None:
             raise InputError("which model shall be judged? Give --model, or a configuration that was trained")
-        return None, ""
+        return None, None
     path = asked(configuration, named)
-    return read_settings(path, TrainingSettings), path.stem
+    return path, read_settings(path, TrainingSettings)
 
 
-def _of_configuration(settings: TrainingSettings | None, on: str) -> tuple[str, list[Judged]]:
+def _of_configuration(settings: TrainingSettings, on: str) -> tuple[str, list[Judged]]:
     """Return what the configuration judges on, and its volumes."""
-    assert settings is not None, "without a volume there is a configuration"
     if on not in OTHER:
         raise InputError(f"--on {on!r} is neither test nor validation")
     volumes = settings.data.test if on == "test" else tuple(filter(None, [settings.data.validation]))

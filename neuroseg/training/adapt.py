@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import math
-import shlex
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -77,9 +76,17 @@ class Adapted:
 
 
 def adapt(
-    request: Request, folder: Path, *, device: str = "auto", restart: bool = False, progress: bool = True
+    request: Request,
+    folder: Path,
+    *,
+    device: str = "auto",
+    restart: bool = False,
+    progress: bool = True,
+    command: str = "",
 ) -> Adapted:
     """Tune a bundle on a volume, judge it, and keep it in `folder/bundle` if it is better; resumes what folder holds.
+
+    `command` goes on the card: what was typed, empty where nothing was.
 
     Raises InputError for a volume that does not suit the model and for a CPU that computes it wrongly, RunRefusedError
     for the folder of another request.
@@ -125,7 +132,7 @@ def adapt(
         before["disagreement"] = one.disagreement
         after |= {"disagreement": other.disagreement, "better_crops": other.better_crops(one)}
     measure = "labels" if by_labels else "agreement of perturbed copies"
-    kept = _keep(folder / "bundle", tuned, card, request, before, after) if better else None
+    kept = _keep(folder / "bundle", tuned, card, request, before, after, command) if better else None
     return Adapted(measure, before, after, kept)
 
 
@@ -170,15 +177,6 @@ def settings_of(request: Request, card: Card, identity: str, rule: WindowRule) -
             },
         }
     )
-
-
-def command_of(request: Request) -> str:
-    """Return the command that asks for this, to be pasted into a shell; without its folder and device."""
-    given = {"labels": request.labels, "region": request.region, "level": request.level or None}
-    given |= {"precision": None if request.precision == "bfloat16" else request.precision}
-    options = [word for name, value in given.items() if value is not None for word in (f"--{name}", str(value))]
-    always = ["--model", request.model, "--steps", str(request.steps)]
-    return shlex.join(["neuroseg", "adapt", request.volume, *always, *options])
 
 
 def _learnt_from(request: Request) -> str:
@@ -294,8 +292,9 @@ def _longest(roi: Roi) -> int:
 
 
 def _keep(
-    folder: Path, tuned: torch.nn.Module, card: Card, request: Request, before: dict[str, Any], after: dict[str, Any]
-) -> Path:
+    folder: Path, tuned: torch.nn.Module, card: Card, request: Request, before: dict[str, Any], after: dict[str, Any],
+    command: str,
+) -> Path:  # fmt: skip
     """Write the tuned bundle; its card says what it was made from and how it did."""
     threshold = after.get("threshold", card.segmentation.threshold)
     made = card.model_copy(
@@ -304,7 +303,7 @@ def _keep(
             "description": f"{card.name}, tuned to {Path(request.volume).name}.",
             "segmentation": SegmentationCard(scoring=card.segmentation.scoring, threshold=threshold),
             "training": card.training.model_copy(
-                update={"command": command_of(request), "data": f"{card.training.data}; {_learnt_from(request)}"}
+                update={"command": command, "data": f"{card.training.data}; {_learnt_from(request)}"}
             ),
             "scores": {"before": before, "after": after},
         }

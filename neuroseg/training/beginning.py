@@ -17,7 +17,7 @@ from neuroseg.networks.bundle import open_bundle
 from neuroseg.networks.card import Card
 from neuroseg.networks.encoder import load_encoder
 from neuroseg.storage.publish import publish_text
-from neuroseg.training.settings import TrainingSettings
+from neuroseg.training.settings import NetworkSettings, TrainingSettings
 from neuroseg.training.trainer import Trainer, output_channels
 
 logger = logging.getLogger(__name__)
@@ -26,28 +26,36 @@ RAW_SCALE = 255.0  # what samples divide raw by
 _WARN_RATIO, _REFUSE_RATIO = 1.5, 3.0
 
 
-def beginning_with(settings: TrainingSettings, bundle: str) -> TrainingSettings:
-    """Return the settings with `network.bundle`; raises InputError when they begin with something else."""
-    network = settings.network
+def beginning_with(
+    settings: TrainingSettings, seen: TrainingSettings, bundle: str
+) -> tuple[TrainingSettings, TrainingSettings]:
+    """Return the settings, as written and as seen from the current folder (places.py), with `network.bundle`.
+
+    Raises InputError when they begin with something else.
+    """
+    network, own = settings.network, seen.network.bundle
     if network.encoder is not None:
         raise InputError(
             f"--from {bundle}: the configuration begins with network.encoder {network.encoder}; leave out one of them"
         )
-    if network.bundle is not None and Path(network.bundle) != Path(bundle):
+    if own is not None and Path(own).resolve() != Path(bundle).resolve():
         raise InputError(
             f"--from {bundle}: the configuration begins with network.bundle {network.bundle}; leave out one of them"
         )
-    begun = network.model_copy(update={"bundle": network.bundle or bundle.rstrip("/") or bundle})
-    return settings.model_copy(update={"network": begun})
+    named = bundle.rstrip("/") or bundle
+    as_written, as_seen = (
+        each.model_copy(update={"network": each.network.model_copy(update={"bundle": each.network.bundle or named})})
+        for each in (settings, seen)
+    )
+    return as_written, as_seen
 
 
-def begin(trainer: Trainer, voxel_size_nm: Nanometres) -> None:
-    """Let the network, and the average that teaches, begin with the encoder or the bundle that the settings name.
+def begin(trainer: Trainer, network: NetworkSettings, voxel_size_nm: Nanometres) -> None:
+    """Let the network, and the average that teaches, begin with the encoder or the bundle that `network` names.
 
     Raises InputError when it is missing or belongs to another network, other channels or other offsets, and when a
     bundle's voxels are more than three times as large or small as those that it is to learn from.
     """
-    network = trainer.settings.network
     if network.encoder is not None:
         load_encoder(Path(network.encoder), trainer.network, network.architecture, network.parameters)
         trainer.begin_with(trainer.network.state_dict())
@@ -75,12 +83,11 @@ def _begin_with_bundle(trainer: Trainer, name: str, voxel_size_nm: Nanometres) -
     trainer.begin_with(bundle.network().state_dict())
 
 
-def record(folder: Path, settings: TrainingSettings) -> None:
+def record(folder: Path, network: NetworkSettings) -> None:
     """Write what a training begins with into its folder: the model's data and licence are its own, too."""
-    name = settings.network.bundle
-    if name is None:
+    if network.bundle is None:
         return
-    bundle = open_bundle(name)
+    bundle = open_bundle(network.bundle)
     origin = bundle.card.training
     content = {"name": bundle.card.name, "sha256": bundle.sha256, "data": origin.data, "licence": origin.licence}
     publish_text(folder / BEGINNING, yaml.safe_dump(content, sort_keys=False))

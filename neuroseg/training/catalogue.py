@@ -51,12 +51,22 @@ def found(address: str, folders: tuple[str, ...], volume: str | None) -> str:
         return find_file(address, folders)
     except InputError as error:
         if volume is None:
-            raise
+            raise _with_hint(error, address) from error
         known = catalogued(volume)
         with contextlib.suppress(InputError):
             return find_file(_imported(address, known), folders)
         steps = "".join(f"\n    {step}" for step in known.prepare)
         raise InputError(f"{error}\n  {known.title}: get it from {known.source}{steps}") from error
+
+
+def _with_hint(error: InputError, address: str) -> InputError:
+    """Return the error, with where the file is if it lies in the current folder and the configuration elsewhere."""
+    if not Path(address.split(":")[0]).exists():
+        return error
+    return InputError(
+        f"{error}; it is in the current folder, but relative paths are seen from the folder of the YAML file: "
+        "correct the path there, or data.folders"
+    )
 
 
 def _imported(address: str, known: CataloguedVolume) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,14 @@ from neuroseg.training.settings import TrainingSettings
 from neuroseg.training.validation import Choice
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What a training was asked with: the configuration's name, and the command as it was typed ("" where none was)."""
+
+    configuration: str
+    command: str = ""
+
+
 def export_bundle(
     folder: Path,
     network: nn.Module,
@@ -25,7 +33,7 @@ def export_bundle(
     step: int,
     choices: list[Choice],
     context: Mapping[str, float],
-    configuration: str,
+    origin: Origin,
     begun: Mapping[str, str] | None = None,
 ) -> None:
     """Write the bundle of a network that predicts the affinities alone; `choices` are sorted, the best first.
@@ -49,13 +57,13 @@ def export_bundle(
             blend=settings.validation.blend,
         ),
         segmentation=SegmentationCard(scoring=best.scoring, threshold=best.threshold),
-        training=_origin(settings, step, configuration, begun),
+        training=_training(settings, step, origin, begun),
         scores=_scores(settings, choices, context),
     )
     save_bundle(folder, card, affinity_weights(network, len(settings.targets.offsets)))
 
 
-def _origin(settings: TrainingSettings, step: int, configuration: str, begun: Mapping[str, str] | None) -> TrainingCard:
+def _training(settings: TrainingSettings, step: int, origin: Origin, begun: Mapping[str, str] | None) -> TrainingCard:
     data = [f"{v.raw} [{v.region or 'all'}]" for v in settings.data.training]
     data += [f"{v.raw} [{v.region or 'all'}] without labels" for v in settings.data.unlabelled]
     licences = [settings.licence]
@@ -64,16 +72,13 @@ def _origin(settings: TrainingSettings, step: int, configuration: str, begun: Ma
     if begun is not None:
         data.append(f"begun with {begun['name']} ({begun['sha256'][:16]}), trained on {begun['data']}")
         licences.append(f"of {begun['name']}: {begun['licence'] or 'not stated'}")
-    command = ["neuroseg", "train", configuration]
-    if settings.network.bundle is not None:
-        command += ["--from", settings.network.bundle]
     return TrainingCard(
         data="; ".join(data),
         licence="; ".join(text for text in licences if text),
-        configuration=configuration,
+        configuration=origin.configuration,
         seed=settings.seed,
         steps=step,
-        command=shlex.join(command),
+        command=origin.command,
     )
 
 

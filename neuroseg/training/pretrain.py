@@ -25,6 +25,7 @@ from neuroseg.training.folder import claim
 from neuroseg.training.gradients import require_right_gradients
 from neuroseg.training.loop import is_over, run_training
 from neuroseg.training.optimiser import build_optimiser, take_step
+from neuroseg.training.places import located
 from neuroseg.training.precision import predicted, warn_if_emulated
 from neuroseg.training.reading import read_settings
 from neuroseg.training.records import load_checkpoint, save_checkpoint, use_as_many_threads
@@ -132,7 +133,7 @@ def pretrain(
     with joined() as team:
         settings = read_settings(configuration, PretrainingSettings)
         chosen = choose_device(own_device(device))
-        training, held_out = _crops(settings)
+        training, held_out = _crops(located(settings, configuration))
         make_repeatable(chosen)
         restorer = Restorer(settings, folder, chosen, team)
         if restart or not (folder / "checkpoint.pt").exists():
@@ -156,7 +157,7 @@ def pretrain(
 def rehearse_pretraining(configuration: Path, folder: Path, *, device: str = "auto") -> dict[str, Any]:
     """Check a configuration and its data and take a few steps; returns what it would take. Writes nothing."""
     settings = read_settings(configuration, PretrainingSettings)
-    training, _ = _crops(settings)
+    training, _ = _crops(located(settings, configuration))
     restorer = Restorer(settings, folder, choose_device(device), Team())
     _check_gradients(settings, restorer.device)
     return rehearse(restorer, _restorations(settings, training, 0, 1))

@@ -81,7 +81,7 @@ def _with_catalogued(content: Any, keys: Sequence[str]) -> Any:
 
 
 class DataSettings(Section):
-    """The volumes; relative paths are looked up in `folders`, in order, from the current folder.
+    """The volumes; relative paths are looked up in `folders`, in order, seen from the YAML's folder (places.py).
 
     Training never looks at `test`: `neuroseg validate` does.
     """

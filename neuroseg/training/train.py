@@ -21,11 +21,12 @@ from neuroseg.networks.windows import WindowRule, checked_margin
 from neuroseg.storage.publish import publish_text
 from neuroseg.training.beginning import begin, beginning_with, record, recorded
 from neuroseg.training.context import context_effect
-from neuroseg.training.export import export_bundle
+from neuroseg.training.export import Origin, export_bundle
 from neuroseg.training.folder import claim
 from neuroseg.training.gradients import require_right_gradients
 from neuroseg.training.loop import is_over, run_training
 from neuroseg.training.orientations import orientations
+from neuroseg.training.places import located
 from neuroseg.training.precision import warn_if_emulated
 from neuroseg.training.reading import read_settings
 from neuroseg.training.rehearsal import held_bytes, rehearse, small_part
@@ -52,9 +53,13 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Opened:
-    """A configuration with its data found and opened; nothing was read or written."""
+    """A configuration with its data found and opened; nothing was read or written.
+
+    `settings` as they were written, `seen` with their paths seen from the current folder.
+    """
 
     settings: TrainingSettings
+    seen: TrainingSettings
     training: list[OpenedVolume]
     unlabelled: list[Region]
     validation: OpenedVolume
@@ -66,14 +71,16 @@ def open_training(configuration: Path, bundle: str | None = None) -> Opened:
     Raises InputError for a wrong one and for missing data.
     """
     settings = read_settings(configuration, TrainingSettings)
+    seen = located(settings, configuration)
     if bundle is not None:
-        settings = beginning_with(settings, bundle)
+        settings, seen = beginning_with(settings, seen, bundle)
     if not settings.data.training or settings.data.validation is None:
         raise InputError(f"{configuration}: data.training and data.validation say what to learn from and to judge on")
     check_windows(settings)
-    folders = settings.data.folders
+    folders = seen.data.folders
     return Opened(
         settings,
+        seen,
         [open_labelled(volume, folders) for volume in settings.data.training],
         open_unlabelled(settings.data.unlabelled, folders, settings.optimiser.patch_voxels),
         open_labelled(settings.data.validation, folders),
@@ -88,10 +95,12 @@ def train(
     device: str = "auto",
     restart: bool = False,
     progress: bool = True,
+    command: str = "",
 ) -> Outcome:
     """Train to the last step, resuming what `folder` holds; returns the best bundle.
 
     `bundle`, a bundled model's name or a bundle's folder, is what the network begins with (`network.bundle`).
+    `command` goes on the card: what was typed, empty where nothing was.
 
     Raises InputError for a wrong configuration, missing data or a CPU that computes it wrongly, and RunRefusedError
     when the folder holds a training of another configuration.
@@ -103,13 +112,13 @@ def train(
         trainer = Trainer(settings, folder, chosen, team)
         begins = restart or not (folder / "checkpoint.pt").exists()
         if begins:
-            begin(trainer, opened.training[0].voxel_size_nm)
+            begin(trainer, opened.seen.network, opened.training[0].voxel_size_nm)
             check_gradients(settings, chosen)
         # What is wrong was found by now: only then is a folder begun, or one emptied.
         if team.leads:
             claim(folder, settings, restart)
             if begins:
-                record(folder, settings)
+                record(folder, opened.seen.network)
         team.wait()
         logger.info("%s: %d parameters on %s", settings.name, parameter_count(trainer.network), chosen)
         warn_if_emulated(chosen, settings.optimiser.precision)
@@ -117,7 +126,7 @@ def train(
             trainer.load()
             if not is_over(trainer):
                 check_gradients(settings, chosen)  # perhaps another machine, with as many threads as before
-        keeper = _BestKeeper(folder, settings, opened.validation, chosen, configuration.stem)
+        keeper = _BestKeeper(folder, settings, opened.validation, chosen, Origin(configuration.stem, command))
 
         if not is_over(trainer):
             logger.info("reading the training volumes and computing their shape descriptors (a minute per 10 Mvoxel)")
@@ -140,13 +149,13 @@ def rehearse_training(
 ) -> dict[str, Any]:
     """Check a configuration and its data and take a few steps; returns what a training would take. Writes nothing."""
     opened = open_training(configuration, bundle)
-    data, described = opened.settings.data, opened.settings.targets.descriptor_sigma_nm > 0
+    data, described = opened.seen.data, opened.settings.targets.descriptor_sigma_nm > 0
     for volume in data.test:
         open_labelled(volume, data.folders)  # missing, it would show only when the training is over
     patch = opened.settings.optimiser.patch_voxels
     small = replace(opened, training=[small_part(volume, patch) for volume in opened.training])
     trainer = Trainer(opened.settings, folder, choose_device(device), Team())
-    begin(trainer, opened.training[0].voxel_size_nm)
+    begin(trainer, opened.seen.network, opened.training[0].voxel_size_nm)
     check_gradients(opened.settings, trainer.device)
     whole, part = (sum(held_bytes(v, described) for v in some.training) for some in (opened, small))
     return rehearse(trainer, samples_of(small, 0, 1)[1], unread_bytes=whole - part)
@@ -234,10 +243,10 @@ class _BestKeeper:
     """Validates a network and keeps the best bundle in `folder/bundle`."""
 
     def __init__(
-        self, folder: Path, settings: TrainingSettings, opened: OpenedVolume, device: torch.device, configuration: str
+        self, folder: Path, settings: TrainingSettings, opened: OpenedVolume, device: torch.device, origin: Origin
     ) -> None:
         self._folder, self._settings, self._opened = folder, settings, opened
-        self._device, self._configuration = device, configuration
+        self._device, self._origin = device, origin
 
     def __call__(self, network: nn.Module, step: int) -> dict[str, float]:
         # Prediction pins the process to one thread; training goes on with as many as before.
@@ -261,7 +270,7 @@ class _BestKeeper:
                 step=step,
                 choices=choices,
                 context=context_effect(network, self._opened, self._settings, self._device),
-                configuration=self._configuration,
+                origin=self._origin,
                 begun=recorded(self._folder),
             )
             content = {"step": step, "scoring": best.scoring, "threshold": best.threshold, **best.scores.as_dict()}

@@ -104,6 +104,7 @@ def test_a_superhuman_checkpoint_computes_the_same(
     bundle = open_bundle(str(tmp_path / "bundle"))
     assert bundle.card.tile.blend == "gaussian"
     assert bundle.card.voxel_size_nm == (30, 6, 6)
+    assert bundle.card.training.command == f"neuroseg {' '.join(command)}"
     raw = torch.rand(1, 1, 3, 16, 32)
     with torch.inference_mode():
         found, expected = bundle.network()(raw), superhuman_says(weights, raw)

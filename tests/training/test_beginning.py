@@ -37,8 +37,9 @@ def edited(configuration: Path, name: str, bundle: str, **targets: Any) -> Path:
 
 
 def begun(path: Path, folder: Path) -> Trainer:
-    trainer = Trainer(open_training(path).settings, folder, torch.device("cpu"), Team())
-    begin(trainer, (10.0, 10.0, 10.0))
+    opened = open_training(path)
+    trainer = Trainer(opened.settings, folder, torch.device("cpu"), Team())
+    begin(trainer, opened.seen.network, (10.0, 10.0, 10.0))
     return trainer
 
 
@@ -84,12 +85,13 @@ def test_the_card_tells_whose_data_and_licence_it_has_inherited(
 def test_voxels_of_another_size_are_told_or_refused(
     configuration: Path, tiny_model: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    trainer = begun(edited(configuration, "sizes", tiny_model), tmp_path)
+    path = edited(configuration, "sizes", tiny_model)
+    trainer, network = begun(path, tmp_path), open_training(path).seen.network
     with caplog.at_level("WARNING"):
-        begin(trainer, (10, 6, 6))
+        begin(trainer, network, (10, 6, 6))
     assert "was trained at (10.0, 10.0, 10.0) nm voxels, these have (10, 6, 6) nm" in caplog.text
     with pytest.raises(InputError, match=r"these have \(40, 4, 4\) nm"):
-        begin(trainer, (40, 4, 4))
+        begin(trainer, network, (40, 4, 4))
 
 
 def test_a_bundle_of_another_network_is_refused(configuration: Path, tiny_model: str, tmp_path: Path) -> None:
@@ -139,7 +141,8 @@ def test_a_model_to_begin_with_may_be_an_option(
     assert stored["network"]["bundle"] == tiny_model
     card = open_bundle(str(folder / "bundle")).card
     assert "begun with tiny (" in card.training.data
-    assert shlex.split(card.training.command)[2:] == ["option", "--from", tiny_model]
+    assert shlex.split(card.training.command) == ["neuroseg", *command, "--from", tiny_model], "as it was typed"
+    assert card.training.configuration == "option"
     assert exit_code([*command, "--from", f"{tiny_model}/"]) == 0, "the same folder"
     named = edited(configuration, "option", tiny_model)
     assert exit_code(["train", str(named), "-o", str(folder), "--device", "cpu"]) == 0, "the same training"

@@ -276,8 +276,9 @@ def test_the_teacher_begins_with_the_encoder_too(pretraining: Path, configuratio
     restorer.save()
     network = {"parameters": {"widths": [4, 8]}, "encoder": str(tmp_path)}
     path = edited_section(configuration, "taught", network=network, consistency={"teacher": "ema", "published": True})
-    trainer = Trainer(open_training(path).settings, tmp_path / "run", torch.device("cpu"), Team())
-    begin(trainer, (10.0, 10.0, 10.0))
+    opened = open_training(path)
+    trainer = Trainer(opened.settings, tmp_path / "run", torch.device("cpu"), Team())
+    begin(trainer, opened.seen.network, (10.0, 10.0, 10.0))
     assert (trainer.average.network.state_dict()[name] == 5.0).all()
 
 
