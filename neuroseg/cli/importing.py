@@ -24,6 +24,13 @@ def import_(
         typer.Option(metavar="LOW HIGH", help="Values that map to 0 and 255 (needed for float; uint16: default all)."),
     ] = None,
     level: Annotated[int, typer.Option(help="Pyramid level of an OME-NGFF source.")] = 0,
+    order: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|name|given",
+            help="Order of section files: by the N-th number of their names (from 1), by the whole name, or as listed.",
+        ),
+    ] = None,
     labels: Annotated[bool, typer.Option("--labels", help="Labels, not raw: keep the values.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
 ) -> None:
@@ -43,6 +50,7 @@ def import_(
         voxel_size_nm=voxel_size,
         value_range=range,
         level=level,
+        order=order,
         labels=labels,
         progress=progress.voxels_done("import"),
     )

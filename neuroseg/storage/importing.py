@@ -24,6 +24,7 @@ from neuroseg.geometry import Nanometres, Triple, slices, triple, whole
 from neuroseg.storage.arrays import open_array
 from neuroseg.storage.files import open_any
 from neuroseg.storage.scaling import scaled
+from neuroseg.storage.selection import WHOLE_FILE, Selection
 from neuroseg.storage.stacks import SectionStack, is_stack, open_stack
 from neuroseg.storage.volumes import Volume, create_volume, require_voxel_size
 
@@ -91,6 +92,8 @@ def import_volume(
     voxel_size_nm: Nanometres | None,
     value_range: tuple[float, float] | None,
     level: int = 0,
+    selection: Selection = WHOLE_FILE,
+    order: str | None = None,
     block: Triple | None = None,
     labels: bool = False,
     progress: Callable[[int, int], None] | None,
@@ -100,6 +103,7 @@ def import_volume(
     `sources` is a section stack (a folder, files, or a multi-page TIFF), one `file.h5:dataset`, or one zarr path.
     Integers of 32 and 64 bits are labels and keep their width; `labels` says that smaller ones are labels too.
     Memory stays near 256 MB as long as one section and one shard do; at borders the last shards are cut off.
+    `selection` chooses among axes, channels, times and series; `order` is that of section files (section_order.py).
     `progress(done_voxels, total_voxels)` is called after each box. On any error nothing is left behind.
 
     Raises InputError when `output` exists, and when the sources lack a voxel size, have a dtype that is not accepted,
@@ -110,7 +114,7 @@ def import_volume(
         raise InputError(f"{output} exists; remove it, or choose another name with -o")
     if not output.absolute().parent.is_dir():
         raise InputError(f"folder {output.parent} does not exist; create it, or choose another name with -o")
-    with _opened(sources, level, voxel_size_nm) as source, _partial_folder(output) as folder:
+    with _opened(sources, level, voxel_size_nm, selection, order) as source, _partial_folder(output) as folder:
         size_nm = _checked_voxel_size(source)
         conversion = _conversion(source, value_range, labels=labels)
         block = block or default_block(source.shape)
@@ -139,17 +143,21 @@ def _shard(size: int, most: int) -> int:
 
 
 @contextmanager
-def _opened(sources: Sequence[str], level: int, voxel_size_nm: Nanometres | None) -> Iterator[Volume]:
+def _opened(
+    sources: Sequence[str], level: int, voxel_size_nm: Nanometres | None, selection: Selection, order: str | None
+) -> Iterator[Volume]:
     """Yield the sources as one volume and close its files afterwards."""
     if is_stack(sources):
         if level != 0:
             raise InputError(f"a section stack has one level (0), found --level {level}; leave the option out")
-        stack = open_stack(sources)
+        stack = open_stack(sources, selection, order)
         try:
             yield Volume(stack.name, stack, voxel_size_nm, (0.0, 0.0, 0.0))
         finally:
             stack.close()
         return
+    if order is not None:
+        raise InputError(f"{sources[0]} is not a list of section files; leave --order {order} out")
     volume = open_any(sources[0], level=level, voxel_size_nm=voxel_size_nm)
     try:
         yield volume

@@ -5,9 +5,6 @@ Headers are read when a stack is opened, pixels only when they are asked for, on
 
 from __future__ import annotations
 
-import itertools
-import math
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -22,10 +19,11 @@ from tifffile import PHOTOMETRIC, TiffFile, TiffPage
 
 from neuroseg.errors import InputError
 from neuroseg.geometry import Triple
+from neuroseg.storage.section_order import sections_in_order
+from neuroseg.storage.selection import WHOLE_FILE, Selection
 
 _KINDS = {".tif": "TIFF", ".tiff": "TIFF", ".png": "PNG"}
 _PNG_TYPES = {"1": "bool", "L": "uint8", "I;16": "uint16", "I": "uint16"}
-_NAMED_AT_MOST = 5
 # What the decoders raise on broken files; Pillow uses SyntaxError for a wrong header.
 _BROKEN = (OSError, ValueError, SyntaxError, EOFError)
 
@@ -87,16 +85,17 @@ def is_stack(sources: Sequence[str]) -> bool:
     return path.suffix.lower() in _KINDS
 
 
-def open_stack(sources: Sequence[str]) -> SectionStack:
-    """Return the stack in a folder, in a list of section files, or in one multi-page TIFF, in natural order.
+def open_stack(sources: Sequence[str], selection: Selection = WHOLE_FILE, order: str | None = None) -> SectionStack:
+    """Return the stack in a folder, in a list of section files, or in one multi-page TIFF, in section order.
 
     Raises InputError when there is none or more than one, when a section is missing, is not greyscale, or differs from
     the first in size or dtype. Only headers are read.
     """
     paths = _listed(sources)
+    _require_files_to_order(sources, paths, order)
     if len(paths) == 1 and _kind(paths[0]) == "TIFF":
         return _open_pages(paths[0])
-    paths = _in_natural_order(paths)
+    paths = sections_in_order(paths, order)
     header = _common_header((path.name, _file_header(path)) for path in paths)
     name = sources[0] if len(sources) == 1 else str(paths[0].parent)
     shape = (len(paths), header.rows, header.columns)
@@ -127,54 +126,11 @@ def _listed(sources: Sequence[str]) -> list[Path]:
     return paths
 
 
-def _in_natural_order(paths: Sequence[Path]) -> list[Path]:
-    """Return the files ordered by section number; raises InputError unless they are numbered without a gap."""
-    if len(paths) == 1:
-        return list(paths)
-    patterns = sorted({re.sub(r"\d+", "#", path.stem) for path in paths})
-    if len(patterns) > 1:
-        listed = ", ".join(patterns[:_NAMED_AT_MOST])
-        raise InputError(
-            f"the {len(paths)} files are not one stack: their names differ in more than a section number "
-            f"(found {listed}, # is a number); name the files of one stack"
-        )
-    numbers = _section_numbers(paths)
-    ordered = sorted(zip(numbers, paths, strict=True))
-    _require_consecutive(ordered)
-    return [path for _, path in ordered]
-
-
-def _section_numbers(paths: Sequence[Path]) -> tuple[int, ...]:
-    """Return each file's section number: the number in the names that differs in all and spans the least.
-
-    A name may hold other numbers: constant ones do not differ, and dates and times span more than a count does.
-    """
-    columns = list(zip(*([int(n) for n in re.findall(r"\d+", path.stem)] for path in paths), strict=True))
-    counting = [column for column in columns if len(set(column)) == len(column)]
-    if counting:
-        return min(counting, key=lambda column: max(column) - min(column))
-    first, second = sorted(paths)[:2]
-    raise InputError(
-        f"no number in the file names differs in every section (as in {first.name}, {second.name}); "
-        "expected one image per section, named by one counting number: rename the files, or stitch tiles first"
-    )
-
-
-def _require_consecutive(ordered: Sequence[tuple[int, Path]]) -> None:
-    numbers = [number for number, _ in ordered]
-    differences = [upper - lower for lower, upper in itertools.pairwise(numbers)]
-    # Numbers may count by tens; two files alone cannot show that.
-    step = math.gcd(*differences) if len(differences) > 1 else 1
-    count = (numbers[-1] - numbers[0]) // step + 1 - len(numbers)
-    if not count:
-        return
-    gaps = (n for lower, upper in itertools.pairwise(numbers) for n in range(lower + step, upper, step))
-    listed = ", ".join(str(number) for number in itertools.islice(gaps, _NAMED_AT_MOST))
-    listed += f" and {count - _NAMED_AT_MOST} more" if count > _NAMED_AT_MOST else ""
-    raise InputError(
-        f"section {listed} is missing between {ordered[0][1].name} and {ordered[-1][1].name} ({len(ordered)} files); "
-        "add the file (a copy of its neighbour if it was lost), or renumber the files if nothing is missing"
-    )
+def _require_files_to_order(sources: Sequence[str], paths: Sequence[Path], order: str | None) -> None:
+    if order is not None and len(paths) == 1:
+        raise InputError(f"{paths[0]} is one file; --order {order} is for several, so leave it out")
+    if order == "given" and len(sources) == 1:
+        raise InputError(f"{sources[0]} is a folder, which has no order; list its files in order for --order given")
 
 
 def _common_header(headers: Iterable[tuple[str, _Header]]) -> _Header:

@@ -292,7 +292,7 @@ def test_wide_sections_are_decoded_once(tmp_path: Path, monkeypatch: pytest.Monk
 
     stack = SectionStack("counted", (10, 70, 50), values.dtype, read_section)
     monkeypatch.setattr(importing, "_BOX_BYTES", 3 * 4 * 16 * 32)
-    monkeypatch.setattr(importing, "open_stack", lambda _: stack)
+    monkeypatch.setattr(importing, "open_stack", lambda *_: stack)
     convert(["s1.tif"], tmp_path / "V.zarr", block=(4, 16, 16))
     assert decoded == list(range(10))
     assert np.array_equal(written(tmp_path / "V.zarr"), importing.scaled(values, (0, 65535)))

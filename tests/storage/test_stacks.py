@@ -48,6 +48,18 @@ def test_section_number_is_found_beside_constants_and_dates(tmp_path: Path) -> N
     assert open_stack([str(tmp_path)])[ALL][:, 0, 0].tolist() == [0, 1, 2]
 
 
+def test_listed_files_may_keep_their_order(tmp_path: Path) -> None:
+    write_sections(tmp_path, ["b1_s2.tif", "b2_s1.tif"])
+    listed = [str(tmp_path / name) for name in ("b2_s1.tif", "b1_s2.tif")]
+    with pytest.raises(InputError, match="--order given"):
+        open_stack(listed)
+    assert open_stack(listed, order="given")[ALL][:, 0, 0].tolist() == [1, 0]
+    with pytest.raises(InputError, match="is a folder, which has no order"):
+        open_stack([str(tmp_path)], order="given")
+    with pytest.raises(InputError, match="one file; --order 1"):
+        open_stack(listed[:1], order="1")
+
+
 @pytest.mark.parametrize(
     ("numbers", "missing"),
     [([1, 2, 4], "section 3 is"), ([1, 3], "section 2 is"), ([1, 2, 5, 7], "section 3, 4, 6 is")],

@@ -1,0 +1,236 @@
+"""Order of section files: the numbers in their names -> one order that every reading of the names agrees on."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+from neuroseg.errors import InputError
+
+_NAMED_AT_MOST = 5
+_SHOWN_OF_AN_ORDER = 3
+# A number that would leave this many gaps per file is a date, a time stamp or an identifier, not a counter.
+_GAPS_PER_FILE = 100
+# Two whole numbers around a dot that belong to no longer chain (1.2.3 is a version or a date).
+_DOTTED_PAIR = re.compile(r"(?<![\d.])(\d+)\.(\d+)(?!\.?\d)")
+_NUMBER = re.compile(r"\d+")
+
+Values = tuple[Fraction, ...]
+
+
+class _Column(NamedTuple):
+    """One number of the names: its value in every file and the smallest difference it can show."""
+
+    values: Values
+    resolution: Fraction
+
+    @property
+    def differs_everywhere(self) -> bool:
+        return len(set(self.values)) == len(self.values)
+
+    @property
+    def span(self) -> Fraction:
+        return max(self.values) - min(self.values)
+
+
+def sections_in_order(paths: Sequence[Path], order: str | None = None) -> list[Path]:
+    """Return the files in section order, which does not depend on the order of `paths` unless `order` is `given`.
+
+    `order` is None (the one order that all readings of the names agree on), a number N (the N-th number of the names,
+    from 1; a decimal is one number), `name` (all numbers of the names, first to last) or `given` (as listed). Numbers
+    must be without a gap, but for `name` and `given`. Raises InputError where readings disagree, naming each.
+    """
+    if order == "given" or (len(paths) == 1 and order is None):
+        return list(paths)
+    _require_one_pattern(paths)
+    columns = _columns(paths)
+    if order is None:
+        chosen = _agreed(paths, columns)
+    elif order == "name":
+        return _sorted_by(paths, list(zip(*(column.values for column in columns), strict=True)))
+    else:
+        chosen = _numbered(paths, columns, order)
+    ordered = sorted(zip(chosen.values, paths, strict=True))
+    _require_consecutive(ordered, chosen.resolution)
+    return [path for _, path in ordered]
+
+
+def _require_one_pattern(paths: Sequence[Path]) -> None:
+    patterns = sorted({_NUMBER.sub("#", path.stem) for path in paths})
+    if len(patterns) > 1:
+        listed = ", ".join(patterns[:_NAMED_AT_MOST])
+        raise InputError(
+            f"the {len(paths)} files are not one stack: their names differ in more than a section number "
+            f"(found {listed}, # is a number); name the files of one stack"
+        )
+
+
+def _columns(paths: Sequence[Path]) -> list[_Column]:
+    """Return the numbers of the names in order of appearance; two around a dot are one decimal, where that is certain.
+
+    All names have one pattern, so that the n-th number means the same in each.
+    """
+    names = [_marked(path.stem) for path in paths]
+    texts = list(zip(*(re.findall(r"\d+(?:,\d+)?", name) for name in names), strict=True))
+    columns = []
+    for column in texts:
+        if "," in column[0]:
+            columns += _decimal_or_two(paths, [tuple(text.split(",")) for text in column])
+        else:
+            columns.append(_whole(column))
+    return columns
+
+
+def _marked(stem: str) -> str:
+    """Return a name in which a comma stands between the two numbers of a dotted pair, and nowhere else."""
+    return _DOTTED_PAIR.sub(r"\1,\2", stem.replace(",", ";"))
+
+
+def _whole(texts: Sequence[str]) -> _Column:
+    return _Column(tuple(Fraction(int(text)) for text in texts), Fraction(1))
+
+
+def _decimal_or_two(paths: Sequence[Path], pairs: Sequence[tuple[str, ...]]) -> list[_Column]:
+    """Return one decimal or two whole numbers; raises InputError where the pairs may be either and the orders differ.
+
+    Fractions of one width are decimals (0.75, 1.00). Of several widths, a leading zero is one of a decimal (1.05), a
+    zero at the end that of a counter (1.10 after 1.9). What remains is what counts without a gap.
+    """
+    fractions = [fraction for _, fraction in pairs]
+    widths = [len(fraction) for fraction in fractions]
+    scale = 10 ** max(widths)
+    values = tuple(Fraction(int(whole)) + Fraction(int(fraction), 10 ** len(fraction)) for whole, fraction in pairs)
+    decimal = _Column(values, Fraction(1, scale))
+    two = [_whole(texts) for texts in zip(*pairs, strict=True)]
+    if len(set(widths)) == 1 or any(len(f) > 1 and f[0] == "0" for f in fractions):
+        return [decimal]
+    if any(len(f) > 1 and f[-1] == "0" for f in fractions):
+        return two
+    as_decimal = _sorted_by(paths, decimal.values)
+    as_two = _sorted_by(paths, list(zip(two[0].values, two[1].values, strict=True)))
+    if as_decimal == as_two:
+        return [decimal]
+    counts = _is_gapless(decimal), any(_is_gapless(column) for column in two)
+    if counts == (True, False):
+        return [decimal]
+    if counts == (False, True):
+        return two
+    raise InputError(
+        f"the numbers in the file names can be read in two ways: as decimals {_first_of(as_decimal)}; as two counters "
+        f"{_first_of(as_two)}; list the files in order and add --order given, or rename them"
+    )
+
+
+def _is_gapless(column: _Column) -> bool:
+    return column.differs_everywhere and not _gaps(sorted(column.values), column.resolution)[1]
+
+
+def _agreed(paths: Sequence[Path], columns: Sequence[_Column]) -> _Column:
+    """Return the number that counts the sections; raises InputError unless all readings of the names agree with it."""
+    varying = [(place, column) for place, column in enumerate(columns, 1) if column.span]
+    unique = [(place, column) for place, column in varying if column.differs_everywhere]
+    if not unique:
+        first, second = sorted(paths)[:2]
+        raise InputError(
+            f"no number in the file names differs in every section (as in {first.name}, {second.name}); "
+            "expected one image per section, named by one counting number: rename the files, stitch tiles first, or "
+            "add --order name if the names sorted by all their numbers are in order"
+        )
+    counting = [entry for entry in unique if not _is_sparse(entry[1])] or unique
+    orders = {str(place): _sorted_by(paths, column.values) for place, column in counting}
+    telling = [column for place, column in varying if not _is_sparse(column) or (place, column) in counting]
+    orders["name"] = _sorted_by(paths, list(zip(*(column.values for column in telling), strict=True)))
+    _require_agreement(orders)
+    return min((column for _, column in counting), key=lambda column: column.span)
+
+
+def _is_sparse(column: _Column) -> bool:
+    gaps = _gaps(sorted(set(column.values)), column.resolution)[1]
+    return gaps >= _GAPS_PER_FILE * len(column.values)
+
+
+def _require_agreement(orders: dict[str, list[Path]]) -> None:
+    """Raise InputError where two readings order the files differently, with one option for each order."""
+    options: dict[tuple[Path, ...], str] = {}
+    for option, ordered in orders.items():
+        options.setdefault(tuple(ordered), option)
+    if len(options) == 1:
+        return
+    shown = "; ".join(f"--order {option}: {_first_of(ordered)}" for ordered, option in options.items())
+    raise InputError(
+        f"the numbers in the file names give {len(options)} section orders; choose one ({shown}; "
+        "--order given: as you list the files)"
+    )
+
+
+def _first_of(ordered: Sequence[Path]) -> str:
+    more = ", ..." if len(ordered) > _SHOWN_OF_AN_ORDER else ""
+    return ", ".join(path.name for path in ordered[:_SHOWN_OF_AN_ORDER]) + more
+
+
+def _sorted_by(paths: Sequence[Path], keys: Sequence[object]) -> list[Path]:
+    return [path for _, path in sorted(zip(keys, paths, strict=True))]
+
+
+def _numbered(paths: Sequence[Path], columns: Sequence[_Column], order: str) -> _Column:
+    """Return the number that the user chose; raises InputError unless it is there and differs in every file."""
+    if not order.isascii() or not order.isdecimal() or not 1 <= int(order) <= len(columns):
+        numbers = f"1 to {len(columns)}" if columns else "none here"
+        raise InputError(
+            f"--order {order} is not known; give the place of the section number among the numbers of a name "
+            f"({numbers}, as in {paths[0].name}), name, or given"
+        )
+    column = columns[int(order) - 1]
+    if not column.differs_everywhere:
+        raise InputError(
+            f"number {order} of the file names is not different in every file (as in {paths[0].name}); "
+            "choose another number with --order, or --order name"
+        )
+    return column
+
+
+def _gaps(ordered: Sequence[Fraction], resolution: Fraction) -> tuple[Fraction, int]:
+    """Return the step of an ordered counter, and how many numbers it lacks.
+
+    Numbers may count by tens; two files cannot show that. Two decimals show no step at all, so lack none.
+    """
+    differences = [upper - lower for lower, upper in itertools.pairwise(ordered)]
+    if not differences:
+        return resolution, 0
+    if len(differences) == 1:
+        step = resolution if resolution == 1 else differences[0]
+    else:
+        step = resolution * math.gcd(*(int(difference / resolution) for difference in differences))
+    if not step:
+        return resolution, 0
+    return step, int((ordered[-1] - ordered[0]) / step) + 1 - len(ordered)
+
+
+def _require_consecutive(ordered: Sequence[tuple[Fraction, Path]], resolution: Fraction) -> None:
+    numbers = [number for number, _ in ordered]
+    step, count = _gaps(numbers, resolution)
+    if not count:
+        return
+    gaps = (
+        lower + index * step
+        for lower, upper in itertools.pairwise(numbers)
+        for index in range(1, int((upper - lower) / step))
+    )
+    digits = len(str(resolution.denominator)) - 1
+    listed = ", ".join(_written(number, digits) for number in itertools.islice(gaps, _NAMED_AT_MOST))
+    listed += f" and {count - _NAMED_AT_MOST} more" if count > _NAMED_AT_MOST else ""
+    raise InputError(
+        f"section {listed} is missing between {ordered[0][1].name} and {ordered[-1][1].name} ({len(ordered)} files); "
+        "add the file (a copy of its neighbour if it was lost), or renumber the files if nothing is missing"
+    )
+
+
+def _written(number: Fraction, digits: int) -> str:
+    """Return a number as text with as many decimals as the names have."""
+    whole, rest = divmod(int(number * 10**digits), 10**digits)
+    return f"{whole}.{rest:0{digits}d}" if digits else str(whole)
