@@ -16,7 +16,7 @@ from dataclasses import replace
 from neuroseg.blocks import Block
 from neuroseg.errors import BlocksFailedError, DamagedError, NeurosegError
 from neuroseg.execution.serial import SerialExecutor
-from neuroseg.execution.work import Begin, Choose, ledger_of, run_blocks
+from neuroseg.execution.work import Begin, Choose, ledger_of
 from neuroseg.segmentation.stage import PyramidStage, RelabelStage
 from neuroseg.stage import Stage
 from neuroseg.storage.damage import damaged_blocks
@@ -159,8 +159,8 @@ def made_again(workspace: Workspace, maker: Stage, blocks: Sequence[Block], choo
     observe = begin(maker.name, len(blocks), sum(block.write_roi.size for block in blocks))
     # Workers know the segmentation only where it lies while it is made.
     is_published = workspace.segmentation.name in {name.partition("/")[0] for name in maker.outputs}
-    run_blocks(SerialExecutor() if is_published else choose(maker, blocks), maker, blocks, ledger, observe)
-    return not set(ledger.failures()) & {block.index for block in blocks}
+    executor = SerialExecutor() if is_published else choose(maker, blocks)
+    return executor.run(maker, blocks, ledger, observe) == len(blocks)
 
 
 def _damaged(

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from neuroseg.blocks import Block
 from neuroseg.errors import BlocksFailedError, DamagedError, DiskFullError
 from neuroseg.execution.work import Begin, Choose, ledger_of, run_blocks
-from neuroseg.mending import mend, undermined
+from neuroseg.geometry import describe
+from neuroseg.mending import counted, mend, undermined
 from neuroseg.stage import Stage
 from neuroseg.storage.failures import describe_failure, failure_folder, forget_failures, newest_log
 from neuroseg.storage.ledger import StageLedger
 from neuroseg.storage.space import DISK_FULL, free_bytes, is_full, readable
 from neuroseg.storage.workspace import Workspace
 
-_LISTED_FAILURES = 10
+_LISTED_FAILURES, _LISTED_NUMBERS = 10, 5
 # How often a stage is done again because what it reads went missing while it ran.
 _ROUNDS = 3
 
@@ -78,17 +79,17 @@ def _run_once(
     observe = begin(stage.name, len(pending), voxels)
     began = time.time()
     try:
-        run_blocks(choose(stage, pending), stage, pending, ledger, observe)
+        failed = run_blocks(choose(stage, pending), stage, pending, ledger, observe)
     except DiskFullError as error:
         raise _disk_full(workspace, stage, len(ledger.pending(pending))) from error
     finally:
         ledger.end()
-    failed = ledger.pending(pending)
-    if failed and (is_full(workspace.path) or any(DISK_FULL in cause for cause in ledger.failures().values())):
-        raise _disk_full(workspace, stage, len(failed))
     if failed:
+        causes = ledger.failures()
+        if is_full(workspace.path) or any(DISK_FULL in cause for cause in causes.values()):
+            raise _disk_full(workspace, stage, len(failed))
         _describe_deaths(workspace, stage, failed)
-        raise BlocksFailedError(_failure_report(stage, failed, ledger))
+        raise BlocksFailedError(_failure_report(stage, failed, ledger, causes))
     peaks = [int(record["peak_mib"]) for record in ledger.records() if record["time"] >= began]
     return StageSummary(stage.name, len(pending), voxels, time.monotonic() - started, max(peaks, default=0), outside)
 
@@ -108,17 +109,33 @@ def _describe_deaths(workspace: Workspace, stage: Stage, failed: Sequence[Block]
             describe_failure(workspace, stage, block, "its worker died\n", log=newest_log(workspace, stage.name))
 
 
-def _failure_report(stage: Stage, failed: Sequence[Block], ledger: StageLedger) -> str:
-    causes = ledger.failures()
+def _failure_report(stage: Stage, failed: Sequence[Block], ledger: StageLedger, causes: Mapping[int, str]) -> str:
+    """Return which blocks failed and why: a cause that many share stands once, with their number."""
+    first_line = {block.index: _cause(stage, block, causes).splitlines()[0] for block in failed}
+    reasons: dict[str, list[Block]] = {}
+    for block in failed:
+        where = f"stage {stage.name}, block {block.index} ({describe(block.write_roi)}): "
+        reasons.setdefault(first_line[block.index].removeprefix(where), []).append(block)
     lines = [
-        causes.get(block.index, f"stage {stage.name}, block {block.index}: its worker died").splitlines()[0]
-        for block in failed[:_LISTED_FAILURES]
+        first_line[blocks[0].index] if len(blocks) == 1 else f"{_numbers(blocks)}: {reason}"
+        for reason, blocks in reasons.items()
     ]
-    more = f"\n  and {len(failed) - _LISTED_FAILURES} more" if len(failed) > _LISTED_FAILURES else ""
-    listed = "\n  ".join(lines)
+    more = f"\n  and {len(lines) - _LISTED_FAILURES} more reasons" if len(lines) > _LISTED_FAILURES else ""
+    listed = "\n  ".join(lines[:_LISTED_FAILURES])
     return (
-        f"{len(failed)} {'block' if len(failed) == 1 else 'blocks'} of stage {stage.name} failed:\n  {listed}{more}\n"
+        f"{counted(failed)} of stage {stage.name} failed:\n  {listed}{more}\n"
         f"The others are done; run the same command again to redo only these. Details: "
         f"{failure_folder(ledger.run_folder, stage.name, failed[0].index)}; neuroseg replay {ledger.run_folder} "
         f"{stage.name} {failed[0].index} does this block alone, here"
     )
+
+
+def _cause(stage: Stage, block: Block, causes: Mapping[int, str]) -> str:
+    where = f"stage {stage.name}, block {block.index} ({describe(block.write_roi)})"
+    return causes.get(block.index) or f"{where}: its worker died"
+
+
+def _numbers(blocks: Sequence[Block]) -> str:
+    """Return some of the blocks' numbers, and how many there are."""
+    shown = ", ".join(str(block.index) for block in blocks[:_LISTED_NUMBERS])
+    return f"{len(blocks)} blocks ({shown}{', ...' if len(blocks) > _LISTED_NUMBERS else ''})"

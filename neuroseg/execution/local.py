@@ -38,16 +38,16 @@ class LocalExecutor:
     block_timeout_s: float = BLOCK_TIMEOUT_S
     gpus: Sequence[str] = ()
 
-    def run(self, stage: Stage, blocks: Sequence[Block], ledger: StageLedger, observe: Observe) -> None:
+    def run(self, stage: Stage, blocks: Sequence[Block], ledger: StageLedger, observe: Observe) -> int:
         """Run the blocks; see execution.work.Executor."""
         count = min(self.workers, len(blocks))
         if len(blocks) == 1 and self.standing is not None:
             observe(0, 0)
             if self.standing.did(stage.name, blocks[0].index, self.block_timeout_s):
                 observe(1, 0)
-                return
+                return 1
         with nothing_imported_from_here():
-            hand_out(
+            return hand_out(
                 stage.name,
                 blocks,
                 ledger,

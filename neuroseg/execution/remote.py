@@ -106,7 +106,7 @@ class RemoteExecutor:
     port: int = 0
     block_timeout_s: float = BLOCK_TIMEOUT_S
 
-    def run(self, stage: Stage, blocks: Sequence[Block], ledger: StageLedger, observe: Observe) -> None:
+    def run(self, stage: Stage, blocks: Sequence[Block], ledger: StageLedger, observe: Observe) -> int:
         """Run the blocks; see execution.work.Executor. Raises NeurosegError when no worker can be had."""
         run = _Run(len(blocks))
 
@@ -135,6 +135,7 @@ class RemoteExecutor:
                 attending.join()
         if run.error is not None:
             raise run.error
+        return run.done
 
     def _attend(self, stage: str, token: str, secret: bytes, scheduler: str, run: _Run) -> None:
         """Open the gateway and keep the crew at its strength until the stage is over."""

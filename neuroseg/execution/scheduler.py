@@ -49,8 +49,8 @@ def hand_out(
     timeout_s: float,
     observe: Observe,
     host: str = LOOPBACK,
-) -> None:
-    """Hand out the blocks of a stage until each is done or has failed too often.
+) -> int:
+    """Hand out the blocks of a stage until each is done or has failed too often; returns how many are done.
 
     `worker` is what a process that daisy starts calls, `workers` of them at a time; None: workers come by themselves.
     A block that takes longer than `timeout_s` is given to another worker, and its own dies. The scheduler listens at
@@ -74,11 +74,13 @@ def hand_out(
         timeout=timeout_s,
         max_worker_restarts=min(_MOST_RESTARTS, _SPARE_RESTARTS + (1 + _RETRIES) * len(blocks)),
     )
+    observer = _Observer(observe)
     try:
         with _descriptor_2_into(logs / "scheduler.log"):
-            daisy.run_blockwise(task, progress=_Observer(observe), block_tracking=False, host=host, summary=False)
+            daisy.run_blockwise(task, progress=observer, block_tracking=False, host=host, summary=False)
     except RuntimeError as error:
         raise NeurosegError(f"the workers of stage {stage} kept dying; see {logs}: {error}") from error
+    return observer.done
 
 
 def give_up(stage: str, host: str, port: int) -> None:
@@ -207,6 +209,7 @@ class _Observer:
 
     def __init__(self, observe: Observe) -> None:
         self._observe = observe
+        self.done = 0
 
     def on_start(self, states: Any) -> None:
         """Called when the workers start."""
@@ -215,7 +218,8 @@ class _Observer:
     def on_progress(self, states: Any) -> None:
         """Called every half second or so."""
         for state in states.values():
-            self._observe(int(state.completed_count), int(state.failed_count))
+            self.done = int(state.completed_count)
+            self._observe(self.done, int(state.failed_count))
 
     def on_finish(self, states: Any) -> None:
         """Called at the end."""

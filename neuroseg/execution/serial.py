@@ -13,7 +13,7 @@ from neuroseg.storage.ledger import StageLedger
 class SerialExecutor:
     """Opens the stage once and processes its blocks in order."""
 
-    def run(self, stage: Stage, blocks: Sequence[Block], ledger: StageLedger, observe: Observe) -> None:
+    def run(self, stage: Stage, blocks: Sequence[Block], ledger: StageLedger, observe: Observe) -> int:
         """Run the blocks; see execution.work.Executor."""
         done = failed = 0
         observe(done, failed)
@@ -24,3 +24,4 @@ class SerialExecutor:
                 else:
                     failed += 1
                 observe(done, failed)
+        return done

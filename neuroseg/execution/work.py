@@ -18,7 +18,7 @@ from neuroseg.blocks import Block
 from neuroseg.errors import DiskFullError, NeurosegError
 from neuroseg.geometry import describe
 from neuroseg.stage import Process, Stage
-from neuroseg.storage.failures import describe_failure
+from neuroseg.storage.failures import describe_failure, may_describe
 from neuroseg.storage.ledger import StageLedger
 from neuroseg.storage.space import DISK_FULL, is_disk_full
 from neuroseg.storage.stored import settled
@@ -41,8 +41,8 @@ class Executor(Protocol):
     A block that raises is marked failed and does not stop the others. Returns when no block is left.
     """
 
-    def run(self, stage: Stage, blocks: Sequence[Block], ledger: StageLedger, observe: Observe) -> None:
-        """Run the blocks."""
+    def run(self, stage: Stage, blocks: Sequence[Block], ledger: StageLedger, observe: Observe) -> int:
+        """Run the blocks; returns how many of them their workers reported as done."""
         ...
 
 
@@ -60,20 +60,28 @@ def ledger_of(workspace: Workspace, stage: Stage) -> StageLedger:
 
 def run_blocks(
     executor: Executor, stage: Stage, blocks: Sequence[Block], ledger: StageLedger, observe: Observe
-) -> None:
-    """Run the blocks of a stage; a worker that dies takes none along but the block that it dies of.
+) -> list[Block]:
+    """Run the blocks of a stage; returns those that are not done.
 
-    A worker completes one block while it begins the next, and a block that kills it may do so each time in the same
-    company. So blocks that are left without a word are run once more, each alone, unless there are many.
+    A worker that dies takes none along but the block that it dies of: it completes one block while it begins the next,
+    and a block that kills it may do so each time in the same company. So blocks that are left without a word are run
+    once more, each alone, unless there are many.
+
+    What the workers reported counts; the marks are only asked which blocks are left, and network disks list them late.
     """
-    executor.run(stage, blocks, ledger, observe)
-    silent = [block for block in ledger.pending(blocks) if block.index not in ledger.failures()]
+    if executor.run(stage, blocks, ledger, observe) == len(blocks):
+        return []
+    ledger.refresh()
+    left, failures = ledger.pending(blocks), ledger.failures()
+    silent = [block for block in left if block.index not in failures]
     if not 1 < len(silent) <= _MOST_ALONE:
-        return
+        return left
     logger.info("the workers of %d blocks of stage %s died; each is tried alone", len(silent), stage.name)
     for block in silent:
-        left = len(ledger.pending(blocks))
-        executor.run(stage, [block], ledger, _counted_on(observe, done=len(blocks) - left, failed=left - 1))
+        counted = _counted_on(observe, done=len(blocks) - len(left), failed=len(left) - 1)
+        if executor.run(stage, [block], ledger, counted):
+            left.remove(block)
+    return left
 
 
 def _counted_on(observe: Observe, *, done: int, failed: int) -> Observe:
@@ -138,7 +146,8 @@ def process_block(
         if full:
             raise DiskFullError(f"{where}: {DISK_FULL}") from error
         try:
-            describe_failure(Workspace(ledger.run_folder), stage, block, traceback.format_exc())
+            if may_describe(ledger.run_folder, stage.name):
+                describe_failure(Workspace(ledger.run_folder), stage, block, traceback.format_exc())
         except Exception as undescribed:
             # What could be told of the failure must not become another one.
             logger.warning("%s: could not be described: %s", where, undescribed)

@@ -37,11 +37,18 @@ from neuroseg.storage.workspace import Workspace
 _PACKAGES = ("numpy", "numba", "zarr", "torch", "daisy", "pyarrow")
 _VARIABLES = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "SLURM_", "HOSTNAME")
 _LOG_BYTES = 16384
+# Descriptions of so many failed blocks of a stage: the others seldom have another cause, and each rereads its inputs.
+_DESCRIBED = 20
 
 
 def failure_folder(run_folder: Path, stage: str, index: int) -> Path:
     """Return where the failure of a block is described."""
     return run_folder / "failures" / f"{stage}-{index:08d}"
+
+
+def may_describe(run_folder: Path, stage: str) -> bool:
+    """Return whether few enough failures of a stage are described for one more."""
+    return len(list((run_folder / "failures").glob(f"{stage}-*"))) < _DESCRIBED
 
 
 def describe_failure(workspace: Workspace, stage: Stage, block: Block, trace: str, log: Path | None = None) -> None:

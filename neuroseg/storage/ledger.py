@@ -17,8 +17,10 @@ import json
 import os
 import re
 import shutil
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,9 +120,16 @@ class StageLedger:
             (self.folder / past / f"{block.index:08d}").unlink(missing_ok=True)
 
     def mark_failed(self, block: Block, cause: str) -> None:
-        """Record why a block failed."""
-        publish_text(self.folder / "failed" / f"{block.index:08d}", cause)
+        """Record why a block failed; not flushed to disk, since a failure that is forgotten is only tried again."""
+        publish_text(self.folder / "failed" / f"{block.index:08d}", cause, flush=False)
         (self.folder / "running" / f"{block.index:08d}").unlink(missing_ok=True)
+
+    def refresh(self) -> None:
+        """Have the next listings show what other machines marked: a change of a folder renews a network disk's view."""
+        for name in ("done", "failed"):
+            if (self.folder / name).is_dir():
+                with suppress(OSError), tempfile.TemporaryFile(dir=self.folder / name):
+                    pass
 
     def clear(self, blocks: Sequence[Block]) -> None:
         """Remove older marks and failures of blocks that are about to be processed again."""

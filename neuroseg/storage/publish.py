@@ -15,8 +15,11 @@ from neuroseg.storage.remote_path import RemotePath
 
 
 @contextmanager
-def published(path: Place) -> Iterator[Path]:
-    """Yield a path to write to; on leaving without an error it replaces `path` in one step, otherwise it is removed."""
+def published(path: Place, *, flush: bool = True) -> Iterator[Path]:
+    """Yield a path to write to; on leaving without an error it replaces `path` in one step, otherwise it is removed.
+
+    With `flush` its content is on disk before, so that a crash of the machine leaves the old file or the new one.
+    """
     if isinstance(path, RemotePath):
         with tempfile.TemporaryDirectory() as folder:
             yield Path(folder) / path.name
@@ -27,16 +30,17 @@ def published(path: Place) -> Iterator[Path]:
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
         yield aside
-        with aside.open("rb") as file:
-            os.fsync(file.fileno())
+        if flush:
+            with aside.open("rb") as file:
+                os.fsync(file.fileno())
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
 
 
-def publish_text(path: Path, text: str) -> None:
-    """Write a text file in one step."""
-    with published(path) as aside:
+def publish_text(path: Path, text: str, *, flush: bool = True) -> None:
+    """Write a text file in one step; `flush` as in `published`."""
+    with published(path, flush=flush) as aside:
         aside.write_text(text)
 
 
