@@ -276,20 +276,6 @@ def test_two_runs_on_one_workspace_are_refused(affinities: str, tmp_path: Path) 
         segment(affinities, made.path)
 
 
-def test_the_lock_of_a_run_that_was_killed_is_taken_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    workspace = Workspace(tmp_path / "w")
-    with workspace.locked():
-        pass
-    left = tmp_path / "w" / "c.partial"
-    left.write_text("half")
-    (tmp_path / "w" / ".lock").write_text("process 1 on node7 since then")
-    with workspace.locked():
-        assert "(process 1 on node7 since then) was killed" in caplog.text
-        assert not left.exists()
-        holder = (tmp_path / "w" / ".lock").read_text()
-        assert holder.startswith(f"process {os.getpid()} on "), "whoever died before is not named any more"
-
-
 def test_a_folder_that_is_no_workspace_is_left_alone(affinities: str, tmp_path: Path) -> None:
     (tmp_path / "w").mkdir()
     (tmp_path / "w" / "thesis.txt").write_text("years")

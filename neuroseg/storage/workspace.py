@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 import secrets
-import socket
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import yaml
 
 from neuroseg.configuration import read_yaml
-from neuroseg.errors import InputError, RunRefusedError
+from neuroseg.errors import InputError
 from neuroseg.storage.claim import claim_artifacts, stored_at
 from neuroseg.storage.ledger import StageLedger
+from neuroseg.storage.lock import is_locked, locked
 from neuroseg.storage.naming import STORE, default_workspace, is_workspace
 from neuroseg.storage.places import Place, discard, move_all, remove_all
 from neuroseg.storage.publish import publish_text
@@ -28,7 +25,6 @@ from neuroseg.storage.remote import is_remote, is_writable, require_writable
 from neuroseg.storage.remote_path import RemotePath, remote_path
 
 REDUCED = "reduced"
-_LOCK_PATIENCE_S = 2.0
 
 logger = logging.getLogger(__name__)
 
@@ -171,25 +167,18 @@ class Workspace:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the workspace; raises RunRefusedError when another run holds it.
-
-        The kernel gives up the lock of a process that dies; its name, which then still stands in the file, tells that
-        the process could not clear away what it was writing.
-        """
+        """Hold the workspace (storage/lock.py); raises RunRefusedError when another run holds it."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            handle = (self.path / ".lock").open("a+")
+            held = ExitStack()
+            killed = held.enter_context(locked(self.path))
         except OSError as error:
             raise InputError(f"cannot write to the workspace {self.path}: {error.strerror}") from error
-        with handle:
-            _acquire(handle, self.path)
-            if died := _content(handle):
-                logger.warning("the last run in %s (%s) was killed; continuing after it", self.path, died)
+        with held:
+            if killed is not None:
+                logger.warning("the last run in %s (%s) was killed; continuing after it", self.path, killed)
                 self.remove_half_written()
-                handle.truncate(0)
             try:
-                handle.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}")
-                handle.flush()
                 if isinstance(self.artifacts, RemotePath):
                     claim_artifacts(self.path, self.artifacts)
                 else:
@@ -198,45 +187,15 @@ class Workspace:
             except KeyboardInterrupt:
                 self.remove_half_written()
                 raise
-            finally:
-                handle.truncate(0)
 
     def is_worked_on(self) -> bool:
         """Return whether a run holds the workspace."""
-        try:
-            with (self.path / ".lock").open("rb") as handle:
-                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False  # no run yet, or a disk without locks
-        return False
+        return is_locked(self.path)
 
     def remove_half_written(self) -> None:
         """Remove the files that killed processes were writing; they would have been renamed when whole."""
         for path in self.path.rglob("*.partial"):
             path.unlink(missing_ok=True)
-
-
-def _acquire(handle: IO[str], path: Path) -> None:
-    """Take the lock; a process that was just killed gets a moment to be gone."""
-    deadline = time.monotonic() + _LOCK_PATIENCE_S
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError as error:
-            if time.monotonic() > deadline:
-                holder = _content(handle) or "unknown"
-                raise RunRefusedError(
-                    f"another run ({holder}) works in {path}; wait for it or choose another workspace with -o"
-                ) from error
-            time.sleep(0.05)
-
-
-def _content(handle: IO[str]) -> str:
-    handle.seek(0)
-    return handle.read().strip()
 
 
 def reduced(table: str) -> str:
