@@ -81,24 +81,28 @@ def _run_once(
     try:
         failed = run_blocks(choose(stage, pending), stage, pending, ledger, observe)
     except DiskFullError as error:
-        raise _disk_full(workspace, stage, len(ledger.pending(pending))) from error
+        raise _disk_full(workspace, stage, ledger, len(ledger.pending(pending))) from error
     finally:
         ledger.end()
     if failed:
         causes = ledger.failures()
         if is_full(workspace.path) or any(DISK_FULL in cause for cause in causes.values()):
-            raise _disk_full(workspace, stage, len(failed))
+            raise _disk_full(workspace, stage, ledger, len(failed))
         _describe_deaths(workspace, stage, failed)
         raise BlocksFailedError(_failure_report(stage, failed, ledger, causes))
     peaks = [int(record["peak_mib"]) for record in ledger.records() if record["time"] >= began]
     return StageSummary(stage.name, len(pending), voxels, time.monotonic() - started, max(peaks, default=0), outside)
 
 
-def _disk_full(workspace: Workspace, stage: Stage, left: int) -> DiskFullError:
+def _disk_full(workspace: Workspace, stage: Stage, ledger: StageLedger, left: int) -> DiskFullError:
+    """Return the error of a disk that is full: the one that a block failed of, else the workspace's."""
+    causes = [cause for cause in ledger.failures().values() if DISK_FULL in cause]
+    full = f"{DISK_FULL}: {workspace.path} has {readable(free_bytes(workspace.path))} free"
+    if causes:
+        full = causes[0][causes[0].index(DISK_FULL) :].splitlines()[0]
     return DiskFullError(
-        f"{DISK_FULL}: {workspace.path} has {readable(free_bytes(workspace.path))} free; {left} "
-        f"{'block' if left == 1 else 'blocks'} of stage {stage.name} are left. Make space, then run the same command "
-        "again: it continues where it stopped"
+        f"{full}; {left} {'block' if left == 1 else 'blocks'} of stage {stage.name} are left. Make space, then run the "
+        "same command again: it continues where it stopped"
     )
 
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from neuroseg.agglomeration.partition import root
 from neuroseg.agglomeration.scorings import Scoring
 from neuroseg.agglomeration.tree import merge_tree
+from neuroseg.kernels import compiled
 from neuroseg.tables import BINS, EDGES, TREE, Table, combined, concatenated
 
 
@@ -59,7 +59,7 @@ def _contracted(
     return combined([{**rows, **ends}], columns)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _joined(u, v, parents):  # type: ignore[no-untyped-def]
     """Join the ends of every edge: the smallest node of each node's region, and (a, b, edge) of the joins made."""
     ones, others, rows = np.empty(len(u), np.int64), np.empty(len(u), np.int64), np.empty(len(u), np.int64)

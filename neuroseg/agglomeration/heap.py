@@ -6,10 +6,10 @@ the smaller key.
 
 from __future__ import annotations
 
-import numba
+from neuroseg.kernels import compiled
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def push(scores, keys, edges, versions, size, score, key, edge, version):  # type: ignore[no-untyped-def]
     """Add an entry to the first `size` ones; the arrays must have room."""
     at = size
@@ -22,7 +22,7 @@ def push(scores, keys, edges, versions, size, score, key, edge, version):  # typ
     scores[at], keys[at], edges[at], versions[at] = score, key, edge, version
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def drop_least(scores, keys, edges, versions, size):  # type: ignore[no-untyped-def]
     """Remove entry 0 of the first `size` ones."""
     last = size - 1

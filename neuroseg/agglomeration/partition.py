@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
 from neuroseg.errors import unknown_name
+from neuroseg.kernels import compiled
 from neuroseg.tables import Table, looked_up
 
 SMALL = ("merge", "drop")
@@ -48,7 +48,7 @@ def largest_segment(nodes: Table, lookup: Table) -> tuple[int, int, int]:
     return largest, int(sizes[largest]), total
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def root(parents, node):  # type: ignore[no-untyped-def]
     """Root of a node in a forest of `parents`, paths halved on the way."""
     while parents[node] != node:
@@ -57,7 +57,7 @@ def root(parents, node):  # type: ignore[no-untyped-def]
     return node
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _partition(a, b, scores, sizes, threshold, reach):  # type: ignore[no-untyped-def]
     """Root of every fragment (the smallest of its segment) and the size at each root."""
     parents = np.arange(len(sizes))

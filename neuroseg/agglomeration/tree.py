@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from neuroseg.agglomeration.heap import drop_least, push
 from neuroseg.agglomeration.scorings import MEAN, Scoring
+from neuroseg.kernels import compiled
 from neuroseg.tables import TREE, Table, empty
 
 # States of a slot in the table of edges that hold no edge.
@@ -67,7 +67,7 @@ def _initial_entries(
     return np.append(starts, len(new)), bins["bin"].astype(np.uint8), bins["count"].astype(np.int64)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _linked(sums, contacts, starts, values, counts, percent):  # type: ignore[no-untyped-def]
     """The statistics of all edges: (sums, contacts, heads, nexts, values, counts).
 
@@ -87,7 +87,7 @@ def _linked(sums, contacts, starts, values, counts, percent):  # type: ignore[no
     return sums, contacts, heads, nexts, values, counts
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _score(edge, statistics, percent):  # type: ignore[no-untyped-def]
     """One minus the mean affinity, or one minus waterz' HistogramQuantileAffinity.
 
@@ -105,7 +105,7 @@ def _score(edge, statistics, percent):  # type: ignore[no-untyped-def]
     return 1.0 - (values[at] + 0.5) / 256.0
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _scores(edges, statistics, percent):  # type: ignore[no-untyped-def]
     out = np.empty(edges, np.float64)
     for edge in range(edges):
@@ -113,7 +113,7 @@ def _scores(edges, statistics, percent):  # type: ignore[no-untyped-def]
     return out
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _add(edge, other, statistics, percent):  # type: ignore[no-untyped-def]
     """Add the statistics of edge `other` to those of `edge`."""
     sums, contacts, heads, nexts, values, counts = statistics
@@ -123,7 +123,7 @@ def _add(edge, other, statistics, percent):  # type: ignore[no-untyped-def]
         heads[edge] = _joined(heads[edge], heads[other], nexts, values, counts)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _joined(one, other, nexts, values, counts):  # type: ignore[no-untyped-def]
     """Merge two linked histograms, bins ascending, adding counts of equal bins; returns the head."""
     head, tail = np.int64(-1), np.int64(-1)
@@ -146,7 +146,7 @@ def _joined(one, other, nexts, values, counts):  # type: ignore[no-untyped-def]
     return head
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _slot(table, ends, a, b):  # type: ignore[no-untyped-def]
     """Slot of the edge between regions a and b in an open-addressing table of edges, or a free one (-1)."""
     low, high = np.uint64(min(a, b)), np.uint64(max(a, b))
@@ -161,7 +161,7 @@ def _slot(table, ends, a, b):  # type: ignore[no-untyped-def]
     return np.int64(at)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _table_of(ends, alive):  # type: ignore[no-untyped-def]
     """A fresh table of the edges alive, at most a quarter full."""
     size = 16
@@ -174,7 +174,7 @@ def _table_of(ends, alive):  # type: ignore[no-untyped-def]
     return table
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _append(half, region, lists):  # type: ignore[no-untyped-def]
     """Append a half-edge to a region's list; lists = (next of each half-edge, first, last and number per region)."""
     nexts, firsts, lasts, numbers = lists
@@ -187,7 +187,7 @@ def _append(half, region, lists):  # type: ignore[no-untyped-def]
     numbers[region] += 1
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _half_edges(ends, regions):  # type: ignore[no-untyped-def]
     """Each region's list of half-edges: 2 e where it is edge e's first end, 2 e + 1 where it is the second."""
     lists = (
@@ -201,7 +201,7 @@ def _half_edges(ends, regions):  # type: ignore[no-untyped-def]
     return lists
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _queue(ends, statistics, percent):  # type: ignore[no-untyped-def]
     """The heap of all edges, with room for the one entry that each edge's end may add."""
     room = 2 * len(ends)
@@ -211,7 +211,7 @@ def _queue(ends, statistics, percent):  # type: ignore[no-untyped-def]
     return heap
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _merge_all(ends, regions, statistics, percent):  # type: ignore[no-untyped-def]
     """Greedy merging with lazy deletion: an entry of the heap counts only while its version is the edge's.
 
@@ -259,7 +259,7 @@ def _merge_all(ends, regions, statistics, percent):  # type: ignore[no-untyped-d
     return out_a[:merges], out_b[:merges], out_scores[:merges], out_keys[:merges]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _move(half, kept, gone, ends, table, alive, keys, lists, statistics, percent):  # type: ignore[no-untyped-def]
     """Move one edge of region `gone` to `kept`; returns the edge of `kept` that it was added to, or -1."""
     edge, side = half >> 1, half & 1

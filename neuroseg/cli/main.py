@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import logging
 import sys
+import tempfile
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -31,7 +33,7 @@ from neuroseg.cli.command import TypedCommand
 from neuroseg.cli.supervisor import INTERRUPTED
 from neuroseg.cli.supervisor import main as main
 from neuroseg.errors import InputError, NeurosegError
-from neuroseg.storage.space import DISK_FULL, is_disk_full
+from neuroseg.storage.space import describe_full, is_disk_full
 
 # The base of typer's errors for wrong options and arguments, which typer itself does not export.
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]
@@ -121,7 +123,8 @@ def exit_code(arguments: list[str]) -> int:
         if debug:
             logging.getLogger(__name__).exception("traceback")
         if is_disk_full(error):
-            print(f"error: {DISK_FULL}; make space, then run the same command again: it continues", file=sys.stderr)
+            full = describe_full(error, Path(), Path(tempfile.gettempdir()))
+            print(f"error: {full}; make space, then run the same command again", file=sys.stderr)
             return NeurosegError.exit_code
         print(f"error: {type(error).__name__}: {error} (--debug shows where)", file=sys.stderr)
         return 1

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numba
 import numpy as np
 from funlib.geometry import Roi
 from numpy.typing import NDArray
 
 from neuroseg.edges.dense import DenseFragments
 from neuroseg.geometry import Triple, contact_channels, slices
+from neuroseg.kernels import compiled
 from neuroseg.tables import BINS, EDGES, Table, empty
 
 
@@ -70,7 +70,7 @@ def _sparse_bins(edges: Table, histogram: NDArray[np.uint32]) -> Table:
     }
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _slot(keys, key):  # type: ignore[no-untyped-def]
     """Index of `key` in an open-addressing table, or of the free slot where it belongs (0 marks a free slot)."""
     mask = np.uint64(len(keys) - 1)
@@ -80,7 +80,7 @@ def _slot(keys, key):  # type: ignore[no-untyped-def]
     return at
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _new_table(with_bins):  # type: ignore[no-untyped-def]
     """An empty table: a hash of (pair, row); and per row its pair, count, sum, maximum and histogram."""
     rows = 1024
@@ -95,7 +95,7 @@ def _new_table(with_bins):  # type: ignore[no-untyped-def]
     )
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _with_room(table, used, more):  # type: ignore[no-untyped-def]
     """The table, with room for `more` rows after the `used` ones and at most a quarter of its slots taken."""
     _, _, pairs, counts, sums, largest, histogram = table
@@ -120,7 +120,7 @@ def _with_room(table, used, more):  # type: ignore[no-untyped-def]
     )
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _add_row(affinities, own, partners, table, used):  # type: ignore[no-untyped-def]
     """Add the contacts of a row of voxels to the table; returns how many of its rows are used then."""
     keys, rows, pairs, counts, sums, largest, histogram = table
@@ -144,7 +144,7 @@ def _add_row(affinities, own, partners, table, used):  # type: ignore[no-untyped
     return used
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _accumulate(affinities, dense, channels, steps, begin, with_bins):  # type: ignore[no-untyped-def]
     """Dense ids of both fragments of each edge, count, sum, maximum and histogram of its affinities."""
     shape, room = np.array(affinities.shape[1:]), np.array(dense.shape)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
 from neuroseg.edges.dense import DenseFragments
 from neuroseg.geometry import Triple
+from neuroseg.kernels import compiled
 from neuroseg.tables import NODES, Table, empty
 
 
@@ -28,7 +28,7 @@ def block_nodes(fragments: DenseFragments, origin: Triple) -> Table:
     return table
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _statistics(dense, count, origin):  # type: ignore[no-untyped-def]
     """Rows: voxels, sums of z y x, least z y x, largest z y x; one column per dense id."""
     out = np.zeros((10, count + 1), np.int64)
@@ -47,7 +47,7 @@ def _statistics(dense, count, origin):  # type: ignore[no-untyped-def]
     return out
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _add_run(column, z, y, begin, end):  # type: ignore[no-untyped-def]
     """Add the voxels (z, y, begin) to (z, y, end - 1) of one fragment."""
     count = end - begin

@@ -7,13 +7,13 @@ are much thicker than their pixels are treated one by one; other volumes in thre
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from neuroseg.errors import InputError
 from neuroseg.fragments.settings import wants_sections
 from neuroseg.geometry import Nanometres, Triple, triple
+from neuroseg.kernels import compiled
 
 _WIDEST_REACH_VOXELS = 50
 # Two ways to one distance (6, 8 and 0, 10 voxels) differ in the last bit; both are within it.
@@ -62,7 +62,7 @@ def _steps(border_nm: float, edge_nm: float) -> int:
     return int(border_nm / edge_nm * (1 + _ROUNDING))
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _nearest_along_lines(squared, edge, reach):  # type: ignore[no-untyped-def]
     """Minimum along the middle axis of squared distance + (step * edge)^2; the inner loop vectorises."""
     out = squared.copy()

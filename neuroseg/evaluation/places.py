@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numba
 import numpy as np
 from funlib.geometry import Roi
 from numpy.typing import NDArray
 
 from neuroseg.evaluation.contingency import is_ignored, run_starts
 from neuroseg.geometry import Triple, slices
+from neuroseg.kernels import compiled
 from neuroseg.tables import Table, combined
 
 # Voxels by their linear index in the whole volume: of several the first.
@@ -68,7 +68,7 @@ def _linear_indices(roi: Roi, volume_shape: Triple) -> NDArray[np.uint64]:
     return indices.astype(np.uint64)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _mark_meetings(segments, truth, ignored, splits, merges, widest):  # type: ignore[no-untyped-def]
     """Mark, along lines of the last axis, where consecutive voxels that count agree in one of their two labels.
 

@@ -6,7 +6,6 @@ What it needs of SLURM is sbatch, squeue and scancel; accounting is not asked.
 from __future__ import annotations
 
 import contextlib
-import getpass
 import hashlib
 import json
 import logging
@@ -174,4 +173,4 @@ def record(path: Path, entry: dict[str, object]) -> None:
 
 
 def _own() -> str:
-    return f"--user={getpass.getuser()}"
+    return f"--user={os.getuid()}"  # a container may know no name for it

@@ -8,6 +8,7 @@ import os
 import platform
 import resource
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from neuroseg.geometry import describe
 from neuroseg.stage import Process, Stage
 from neuroseg.storage.failures import describe_failure, may_describe
 from neuroseg.storage.ledger import StageLedger
-from neuroseg.storage.space import DISK_FULL, is_disk_full
+from neuroseg.storage.space import describe_full, is_disk_full
 from neuroseg.storage.stored import settled
 from neuroseg.storage.workspace import Workspace
 
@@ -134,17 +135,17 @@ def process_block(
         plain = isinstance(error, NeurosegError)
         cause = str(error) if plain else f"{type(error).__name__}: {error}"
         details = "" if plain else f"\n{traceback.format_exc()}"
-        full = is_disk_full(error)
+        full = describe_full(error, ledger.run_folder, Path(tempfile.gettempdir())) if is_disk_full(error) else ""
         logger.info("%s failed: %s", where, cause)
         try:
-            ledger.mark_failed(block, f"{where}: {DISK_FULL}" if full else f"{where}: {cause}{details}")
+            ledger.mark_failed(block, f"{where}: {full or cause + details}")
         except OSError as unwritable:
             if full or is_disk_full(unwritable):
                 raise DiskFullError(f"{where}: {cause}, which could not be recorded: {unwritable}") from unwritable
             logger.warning("%s: the failure could not be recorded: %s", where, unwritable)
             return False
         if full:
-            raise DiskFullError(f"{where}: {DISK_FULL}") from error
+            raise DiskFullError(f"{where}: {full}") from error
         try:
             if may_describe(ledger.run_folder, stage.name):
                 describe_failure(Workspace(ledger.run_folder), stage, block, traceback.format_exc())

@@ -16,7 +16,6 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 from funlib.geometry import Roi
 from numpy.typing import NDArray
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from neuroseg.fragments.heights import heights
 from neuroseg.fragments.settings import BasinSettings
 from neuroseg.geometry import Triple, contact_channels, grown, slices, triple
+from neuroseg.kernels import compiled
 
 _ROOT = 13
 _UNSEGMENTED = -1
@@ -110,7 +110,7 @@ def _neighbours(settings: BasinSettings) -> tuple[NDArray[np.int64], NDArray[np.
     return np.array(steps, np.int64), (1 / np.array(lengths)).astype(np.float32)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _pointers(framed, steps, slopes):  # type: ignore[no-untyped-def]
     """Code of the steepest-ascent neighbour, 9 (dz + 1) + 3 (dy + 1) + dx + 1; 13 marks a root, -1 no fragment.
 
@@ -139,7 +139,7 @@ def _pointers(framed, steps, slopes):  # type: ignore[no-untyped-def]
     return pointers
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _turn_to(here, there, slope, code, follows_plateau, best, codes):  # type: ignore[no-untyped-def]
     """Point the voxels of a row to one neighbour each where it is the steepest so far. Both loops vectorise."""
     if follows_plateau:
@@ -156,7 +156,7 @@ def _turn_to(here, there, slope, code, follows_plateau, best, codes):  # type: i
             codes[x] = code if take else codes[x]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _own_names(shape, begin, end, origin, volume_shape):  # type: ignore[no-untyped-def]
     """Names `(z, y, x)` of the shell: 0 in the block (begin to end), outside each voxel's global linear index + 1."""
     names = np.zeros(shape, np.uint64)
@@ -170,7 +170,7 @@ def _own_names(shape, begin, end, origin, volume_shape):  # type: ignore[no-unty
     return names
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _named(pointers, begin, end, origin, volume_shape):  # type: ignore[no-untyped-def]
     """Names of the shell: follow each path of the block to its root or to a voxel that has a name, then walk it again.
 
@@ -200,7 +200,7 @@ def _named(pointers, begin, end, origin, volume_shape):  # type: ignore[no-untyp
     return names
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _entries(pointers, names, begin, end, origin, volume_shape):  # type: ignore[no-untyped-def]
     """The voxels of the block that a voxel of the shell around it points to, and their names; with repetitions."""
     voxels = [np.uint64(0) for _ in range(0)]

@@ -8,11 +8,11 @@ xy voxel, held in float32, where sums of such numbers are exact.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from neuroseg.fragments.settings import BasinSettings
+from neuroseg.kernels import compiled
 
 UNITS_PER_SQUARED_VOXEL = 16
 
@@ -33,7 +33,7 @@ def squared_distances(mask: NDArray[np.bool_], settings: BasinSettings) -> NDArr
     return distances
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _along_rows(mask, weight, reach, limit):  # type: ignore[no-untyped-def]
     """Nearest true voxel within `reach` of each voxel of its row: a scan from the left, then one from the right."""
     depth, height, width = mask.shape
@@ -54,7 +54,7 @@ def _along_rows(mask, weight, reach, limit):  # type: ignore[no-untyped-def]
     return out
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _along_columns(distances, weight, reach, limit):  # type: ignore[no-untyped-def]
     """Minimum over y of distance + weight * step^2; the inner loop runs along x and vectorises."""
     depth, height, width = distances.shape

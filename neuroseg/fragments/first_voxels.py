@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from funlib.geometry import Roi
 from numpy.typing import NDArray
 
 from neuroseg.geometry import Triple
+from neuroseg.kernels import compiled
 
 
 def named_by_first_voxel(
@@ -23,7 +23,7 @@ def named_by_first_voxel(
     return named
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _named(labels, names, origin, volume_shape):  # type: ignore[no-untyped-def]
     out = np.zeros(labels.shape, np.uint64)
     depth, height, width = labels.shape

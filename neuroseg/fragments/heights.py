@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from neuroseg.fragments.distances import UNITS_PER_SQUARED_VOXEL, squared_distances
 from neuroseg.fragments.settings import SMOOTHING_SUM, BasinSettings
 from neuroseg.geometry import Triple
+from neuroseg.kernels import compiled
 
 UNITS_PER_VOXEL = 1024
 
@@ -79,7 +79,7 @@ def _means_of_sums() -> NDArray[np.float32]:
     return np.concatenate([np.full((1, len(sums)), UNITS_PER_VOXEL), means]).astype(np.float32)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _mean_affinity(affinities, channels, links, axes, means_of_sums):  # type: ignore[no-untyped-def]
     _, depth, height, width = affinities.shape
     means = np.empty((depth, height, width), np.float32)
@@ -97,7 +97,7 @@ def _mean_affinity(affinities, channels, links, axes, means_of_sums):  # type: i
     return means, inside
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _add_links(affinities, places, axis, z, y, sums, counts):  # type: ignore[no-untyped-def]
     """Add the affinities of one axis' links of a row of voxels, and how many there are."""
     if axis == 2:
@@ -114,7 +114,7 @@ def _add_links(affinities, places, axis, z, y, sums, counts):  # type: ignore[no
             counts[x] += 1
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _signed(inside, to_outside, to_inside, lengths, means):  # type: ignore[no-untyped-def]
     out = np.empty(inside.shape, np.float32)
     depth, height, width = inside.shape
@@ -138,7 +138,7 @@ def _smoothed(values: NDArray[np.float32], axis: int, settings: BasinSettings) -
     return smooth
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _convolved(values, axis, weights):  # type: ignore[no-untyped-def]
     depth, height, width = values.shape
     out = np.empty(values.shape, np.float32)
@@ -160,13 +160,13 @@ def _convolved(values, axis, weights):  # type: ignore[no-untyped-def]
     return out
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _add_weighted(total, lower, upper, weight):  # type: ignore[no-untyped-def]
     for x in range(len(total)):
         total[x] += weight * (lower[x] + upper[x])
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _add_weighted_along(total, row, step, weight):  # type: ignore[no-untyped-def]
     """Add both neighbours `step` apart in a row. The middle's loop vectorises."""
     width = len(row)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import fastremap
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from neuroseg.kernels import compiled
 from neuroseg.tables import Table, looked_up
 
 
@@ -30,7 +30,7 @@ def downsampled(labels: NDArray[np.uint64], factors: tuple[int, int, int]) -> ND
     return out
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _least_of_most(labels, factors):  # type: ignore[no-untyped-def]
     depth, height, width = labels.shape
     fz, fy, fx = factors
@@ -49,7 +49,7 @@ def _least_of_most(labels, factors):  # type: ignore[no-untyped-def]
     return out
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _most_frequent(labels):  # type: ignore[no-untyped-def]
     """The most frequent label, the smallest of several."""
     best, best_count = labels[0], 0

@@ -24,6 +24,7 @@ from neuroseg.storage.places import Place, remove_all
 from neuroseg.storage.publish import published
 from neuroseg.storage.remote import is_remote, remote_store, told_plainly
 from neuroseg.storage.remote_path import RemotePath
+from neuroseg.storage.space import naming
 
 _CHUNK_VOXELS = 64
 _LEAST_CHUNK_VOXELS = 16
@@ -143,7 +144,8 @@ def write_region(array: Any, roi: Roi, values: NDArray[np.generic]) -> None:
     """
     box = (..., *slices(roi))
     try:
-        array[box] = values
+        with naming(array.store_path):
+            array[box] = values
     except (ValueError, RuntimeError) as error:
         logger.warning("%s at %s cannot be read (%s): it is replaced", array.store_path, describe(roi), error)
         _replace_shards(array, roi, values)

@@ -12,6 +12,7 @@ from pathlib import Path
 from neuroseg.errors import InputError
 from neuroseg.storage.places import Place
 from neuroseg.storage.remote_path import RemotePath
+from neuroseg.storage.space import naming
 
 
 @contextmanager
@@ -29,11 +30,12 @@ def published(path: Place, *, flush: bool = True) -> Iterator[Path]:
     # Processes of several machines may write one file, and process numbers repeat.
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
-        yield aside
-        if flush:
-            with aside.open("rb") as file:
-                os.fsync(file.fileno())
-        os.replace(aside, path)
+        with naming(path):
+            yield aside
+            if flush:
+                with aside.open("rb") as file:
+                    os.fsync(file.fileno())
+            os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from neuroseg.errors import InputError
@@ -16,11 +17,37 @@ _MARGIN_BYTES = 2**20  # a run's own files: ledger, logs, metadata
 
 def is_disk_full(error: BaseException | None) -> bool:
     """Return whether a full disk (or a used-up quota) is what an error comes from."""
+    return _full_error(error) is not None
+
+
+def _full_error(error: BaseException | None) -> OSError | None:
+    """Return the error of a full disk that an error comes from."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in _FULL:
-            return True
+            return error
         error = error.__cause__ or error.__context__
-    return False
+    return None
+
+
+@contextmanager
+def naming(path: object) -> Iterator[None]:
+    """Have errors of a full disk that name no file name `path`: a write that fails does not say to what it wrote."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+def describe_full(error: BaseException, *folders: Path) -> str:
+    """Return which disk is full, as an error says; where it names no file, the first of `folders` whose disk is."""
+    full = _full_error(error)
+    named = full.filename if full is not None else None
+    path = Path(os.fsdecode(named)) if named is not None else next(filter(is_full, folders), None)
+    if full is not None and full.errno == errno.EDQUOT:
+        return f"{DISK_FULL}: your quota is used up{'' if path is None else f', at {path}'}"
+    return DISK_FULL if path is None else f"{DISK_FULL}: {path} has {readable(free_bytes(path))} free"
 
 
 def is_full(path: Path) -> bool:

@@ -65,7 +65,7 @@ def test_a_disk_that_fills_up_ends_the_run_and_a_rerun_continues(
     remount(disk, "size=500k")
     assert exit_code(filled) == 1
     message = capfd.readouterr().err
-    assert "the disk is full" in message
+    assert f"the disk is full: {disk}/w" in message
     assert "Traceback" not in message
     assert len(list((disk / "w" / "logs").rglob("*.err"))) <= 1, "the worker is not started again and again"
     assert not (disk / "w" / "segmentation.zarr").exists()

@@ -1,0 +1,151 @@
+"""Where caches lie: the usual place, or a private temporary one where nothing can be written there."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from neuroseg import caches
+from neuroseg.caches import choose_figure_folder, choose_kernel_folder, is_usable, private_folder
+
+VARIABLES = ("NUMBA_CACHE_DIR", "MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home and a temporary folder of the test's own; nothing is set."""
+    for variable in VARIABLES:
+        monkeypatch.setenv(variable, "")  # so that what is set meanwhile is undone
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    return tmp_path
+
+
+def closed(monkeypatch: pytest.MonkeyPatch, *folders: Path) -> None:
+    """Have nothing be written below the folders: this test may run as root, whom permissions do not stop."""
+
+    def usable(folder: Path) -> bool:
+        return not any(folder.is_relative_to(each) for each in folders) and is_usable(folder)
+
+    monkeypatch.setattr(caches, "is_usable", usable)
+
+
+def test_kernels_lie_where_numba_puts_them_unless_that_is_closed(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources, home, private = elsewhere / "installed", elsewhere / "home", elsewhere / "tmp" / f"neuroseg-{os.getuid()}"
+    assert choose_kernel_folder(sources) == str(sources / "__pycache__")
+    assert not os.environ.get("NUMBA_CACHE_DIR")
+    closed(monkeypatch, sources)
+    assert choose_kernel_folder(sources) == os.environ["NUMBA_CACHE_DIR"] == str(home / ".cache" / "numba")
+    del os.environ["NUMBA_CACHE_DIR"]
+    closed(monkeypatch, sources, home)
+    assert choose_kernel_folder(sources) == os.environ["NUMBA_CACHE_DIR"] == str(private / "kernels")
+    assert stat.S_IMODE(private.stat().st_mode) == 0o700
+    assert choose_kernel_folder(sources) == str(private / "kernels"), "what is named is kept"
+    closed(monkeypatch, elsewhere)
+    assert choose_kernel_folder(sources) is None
+    assert "NUMBA_CACHE_DIR" not in os.environ
+
+
+def test_a_home_that_is_missing_or_relative_is_none(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed(monkeypatch, elsewhere / "installed")
+    monkeypatch.chdir(elsewhere)
+    for variable, value in (("HOME", "~"), ("XDG_CACHE_HOME", "here")):
+        monkeypatch.setenv(variable, value)
+        monkeypatch.setenv("NUMBA_CACHE_DIR", "")
+        assert choose_kernel_folder(elsewhere / "installed") == str(
+            elsewhere / "tmp" / f"neuroseg-{os.getuid()}" / "kernels"
+        )
+
+
+def test_figures_have_a_folder_of_their_own(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert choose_figure_folder() == str(elsewhere / "home" / ".config")
+    closed(monkeypatch, elsewhere / "home" / ".cache")
+    assert choose_figure_folder() == os.environ["MPLCONFIGDIR"]
+    assert Path(os.environ["MPLCONFIGDIR"]).is_relative_to(elsewhere / "tmp")
+
+
+@pytest.mark.parametrize("how", ["link", "open", "file"])
+def test_a_folder_that_another_may_have_made_is_not_used(elsewhere: Path, how: str) -> None:
+    taken = elsewhere / "tmp" / f"neuroseg-{os.getuid()}"
+    if how == "link":
+        (elsewhere / "theirs").mkdir(mode=0o700)
+        taken.symlink_to(elsewhere / "theirs")
+    elif how == "open":
+        taken.mkdir()
+        taken.chmod(0o770)
+    else:
+        taken.touch()
+    found = private_folder("kernels")
+    assert found is not None
+    assert found.parent != taken
+    assert stat.S_IMODE(found.parent.stat().st_mode) == 0o700
+
+
+def test_a_quota_that_is_used_up_is_noticed(tmp_path: Path) -> None:
+    """Files can be made there, but not written."""
+    small = tmp_path / "small"
+    small.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(small)], capture_output=True)
+    if made.returncode:
+        pytest.skip("mounting a small disk is not permitted here")
+    try:
+        (small / "a").touch()
+        assert not is_usable(small)
+        assert [path.name for path in small.iterdir()] == ["a"]
+    finally:
+        subprocess.run(["umount", "-l", str(small)], check=True)
+
+
+KERNEL = """
+import errno, logging, sys
+from pathlib import Path
+from numba.core.caching import IndexDataCacheFile
+from neuroseg.kernels import compiled
+
+logging.basicConfig(format="%(message)s")
+
+def full(self, path):
+    raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+if sys.argv[1] == "full":
+    IndexDataCacheFile._open_for_write = full
+
+@compiled
+def more(a):
+    return a + 1
+
+@compiled
+def less(a):
+    return a - 1
+
+print(more(2), less(2), len(list(Path(sys.argv[2]).rglob("*.nbc"))))
+"""
+
+
+def kernel(folder: Path, how: str) -> subprocess.CompletedProcess[str]:
+    (folder / "kernel.py").write_text(KERNEL)
+    cache = folder / "kernels"
+    return subprocess.run(
+        [sys.executable, str(folder / "kernel.py"), how, str(cache)],
+        env={**os.environ, "NUMBA_CACHE_DIR": str(cache)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+
+
+def test_a_cache_that_cannot_be_written_or_read_costs_a_compilation(tmp_path: Path) -> None:
+    full = kernel(tmp_path, "full")
+    assert full.stdout == "3 1 0\n"
+    assert full.stderr.count("cannot keep compiled kernels") == 1
+    assert "Disk quota exceeded" in full.stderr
+    assert kernel(tmp_path, "kept").stdout == "3 1 2\n"
+    for index in (tmp_path / "kernels").rglob("*.nbi"):
+        index.write_bytes(b"")  # what a crash of the machine leaves
+    assert kernel(tmp_path, "kept").stdout == "3 1 2\n"
