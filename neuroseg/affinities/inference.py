@@ -26,6 +26,7 @@ from neuroseg.geometry import Triple
 from neuroseg.networks.windows import WindowRule, checked_margin
 
 ReadRaw = Callable[[Roi], NDArray[np.generic]]
+Predict = Callable[[Sequence[NDArray[np.generic]]], NDArray[np.generic]]
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def make_repeatable(device: torch.device) -> None:
 
 
 def predict_region(
-    predictor: Predictor, read: ReadRaw, shape: Sequence[int], settings: TileSettings, roi: Roi
+    predictor: Predict, read: ReadRaw, shape: Sequence[int], settings: TileSettings, roi: Roi
 ) -> NDArray[np.uint8]:
     """Return the affinities `(c, z, y, x)` uint8 of `roi`, a region of the volume of `shape`.
 
@@ -118,7 +119,7 @@ def predict_region(
 
 
 def begin_region(
-    predictor: Predictor, read: ReadRaw, shape: Sequence[int], settings: TileSettings, roi: Roi
+    predictor: Predict, read: ReadRaw, shape: Sequence[int], settings: TileSettings, roi: Roi
 ) -> Callable[[], NDArray[np.uint8]]:
     """Read all of `roi` and compute all but the last batch of its tiles; returns what computes the rest.
 

@@ -26,7 +26,7 @@ _Output = Annotated[Path | None, typer.Option("-o", "--output", help="Folder (de
 _Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 _Restart = Annotated[bool, typer.Option("--restart", help="Begin again instead of resuming.")]
 _DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Check configuration and data, tell size, time and memory; write nothing.")
+    bool, typer.Option("--dry-run", help="Check configuration and data; print size, time and memory. Write nothing.")
 ]
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 

@@ -242,7 +242,7 @@ def _judge_by_labels(
     """Return VOI and threshold on the labelled sections put aside, the best of the sweep."""
     assert labelled is not None
     _, aside = _parts(labelled.region, 0)
-    best = validate(network, replace(labelled, region=aside), settings, next(network.parameters()).device)[0]
+    best = validate(network, replace(labelled, region=aside), settings, next(network.parameters()).device).choices[0]
     return {"voi": best.scores.voi_sum, "threshold": best.threshold}
 
 

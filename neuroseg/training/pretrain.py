@@ -22,6 +22,7 @@ from neuroseg.affinities.inference import make_repeatable
 from neuroseg.networks.architectures import build_network, parameter_count
 from neuroseg.networks.encoder import ENCODER, save_encoder
 from neuroseg.training.folder import claim
+from neuroseg.training.foretelling import Clock
 from neuroseg.training.gradients import require_right_gradients
 from neuroseg.training.loop import is_over, run_training
 from neuroseg.training.optimiser import build_optimiser, take_step
@@ -157,10 +158,17 @@ def pretrain(
 def rehearse_pretraining(configuration: Path, folder: Path, *, device: str = "auto") -> dict[str, Any]:
     """Check a configuration and its data and take a few steps; returns what it would take. Writes nothing."""
     settings = read_settings(configuration, PretrainingSettings)
-    training, _ = _crops(located(settings, configuration))
+    training, held_out = _crops(located(settings, configuration))
     restorer = Restorer(settings, folder, choose_device(device), Team())
     _check_gradients(settings, restorer.device)
-    return rehearse(restorer, _restorations(settings, training, 0, 1))
+    error = _Error(restorer, held_out)
+
+    def judge(clock: Clock) -> dict[str, float]:
+        began = clock()
+        error(0)
+        return {"crops": clock() - began}
+
+    return rehearse(restorer, _restorations(settings, training, 0, 1), judge)
 
 
 def _parameters(settings: PretrainingSettings) -> dict[str, Any]:

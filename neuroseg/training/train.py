@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from neuroseg.training.beginning import begin, beginning_with, record, recorded
 from neuroseg.training.context import context_effect
 from neuroseg.training.export import Origin, export_bundle
 from neuroseg.training.folder import claim
+from neuroseg.training.foretelling import Clock, validation_seconds
 from neuroseg.training.gradients import require_right_gradients
 from neuroseg.training.loop import is_over, run_training
 from neuroseg.training.orientations import orientations
@@ -126,7 +128,8 @@ def train(
             trainer.load()
             if not is_over(trainer):
                 check_gradients(settings, chosen)  # perhaps another machine, with as many threads as before
-        keeper = _BestKeeper(folder, settings, opened.validation, chosen, Origin(configuration.stem, command))
+        origin = Origin(configuration.stem, command)
+        keeper = _BestKeeper(folder, settings, opened.validation, chosen, origin, progress)
 
         if not is_over(trainer):
             logger.info("reading the training volumes and computing their shape descriptors (a minute per 10 Mvoxel)")
@@ -145,7 +148,12 @@ def train(
 
 
 def rehearse_training(
-    configuration: Path, folder: Path, *, bundle: str | None = None, device: str = "auto"
+    configuration: Path,
+    folder: Path,
+    *,
+    bundle: str | None = None,
+    device: str = "auto",
+    clock: Clock = time.monotonic,
 ) -> dict[str, Any]:
     """Check a configuration and its data and take a few steps; returns what a training would take. Writes nothing."""
     opened = open_training(configuration, bundle)
@@ -158,7 +166,12 @@ def rehearse_training(
     begin(trainer, opened.seen.network, opened.training[0].voxel_size_nm)
     check_gradients(opened.settings, trainer.device)
     whole, part = (sum(held_bytes(v, described) for v in some.training) for some in (opened, small))
-    return rehearse(trainer, samples_of(small, 0, 1)[1], unread_bytes=whole - part)
+    labelled, samples = samples_of(small, 0, 1)
+
+    def judge(clock: Clock) -> dict[str, float]:
+        return validation_seconds(trainer.judged(), labelled, opened.validation, opened.settings, trainer.device, clock)
+
+    return rehearse(trainer, samples, judge, unread_bytes=whole - part, clock=clock)
 
 
 def check_windows(settings: TrainingSettings) -> None:
@@ -243,10 +256,16 @@ class _BestKeeper:
     """Validates a network and keeps the best bundle in `folder/bundle`."""
 
     def __init__(
-        self, folder: Path, settings: TrainingSettings, opened: OpenedVolume, device: torch.device, origin: Origin
+        self,
+        folder: Path,
+        settings: TrainingSettings,
+        opened: OpenedVolume,
+        device: torch.device,
+        origin: Origin,
+        progress: bool,
     ) -> None:
         self._folder, self._settings, self._opened = folder, settings, opened
-        self._device, self._origin = device, origin
+        self._device, self._origin, self._progress = device, origin, progress
 
     def __call__(self, network: nn.Module, step: int) -> dict[str, float]:
         # Prediction pins the process to one thread; training goes on with as many as before.
@@ -258,8 +277,12 @@ class _BestKeeper:
 
     def _judge(self, network: nn.Module, step: int) -> dict[str, float]:
         """Validate, and keep the bundle when it is the best so far; returns the scores to log."""
-        choices = validate(network, self._opened, self._settings, self._device)
-        best = choices[0]
+        made = validate(network, self._opened, self._settings, self._device, progress=self._progress)
+        choices, best = made.choices, made.choices[0]
+        logger.info(
+            "step %d: VOI sum %.3f bits by %s at %g (predicted in %.0f s, segmented and scored in %.0f s)",
+            step, best.scores.voi_sum, best.scoring, best.threshold, made.seconds.prediction, made.seconds.segmentation,
+        )  # fmt: skip
         record = self._record()
         if record is None or not self._has_bundle() or best.scores.voi_sum < record["voi_sum"]:
             export_bundle(

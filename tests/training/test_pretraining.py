@@ -157,7 +157,7 @@ def test_a_validation_that_was_cut_off_is_made_up_for(
     configuration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("neuroseg.training.train.validate", lambda *given: signal.raise_signal(signal.SIGINT))
+        patch.setattr("neuroseg.training.train.validate", lambda *given, **more: signal.raise_signal(signal.SIGINT))
         with pytest.raises(KeyboardInterrupt):
             train(configuration, tmp_path / "run", device="cpu", progress=False)
     state = load_checkpoint(tmp_path / "run" / "checkpoint.pt")
@@ -176,7 +176,7 @@ def test_the_last_validation_is_made_up_for(
     path = tmp_path / "short.yaml"
     path.write_text(yaml.safe_dump(content))
     with monkeypatch.context() as patch:
-        patch.setattr("neuroseg.training.train.validate", lambda *given: signal.raise_signal(signal.SIGINT))
+        patch.setattr("neuroseg.training.train.validate", lambda *given, **more: signal.raise_signal(signal.SIGINT))
         with pytest.raises(KeyboardInterrupt):
             train(path, tmp_path / "run", device="cpu", progress=False)
     assert train(path, tmp_path / "run", device="cpu", progress=False).step == 6
@@ -301,7 +301,8 @@ def test_a_dry_run_tells_size_and_time_and_writes_nothing(
         assert 0 < found["parameters"] < parameters
         assert found["receptive_context_voxels"] == [10, 10, 10]
         assert found["seconds_per_step"] > 0
-        assert found["hours"] == pytest.approx(found["steps"] * found["seconds_per_step"] / 3600, abs=0.01)
+        assert found["training_hours"] == pytest.approx(found["steps"] * found["seconds_per_step"] / 3600, abs=0.001)
+        assert found["hours"] == pytest.approx(found["training_hours"] + found["validation_hours"], abs=0.001)
         assert (found["steps"], found["device_memory_mib"]) == ({"train": 24, "pretrain": 40}[command], None)
         assert 50 < found["memory_mib"] < 20_000
         assert exit_code(given) == 0

@@ -75,14 +75,14 @@ def test_raw_around_labelled_sections_is_learnt_from_without_labels(arch: Opened
 
 def test_surroundings_join_what_the_region_alone_splits(arch: OpenedVolume) -> None:
     device = torch.device("cpu")
-    (alone,) = validate(Bright(), arch, settings((0, 0, 0)), device)
-    (within,) = validate(Bright(), arch, settings((8, 0, 0)), device)
+    (alone,) = validate(Bright(), arch, settings((0, 0, 0)), device).choices
+    (within,) = validate(Bright(), arch, settings((8, 0, 0)), device).choices
     assert alone.scores.voi_split == pytest.approx(1.0)
     assert within.scores.voi_sum == 0.0
 
 
 def test_surroundings_end_with_the_volume(arch: OpenedVolume) -> None:
-    (far,) = validate(Bright(), arch, settings((1000, 1000, 1000)), torch.device("cpu"))
+    (far,) = validate(Bright(), arch, settings((1000, 1000, 1000)), torch.device("cpu")).choices
     assert far.scores.voi_sum == 0.0
 
 
