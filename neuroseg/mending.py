@@ -20,7 +20,7 @@ from neuroseg.execution.work import Begin, Choose, ledger_of
 from neuroseg.segmentation.stage import PyramidStage, RelabelStage
 from neuroseg.stage import Stage
 from neuroseg.storage.damage import damaged_blocks
-from neuroseg.storage.stored import artifact_at, sizes_in, stored_now
+from neuroseg.storage.stored import artifact_at, refresh, sizes_in, stored_now
 from neuroseg.storage.workspace import Workspace
 
 # Of so many failed blocks the inputs are read to find damage; where more fail, it is seldom that.
@@ -74,9 +74,26 @@ def require_whole(workspace: Workspace, stages: Sequence[Stage], artifact: str) 
 
 
 def replace_missing(workspace: Workspace, every: Sequence[Stage], stage: Stage, choose: Choose, begin: Begin) -> None:
-    """Make again what is missing of what a stage had made; raises NeurosegError when it cannot be made again."""
-    if lost := missing_blocks(workspace, stage):
-        _replace(workspace, every, stage, lost, choose, begin)
+    """Make again what is missing of what a stage had made; raises NeurosegError when it cannot be made again.
+
+    Of a later stage that was cut off, the blocks that read it are unmarked: it may have gone missing while they ran.
+    """
+    lost = _certainly_missing(workspace, stage)
+    if not lost:
+        return
+    _replace(workspace, every, stage, lost, choose, begin)
+    for reader in every[every.index(stage) + 1 :]:
+        ledger, blocks = ledger_of(workspace, reader), list(reader.lattice.blocks(reader.halo))
+        if not set(stage.outputs).isdisjoint(reader.inputs) and ledger.pending(blocks):
+            ledger.clear(_readers(reader, blocks, stage, lost))
+
+
+def _certainly_missing(workspace: Workspace, stage: Stage) -> list[Block]:
+    """Return the blocks of `missing_blocks`, after a second look where a network disk may list an older state."""
+    lost = missing_blocks(workspace, stage)
+    if lost:
+        refresh(workspace.artifacts, stage.outputs, lost)
+    return missing_blocks(workspace, stage) if lost else lost
 
 
 def _replace(
@@ -108,18 +125,26 @@ def undermined(
     for maker in every[: every.index(stage)]:
         if set(maker.outputs).isdisjoint(stage.inputs):
             continue
-        lost = missing_blocks(workspace, maker)
+        lost = _certainly_missing(workspace, maker)
         if not lost:
             continue
         _replace(workspace, every, maker, lost, choose, begin)
-        # Tables are read from any block.
-        near = [block for block in blocks if any(not block.read_roi.intersect(b.write_roi).empty for b in lost)]
-        suspects |= {block.index: block for block in (near if _only_arrays(maker, stage) else blocks)}
+        suspects |= {block.index: block for block in _readers(stage, blocks, maker, lost)}
     return [suspects[index] for index in sorted(suspects)]
 
 
-def _only_arrays(maker: Stage, reader: Stage) -> bool:
-    return all(name.endswith(".zarr") for name in maker.outputs if name in reader.inputs)
+def _readers(stage: Stage, blocks: Sequence[Block], maker: Stage, lost: Sequence[Block]) -> list[Block]:
+    """Return those of the blocks of a stage that read what blocks of an earlier one had made."""
+    if isinstance(stage, PyramidStage) or not all(
+        _is_array(maker, name) for name in maker.outputs if name in stage.inputs
+    ):
+        return list(blocks)  # a level has voxels of its own, and tables are read from any block
+    cells = {index for block in lost for index in maker.lattice.indices_touching(block.write_roi)}
+    return [block for block in blocks if not cells.isdisjoint(maker.lattice.indices_touching(block.read_roi))]
+
+
+def _is_array(maker: Stage, name: str) -> bool:
+    return name.endswith(".zarr") or isinstance(maker, RelabelStage | PyramidStage)
 
 
 def mend(
@@ -136,8 +161,8 @@ def mend(
     Raises `error` when it cannot be made again.
     """
     ledger = ledger_of(workspace, stage)
-    causes = ledger.failures()
-    left = [block for block in blocks if block.index in causes] or ledger.pending(blocks)
+    failed = ledger.failed()
+    left = [block for block in blocks if block.index in failed] or ledger.pending(blocks)
     logger.info("looking for damage among what %d failed blocks of stage %s read", len(left), stage.name)
     damaged = list(_damaged(workspace, every, stage, left[:_EXAMINED]))
     for maker, lost in damaged:
@@ -160,7 +185,9 @@ def made_again(workspace: Workspace, maker: Stage, blocks: Sequence[Block], choo
     # Workers know the segmentation only where it lies while it is made.
     is_published = workspace.segmentation.name in {name.partition("/")[0] for name in maker.outputs}
     executor = SerialExecutor() if is_published else choose(maker, blocks)
-    return executor.run(maker, blocks, ledger, observe) == len(blocks)
+    done = executor.run(maker, blocks, ledger, observe)
+    ledger.keep_newest(blocks)
+    return done == len(blocks)
 
 
 def _damaged(
@@ -171,18 +198,18 @@ def _damaged(
     Tables are looked through whole: a fragment may be followed through any of them.
     """
     for maker in every[: every.index(stage)]:
-        reads = [workspace.artifact(name) for name in maker.outputs if name in stage.inputs]
+        reads = [name for name in maker.outputs if name in stage.inputs]
         inputs = {name for each in every for name in each.outputs if name in maker.inputs}
         if not all(workspace.artifact(name).exists() for name in inputs):
             continue  # what it would be made of was removed
         lattice = maker.lattice
         found = {block.index: block for block in missing_blocks(workspace, maker)} if reads else {}
         touched = {index for block in blocks for index in lattice.indices_touching(block.read_roi)}
-        for path in reads:
-            is_array = path.suffix == ".zarr" or isinstance(maker, RelabelStage | PyramidStage)
-            indices = sorted(touched & set(lattice.indices())) if is_array else lattice.indices()
+        for name in reads:
+            is_near = _is_array(maker, name) and not isinstance(stage, PyramidStage)
+            indices = sorted(touched & set(lattice.indices())) if is_near else lattice.indices()
             candidates = [lattice.block(index, maker.halo) for index in indices]
-            found |= {block.index: block for block in damaged_blocks(path, candidates)}
+            found |= {block.index: block for block in damaged_blocks(workspace.artifact(name), candidates)}
         if found:
             yield maker, [found[index] for index in sorted(found)]
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +22,9 @@ from neuroseg.evaluation.artifacts import compared
 from neuroseg.mending import missing_blocks
 from neuroseg.options import Options
 from neuroseg.pipeline import workspace_at
+from neuroseg.storage.arrays import open_array
 from neuroseg.storage.cleaning import intermediates, remove
+from neuroseg.storage.stored import Stored
 from neuroseg.storage.workspace import Workspace
 from tests.conftest import make_volume
 from tests.test_damage import emptied, largest_file
@@ -180,3 +186,65 @@ def test_missing_blocks_are_those_whose_files_are_gone(copied: tuple[Workspace, 
     assert all(missing_blocks(workspace, stage) == [] for stage in stages.values())
     (workspace.edges / "00000003.parquet").unlink()
     assert [block.index for block in missing_blocks(workspace, stages["edges"])] == [3]
+
+
+def test_a_stage_that_was_cut_off_is_not_believed(
+    copied: tuple[Workspace, Workspace], finished: Path, tiny_model: str
+) -> None:
+    """Its head was killed before it could see that a shard went missing while blocks read zeros in its place."""
+    workspace, whole = copied
+    shard = largest_file(workspace.affinities / "c")
+    fragments = open_array(workspace.provisional, writable=True)
+    values = np.asarray(fragments[:])
+    shard.unlink()
+    fragments[:] = np.where(values, values + 1, 0)  # as if made of zeros, with marks that hold
+    ledger = workspace.ledger("fragments", {})
+    for stage in ("edges", "reduction", "agglomeration", "lookup", "relabel", "pyramid-1"):
+        workspace.ledger(stage, {}).forget()
+    marks = sorted((ledger.folder / "done").iterdir())
+    for mark, path in zip(marks, sorted((workspace.provisional / "c").rglob("*/*/*")), strict=False):
+        assert path.is_file()
+        name = re.sub(r"-1\.\d+-1", f"-1.{path.stat().st_size}-1", mark.name)
+        mark.rename(mark.with_name(name))
+    sorted((ledger.folder / "done").iterdir())[-1].unlink()
+    pipeline.run(options(str(finished / "V.zarr"), tiny_model, output=str(workspace.path)))
+    assert differing(whole, workspace) == []
+
+
+def test_blocks_that_are_made_again_with_other_sizes_keep_one_mark(copied: tuple[Workspace, Workspace]) -> None:
+    workspace, _ = copied
+    stages = {stage.name: stage for stage in workspace_at(str(workspace.path))[1].stages(workspace)}
+    ledger = workspace.ledger("edges", stages["edges"].identity, stages["edges"].scope)
+    block = stages["edges"].lattice.block(3, stages["edges"].halo)
+    before = len(list((ledger.folder / "done").iterdir()))
+    ledger.mark_done(block, {}, [Stored(1, 9999)])
+    ledger.keep_newest([block])
+    assert len(list((ledger.folder / "done").iterdir())) == before
+    assert ledger.stored([block]) == [(block, [Stored(1, 9999)])]
+
+
+def test_what_only_seems_missing_is_listed_anew(
+    copied: tuple[Workspace, Workspace], finished: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """A network disk lists a folder as it was a minute ago, until something changes in it."""
+    workspace, _ = copied
+    hidden = largest_file(workspace.fragments / "c")
+    refreshed = []
+    scandir, make = os.scandir, tempfile.NamedTemporaryFile
+
+    def stale(path: Any) -> Any:
+        if str(path) == str(hidden.parent) and not refreshed:
+            return scandir(workspace.path / "logs")
+        return scandir(path)
+
+    def making(**given: Any) -> Any:
+        refreshed.append(given["dir"])
+        return make(**given)
+
+    (workspace.path / "logs").mkdir(exist_ok=True)
+    monkeypatch.setattr(os, "scandir", stale)
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", making)
+    pipeline.run(options(str(finished / "V.zarr"), tiny_model, output=str(workspace.path)))
+    assert hidden.parent in refreshed
+    assert "missing" not in caplog.text

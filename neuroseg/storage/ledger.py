@@ -141,11 +141,27 @@ class StageLedger:
 
     def clear_failures(self, blocks: Sequence[Block]) -> None:
         """Remove failures of blocks that are about to be processed again."""
-        for block in blocks:
-            (self.folder / "failed" / f"{block.index:08d}").unlink(missing_ok=True)
+        indices = {block.index for block in blocks}
+        for index in self.failed() & indices:
+            (self.folder / "failed" / f"{index:08d}").unlink(missing_ok=True)
+
+    def keep_newest(self, blocks: Sequence[Block]) -> None:
+        """Remove older marks of blocks that were done again: another library may have stored other sizes."""
+        indices = {f"{block.index:08d}" for block in blocks}
+        newest: dict[str, Path] = {}
+        for path in sorted(_marks(self.folder / "done", _DONE), key=lambda mark: mark.stat().st_mtime_ns):
+            number, token, *_ = path.name.split("-")
+            if number in indices:
+                if older := newest.get(f"{number}-{token}"):
+                    older.unlink(missing_ok=True)
+                newest[f"{number}-{token}"] = path
+
+    def failed(self) -> set[int]:
+        """Return the blocks whose failure was recorded; no cause is read."""
+        return {int(path.name) for path in _marks(self.folder / "failed", _NUMBER)}
 
     def failures(self) -> dict[int, str]:
-        """Return the cause of each failed block."""
+        """Return the cause of each failed block. Every cause is a file: call it once."""
         found = sorted(_marks(self.folder / "failed", _NUMBER))
         return {int(path.name): path.read_text(errors="replace") for path in found}
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -121,6 +123,29 @@ def stored_now(artifact: Artifact, size_of: Callable[[Place], int | None], block
     """Return what there is of a block's files."""
     sizes = [size for file in artifact.files(block) if (size := size_of(file)) is not None]
     return Stored(len(sizes), sum(sizes))
+
+
+def refresh(root: Place, names: Iterable[str], blocks: Iterable[Block]) -> None:
+    """Have a network disk list the folders of blocks' files anew: it may list for a minute what there was before.
+
+    A file that comes and goes in a folder ends what the machine remembers of it.
+    """
+    if not isinstance(root, Path):
+        return
+    folders = {Path(str(file)).parent for name in names for block in blocks for file in _files_of(root / name, block)}
+    for folder in folders:
+        existing = next(place for place in (folder, *folder.parents) if place.is_dir())
+        with suppress(OSError), tempfile.NamedTemporaryFile(dir=existing, prefix=".look-"):
+            pass
+
+
+def _files_of(place: Place, block: Block) -> Iterator[Place]:
+    try:
+        artifact = artifact_at(place)
+    except ValueError:
+        return
+    if artifact is not None:
+        yield from artifact.files(block)
 
 
 def sizes_in(artifact: Artifact) -> Callable[[Place], int | None]:
