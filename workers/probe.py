@@ -32,6 +32,8 @@ def _about() -> dict[str, object]:
         "cores": len(os.sched_getaffinity(0)),
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "gpus": torch.cuda.device_count(),
+        # Of the site's `activate`, by workers/slurm/worker.sbatch.
+        "activate": os.environ.get("NEUROSEG_ACTIVATE_FAILED", "").strip("; ") or "ok",
     }
 
 

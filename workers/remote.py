@@ -19,7 +19,7 @@ from neuroseg.execution.handover import die_with_parent
 from neuroseg.execution.relay import connected, open_relay
 from neuroseg.execution.remote import secret_path
 from neuroseg.execution.scheduler import context_of
-from neuroseg.execution.slurm import leave_together
+from neuroseg.execution.slurm_commands import leave_together
 from neuroseg.worker import drain_stage, set_up
 
 _LOOK_S = 2.0

@@ -31,8 +31,8 @@ def check(
 ) -> None:
     """Submit a short job for each kind of job that the cluster's description asks for, and say what is wrong.
 
-    Each job starts Python, looks for the folder, reaches this machine, and tells what it has. Exit code 1 when
-    something is wrong.
+    Each job runs `activate`, starts Python, looks for the folder, reaches this machine and reports its software and
+    hardware. Exit code 1 if something is wrong.
 
     \b
     Examples: neuroseg cluster check

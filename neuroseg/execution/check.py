@@ -1,6 +1,7 @@
 """Does a cluster do what workers need: one short job for each kind of job that its description asks for.
 
-The job starts Python, finds the shared folder and the secret in it, reaches the head, and says what it is.
+The job runs the site's `activate`, starts Python, finds the shared folder and the secret in it, reaches the head, and
+says what it is.
 """
 
 from __future__ import annotations
@@ -66,14 +67,14 @@ def _checked(site: Site, folder: Path, stages: tuple[str, ...], wait_s: float) -
         head = ",".join(f"{host}:{gateway.port}" for host in hosts)
         crew = SlurmCrew(folder, folder, site, stages[0], PROBE, token, head)
         try:
-            crew.send(1)
+            crew.send(1, threading.Event())
             problem = _waited(crew, heard, wait_s)
         except NeurosegError as error:
             problem = str(error)
         finally:
             crew.dismiss(at_once=True)
     said = heard[0] if heard else {}
-    problem = problem or _mismatch(said, site.resources(stages[0]).gpus)
+    problem = problem or _mismatch(said, site.resources(stages[0]).gpus) or _activation(said, crew)
     if problem is None or not any(folder.glob("*.log")):
         shutil.rmtree(folder)
     return Checked(stages, said, time.monotonic() - began, problem)
@@ -100,6 +101,11 @@ def _mismatch(said: dict[str, Any], gpus: int) -> str | None:
     if gpus and said.get("gpus", 0) < gpus:
         return f"the job asked for {gpus} GPU(s) and torch sees {said.get('gpus')}: a driver, or a build for CPUs"
     return None
+
+
+def _activation(said: dict[str, Any], crew: SlurmCrew) -> str | None:
+    failed = said.get("activate", "ok")
+    return None if failed == "ok" else f"`activate` failed, {failed}; {crew.last_words()}"
 
 
 @contextmanager

@@ -99,7 +99,7 @@ class DaskCrew:
         """Return nothing: that a cluster has no worker is said when tasks are submitted."""
         return ""
 
-    def send(self, count: int) -> None:
+    def send(self, count: int, over: threading.Event) -> None:
         """Submit `count` tasks."""
         if not self._client.scheduler_info()["workers"]:
             logger.warning("the Dask cluster has no worker yet; waiting for one")

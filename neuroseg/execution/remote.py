@@ -54,8 +54,10 @@ logger = logging.getLogger(__name__)
 class Crew(Protocol):
     """The workers of one stage, wherever they run."""
 
-    def send(self, count: int) -> None:
-        """Send for that many workers more; raises NeurosegError when nobody will come."""
+    def send(self, count: int, over: threading.Event) -> None:
+        """Send for that many workers more, unless the stage is `over` before; raises NeurosegError when nobody will
+        come.
+        """
         ...
 
     def alive(self) -> int | None:
@@ -161,7 +163,7 @@ class RemoteExecutor:
     def _keep_up(self, stage: str, crew: Crew, run: _Run) -> None:
         """Replace workers that ended while there are blocks for them."""
         wanted = min(self.workers, run.blocks)
-        crew.send(wanted)
+        crew.send(wanted, run.over)
         began = sent = time.monotonic()
         fruitless, before, pause, told = 0, 0, _LOOK_S, False
         while not run.over.wait(min(_LATER_S, max(_LOOK_S, (time.monotonic() - began) / 60))):
@@ -181,7 +183,7 @@ class RemoteExecutor:
                     f"{crew.last_words()}"
                 )
             pause = min(2 * pause, _LONGEST_PAUSE_S) if time.monotonic() < sent + pause + _SOON_S else _LOOK_S
-            crew.send(missing)
+            crew.send(missing, run.over)
             sent = time.monotonic()
 
 

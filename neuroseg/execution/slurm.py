@@ -1,39 +1,26 @@
-"""The executor `slurm`: one job array per stage, whose tasks are workers. The one file that runs SLURM's commands.
+"""The executor `slurm`: one job array per stage, whose tasks are workers.
 
-What it needs of SLURM is sbatch, squeue and scancel; accounting is not asked.
+What it needs of SLURM is sbatch, squeue and scancel (slurm_commands.py); accounting is not asked.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import logging
-import os
-import shlex
-import shutil
-import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-from neuroseg.errors import NeurosegError
 from neuroseg.execution.remote import WORKER, Crew, RemoteExecutor, newest_words, own_hosts
 from neuroseg.execution.site import Resources, Site
+from neuroseg.execution.slurm_commands import alive, can_cancel, cancel, submitted, waiting
 from neuroseg.storage.publish import publish_text
 
 JOBS = "jobs.json"
-_PATIENCE_S = 60.0
 _LEAVE_S = 3.0
 _LOOK_S = 0.2
-# A task that is requeued is COMPLETING for a moment, too.
-_ENDED = {"COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_MEMORY"}
-_KEPT_VARIABLES = {"SLURM_CONF"}
-_OTHERS = ("SLURM_", "SQUEUE_", "SCANCEL_")
-
-logger = logging.getLogger(__name__)
 
 
 def slurm_executor(
@@ -55,10 +42,11 @@ class SlurmCrew:
     def __init__(self, workspace: Path, logs: Path, site: Site, stage: str, module: str, token: str, head: str) -> None:
         self._workspace, self._logs, self._site, self._stage = workspace.resolve(), logs.resolve(), site, stage
         self._module, self._arguments = module, [stage, token, head]
+        self._jobs: set[str] = set()
         self.name = f"{job_name(workspace)}-{token}"
         logs.mkdir(parents=True, exist_ok=True)
 
-    def send(self, count: int) -> None:
+    def send(self, count: int, over: threading.Event) -> None:
         """Submit an array of `count` tasks; raises NeurosegError with what sbatch says when it refuses."""
         script = resources.files("neuroseg.workers") / "slurm" / "worker.sbatch"
         flags = sbatch_flags(self._site.resources(self._stage))
@@ -68,24 +56,18 @@ class SlurmCrew:
         python = self._site.python or sys.executable
         worker = [python, "-P", "-m", self._module, str(self._workspace), *self._arguments]
         line = ["sbatch", *flags, *common, output, str(script), self._site.activate, *self._site.launch, *worker]
-        job = asked(line).strip().split(";")[0]
-        record(self._workspace / JOBS, {"job": job, "name": self.name, "stage": self._stage, "tasks": count})
+        job = submitted(line, self.name, self._jobs, over)
+        if job is not None:
+            self._jobs.add(job)
+            record(self._workspace / JOBS, {"job": job, "name": self.name, "stage": self._stage, "tasks": count})
 
     def alive(self) -> int | None:
         """Return how many tasks wait or run; None when the controller does not answer."""
-        try:
-            told = asked(["squeue", "--noheader", "--array", "--format=%T|%r", f"--name={self.name}", _own()])
-        except NeurosegError:
-            return None
-        tasks = [line.partition("|")[::2] for line in told.splitlines()]
-        return sum(state not in _ENDED and "held" not in reason.lower() for state, reason in tasks)
+        return alive(self.name)
 
     def waits_for(self) -> str:
         """Return the first task that waits in the queue and why, as the controller puts it; nothing where none does."""
-        line = ["squeue", "--noheader", "--array", "--states=PENDING", "--format=%i %T %R", f"--name={self.name}"]
-        with contextlib.suppress(NeurosegError):
-            return asked([*line, _own()]).strip().partition("\n")[0]
-        return ""
+        return waiting(self.name)
 
     def dismiss(self, *, at_once: bool) -> None:
         """Cancel every task of the name; unless `at_once`, after a moment for those that are about to end."""
@@ -108,7 +90,7 @@ def job_name(workspace: Path) -> str:
 def cancel_leftovers(workspace: Path) -> None:
     """Cancel what a head that was killed left in the queue."""
     path = workspace / JOBS
-    if path.exists() and shutil.which("scancel"):
+    if path.exists() and can_cancel():
         for name in dict.fromkeys(entry["name"] for entry in json.loads(path.read_text()) if not entry.get("over")):
             cancel(name)
             forget(path, name)
@@ -124,39 +106,6 @@ def sbatch_flags(asked: Resources) -> list[str]:
     return [f"--cpus-per-task={asked.cpus}", *flags, *asked.sbatch]
 
 
-def cancel(name: str) -> None:
-    """Cancel the jobs of a name."""
-    try:
-        asked(["scancel", f"--name={name}", _own()])
-    except NeurosegError as error:
-        logger.warning("jobs called %s could not be cancelled, they end by themselves: %s", name, error)
-
-
-def leave_together() -> None:
-    """Begin to cancel all jobs of this one's name, and do not wait: nobody is there to give them work."""
-    if name := os.environ.get("SLURM_JOB_NAME"):
-        line = ["scancel", f"--name={name}", _own()]
-        with contextlib.suppress(OSError):
-            subprocess.Popen(line, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-def asked(line: Sequence[str]) -> str:
-    """Return what a command of SLURM prints; raises NeurosegError with its complaint."""
-    if shutil.which(line[0]) is None:
-        raise NeurosegError(f"{line[0]} is not here: --executor slurm runs where SLURM's commands are (a login node)")
-    # Inside a job, its own variables would pass for wishes about the jobs to come.
-    kept = {key: value for key, value in os.environ.items() if key in _KEPT_VARIABLES or not key.startswith(_OTHERS)}
-    try:
-        done = subprocess.run(
-            line, capture_output=True, text=True, timeout=_PATIENCE_S, env=kept, start_new_session=True, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise NeurosegError(f"{line[0]} did not answer within {_PATIENCE_S:g} s") from error
-    if done.returncode:
-        raise NeurosegError(f"{done.stderr.strip() or done.stdout.strip()}\n  said by: {shlex.join(line)}")
-    return done.stdout
-
-
 def forget(path: Path, name: str) -> None:
     """Note that the jobs of a name are over."""
     if path.exists():
@@ -170,7 +119,3 @@ def record(path: Path, entry: dict[str, object]) -> None:
     """Add an entry to a JSON list."""
     entries = json.loads(path.read_text()) if path.exists() else []
     publish_text(path, json.dumps([*entries, entry], indent=1) + "\n")
-
-
-def _own() -> str:
-    return f"--user={os.getuid()}"  # a container may know no name for it

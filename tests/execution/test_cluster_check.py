@@ -41,6 +41,12 @@ def test_each_kind_of_job_is_tried_once(tmp_path: Path, capsys: pytest.CaptureFi
         ("launch: [/no/such/container]", "/no/such/container: No such file"),
         ("stages: {affinities: {gpus: 1, partition: gpu}}", "asked for 1 GPU(s) and torch sees 0"),
         ("default: {gpus: 99}", "ode configuration is not available"),
+        (
+            "activate: |\n  module-of-nobody load cuda\n  true",
+            "`activate` failed, exit code 127 of: module-of-nobody load cuda",
+        ),
+        ("activate: module-of-nobody", "module-of-nobody: command not found"),
+        ("activate: exit 3", "activate: it ended the job with exit code 3"),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, told: str) -> None:
