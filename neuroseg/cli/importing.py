@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from neuroseg.cli import progress
+from neuroseg.cli.selecting import Axes, Channel, Time
 from neuroseg.cli.summary import print_json
 
 
@@ -17,13 +18,17 @@ def import_(
     output: Annotated[Path, typer.Option("-o", "--output", help="The OME-NGFF zarr volume to make.")],
     voxel_size: Annotated[
         tuple[float, float, float] | None,
-        typer.Option(metavar="Z Y X", help="Voxel size in nm, where the source does not say."),
+        typer.Option(metavar="Z Y X", help="Voxel size in nm; wins over the source's."),
     ] = None,
     range: Annotated[
         tuple[float, float] | None,
         typer.Option(metavar="LOW HIGH", help="Values that map to 0 and 255 (needed for float; uint16: default all)."),
     ] = None,
     level: Annotated[int, typer.Option(help="Pyramid level of an OME-NGFF source.")] = 0,
+    axes: Axes = None,
+    channel: Channel = None,
+    time: Time = None,
+    series: Annotated[int | None, typer.Option(metavar="N", help="Image of a TIFF that holds several, from 0.")] = None,
     order: Annotated[
         str | None,
         typer.Option(
@@ -39,9 +44,11 @@ def import_(
     \b
     Examples: neuroseg import sections/ -o volume.zarr --voxel-size 10 10 10
     neuroseg import data.h5:raw -o volume.zarr
+    neuroseg import hyperstack.tif --channel 0 -o volume.zarr
     """
     from neuroseg.storage.arrays import use_threads
     from neuroseg.storage.importing import import_volume
+    from neuroseg.storage.selection import Selection
 
     use_threads(2)
     made = import_volume(
@@ -50,6 +57,7 @@ def import_(
         voxel_size_nm=voxel_size,
         value_range=range,
         level=level,
+        selection=Selection(axes, channel, time, series),
         order=order,
         labels=labels,
         progress=progress.voxels_done("import"),

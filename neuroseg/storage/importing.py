@@ -152,12 +152,14 @@ def _opened(
             raise InputError(f"a section stack has one level (0), found --level {level}; leave the option out")
         stack = open_stack(sources, selection, order)
         try:
-            yield Volume(stack.name, stack, voxel_size_nm, (0.0, 0.0, 0.0))
+            yield Volume(stack.name, stack, voxel_size_nm or stack.voxel_size_nm(), (0.0, 0.0, 0.0))
         finally:
             stack.close()
         return
     if order is not None:
         raise InputError(f"{sources[0]} is not a list of section files; leave --order {order} out")
+    if selection != WHOLE_FILE:
+        raise InputError(f"{sources[0]} is no TIFF; leave out --axes, --channel, --time and --series")
     volume = open_any(sources[0], level=level, voxel_size_nm=voxel_size_nm)
     try:
         yield volume

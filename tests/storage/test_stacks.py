@@ -191,7 +191,11 @@ def test_multi_page_tiff_is_a_stack(tmp_path: Path, layout: str) -> None:
         first.save(path, compression="tiff_lzw", save_all=True, append_images=others)
     else:
         options = {"tiled": {"tile": (16, 16), "compression": "zlib"}, "deflated": {"compression": "zlib"}}
-        options |= {"big-endian": {"byteorder": ">"}, "imagej": {"imagej": True}, "one header": {"truncate": True}}
+        options |= {
+            "big-endian": {"byteorder": ">"},
+            "imagej": {"imagej": True, "metadata": {"axes": "ZYX"}},
+            "one header": {"truncate": True},
+        }
         options |= {"one big-endian header": {"byteorder": ">", "truncate": True}}
         tifffile.imwrite(path, volume, **options.get(layout, {}))
     stack = open_stack([str(path)])

@@ -1,0 +1,351 @@
+"""TIFF files as programs write them: hyperstacks, OME-TIFF, several images; and voxel sizes that they state."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from numpy.typing import NDArray
+
+from neuroseg.errors import InputError
+from neuroseg.storage.selection import WHOLE_FILE, Selection
+from neuroseg.storage.stacks import SectionStack, open_stack
+
+SIZES = {"T": 2, "Z": 5, "C": 3, "Y": 16, "X": 24}
+OME_ORDERS = ["TCZYX", "TZCYX", "CTZYX", "CZTYX", "ZTCYX", "ZCTYX"]
+
+
+def values_of(axes: str, dtype: str = "uint16") -> NDArray[Any]:
+    """Return random values with these axes."""
+    return np.random.default_rng(0).integers(0, 255, [SIZES[axis] for axis in axes], dtype)
+
+
+def read(path: Path, selection: Selection = WHOLE_FILE) -> NDArray[Any]:
+    """Return the stack in a file or folder."""
+    stack = open_stack([str(path)], selection)
+    values = stack[:, :, :]
+    stack.close()
+    return values
+
+
+def stated_size(path: Path, selection: Selection = WHOLE_FILE) -> Any:
+    """Return the voxel size that a file states."""
+    stack: SectionStack = open_stack([str(path)], selection)
+    stack.close()
+    return stack.voxel_size_nm()
+
+
+IMAGEJ = [
+    {}, {"truncate": True}, {"compression": "zlib"}, {"byteorder": ">"}, {"byteorder": ">", "truncate": True}
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", IMAGEJ)
+def test_hyperstacks_are_split_by_channel_and_time(tmp_path: Path, options: dict[str, Any]) -> None:
+    values = values_of("TZCYX")
+    tifffile.imwrite(tmp_path / "h.tif", values, imagej=True, metadata={"axes": "TZCYX"}, **options)
+    assert np.array_equal(read(tmp_path / "h.tif", Selection(time=1, channel=2)), values[1, :, 2])
+    with pytest.raises(
+        InputError, match=r"t 2, z 5, c 3, y 16, x 24\); choose one with --time N \(0 to 1\); .*--channel"
+    ):
+        read(tmp_path / "h.tif")
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib"}, {"tile": (16, 16)}])
+@pytest.mark.parametrize("axes", OME_ORDERS)
+def test_ome_images_of_every_order_are_split(tmp_path: Path, axes: str, options: dict[str, Any]) -> None:
+    values = values_of(axes)
+    tifffile.imwrite(
+        tmp_path / "o.tif", values, ome=True, photometric="minisblack", metadata={"axes": axes}, **options
+    )  # fmt: skip
+    expected = values.transpose([axes.index(axis) for axis in "TCZYX"])[1, 2]
+    assert np.array_equal(read(tmp_path / "o.tif", Selection(time=1, channel=2)), expected)
+    with pytest.raises(InputError, match="holds more than one volume"):
+        read(tmp_path / "o.tif")
+
+
+def test_a_time_series_is_sections_only_where_the_user_says_so(tmp_path: Path) -> None:
+    values = values_of("TYX")
+    tifffile.imwrite(tmp_path / "t.tif", values, imagej=True, metadata={"axes": "TYX"})
+    with pytest.raises(InputError, match="if axis t is the sections, add --axes zyx"):
+        read(tmp_path / "t.tif")
+    assert np.array_equal(read(tmp_path / "t.tif", Selection(axes="zyx")), values)
+
+
+def test_channels_that_imagej_was_not_given_names_for_are_refused(tmp_path: Path) -> None:
+    values = values_of("ZYX")
+    tifffile.imwrite(tmp_path / "c.tif", values, imagej=True)
+    with pytest.raises(InputError, match=r"c 5, y 16, x 24\).*add --axes zyx"):
+        read(tmp_path / "c.tif")
+    assert np.array_equal(read(tmp_path / "c.tif", Selection(axes="zyx")), values)
+
+
+def test_axes_that_no_program_named_are_asked_for(tmp_path: Path) -> None:
+    values = values_of("ZCYX")
+    tifffile.imwrite(tmp_path / "q.tif", values, photometric="minisblack")
+    with pytest.raises(InputError, match=r"2 axes without a name.*--axes zcyx"):
+        read(tmp_path / "q.tif")
+    assert np.array_equal(read(tmp_path / "q.tif", Selection(axes="zcyx", channel=1)), values[:, 1])
+
+
+def test_sections_that_lie_transposed_are_turned(tmp_path: Path) -> None:
+    values = values_of("ZYX")
+    tifffile.imwrite(tmp_path / "t.tif", values.transpose(0, 2, 1), metadata={"axes": "ZXY"})
+    assert np.array_equal(read(tmp_path / "t.tif"), values)
+    tifffile.imwrite(tmp_path / "x.tif", values.transpose(2, 1, 0), metadata={"axes": "XYZ"})
+    with pytest.raises(InputError, match=r"spread over pages: y and x must be the last of the axes \(xyz\)"):
+        read(tmp_path / "x.tif")
+
+
+@pytest.mark.parametrize("is_ome", [True, False])
+def test_one_of_several_images_is_chosen(tmp_path: Path, is_ome: bool) -> None:
+    first, second = values_of("ZYX"), values_of("ZYX")[:3, :8]
+    with tifffile.TiffWriter(tmp_path / "s.tif", ome=is_ome) as writer:
+        for values in (first, second):
+            writer.write(values, photometric="minisblack", metadata={"axes": "ZYX"})
+    with pytest.raises(
+        InputError, match=r"2 images \(0: z 5, y 16, x 24 uint16; 1: z 3, y 8, x 24 uint16\).*--series N"
+    ):
+        read(tmp_path / "s.tif")
+    assert np.array_equal(read(tmp_path / "s.tif", Selection(series=0)), first)
+    assert np.array_equal(read(tmp_path / "s.tif", Selection(series=1)), second)
+    with pytest.raises(InputError, match=r"--series 2 is not in .* expected 0 to 1"):
+        read(tmp_path / "s.tif", Selection(series=2))
+
+
+def test_sections_that_were_written_one_by_one_are_one_stack(tmp_path: Path) -> None:
+    values = values_of("ZYX")
+    with tifffile.TiffWriter(tmp_path / "w.tif") as writer:
+        for section in values:
+            writer.write(section)
+    assert np.array_equal(read(tmp_path / "w.tif"), values)
+
+
+def test_pages_that_are_stored_differently_are_one_stack(tmp_path: Path) -> None:
+    values = values_of("ZYX")
+    with tifffile.TiffWriter(tmp_path / "w.tif") as writer:
+        for z, section in enumerate(values):
+            writer.write(section, metadata=None, rowsperstrip=z + 2, compression="zlib" if z % 2 else None)
+    assert np.array_equal(read(tmp_path / "w.tif"), values)
+
+
+@pytest.mark.parametrize("is_ome", [True, False])
+def test_of_a_pyramid_the_full_resolution_is_read(tmp_path: Path, is_ome: bool) -> None:
+    values = values_of("ZYX")
+    with tifffile.TiffWriter(tmp_path / "p.tif", ome=is_ome) as writer:
+        writer.write(values, subifds=1, photometric="minisblack", metadata={"axes": "ZYX"} if is_ome else None)
+        writer.write(values[:, ::2, ::2], subfiletype=1, photometric="minisblack")
+    assert np.array_equal(read(tmp_path / "p.tif"), values)
+
+
+def test_reduced_copies_among_the_pages_are_no_sections(tmp_path: Path) -> None:
+    values = values_of("ZYX")
+    with tifffile.TiffWriter(tmp_path / "p.tif") as writer:
+        for section in values:
+            writer.write(section, metadata=None)
+            writer.write(section[::2, ::2], metadata=None, subfiletype=1)
+    assert np.array_equal(read(tmp_path / "p.tif"), values)
+
+
+def test_pages_of_one_size_are_chosen(tmp_path: Path) -> None:
+    values = values_of("ZYX")
+    with tifffile.TiffWriter(tmp_path / "p.tif") as writer:
+        writer.write(values[0, :8], metadata=None)
+        writer.write(values, metadata=None)
+    with pytest.raises(InputError, match=r"section 1 of .* is 16 x 24 uint16 .*--series N"):
+        read(tmp_path / "p.tif")
+    assert np.array_equal(read(tmp_path / "p.tif", Selection(series=1)), values)
+
+
+def test_several_sections_in_a_deep_page_are_read(tmp_path: Path) -> None:
+    values = values_of("ZYX")
+    tifffile.imwrite(tmp_path / "d.tif", values, volumetric=True)
+    assert np.array_equal(read(tmp_path / "d.tif"), values)
+
+
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_a_colour_is_a_channel_that_may_be_chosen(tmp_path: Path, planar: str) -> None:
+    values = values_of("ZCYX", "uint8")
+    stored = values.transpose(0, 2, 3, 1) if planar == "contig" else values
+    tifffile.imwrite(tmp_path / "c.tif", stored, photometric="rgb", planarconfig=planar)
+    with pytest.raises(InputError, match=r"not greyscale .*3 channels, RGB.*--channel N"):
+        read(tmp_path / "c.tif")
+    assert np.array_equal(read(tmp_path / "c.tif", Selection(channel=1)), values[:, 1])
+
+
+def test_files_of_one_section_each_may_hold_channels(tmp_path: Path) -> None:
+    values = values_of("ZCYX")
+    for z, section in enumerate(values):
+        tifffile.imwrite(tmp_path / f"s{z}.tif", section, imagej=True, metadata={"axes": "CYX"})
+    with pytest.raises(InputError, match=r"s0\.tif holds more than one volume .*--channel N \(0 to 2\)"):
+        read(tmp_path)
+    assert np.array_equal(read(tmp_path, Selection(channel=2)), values[:, 2])
+    assert np.array_equal(read(tmp_path, Selection(axes="zcyx", channel=2)), values[:, 2])
+
+
+def ome_of_files(folder: Path, values: NDArray[Any]) -> list[Path]:
+    """Write an OME-TIFF of one file per section, each with the whole description, and return the files."""
+    paths = [folder / f"part{z}.ome.tif" for z in range(len(values))]
+    data = "".join(
+        f'<TiffData IFD="0" PlaneCount="1" FirstZ="{z}"><UUID FileName="{path.name}">urn:uuid:{z}</UUID></TiffData>'
+        for z, path in enumerate(paths)
+    )
+    _, height, width = values.shape
+    for z, path in enumerate(paths):
+        description = (
+            f'<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:{z}">'
+            f'<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="{width}" '
+            f'SizeY="{height}" SizeZ="{len(values)}" SizeC="1" SizeT="1"><Channel ID="Channel:0:0" '
+            f'SamplesPerPixel="1"/>{data}</Pixels></Image></OME>'
+        )
+        tifffile.imwrite(path, values[z], description=description, metadata=None)
+    return paths
+
+
+def test_an_ome_image_of_several_files_is_read_from_any_of_them(tmp_path: Path) -> None:
+    values = values_of("ZYX")
+    paths = ome_of_files(tmp_path, values)
+    for path in (paths[0], paths[3]):
+        assert np.array_equal(read(path), values)
+    with pytest.raises(InputError, match=r"part0\.ome\.tif has 5 pages.*leads to 5 files of one image: import .*part0"):
+        read(tmp_path)
+    paths[2].unlink()
+    with pytest.raises(InputError, match="lacks 1 of the 5 pages"):
+        read(paths[0])
+
+
+@pytest.mark.parametrize("name", ["../secret.tif", "/etc/passwd", "sub\\\\other.tif", "folder"])
+def test_an_ome_image_leads_to_files_beside_it_only(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    paths = ome_of_files(tmp_path, values_of("ZYX"))
+    tifffile.tiffcomment(paths[0], described_with(paths[0], name))
+    with pytest.raises(
+        InputError, match=f"names {re.escape(repr(name))} as a part of its image; expected files beside"
+    ):
+        read(paths[0])
+
+
+def described_with(path: Path, name: str) -> str:
+    """Return an OME description that names another file."""
+    return (
+        '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0">'
+        '<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="24" SizeY="16" SizeZ="2" SizeC="1" '
+        'SizeT="1"><TiffData IFD="0" FirstZ="0" PlaneCount="1"/><TiffData IFD="0" FirstZ="1" PlaneCount="1">'
+        f'<UUID FileName="{name}">urn:uuid:9</UUID></TiffData></Pixels></Image></OME>'
+    )
+
+
+@pytest.mark.parametrize(
+    ("description", "message"),
+    [
+        (
+            "ImageJ=1.53\nimages=10\nslices=10\n",
+            "5 pages, but its ImageJ description is of 10",
+        ),
+        ("ImageJ=1.53\nimages=3\nslices=3\n", "5 pages, but its ImageJ description is of 3"),
+        ('{"shape": [3, 16, 24]}', "its tifffile description is damaged"),
+    ],
+)
+def test_a_description_that_does_not_fit_the_pages_is_refused(tmp_path: Path, description: str, message: str) -> None:
+    values = values_of("ZYX")
+    with tifffile.TiffWriter(tmp_path / "d.tif") as writer:
+        for z, section in enumerate(values):
+            writer.write(section, metadata=None, description=None if z else description, compression="zlib")
+    with pytest.raises(InputError, match=message):
+        read(tmp_path / "d.tif")
+    assert np.array_equal(read(tmp_path / "d.tif", Selection(axes="zyx")), values)
+
+
+def test_ome_that_is_not_xml_is_refused(tmp_path: Path) -> None:
+    tifffile.imwrite(
+        tmp_path / "o.tif", values_of("ZYX"), metadata=None, description="<?xml version='1.0'?><OME></broken></OME>"
+    )
+    with pytest.raises(InputError, match="OME description"):
+        read(tmp_path / "o.tif")
+
+
+def test_a_hyperstack_that_was_cut_off_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "cut.tif"
+    tifffile.imwrite(path, values_of("ZYX"), imagej=True, metadata={"axes": "ZYX"}, truncate=True)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(InputError, match=r"cut off|ImageJ description is damaged"):
+        read(path)
+
+
+UNITS = [("nm", 1), ("um", 1e3), ("micron", 1e3), ("microns", 1e3), ("\\u00B5m", 1e3), ("mm", 1e6), ("nanometer", 1)]
+
+
+@pytest.mark.parametrize(("unit", "nanometres"), UNITS)
+def test_imagej_states_a_voxel_size(tmp_path: Path, unit: str, nanometres: float) -> None:
+    tifffile.imwrite(
+        tmp_path / "i.tif", values_of("ZYX"), imagej=True, resolution=(1 / 4, 1 / 8),
+        metadata={"axes": "ZYX", "spacing": 40, "unit": unit},
+    )  # fmt: skip
+    assert stated_size(tmp_path / "i.tif") == pytest.approx((40 * nanometres, 8 * nanometres, 4 * nanometres))
+
+
+@pytest.mark.parametrize("unit", ["pixel", "inch", "", "cubit"])
+def test_units_that_are_no_length_of_a_microscope_state_nothing(tmp_path: Path, unit: str) -> None:
+    tifffile.imwrite(
+        tmp_path / "i.tif", values_of("ZYX"), imagej=True, resolution=(72, 72),
+        metadata={"axes": "ZYX", "spacing": 1, "unit": unit},
+    )  # fmt: skip
+    assert stated_size(tmp_path / "i.tif") is None
+
+
+def test_resolution_tags_alone_state_nothing(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "r.tif", values_of("ZYX"), resolution=(72, 72), resolutionunit="INCH")
+    assert stated_size(tmp_path / "r.tif") is None
+
+
+def test_a_missing_spacing_is_asked_for(tmp_path: Path) -> None:
+    tifffile.imwrite(
+        tmp_path / "i.tif", values_of("ZYX"), imagej=True, resolution=(250, 250), metadata={"axes": "ZYX", "unit": "um"}
+    )
+    with pytest.raises(InputError, match=r"only part of its voxel size \(y 4 nm, x 4 nm\).*--voxel-size Z 4 4"):
+        stated_size(tmp_path / "i.tif")
+
+
+def write_ome(path: Path, values: NDArray[Any], **sizes: Any) -> None:
+    """Write an OME-TIFF with physical sizes."""
+    metadata = {"axes": "ZYX"[3 - values.ndim :], **sizes}
+    tifffile.imwrite(path, values, ome=True, photometric="minisblack", metadata=metadata)
+
+
+def test_ome_states_a_voxel_size_in_micrometres_or_its_units(tmp_path: Path) -> None:
+    sizes = {"PhysicalSizeZ": 0.04, "PhysicalSizeY": 8, "PhysicalSizeX": 4}
+    write_ome(tmp_path / "o.tif", values_of("ZYX"), **sizes, PhysicalSizeYUnit="nm", PhysicalSizeXUnit="nm")
+    assert stated_size(tmp_path / "o.tif") == pytest.approx((40, 8, 4))
+    write_ome(tmp_path / "p.tif", values_of("ZYX"), **sizes, PhysicalSizeYUnit="nm", PhysicalSizeXUnit="pixel")
+    with pytest.raises(InputError, match=r"\(z 40 nm, y 8 nm\)"):
+        stated_size(tmp_path / "p.tif")
+
+
+def test_each_image_has_its_own_voxel_size(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "s.tif", ome=True) as writer:
+        for size in (1, 2):
+            metadata = {"axes": "ZYX", **{f"PhysicalSize{axis}": size for axis in "XYZ"}}
+            writer.write(values_of("ZYX"), photometric="minisblack", metadata=metadata)
+    assert stated_size(tmp_path / "s.tif", Selection(series=1)) == (2000, 2000, 2000)
+
+
+def test_files_of_a_stack_state_a_voxel_size_where_they_agree(tmp_path: Path) -> None:
+    for z, section in enumerate(values_of("ZYX")[:3]):
+        write_ome(tmp_path / f"s{z}.tif", section, PhysicalSizeX=4, PhysicalSizeY=4, PhysicalSizeZ=1 + (z == 2))
+    with pytest.raises(InputError, match=r"\(y 4000 nm, x 4000 nm\)"):
+        stated_size(tmp_path)
+    (tmp_path / "s2.tif").unlink()
+    assert stated_size(tmp_path) == (1000, 4000, 4000)
+
+
+def test_a_renamed_axis_takes_no_spacing_of_another(tmp_path: Path) -> None:
+    tifffile.imwrite(
+        tmp_path / "t.tif", values_of("TYX"), imagej=True, resolution=(250, 250),
+        metadata={"axes": "TYX", "unit": "um", "spacing": 1},
+    )  # fmt: skip
+    with pytest.raises(InputError, match=r"\(y 4 nm, x 4 nm\)"):
+        stated_size(tmp_path / "t.tif", Selection(axes="zyx"))
