@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import zarr
 from funlib.geometry import Roi
-from numcodecs.errors import UnknownCodecError
 from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 from zarr.core.buffer import Buffer, default_buffer_prototype
@@ -25,6 +24,7 @@ from neuroseg.storage.publish import published
 from neuroseg.storage.remote import is_remote, remote_store, told_plainly
 from neuroseg.storage.remote_path import RemotePath
 from neuroseg.storage.space import naming
+from neuroseg.storage.zarr_codecs import MISSING_CODEC, missing_codec, require_codecs
 
 _CHUNK_VOXELS = 64
 _LEAST_CHUNK_VOXELS = 16
@@ -58,9 +58,13 @@ def open_node(path: Place | str) -> Any:
 
 def _open_node(store: Any, path: str) -> Any:
     try:
-        return zarr.open(store=store, mode="r")
-    except (FileNotFoundError, ValueError, KeyError, UnknownCodecError, zarr.errors.NodeNotFoundError) as error:
+        node = zarr.open(store=store, mode="r")
+    except MISSING_CODEC as error:
+        raise missing_codec(path, error) from error
+    except (FileNotFoundError, ValueError, KeyError, zarr.errors.NodeNotFoundError) as error:
         raise InputError(f"{path} is not a zarr array or group: {error}") from error
+    require_codecs(node, path)
+    return node
 
 
 def zarr_store(place: Place, *, writable: bool = False) -> Any:

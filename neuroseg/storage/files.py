@@ -9,6 +9,7 @@ import h5py
 
 from neuroseg.errors import InputError
 from neuroseg.geometry import Nanometres
+from neuroseg.storage.hdf5_filters import require_filters
 from neuroseg.storage.metadata import plain_metadata
 from neuroseg.storage.remote import is_remote
 from neuroseg.storage.volumes import Volume, checked, open_volume
@@ -58,6 +59,7 @@ def _open_hdf5(file: str, dataset: str, voxel_size_nm: Nanometres | None) -> Vol
         raise InputError(f"{file} has no dataset {dataset!r} ({_listed(file)})")
     if node.ndim != 3:
         raise InputError(f"{file}:{dataset} is a {node.ndim}D array of shape {node.shape}; 3D (z, y, x) is expected")
+    require_filters(node, f"{file}:{dataset}")
     size, offset = plain_metadata(dict(node.attrs), node.ndim)
     return checked(Volume(f"{file}:{dataset}", node, voxel_size_nm or size, offset, placed="offset" in node.attrs))
 

@@ -66,7 +66,7 @@ class TiffSections:
         """Return the header of all sections, each read from its own page."""
         of_channel = "S" in image.axes[len(image.axes) - image.page_axes :]
         return common_header(
-            (section.name, self._pages.header(section.at, section.name, of_channel=of_channel))
+            (section.name, self._pages.header(section.at, f"section {section.name}", of_channel=of_channel))
             for section in self._sections
         )
 

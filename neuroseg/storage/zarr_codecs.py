@@ -1,0 +1,53 @@
+"""Codecs of zarr arrays: what no installed library decodes, or what may run code of the file, is refused at opening."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numcodecs
+import numcodecs.errors
+import zarr
+
+from neuroseg.errors import InputError
+
+MISSING_CODEC = (numcodecs.errors.UnknownCodecError, zarr.errors.UnknownCodecError)
+_RUN_CODE = ("pickle",)
+
+
+def require_codecs(node: Any, path: str) -> None:
+    """Raise InputError unless all codecs of an array are there; a group has none."""
+    if not isinstance(node, zarr.Array):
+        return
+    for configuration in _configurations(node.metadata):
+        if configuration["id"] in _RUN_CODE:
+            raise InputError(f"{path} is stored with the codec {configuration['id']}, which may run code of the file")
+        try:
+            numcodecs.get_codec(dict(configuration))
+        except MISSING_CODEC as error:
+            raise missing_codec(path, error) from error
+
+
+def missing_codec(path: str, error: Exception) -> InputError:
+    """Return the error for a codec that zarr or numcodecs does not know, by its name."""
+    named = re.search(r"'+([^']+)'+", str(error))
+    codec = named[1] if named else str(error)
+    return InputError(
+        f"{path} is stored with the codec {codec}, which no installed library decodes; install the library that "
+        "provides it (pcodec for pcodec, zfpy for zfpy), or save the array anew with zstd"
+    )
+
+
+def _configurations(metadata: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield the configurations of the codecs that numcodecs provides, those within shards too."""
+    if metadata.zarr_format == 2:
+        for codec in (*(metadata.filters or ()), metadata.compressor):
+            if isinstance(codec, numcodecs.abc.Codec):
+                yield codec.get_config()
+        return
+    codecs = list(metadata.codecs)
+    for codec in codecs:
+        codecs += [*getattr(codec, "codecs", ()), *getattr(codec, "index_codecs", ())]
+        if hasattr(codec, "codec_config"):
+            yield codec.codec_config
