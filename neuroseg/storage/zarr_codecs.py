@@ -1,4 +1,4 @@
-"""Codecs of zarr arrays: what no installed library decodes, or what may run code of the file, is refused at opening."""
+"""Codecs of zarr arrays: what no installed library decodes is refused at opening, by name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import zarr
 from neuroseg.errors import InputError
 
 MISSING_CODEC = (numcodecs.errors.UnknownCodecError, zarr.errors.UnknownCodecError)
-_RUN_CODE = ("pickle",)
 
 
 def require_codecs(node: Any, path: str) -> None:
@@ -21,8 +20,6 @@ def require_codecs(node: Any, path: str) -> None:
     if not isinstance(node, zarr.Array):
         return
     for configuration in _configurations(node.metadata):
-        if configuration["id"] in _RUN_CODE:
-            raise InputError(f"{path} is stored with the codec {configuration['id']}, which may run code of the file")
         try:
             numcodecs.get_codec(dict(configuration))
         except MISSING_CODEC as error:
