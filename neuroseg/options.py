@@ -38,6 +38,7 @@ class Options(Section):
     offsets: str | None = None
     voxel_size: tuple[float, float, float] | None = None
     range: tuple[float, float] | None = None
+    invert: bool = False
     level: int | None = None
     normalise: str | None = None
     roi: str | None = None
@@ -138,8 +139,8 @@ def _check(options: Options) -> None:
         raise InputError(f"--threshold {options.threshold} must lie in [0, 1]")
     if options.mask_boundary is not None and not 0 <= options.mask_boundary <= 1:
         raise InputError(f"--mask-boundary {options.mask_boundary} must lie in [0, 1]")
-    if options.range is not None and not options.range[0] < options.range[1]:
-        raise InputError(f"--range {options.range[0]:g} {options.range[1]:g}: LOW must be smaller than HIGH")
+    if options.range is not None and not 0 < abs(options.range[1] - options.range[0]) < float("inf"):
+        raise InputError(f"--range {options.range[0]:g} {options.range[1]:g}: give two different finite numbers")
 
 
 def min_size_voxels(text: str, voxel_size_nm: Nanometres) -> int:

@@ -19,6 +19,7 @@ from neuroseg.plan import MaskPlan, Plan, read_options, read_plan
 from neuroseg.storage.affinity_source import open_affinities, open_boundaries
 from neuroseg.storage.arrays import open_node
 from neuroseg.storage.files import open_any
+from neuroseg.storage.first_look import require_raw
 from neuroseg.storage.mask import open_mask
 from neuroseg.storage.metadata import ome_levels
 from neuroseg.storage.naming import default_workspace, is_unused, is_workspace
@@ -128,7 +129,8 @@ def _plan_of_raw(options: Options) -> Plan:
     volume = open_any(options.volume, level=level, voxel_size_nm=options.voxel_size)
     size = require_voxel_size(volume)
     _compare_voxel_sizes(bundle, size, options)
-    value_range = checked_range(volume, options.range)
+    value_range = checked_range(volume, options.range, invert=options.invert)
+    require_raw(volume, value_range, chosen=options.range is not None, force=options.force)
     device, identity = _device(options)
     common = _common(options, volume.shape, size, volume.offset_nm, device)
     return Plan(

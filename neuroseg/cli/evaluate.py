@@ -64,11 +64,13 @@ def evaluate(
 def evaluated(request: Request) -> dict[str, Any]:
     """Return the scores by name; those of every threshold under `sweep` where they are asked for or plotted.
 
-    Everything that can be wrong with the request is found before the first voxel is read.
+    Everything that can be wrong with the request is found before the first voxel is read; then a sample of the values
+    is looked at: an image scores like labels, without an error.
     """
     from neuroseg.evaluation.boxes import compare, compared_places
     from neuroseg.evaluation.evaluate import border_of, overlap_of, report, require_labels
     from neuroseg.storage.files import open_any
+    from neuroseg.storage.first_look import require_label_values
     from neuroseg.storage.publish import require_publishable
 
     for path, suffix in ((request.plot, ".png"), (request.objects, ".csv")):
@@ -80,6 +82,8 @@ def evaluated(request: Request) -> dict[str, Any]:
     overlap = overlap_of(labels, truth, request.roi or made_by.get("roi"))
     border = border_of(labels, truth, request.border_nm)
     swept = _swept(request, workspace, made_by) if request.sweep or request.plot else None
+    for volume in (truth,) if workspace else (labels, truth):
+        require_label_values(volume)
     volumes = [labels] if swept is None else [labels, _fragments(swept[0], labels)]
     shown = progress.voxels_done("evaluate")
     tables = compare(volumes, truth, overlap, request.ignore, border=border, progress=shown)

@@ -22,8 +22,13 @@ def import_(
     ] = None,
     range: Annotated[
         tuple[float, float] | None,
-        typer.Option(metavar="LOW HIGH", help="Values that map to 0 and 255 (needed for float; uint16: default all)."),
+        typer.Option(
+            metavar="LOW HIGH", help="Values that map to 0 and 255; LOW above HIGH inverts. Required for float."
+        ),
     ] = None,
+    invert: Annotated[
+        bool, typer.Option("--invert", help="Invert contrast: use this if membranes are bright.")
+    ] = False,
     level: Annotated[int, typer.Option(help="Pyramid level of an OME-NGFF source.")] = 0,
     axes: Axes = None,
     channel: Channel = None,
@@ -37,6 +42,7 @@ def import_(
         ),
     ] = None,
     labels: Annotated[bool, typer.Option("--labels", help="Labels, not raw: keep the values.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Import despite unusual values.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
 ) -> None:
     """Import section stacks, HDF5 or zarr into a zarr volume, streaming.
@@ -56,10 +62,12 @@ def import_(
         output,
         voxel_size_nm=voxel_size,
         value_range=range,
+        invert=invert,
         level=level,
         selection=Selection(axes, channel, time, series),
         order=order,
         labels=labels,
+        force=force,
         progress=progress.voxels_done("import"),
     )
     if json:
@@ -75,4 +83,6 @@ def import_(
         return
     size = " x ".join(f"{edge:g}" for edge in made.voxel_size_nm)
     print(f"{made.path}: {' x '.join(map(str, made.shape))} voxels of {size} nm, {made.dtype}", file=sys.stderr)
-    print(f"  next: neuroseg run {made.path} --blocks 256", file=sys.stderr)
+    is_label = made.dtype.itemsize > 1
+    step = f"evaluate WORKSPACE --truth {made.path}" if is_label else f"run {made.path} --blocks 256"
+    print(f"  next: neuroseg {step}", file=sys.stderr)

@@ -55,13 +55,15 @@ Blend = Annotated[
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Level = Annotated[int | None, typer.Option(help="Pyramid level (default: nearest to the model's voxel size).")]
 Range = Annotated[
-    tuple[float, float] | None, typer.Option(metavar="LOW HIGH", help="Raw values that map to 0 and 255.")
+    tuple[float, float] | None,
+    typer.Option(metavar="LOW HIGH", help="Raw values that map to 0 and 255; LOW above HIGH inverts."),
 ]
+Invert = Annotated[bool, typer.Option("--invert", help="Invert contrast: use this if membranes are bright.")]
 Normalise = Annotated[
     str | None, typer.Option(help="sections: even out brightness and contrast of sections first; none (default).")
 ]
 Force = Annotated[
-    bool, typer.Option("--force", help="Run although the disk seems too small, or the model's voxel size is far off.")
+    bool, typer.Option("--force", help="Run despite a disk that is too small, a distant voxel size or unusual values.")
 ]
 Mask = Annotated[str | None, typer.Option(help="Segment only where this array, of any resolution, is not 0.")]
 MaskBoundary = Annotated[
@@ -99,6 +101,7 @@ def predict(
     blend: Blend = None,
     level: Level = None,
     range: Range = None,
+    invert: Invert = False,
     normalise: Normalise = None,
     force: Force = False,
     voxel_size: VoxelSize = None,
@@ -169,6 +172,7 @@ def run(
     blend: Blend = None,
     level: Level = None,
     range: Range = None,
+    invert: Invert = False,
     normalise: Normalise = None,
     force: Force = False,
     threshold: Threshold = None,

@@ -36,6 +36,7 @@ def verify(
     blend: run.Blend = None,
     level: run.Level = None,
     range: run.Range = None,
+    invert: run.Invert = False,
     normalise: run.Normalise = None,
     force: run.Force = False,
     threshold: run.Threshold = None,

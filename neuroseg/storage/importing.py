@@ -6,12 +6,10 @@ Raw ends as uint8, labels as uint32 or uint64. A volume appears under its name o
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,9 @@ from neuroseg.errors import InputError
 from neuroseg.geometry import Nanometres, Triple, slices, triple, whole
 from neuroseg.storage.arrays import open_array
 from neuroseg.storage.files import open_any
-from neuroseg.storage.scaling import scaled
+from neuroseg.storage.first_look import require_label_values, require_raw
+from neuroseg.storage.partial import partial_folder
+from neuroseg.storage.scaling import inverted, scaled
 from neuroseg.storage.selection import WHOLE_FILE, Selection
 from neuroseg.storage.stacks import SectionStack, is_stack, open_stack
 from neuroseg.storage.volumes import Volume, create_volume, require_voxel_size
@@ -34,6 +34,10 @@ _CONVERTED_AT_ONCE_VOXELS = 2**20
 _CHUNK_VOXELS = 64
 _SHARD_EDGE_VOXELS = 256
 _THIN_SHARD_EDGE_VOXELS = 512
+_OTHER_FORMATS = (
+    ".h5", ".hdf5", ".hdf", ".tif", ".tiff", ".png", ".jpg", ".jpeg", ".npy", ".npz", ".n5", ".nii", ".gz", ".mrc",
+    ".nrrd", ".raw", ".zip", ".neuroseg",
+)  # fmt: skip
 _ACCEPTED = "bool, uint8, uint16, int16 and float (raw), 32- and 64-bit integers (labels)"
 
 
@@ -91,11 +95,13 @@ def import_volume(
     *,
     voxel_size_nm: Nanometres | None,
     value_range: tuple[float, float] | None,
+    invert: bool = False,
     level: int = 0,
     selection: Selection = WHOLE_FILE,
     order: str | None = None,
     block: Triple | None = None,
     labels: bool = False,
+    force: bool = False,
     progress: Callable[[int, int], None] | None,
 ) -> ImportedVolume:
     """Return what was written to `output`: an OME-NGFF volume of the sources' shape, in shards of `block`.
@@ -107,24 +113,28 @@ def import_volume(
     `progress(done_voxels, total_voxels)` is called after each box. On any error nothing is left behind.
 
     Raises InputError when `output` exists, and when the sources lack a voxel size, have a dtype that is not accepted,
-    are float without `value_range`, or hold a NaN or a negative label.
+    are float without `value_range`, or hold a NaN or a negative label; unless `force`, also when a sample shows that
+    raw is labels, that labels are an image, or that hardly any grey levels are left.
     """
     started = time.monotonic()
+    _require_zarr_name(output)
     if os.path.lexists(output):
         raise InputError(f"{output} exists; remove it, or choose another name with -o")
     if not output.absolute().parent.is_dir():
         raise InputError(f"folder {output.parent} does not exist; create it, or choose another name with -o")
-    with _opened(sources, level, voxel_size_nm, selection, order) as source, _partial_folder(output) as folder:
+    with _opened(sources, level, voxel_size_nm, selection, order) as source:
         size_nm = _checked_voxel_size(source)
-        conversion = _conversion(source, value_range, labels=labels)
+        conversion = _conversion(source, value_range, labels=labels, invert=invert)
+        _require_values(source, conversion, chosen=value_range is not None, force=force)
         block = block or default_block(source.shape)
-        partial = folder / output.name
-        create_volume(
-            partial, shape=source.shape, dtype=conversion.dtype, block=block,
-            voxel_size_nm=size_nm, offset_nm=source.offset_nm, labels=conversion.labels,
-        )  # fmt: skip
-        _write(source, open_array(partial / "0", writable=True), conversion, block, folder, progress)
-        partial.rename(output)
+        with partial_folder(output) as folder:
+            partial = folder / output.name
+            create_volume(
+                partial, shape=source.shape, dtype=conversion.dtype, block=block,
+                voxel_size_nm=size_nm, offset_nm=source.offset_nm, labels=conversion.labels,
+            )  # fmt: skip
+            _write(source, open_array(partial / "0", writable=True), conversion, block, folder, progress)
+            partial.rename(output)
     seconds = time.monotonic() - started
     return ImportedVolume(output, source.shape, np.dtype(conversion.dtype), size_nm, source.offset_nm, seconds)
 
@@ -168,22 +178,6 @@ def _opened(
             volume.array.file.close()
 
 
-@contextmanager
-def _partial_folder(output: Path) -> Iterator[Path]:
-    """Yield a hidden folder beside `output`, on the same disk; it is gone afterwards, whatever happens."""
-    folder = output.with_name(f".{output.name}.partial-{secrets.token_hex(4)}")
-    try:
-        folder.mkdir()
-    except OSError as error:
-        raise InputError(
-            f"cannot write in {output.absolute().parent}: {error}; choose another place with -o"
-        ) from error
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)
-
-
 def _checked_voxel_size(source: Volume) -> Nanometres:
     size = require_voxel_size(source)
     if min(source.shape) == 0:
@@ -193,11 +187,37 @@ def _checked_voxel_size(source: Volume) -> Nanometres:
     return size
 
 
-def _conversion(source: Volume, value_range: tuple[float, float] | None, *, labels: bool) -> _Conversion:
+def _require_zarr_name(output: Path) -> None:
+    """Raise InputError for a name that says another format: what is written is a zarr."""
+    if output.suffix.lower() in _OTHER_FORMATS:
+        raise InputError(f"{output} is named like another format, import writes zarr; use -o {output.stem}.zarr")
+
+
+def _require_values(source: Volume, conversion: _Conversion, *, chosen: bool, force: bool) -> None:
+    """Raise InputError when a sample shows that the conversion cannot be meant (first_look.py)."""
+    if conversion.labels:
+        require_label_values(source, force=force)
+    elif source.dtype.kind != "b":
+        require_raw(source, conversion.value_range, chosen=chosen, force=force)
+
+
+def _conversion(
+    source: Volume, value_range: tuple[float, float] | None, *, labels: bool, invert: bool = False
+) -> _Conversion:
+    """Return how the source's voxels become uint8 or labels, `invert` applied."""
+    conversion = _upright(source, value_range, labels=labels)
+    if not invert:
+        return conversion
+    if conversion.labels or source.dtype.kind == "b":
+        raise InputError(f"{source.path} holds labels or a mask, which are not inverted; leave out --invert")
+    return replace(conversion, value_range=inverted(conversion.value_range))
+
+
+def _upright(source: Volume, value_range: tuple[float, float] | None, *, labels: bool) -> _Conversion:
     """Return how the source's voxels become uint8 or labels; raises InputError for dtypes that cannot."""
     kind, size = source.dtype.kind, source.dtype.itemsize
     found = f"{source.path} has voxels of type {source.dtype}"
-    if value_range is not None and not -float("inf") < value_range[0] < value_range[1] < float("inf"):
+    if value_range is not None and not 0 < abs(value_range[1] - value_range[0]) < float("inf"):
         raise InputError(f"range {value_range[0]:g} {value_range[1]:g} is empty or infinite; expected --range LOW HIGH")
     if labels and kind not in "bui":
         raise InputError(f"{found}, expected whole numbers as labels; round it in the source, or import it as raw")

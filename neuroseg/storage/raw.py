@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from neuroseg.errors import InputError
 from neuroseg.geometry import Nanometres
 from neuroseg.storage.files import open_any
-from neuroseg.storage.scaling import scaled
+from neuroseg.storage.scaling import inverted, scaled
 from neuroseg.storage.volumes import Volume
 
 
@@ -55,8 +55,15 @@ def require_finite(values: NDArray[Any], path: str, begin: Sequence[int]) -> Non
     )
 
 
-def checked_range(volume: Volume, value_range: tuple[float, float] | None) -> tuple[float, float] | None:
-    """Return the range that maps to 0-255, None for uint8; raises InputError for what is not raw."""
+def checked_range(
+    volume: Volume, value_range: tuple[float, float] | None, *, invert: bool = False
+) -> tuple[float, float] | None:
+    """Return the range that maps to 0-255, None for uint8 as it is; raises InputError for what is not raw."""
+    value_range = _range_of(volume, value_range)
+    return inverted(value_range) if invert else value_range
+
+
+def _range_of(volume: Volume, value_range: tuple[float, float] | None) -> tuple[float, float] | None:
     if volume.dtype == np.uint8:
         return value_range
     if volume.dtype == np.uint16:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from neuroseg.errors import InputError
 from neuroseg.geometry import Nanometres, Triple, describe, slices, triple, whole
 from neuroseg.storage.arrays import create_array, create_group, open_node
+from neuroseg.storage.chunks import require_chunks
 from neuroseg.storage.metadata import array_attributes, ome_attributes, ome_levels, plain_metadata
 from neuroseg.storage.places import Place
 from neuroseg.storage.remote import is_remote, refusals
@@ -137,11 +138,12 @@ def _open_level(path: str, node: Any, levels: Sequence[Any], level: int, voxel_s
 
 
 def checked(volume: Volume) -> Volume:
-    """Return the volume; raises InputError when it is empty or its voxel size is not usable."""
+    """Return the volume; raises InputError when it is empty, lacks its files, or has an unusable voxel size."""
     if min(volume.shape) == 0:
         raise InputError(f"{volume.path} is empty: shape {volume.shape}")
     if volume.voxel_size_nm is not None:
         check_voxel_size(volume.path, volume.voxel_size_nm)
+    require_chunks(volume.array, volume.path)
     return volume
 
 

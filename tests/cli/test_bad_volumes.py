@@ -34,7 +34,8 @@ def ome(path: Path, levels: dict[str, list[float]], shapes: dict[str, tuple[int,
     attributes = {"ome": {"version": "0.5", "multiscales": [{"axes": AXES, "datasets": datasets}]}}
     group = zarr.open_group(str(path), mode="w", attributes=attributes)
     for name, shape in shapes.items():
-        group.create_array(name, shape=shape, dtype="u1")[:] = 100
+        values = np.random.default_rng(0).integers(50, 200, shape, np.uint8)
+        group.create_array(name, shape=shape, dtype="u1")[:] = values
     return str(path)
 
 

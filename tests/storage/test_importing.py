@@ -272,6 +272,7 @@ def test_no_read_exceeds_the_budget_and_the_whole_arrives(
     values = volume_of((10, 70, 50))
     array = CountingArray(values)
     monkeypatch.setattr(importing, "_BOX_BYTES", budget_bytes)
+    monkeypatch.setattr(importing, "require_raw", lambda *_, **__: None)  # reads a sample, not boxes
     monkeypatch.setattr(importing, "open_any", lambda *_, **__: Volume("counted", array, VOXEL_SIZE_NM, (0, 0, 0)))
     convert(["counted"], tmp_path / "V.zarr", block=(4, 16, 16))
     assert max(read.size for read in array.reads) * 2 <= budget_bytes
@@ -292,6 +293,7 @@ def test_wide_sections_are_decoded_once(tmp_path: Path, monkeypatch: pytest.Monk
 
     stack = SectionStack("counted", (10, 70, 50), values.dtype, read_section)
     monkeypatch.setattr(importing, "_BOX_BYTES", 3 * 4 * 16 * 32)
+    monkeypatch.setattr(importing, "require_raw", lambda *_, **__: None)  # decodes a sample first
     monkeypatch.setattr(importing, "open_stack", lambda *_: stack)
     convert(["s1.tif"], tmp_path / "V.zarr", block=(4, 16, 16))
     assert decoded == list(range(10))
