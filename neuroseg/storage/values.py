@@ -8,7 +8,7 @@ of `sampled_boxes`. Share of equal neighbours: raw 0.02 to 0.04, smoothed or med
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ Range = tuple[float, float]
 _BOXES = 16
 _BOX_VOXELS: Triple = (2, 96, 96)
 _WHOLE_VOXELS = 2**19
+_TELLING_VOXELS = 2**14  # smaller volumes are crops or trials
 
 _LABEL_EQUAL_SHARE = 0.8
 _MASK_VALUES = 4
@@ -167,16 +168,23 @@ def label_findings(sample: Sample) -> list[Finding]:
 def raw_findings(sample: Sample, value_range: Range | None, *, chosen: bool) -> list[Finding]:
     """Return what is wrong with raw whose `value_range` becomes 0 to 255 (None: it is used as it is).
 
-    `chosen`: the user gave the range, which answers all but a range that leaves nothing. Values that are not finite are
-    refused where they are converted, with their place.
+    `chosen`: the user gave the range, which answers all but a range that leaves nothing. Nothing is certain of a volume
+    of a few thousand voxels. Values that are not finite are refused where they are converted, with their place.
     """
     if not np.isfinite(sample.values).all():
         return []
+    found = _finding_of_raw(sample, value_range, chosen=chosen)
+    if found is None:
+        return []
+    return [found if sample.counts.sum() >= _TELLING_VOXELS else replace(found, certain=False)]
+
+
+def _finding_of_raw(sample: Sample, value_range: Range | None, *, chosen: bool) -> Finding | None:
     if len(sample.values) == 1:
         fix = "check that the copy is complete and that this is the right dataset"
-        return [Finding(f"every sampled voxel is {sample.low:g}", fix, certain=True)]
+        return Finding(f"every sampled voxel is {sample.low:g}", fix, certain=True)
     if is_label_like(sample) and not chosen:
-        return [_labels_as_raw(sample)]
+        return _labels_as_raw(sample)
     mapped = _mapped(sample, value_range)
     levels, stored = _levels(mapped, sample.counts), _levels(np.arange(len(sample.values)), sample.counts)
     fix = f"give the range of the data, for example --range {_written(suggested_range(sample, value_range))}"
@@ -184,17 +192,17 @@ def raw_findings(sample: Sample, value_range: Range | None, *, chosen: bool) -> 
     if value_range is not None:
         becomes += f" with the range {_written(value_range)}"
     if levels == 1:
-        return [Finding(becomes, fix, certain=True)]
+        return Finding(becomes, fix, certain=True)
     beyond = _beyond(sample, value_range)
     if beyond > _CLIPPED_SHARE:
-        return [
-            Finding(f"{100 * beyond:.0f} % of the sampled voxels are outside the range; {becomes}", fix, certain=False)
-        ]
+        problem = f"{100 * beyond:.0f} % of the sampled voxels are outside the range; {becomes}"
+        return Finding(problem, fix, certain=False)
     if levels <= _LEAST_LEVELS and stored >= _LOST_LEVELS * levels:
-        return [Finding(becomes, fix, certain=not chosen)]
-    if value_range is None and levels <= _FEW_LEVELS:
-        return [Finding(f"only {levels} grey levels, {_found(sample)}", _ORIGINAL, certain=False)]
-    return [] if value_range is None else _narrow(sample, mapped, value_range, fix)
+        return Finding(becomes, fix, certain=not chosen)
+    if value_range is None:
+        few = levels <= _FEW_LEVELS
+        return Finding(f"only {levels} grey levels, {_found(sample)}", _ORIGINAL, certain=False) if few else None
+    return _narrow(sample, mapped, value_range, fix)
 
 
 def _beyond(sample: Sample, value_range: Range | None) -> float:
@@ -205,14 +213,14 @@ def _beyond(sample: Sample, value_range: Range | None) -> float:
     return float(sample.counts[(sample.values < low) | (sample.values > high)].sum() / sample.counts.sum())
 
 
-def _narrow(sample: Sample, mapped: NDArray[np.uint8], value_range: Range, fix: str) -> list[Finding]:
+def _narrow(sample: Sample, mapped: NDArray[np.uint8], value_range: Range, fix: str) -> Finding | None:
     """Return a finding for a range that is much wider than the data."""
     order = np.argsort(mapped, kind="stable")
     least, most = _quantiles(mapped[order], sample.counts[order], (0.001, 0.999))
     if most - least >= _NARROW_SHARE * 255:
-        return []
+        return None
     problem = f"{_found(sample)}, which the range {_written(value_range)} maps to grey levels {least:.0f} to {most:.0f}"
-    return [Finding(problem, fix, certain=False)]
+    return Finding(problem, fix, certain=False)
 
 
 def suggested_range(sample: Sample, value_range: Range | None) -> Range:

@@ -178,9 +178,15 @@ def test_a_range_that_leaves_nothing_is_refused_though_it_was_chosen() -> None:
 
 @pytest.mark.parametrize("value", [0, 100])
 def test_one_value_is_refused(value: int) -> None:
-    (finding,) = raw_findings(sampled(np.full((9, 9, 9), value, np.uint8)), None, chosen=True)
+    (finding,) = raw_findings(sampled(np.full((30, 30, 30), value, np.uint8)), None, chosen=True)
     assert finding.certain
     assert f"every sampled voxel is {value}" in finding.problem
+
+
+@pytest.mark.parametrize("values", [np.full((9, 9, 9), 5, np.uint8), cells(5, (9, 20, 20)).astype(np.uint16)])
+def test_nothing_is_certain_of_a_tiny_volume(values: NDArray[np.generic]) -> None:
+    found = raw_findings(sampled(values), None if values.dtype == np.uint8 else (0, 65535), chosen=False)
+    assert [finding.certain for finding in found] == [False]
 
 
 @given(st.lists(st.integers(0, 65535), min_size=1, max_size=50), st.integers(0, 65534), st.integers(1, 70000))
