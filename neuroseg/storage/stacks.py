@@ -23,9 +23,9 @@ from neuroseg.storage.tiff_series import BROKEN as TIFF_BROKEN
 from neuroseg.storage.tiff_stacks import sections_of_many, sections_of_one
 from neuroseg.storage.tiff_voxel_size import UNKNOWN, PartialSize, whole_size
 
-_KINDS = {".tif": "TIFF", ".tiff": "TIFF", ".png": "PNG"}
-# What decoders raise on broken files; Pillow uses SyntaxError for a wrong header.
-_BROKEN = (*TIFF_BROKEN, SyntaxError)
+_KINDS = {".tif": "TIFF", ".tiff": "TIFF", ".btf": "TIFF", ".tf8": "TIFF", ".png": "PNG"}
+# What decoders raise on broken files; Pillow uses SyntaxError for a wrong header, and sizes may be wrong too.
+_BROKEN = (*TIFF_BROKEN, SyntaxError, MemoryError)
 
 
 class SectionStack:

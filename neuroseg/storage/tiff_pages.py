@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from tifffile import PHOTOMETRIC, TiffFile, TiffPage
+from tifffile import COMPRESSION, PHOTOMETRIC, TiffFile, TiffPage
 
 from neuroseg.errors import InputError
 from neuroseg.storage.tiff_decoders import decoded, require_decoder
-from neuroseg.storage.tiff_series import PageAt
+from neuroseg.storage.tiff_series import BROKEN, PageAt
 
 _SAMPLES_OF_CHANNELS = (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB)
 
@@ -48,18 +48,10 @@ class TiffPages:
 
         `of_channel` says that the user chose one of several channels.
         """
-        page = self.page(at)
-        is_single = page.samplesperpixel == 1 and page.photometric == PHOTOMETRIC.MINISBLACK
-        is_chosen = of_channel and page.samplesperpixel > 1 and page.photometric in _SAMPLES_OF_CHANNELS
-        if not is_single and not is_chosen:
-            # White-is-zero and palettes too: their numbers are not brightness.
-            raise not_greyscale(name, f"{page.samplesperpixel} channels, {PHOTOMETRIC(page.photometric).name}")
-        if page.dtype is None:
-            raise InputError(f"{name} has values of {page.bitspersample} bits of an unknown type; convert it to 8 bits")
-        require_decoder(page, name)
-        if at.bare is not None:
-            self._require_bare(page, at.bare, name)
-        return Header(tuple(page.shape), np.dtype(page.dtype))
+        try:
+            return _checked_header(self.page(at), name, of_channel=of_channel)
+        except BROKEN as error:
+            raise InputError(f"{at.path} is not a readable TIFF file ({name}): {error}") from error
 
     def read(self, at: PageAt) -> NDArray[Any]:
         """Return the pixels of a page in the shape of its header, in the byte order of this machine."""
@@ -85,12 +77,28 @@ class TiffPages:
             self._tiff.close()
         self._tiff = self._path = self._deep = None
 
-    def _require_bare(self, page: TiffPage, bare: int, name: str) -> None:
-        end = page.dataoffsets[0] + (bare + 1) * page.nbytes
-        if not page.is_final or end > page.parent.filehandle.size:
-            raise InputError(
-                f"{name} is cut off: the file has {page.parent.filehandle.size} bytes, expected {end}; copy it again"
-            )
+
+def _checked_header(page: TiffPage, name: str, *, of_channel: bool) -> Header:
+    is_single = page.samplesperpixel == 1 and page.photometric == PHOTOMETRIC.MINISBLACK
+    is_chosen = of_channel and page.samplesperpixel > 1 and page.photometric in _SAMPLES_OF_CHANNELS
+    if not is_single and not is_chosen:
+        # White-is-zero and palettes too: their numbers are not brightness.
+        raise not_greyscale(name, f"{page.samplesperpixel} channels, {PHOTOMETRIC(page.photometric).name}")
+    if page.dtype is None:
+        raise InputError(f"{name} has values of {page.bitspersample} bits of an unknown type; convert it to 8 bits")
+    require_decoder(page, name)
+    _require_all_bytes(page, name)
+    return Header(tuple(page.shape), np.dtype(page.dtype))
+
+
+def _require_all_bytes(page: TiffPage, name: str) -> None:
+    """Raise InputError where the file ends before the pixels of a page that is stored without compression."""
+    if page.compression != COMPRESSION.NONE:
+        return
+    ends = [start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=True)]
+    size = page.parent.filehandle.size
+    if max(ends, default=0) > size:
+        raise InputError(f"{name} is cut off: the file has {size} bytes, expected {max(ends)}; copy it again")
 
 
 def common_header(headers: Iterable[tuple[str, Header]]) -> Header:

@@ -165,6 +165,9 @@ def _pages_of(path: Path, series: TiffPageSeries, count: int) -> tuple[PageAt, .
     """Return the places of all pages of a series; raises InputError where some are missing."""
     if len(series) == 1 and count > 1 and series.dataoffset is not None:
         # ImageJ writes files beyond 4 GB so: one page, then the sections without headers.
+        end, size = series.dataoffset + series.nbytes, series.keyframe.parent.filehandle.size
+        if end > size:
+            raise InputError(f"{path} is cut off: the file has {size} bytes, expected {end}; copy it again")
         return tuple(PageAt(path, series.keyframe.index, bare) for bare in range(count))
     pages = list(series)
     stored = [page for page in pages if page is not None]

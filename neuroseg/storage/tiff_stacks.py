@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,10 +13,12 @@ from numpy.typing import NDArray
 from neuroseg.errors import InputError
 from neuroseg.geometry import Triple
 from neuroseg.storage.selection import Selection
-from neuroseg.storage.tiff_axes import Arrangement, arranged
+from neuroseg.storage.tiff_axes import Arrangement, arranged, described
 from neuroseg.storage.tiff_pages import Header, TiffPages, common_header
 from neuroseg.storage.tiff_series import PageAt, TiffImage, image_in
 from neuroseg.storage.tiff_voxel_size import PartialSize, agreed
+
+_MOST_VOXELS_OF_A_DEEP_PAGE = 2**30  # they are decoded together: up to 8 GB
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ def sections_of_one(path: Path, selection: Selection) -> TiffSections:
     image = image_in(path, selection)
     _require_grey(image, path, selection)
     where = arranged(image.axes, image.shape, selection, str(path))
+    _require_pages_in_memory(image, where, path)
     sections = [_section(image, where, z, f"{z} of {path}") for z in range(where.sections)]
     return TiffSections(sections, image, where, _size_along(image, where))
 
@@ -96,6 +100,16 @@ def sections_of_many(paths: Sequence[Path], selection: Selection) -> TiffSection
         found.append((image, where, _section(image, where, 0, path.name)))
     size_nm = agreed([_size_along(image, where) for image, where, _ in found])
     return TiffSections([section for _, _, section in found], found[0][0], found[0][1], size_nm)
+
+
+def _require_pages_in_memory(image: TiffImage, where: Arrangement, path: Path) -> None:
+    """Raise InputError where one page holds so many sections that they cannot be decoded together."""
+    within = math.prod(image.shape[len(image.shape) - image.page_axes :])
+    if where.z is not None and where.z >= len(image.axes) - image.page_axes and within > _MOST_VOXELS_OF_A_DEEP_PAGE:
+        raise InputError(
+            f"{path} keeps all its sections in one page ({described(image.axes, image.shape)}); expected at most "
+            f"{_MOST_VOXELS_OF_A_DEEP_PAGE} voxels in such a page: save it anew with one section a page"
+        )
 
 
 def _require_grey(image: TiffImage, path: Path, selection: Selection) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -268,12 +269,47 @@ def test_ome_that_is_not_xml_is_refused(tmp_path: Path) -> None:
         read(tmp_path / "o.tif")
 
 
-def test_a_hyperstack_that_was_cut_off_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [{"imagej": True, "metadata": {"axes": "ZYX"}}, {}])
+def test_sections_without_headers_that_were_cut_off_are_refused(tmp_path: Path, options: dict[str, Any]) -> None:
     path = tmp_path / "cut.tif"
-    tifffile.imwrite(path, values_of("ZYX"), imagej=True, metadata={"axes": "ZYX"}, truncate=True)
+    tifffile.imwrite(path, values_of("ZYX"), truncate=True, **options)
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(InputError, match=r"cut off|ImageJ description is damaged"):
         read(path)
+
+
+def test_pages_that_were_cut_off_are_refused_before_they_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "cut.tif"
+    tifffile.imwrite(path, values_of("ZYX"), imagej=True, metadata={"axes": "ZYX"})
+    with tifffile.TiffFile(path) as tiff:
+        tags = tiff.pages[4].tags["StripOffsets"]
+        offset = tags.valueoffset
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(struct.pack("<I", 10**8))
+    with pytest.raises(
+        InputError, match=r"section 4 of .*cut\.tif is cut off: the file has \d+ bytes, expected 100000768"
+    ):
+        open_stack([str(path)])
+
+
+def test_headers_that_are_damaged_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "d.tif"
+    tifffile.imwrite(path, values_of("ZYX"), metadata=None)
+    with tifffile.TiffFile(path) as tiff:
+        offset = tiff.pages[3].tags["PhotometricInterpretation"].valueoffset
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(struct.pack("<H", 26625))
+    with pytest.raises(InputError, match=r"d\.tif is not a readable TIFF file \(section 3 of .*26625"):
+        open_stack([str(path)])
+
+
+def test_a_description_of_more_sections_than_the_file_has_ends_soon(tmp_path: Path) -> None:
+    description = '{"shape": [1000000000, 16, 24], "truncated": true}'
+    tifffile.imwrite(tmp_path / "t.tif", values_of("YX"), metadata=None, description=description)
+    with pytest.raises(InputError, match="is cut off"):
+        open_stack([str(tmp_path / "t.tif")])
 
 
 UNITS = [("nm", 1), ("um", 1e3), ("micron", 1e3), ("microns", 1e3), ("\\u00B5m", 1e3), ("mm", 1e6), ("nanometer", 1)]
