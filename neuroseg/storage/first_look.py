@@ -33,11 +33,14 @@ def require_raw(volume: Volume, value_range: Range | None, *, chosen: bool, forc
     _judge(volume, raw_findings(sample_values(volume), value_range, chosen=chosen), force=force)
 
 
-def require_label_values(volume: Volume, *, force: bool = False) -> None:
-    """Raise InputError for an image in the place of labels, unless `force`; warns of missing chunks."""
+def require_label_values(volume: Volume, *, force: bool = False, score: bool = True) -> None:
+    """Raise InputError for an image in the place of labels, unless `force`; warns of missing chunks.
+
+    Without `score` an image is a warning: where values are only copied, none is lost.
+    """
     require_stored(volume, force=force)
     if volume.dtype.kind in "ui":
-        _judge(volume, label_findings(sample_values(volume)), force=force)
+        _judge(volume, label_findings(sample_values(volume)), force=force or not score)
 
 
 def require_stored(volume: Volume, *, force: bool) -> None:

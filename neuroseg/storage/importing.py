@@ -114,7 +114,7 @@ def import_volume(
 
     Raises InputError when `output` exists, and when the sources lack a voxel size, have a dtype that is not accepted,
     are float without `value_range`, or hold a NaN or a negative label; unless `force`, also when a sample shows that
-    raw is labels, that labels are an image, or that hardly any grey levels are left.
+    raw is labels whose ids would be lost, or that hardly any grey levels are left.
     """
     started = time.monotonic()
     _require_zarr_name(output)
@@ -196,7 +196,7 @@ def _require_zarr_name(output: Path) -> None:
 def _require_values(source: Volume, conversion: _Conversion, *, chosen: bool, force: bool) -> None:
     """Raise InputError when a sample shows that the conversion cannot be meant (first_look.py)."""
     if conversion.labels:
-        require_label_values(source, force=force)
+        require_label_values(source, force=force, score=False)
     elif source.dtype.kind != "b":
         require_raw(source, conversion.value_range, chosen=chosen, force=force)
 

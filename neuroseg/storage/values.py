@@ -184,7 +184,7 @@ def _finding_of_raw(sample: Sample, value_range: Range | None, *, chosen: bool) 
         fix = "check that the copy is complete and that this is the right dataset"
         return Finding(f"every sampled voxel is {sample.low:g}", fix, certain=True)
     if is_label_like(sample) and not chosen:
-        return _labels_as_raw(sample)
+        return _labels_as_raw(sample, value_range)
     mapped = _mapped(sample, value_range)
     levels, stored = _levels(mapped, sample.counts), _levels(np.arange(len(sample.values)), sample.counts)
     fix = f"give the range of the data, for example --range {_written(suggested_range(sample, value_range))}"
@@ -236,13 +236,15 @@ def suggested_range(sample: Sample, value_range: Range | None) -> Range:
     return (high, low) if value_range is not None and value_range[0] > value_range[1] else (low, high)
 
 
-def _labels_as_raw(sample: Sample) -> Finding:
+def _labels_as_raw(sample: Sample, value_range: Range | None) -> Finding:
+    """Return the finding of labels that are taken for raw: certain where ids would be lost, a mask is only copied."""
+    loses_ids = len(np.unique(_mapped(sample, value_range))) < len(sample.values)
     return Finding(
         f"its values look like labels, not like raw: {100 * sample.equal_share:.0f} % of neighbouring voxels are "
         f"equal, {len(sample.values)} different values, {_found(sample)}",
         "import labels with --labels; if it is raw, say which values become 0 and 255: "
         f"--range {_written((sample.low, sample.high))}",
-        certain=True,
+        certain=loses_ids or len(sample.values) > _MASK_VALUES,
     )
 
 

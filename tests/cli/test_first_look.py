@@ -89,17 +89,30 @@ def test_labels_as_raw_are_refused_until_they_are_called_labels(
     assert "next: neuroseg run" in ended(["import", source, "-o", tmp_path / "r.zarr", "--range", "0", "99"], capfd, 0)
 
 
-def test_an_image_as_labels_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_image_as_labels_is_not_scored(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     image, truth = store(tmp_path / "image.zarr", raw()), store(tmp_path / "truth.zarr", labels())
-    for arguments in (
-        ["evaluate", truth, "--truth", image],
-        ["evaluate", image, "--truth", truth],
-        ["import", image, "-o", tmp_path / "m.zarr", "--labels"],
-        ["import", store(tmp_path / "wide.zarr", raw().astype(np.int32)), "-o", tmp_path / "m.zarr"],
-    ):
+    for arguments in (["evaluate", truth, "--truth", image], ["evaluate", image, "--truth", truth]):
         said = ended(arguments, capfd, 2)
         assert "look like an image, not like labels" in said
     assert "VOI" not in ended(["evaluate", truth, "--truth", truth], capfd, 0)
+
+
+def test_an_image_imported_as_labels_is_copied_with_a_warning(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    image, wide = store(tmp_path / "image.zarr", raw()), store(tmp_path / "wide.zarr", raw().astype(np.int32))
+    for number, arguments in enumerate((["import", image, "--labels"], ["import", wide])):
+        made = tmp_path / f"{number}.zarr"
+        assert "look like an image, not like labels" in ended([*arguments, "-o", made], capfd, 0)
+        assert np.array_equal(voxels(made), raw())
+
+
+def test_a_mask_imported_as_raw_is_copied_with_a_warning(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    mask = np.where(raw() > 120, 200, 0).astype(np.uint8)
+    mask[:, :20] = 0
+    source = store(tmp_path / "mask.zarr", np.repeat(np.repeat(mask, 4, 1), 4, 2))
+    assert "import labels with --labels" in ended(["import", source, "-o", tmp_path / "made.zarr"], capfd, 0)
+    assert set(np.unique(voxels(tmp_path / "made.zarr"))) == {0, 200}
 
 
 def test_a_black_volume_is_refused_and_a_half_copied_one_a_warning(
