@@ -13,6 +13,7 @@ from neuroseg.geometry import describe
 from neuroseg.mending import counted, mend, undermined
 from neuroseg.stage import Stage
 from neuroseg.storage.failures import describe_failure, failure_folder, forget_failures, newest_log
+from neuroseg.storage.half_written import remove_half_written
 from neuroseg.storage.ledger import StageLedger
 from neuroseg.storage.space import DISK_FULL, free_bytes, is_full, readable
 from neuroseg.storage.workspace import Workspace
@@ -68,6 +69,7 @@ def _run_once(
     """Run what is pending of one stage; raises BlocksFailedError when some of it failed."""
     started = time.monotonic()
     ledger = ledger_of(workspace, stage)
+    _clear_up(workspace, stage, ledger)  # after a run that was killed
     ledger.claim()
     outside = len(stage.lattice.indices_touching(stage.lattice.roi)) - len(stage.lattice.indices())
     if not pending:
@@ -83,7 +85,7 @@ def _run_once(
     except DiskFullError as error:
         raise _disk_full(workspace, stage, ledger, len(ledger.pending(pending))) from error
     finally:
-        ledger.end()
+        _clear_up(workspace, stage, ledger)
     if failed:
         causes = ledger.failures()
         if is_full(workspace.path) or any(DISK_FULL in cause for cause in causes.values()):
@@ -92,6 +94,14 @@ def _run_once(
         raise BlocksFailedError(_failure_report(stage, failed, ledger, causes))
     peaks = [int(record["peak_mib"]) for record in ledger.records() if record["time"] >= began]
     return StageSummary(stage.name, len(pending), voxels, time.monotonic() - started, max(peaks, default=0), outside)
+
+
+def _clear_up(workspace: Workspace, stage: Stage, ledger: StageLedger) -> None:
+    """Remove what was being written of blocks that are in hand no more, and forget that they were."""
+    known = set(stage.lattice.indices())
+    blocks = [stage.lattice.block(index, stage.halo) for index in ledger.running() if index in known]
+    remove_half_written([workspace.artifact(name) for name in stage.outputs], ledger.folder, blocks)
+    ledger.end()
 
 
 def _disk_full(workspace: Workspace, stage: Stage, ledger: StageLedger, left: int) -> DiskFullError:

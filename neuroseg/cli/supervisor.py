@@ -16,14 +16,14 @@ import sys
 import time
 from typing import NoReturn
 
+from neuroseg.execution.ending import is_slow_to_end
 from neuroseg.execution.handover import die_with_parent
 
 INTERRUPTED = 130
 _FAILED = 1
 _LONG_S = 3600.0
 _GRACE_S = 4.0  # for the head to remove what is half-written, before it is killed
-_LONG_GRACE_S = 120.0  # a training ends the step in hand and saves; a second Ctrl-C does not wait for it
-_TRAINING = ("train", "pretrain", "adapt")
+_LONG_GRACE_S = 120.0  # where it announces that it is slow to end; a second Ctrl-C does not wait for it
 # nohup has SIGHUP ignored and means it; a script's background command has SIGINT ignored, but shall be stoppable.
 _HANGUP = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL else set()
 _ENDING = {signal.SIGINT, signal.SIGTERM} | _HANGUP
@@ -96,19 +96,18 @@ def _supervise(head: int) -> int:
     with contextlib.suppress(OSError):
         os.setpgid(head, head)  # whoever of the two comes first
     told: float | None = None
-    # A cluster's controller may take its time to cancel jobs.
-    is_slow = bool({*_TRAINING, "slurm"} & set(sys.argv))
-    grace = _LONG_GRACE_S if is_slow else _GRACE_S
+    slow = 0.0
     while not _has_ended(head):
         heard = signal.sigtimedwait(_HEEDED, _AGAIN_S if told else _LONG_S)
         number = heard.si_signo if heard else None
+        slow = time.monotonic() if is_slow_to_end() else slow
         if number == signal.SIGTSTP:
             _pause_with(head)
         elif number in _ENDING and told is None:
             told = time.monotonic()
             os.kill(head, signal.SIGINT)
         # A second Ctrl-C does not wait. SIGTERM may come again and again: from the cluster, its script, the head.
-        elif told and (number in _ENDING - {signal.SIGTERM} or time.monotonic() > told + grace):
+        elif told and (number in _ENDING - {signal.SIGTERM} or _is_late(told, slow)):
             _tell(head, signal.SIGKILL)
         if told:
             _tell(head, _END_WORKERS)
@@ -122,6 +121,12 @@ def _supervise(head: int) -> int:
     if told and code:
         return INTERRUPTED
     return _FAILED if code < 0 else code
+
+
+def _is_late(told: float, slow: float) -> bool:
+    """Return whether a head that was told to end at a time had its grace, and another after it was last slow."""
+    now = time.monotonic()
+    return now > told + _LONG_GRACE_S or now > max(told, slow) + _GRACE_S
 
 
 def _has_ended(head: int) -> bool:

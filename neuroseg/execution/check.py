@@ -20,6 +20,7 @@ from typing import Any
 
 from neuroseg import __version__
 from neuroseg.errors import NeurosegError
+from neuroseg.execution.ending import slow_to_end
 from neuroseg.execution.gateway import Gateway
 from neuroseg.execution.handshake import new_secret
 from neuroseg.execution.remote import EVERY_INTERFACE, own_hosts, secret_path
@@ -62,6 +63,7 @@ def _checked(site: Site, folder: Path, stages: tuple[str, ...], wait_s: float) -
         new_secret(secret_path(folder, token)) as secret,
         _listening() as (port, heard),
         Gateway(secret, ("127.0.0.1", port), interface=EVERY_INTERFACE, port=site.port) as gateway,
+        slow_to_end(),
     ):
         hosts = [site.host] if site.host else own_hosts()
         head = ",".join(f"{host}:{gateway.port}" for host in hosts)

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Any
 
 from neuroseg.errors import NeurosegError
+from neuroseg.execution.ending import slow_to_end
 from neuroseg.execution.remote import WORKER, Crew, RemoteExecutor, newest_words, own_hosts
 from neuroseg.execution.site import Site
 
@@ -43,9 +44,10 @@ class DaskConnection:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for each in (self._client, self._cluster):
-            if each is not None:
-                each.close()
+        with slow_to_end():
+            for each in (self._client, self._cluster):
+                if each is not None:
+                    each.close()
 
     def client(self) -> Any:
         """Return the client; raises NeurosegError when nobody answers at the address."""

@@ -25,6 +25,7 @@ from typing import Protocol
 
 from neuroseg.blocks import Block
 from neuroseg.errors import NeurosegError
+from neuroseg.execution.ending import slow_to_end
 from neuroseg.execution.gateway import Gateway
 from neuroseg.execution.handshake import new_secret
 from neuroseg.execution.ports import listening_port, loopback_address
@@ -119,7 +120,7 @@ class RemoteExecutor:
         self.logs.mkdir(parents=True, exist_ok=True)
         forget_secrets(self.workspace)
         token, scheduler = secrets.token_hex(4), loopback_address()
-        with new_secret(secret_path(self.workspace, token)) as secret, _heard_at_once(run.over):
+        with new_secret(secret_path(self.workspace, token)) as secret, _heard_at_once(run.over), slow_to_end():
             given = (stage.name, token, secret, scheduler, run)
             attending = threading.Thread(target=self._attend, args=given, name="crew")
             attending.start()

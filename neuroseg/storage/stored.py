@@ -132,14 +132,15 @@ def refresh(root: Place, names: Iterable[str], blocks: Iterable[Block]) -> None:
     """
     if not isinstance(root, Path):
         return
-    folders = {Path(str(file)).parent for name in names for block in blocks for file in _files_of(root / name, block)}
+    folders = {Path(str(file)).parent for name in names for block in blocks for file in files_of(root / name, block)}
     for folder in folders:
         existing = next(place for place in (folder, *folder.parents) if place.is_dir())
         with suppress(OSError), tempfile.NamedTemporaryFile(dir=existing, prefix=".look-"):
             pass
 
 
-def _files_of(place: Place, block: Block) -> Iterator[Place]:
+def files_of(place: Place, block: Block) -> Iterator[Place]:
+    """Yield where the files of a block lie, or would lie, of the artifact at a place; nothing where there is none."""
     try:
         artifact = artifact_at(place)
     except ValueError:

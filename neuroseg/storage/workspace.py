@@ -16,6 +16,7 @@ import yaml
 from neuroseg.configuration import read_yaml
 from neuroseg.errors import InputError
 from neuroseg.storage.claim import claim_artifacts, stored_at
+from neuroseg.storage.half_written import remove_partial_files
 from neuroseg.storage.ledger import StageLedger
 from neuroseg.storage.lock import is_locked, locked
 from neuroseg.storage.naming import STORE, default_workspace, is_workspace
@@ -177,25 +178,20 @@ class Workspace:
         with held:
             if killed is not None:
                 logger.warning("the last run in %s (%s) was killed; continuing after it", self.path, killed)
-                self.remove_half_written()
-            try:
-                if isinstance(self.artifacts, RemotePath):
-                    claim_artifacts(self.path, self.artifacts)
-                else:
-                    (self.path / STORE).unlink(missing_ok=True)  # of a run that never began
-                yield
-            except KeyboardInterrupt:
-                self.remove_half_written()
-                raise
+                self._remove_half_written()
+            if isinstance(self.artifacts, RemotePath):
+                claim_artifacts(self.path, self.artifacts)
+            else:
+                (self.path / STORE).unlink(missing_ok=True)  # of a run that never began
+            yield
 
     def is_worked_on(self) -> bool:
         """Return whether a run holds the workspace."""
         return is_locked(self.path)
 
-    def remove_half_written(self) -> None:
-        """Remove the files that killed processes were writing; they would have been renamed when whole."""
-        for path in self.path.rglob("*.partial"):
-            path.unlink(missing_ok=True)
+    def _remove_half_written(self) -> None:
+        """Remove what a head that was killed was writing; what its workers were is removed as their stage goes on."""
+        remove_partial_files([self.path, self.path / "ledger", *(self.path / "ledger").glob("*/")])
 
 
 def reduced(table: str) -> str:

@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from neuroseg.execution.ending import slow_to_end
 from neuroseg.training.records import Records
 from neuroseg.training.settings import PretrainingSettings, TrainingSettings
 from neuroseg.training.team import Team
@@ -96,7 +97,7 @@ def run_training(
     records = Records(learner.folder) if team.leads else None
     bar = tqdm(total=last, initial=learner.step, unit="step", disable=not (progress and team.leads), mininterval=5)
     try:
-        with _Interrupts() as interrupts:
+        with slow_to_end(), _Interrupts() as interrupts:
             due = learner.step > 0 and (learner.step % every == 0 or learner.step == last)
             if due and learner.step != learner.validated:
                 _validate(learner, validate, records, interrupts)  # it was cut off while it did

@@ -122,6 +122,44 @@ except KeyboardInterrupt:
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "heard\n", "")
 
 
+SUPERVISED = """
+import sys, time, types
+from contextlib import nullcontext
+from neuroseg.cli import supervisor
+from neuroseg.execution.ending import slow_to_end
+
+def run(arguments):
+    with slow_to_end() if arguments[0] == "slow" else nullcontext():
+        try:
+            print("begun", flush=True)
+            time.sleep(60)
+        except KeyboardInterrupt:
+            time.sleep(2)
+            print("saved", flush=True)
+            raise
+    return 0
+
+sys.modules["neuroseg.cli.main"] = types.SimpleNamespace(exit_code=run)
+supervisor._GRACE_S = 0.5
+supervisor.main()
+"""
+
+
+@pytest.mark.parametrize(("arguments", "told"), [(["slow"], "saved\n"), (["quick", "train", "--executor=slurm"], "")])
+def test_what_announces_that_it_is_slow_to_end_gets_its_time(arguments: list[str], told: str) -> None:
+    heeding = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        command = [sys.executable, "-c", SUPERVISED, *arguments]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, heeding)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=_PATIENCE_S)[0] == told
+    assert process.returncode == 130
+
+
 def test_workers_die_with_a_killed_head_and_the_next_run_says_so(
     tiny_model: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -134,9 +172,10 @@ def test_workers_die_with_a_killed_head_and_the_next_run_says_so(
     while processes_of(workspace) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert processes_of(workspace) == []
-    (workspace / "ledger" / "affinities" / "done" / ".half.partial").touch()
-    with Workspace(workspace).locked():
-        assert "was killed" in caplog.text
+    (workspace / "ledger" / "affinities" / ".half.partial").touch()
+    given = {"volume": volume, "model": tiny_model, "blocks": "32,48,48", "executor": "serial"}
+    pipeline.predict(Options.model_validate(given))
+    assert "was killed" in caplog.text
     assert not list(workspace.rglob("*.partial"))
 
 

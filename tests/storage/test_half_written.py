@@ -1,0 +1,104 @@
+"""What killed processes were writing is removed beside the blocks that were in hand, and looked for nowhere else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+
+from neuroseg import pipeline
+from neuroseg.blocks import whole_lattice
+from neuroseg.options import Options
+from neuroseg.storage.arrays import create_array
+from neuroseg.storage.half_written import remove_half_written
+from neuroseg.storage.workspace import Workspace
+
+
+def made(path: Path) -> Path:
+    """Make a file, and the folders that it lies in."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    return path
+
+
+@pytest.fixture
+def looked_through(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The folders that are listed."""
+    listed: list[Path] = []
+    scandir: Callable[..., Any] = os.scandir
+
+    def listing(folder: Path) -> Any:
+        listed.append(Path(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr("neuroseg.storage.half_written.os.scandir", listing)
+    return listed
+
+
+def test_only_folders_of_blocks_in_hand_are_looked_through(tmp_path: Path, looked_through: list[Path]) -> None:
+    array, parts, ledger = tmp_path / "fragments.zarr", tmp_path / "edges", tmp_path / "ledger" / "edges"
+    create_array(array, shape=(40, 40, 40), dtype=np.uint64, block=(4, 4, 4), attributes={})
+    made(parts / "00000001.parquet")
+    block = whole_lattice((40, 40, 40), (4, 4, 4)).block(123, (0, 0, 0))
+    z, y, x = (begin // 4 for begin in block.write_roi.begin)
+    left = [
+        made(array / "c" / f"{z}" / f"{y}" / f"{x}.8f.partial"),
+        made(array / "zarr.8f.partial"),
+        made(parts / ".00000123.parquet.8f.partial"),
+        made(ledger / "done" / ".00000123-9f2c.8f.partial"),
+    ]
+    kept = [made(array / "c" / "0" / "0" / "0.8f.partial"), made(array / "c" / f"{z}" / f"{y}" / f"{x}")]
+    (ledger / "done" / "folder.partial").mkdir()
+    remove_half_written([array, parts, tmp_path / "missing.zarr"], ledger, [block])
+    assert not any(path.exists() for path in left)
+    assert all(path.exists() for path in kept)
+    assert (ledger / "done" / "folder.partial").is_dir()
+    missing = tmp_path / "missing.zarr"
+    expected = {array, array / "c" / f"{z}" / f"{y}", parts, missing, ledger / "done", ledger / "failed"}
+    assert set(looked_through) == expected
+
+
+def test_without_blocks_in_hand_nothing_is_looked_through(tmp_path: Path, looked_through: list[Path]) -> None:
+    remove_half_written([tmp_path], tmp_path / "ledger", [])
+    assert looked_through == []
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> Options:
+    attributes = {"offsets": [[-1, 0, 0], [0, -1, 0], [0, 0, -1]], "voxel_size": [10, 10, 10]}
+    array = zarr.create_array(str(tmp_path / "A.zarr"), shape=(3, 16, 16, 16), dtype="u1", attributes=attributes)
+    array[:] = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 16), np.uint8)
+    given = {"affinities": str(tmp_path / "A.zarr"), "output": str(tmp_path / "w"), "blocks": "8"}
+    return Options.model_validate({**given, "executor": "serial"})
+
+
+def test_a_run_that_was_killed_is_cleared_up_by_the_next(options: Options) -> None:
+    workspace, _ = pipeline.segment(options)
+    made(workspace.path / "ledger" / "edges" / "running" / "00000003")
+    left = [
+        made(Path(str(workspace.edges)) / ".00000003.parquet.8f.partial"),
+        made(workspace.path / "ledger" / "edges" / "done" / ".00000003-9f2c.8f.partial"),
+    ]
+    pipeline.segment(options)
+    assert not any(path.exists() for path in left)
+    assert not list((workspace.path / "ledger").glob("*/running"))
+
+
+def test_what_an_interrupted_block_was_writing_is_removed(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    from neuroseg.edges import stage
+
+    def interrupted(path: Path, table: object) -> None:
+        made(path.with_name(f".{path.name}.8f.partial"))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stage, "write_table", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.segment(options)
+    workspace = Workspace(Path(options.output or ""))
+    assert not list(workspace.path.rglob("*.partial"))
+    assert (workspace.path / "ledger" / "edges" / "identity.yaml").exists()
