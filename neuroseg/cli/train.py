@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from neuroseg.cli import run
 from neuroseg.cli.command import typed_command
 from neuroseg.cli.summary import print_json
 from neuroseg.errors import InputError, unknown_name
@@ -82,6 +84,13 @@ def train(
     device: _Device = "auto",
     restart: _Restart = False,
     dry_run: _DryRun = False,
+    template: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            "--template", metavar="RAW LABELS", help="Write a configuration for this labelled volume to -o mine.yaml."
+        ),
+    ] = None,
+    voxel_size: run.VoxelSize = None,
     preview: Annotated[
         bool,
         typer.Option(
@@ -99,11 +108,20 @@ def train(
     Examples: neuroseg train fib25_light -o runs/fib25_light
     then: neuroseg run volume.zarr --model runs/fib25_light/bundle
     neuroseg train mine.yaml --from fib25_light
+    your own data: neuroseg train --template raw.zarr labels.zarr -o mine.yaml
+    then: neuroseg train mine.yaml -o runs/mine
     """
     from neuroseg.storage.publish import require_folder
     from neuroseg.training.train import rehearse_training
     from neuroseg.training.train import train as train_
 
+    if template is not None:
+        if any((configuration, named, bundle, restart, dry_run, preview)):
+            raise InputError("--template writes a configuration: give only RAW, LABELS, -o and --voxel-size with it")
+        _write_template(template, output, voxel_size, json)
+        return
+    if voxel_size is not None:
+        raise InputError("--voxel-size belongs to --template; a configuration has voxel_size_nm for each volume")
     path = asked(configuration, named)
     folder = output or Path("runs") / path.stem
     if preview and dry_run:
@@ -122,6 +140,24 @@ def train(
     if not _leads():
         return
     _show_outcome(outcome, json)
+
+
+def _write_template(template: tuple[str, str], output: Path | None, voxel_size: run.Triple | None, json: bool) -> None:
+    from neuroseg.storage.publish import require_publishable
+    from neuroseg.training.template import write_template
+
+    if output is None:
+        raise InputError("name the configuration to write: -o mine.yaml")
+    require_publishable(output, ".yaml")
+    made = write_template(*template, output, voxel_size)
+    if json:
+        print_json({**asdict(made), "path": str(made.path)})
+        return
+    print(
+        f"{made.path}: {made.network} network; trains on {made.training}, validates on {made.validation}\n"
+        f"  next: neuroseg train {made.path} -o {Path('runs') / made.path.stem} --dry-run",
+        file=sys.stderr,
+    )
 
 
 def _show_outcome(outcome: Outcome, json: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,12 +18,14 @@ from neuroseg.storage.files import open_any
 from neuroseg.storage.volumes import Volume, require_voxel_size
 from neuroseg.training.catalogue import found
 from neuroseg.training.descriptors import shape_descriptors
+from neuroseg.training.looks import require_labels, require_raw
 from neuroseg.training.orientations import Orientation
 from neuroseg.training.samples import LabelledVolume
 from neuroseg.training.settings import VolumeSettings
 from neuroseg.training.targets import UNLABELLED
 
 logger = logging.getLogger(__name__)
+_SAME_SIZE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -85,19 +88,33 @@ def open_labelled(settings: VolumeSettings, folders: Sequence[str]) -> OpenedVol
         open_any(found(address, tuple(folders), settings.volume), voxel_size_nm=settings.voxel_size_nm)
         for address in (settings.raw, settings.labels)
     )
-    if raw.dtype != np.uint8:
-        raise InputError(f"raw {raw.path} holds {raw.dtype} values; import it to uint8 first (neuroseg import)")
+    require_raw(raw)
+    require_labels(labels)
     size = require_voxel_size(raw)
+    _require_same_size(raw, labels, size)
     shift = _shift(raw, labels, size)
     placed = labels.roi.shift(Coordinate(shift))
     region = parse_roi(settings.region, raw.shape) if settings.region else placed
     if not raw.roi.contains(placed) or (not labels.placed and raw.shape != labels.shape):
-        raise InputError(f"raw {raw.path} has shape {raw.shape}, labels {labels.path} have {labels.shape} at {shift}")
+        raise InputError(
+            f"labels {labels.path} have shape {labels.shape} at {shift}, raw {raw.path} has shape {raw.shape}: they do "
+            "not fit; give labels of the same shape, or an attribute offset (nm) that places them inside raw"
+        )
     if region.intersect(placed).empty:
         raise InputError(
             f"the region {describe(region)} of {raw.path} has no labels: {labels.path} lies at {describe(placed)}"
         )
     return OpenedVolume(raw, labels, region.intersect(placed), size, shift, settings.surround_voxels, settings.share)
+
+
+def _require_same_size(raw: Volume, labels: Volume, size: Nanometres) -> None:
+    """Raise InputError for labels whose file gives another voxel size than that of raw."""
+    own = labels.voxel_size_nm
+    if own is not None and not all(math.isclose(a, b, rel_tol=_SAME_SIZE) for a, b in zip(own, size, strict=True)):
+        raise InputError(
+            f"labels {labels.path} have voxels of {own} nm, raw {raw.path} of {size} nm; use the same pyramid level of "
+            "both, or give the right size (voxel_size_nm, --voxel-size)"
+        )
 
 
 def _shift(raw: Volume, labels: Volume, size: Nanometres) -> Triple:
