@@ -18,7 +18,7 @@ _SHOWN_OF_AN_ORDER = 3
 _GAPS_PER_FILE = 100
 # Two whole numbers around a dot that belong to no longer chain (1.2.3 is a version or a date).
 _DOTTED_PAIR = re.compile(r"(?<![\d.])(\d+)\.(\d+)(?!\.?\d)")
-_NUMBER = re.compile(r"\d+")
+_NUMBER = re.compile(r"\d+(?:,\d+)?")
 
 Values = tuple[Fraction, ...]
 
@@ -61,7 +61,7 @@ def sections_in_order(paths: Sequence[Path], order: str | None = None) -> list[P
 
 
 def _require_one_pattern(paths: Sequence[Path]) -> None:
-    patterns = sorted({_NUMBER.sub("#", path.stem) for path in paths})
+    patterns = sorted({_NUMBER.sub("#", _marked(path.stem)) for path in paths})
     if len(patterns) > 1:
         listed = ", ".join(patterns[:_NAMED_AT_MOST])
         raise InputError(
@@ -76,13 +76,16 @@ def _columns(paths: Sequence[Path]) -> list[_Column]:
     All names have one pattern, so that the n-th number means the same in each.
     """
     names = [_marked(path.stem) for path in paths]
-    texts = list(zip(*(re.findall(r"\d+(?:,\d+)?", name) for name in names), strict=True))
+    texts = list(zip(*(_NUMBER.findall(name) for name in names), strict=True))
     columns = []
     for column in texts:
-        if "," in column[0]:
-            columns += _decimal_or_two(paths, [tuple(text.split(",")) for text in column])
-        else:
+        pairs = [text.split(",") for text in column if "," in text]
+        if not pairs:
             columns.append(_whole(column))
+        elif len(pairs) < len(column):
+            columns.append(_decimal(column))  # 0.75, 1, 1.25: whole numbers among decimals
+        else:
+            columns += _decimal_or_two(paths, column)
     return columns
 
 
@@ -95,18 +98,21 @@ def _whole(texts: Sequence[str]) -> _Column:
     return _Column(tuple(Fraction(int(text)) for text in texts), Fraction(1))
 
 
-def _decimal_or_two(paths: Sequence[Path], pairs: Sequence[tuple[str, ...]]) -> list[_Column]:
+def _decimal(texts: Sequence[str]) -> _Column:
+    digits = max(len(text.partition(",")[2]) for text in texts)
+    return _Column(tuple(Fraction(text.replace(",", ".")) for text in texts), Fraction(1, 10**digits))
+
+
+def _decimal_or_two(paths: Sequence[Path], texts: Sequence[str]) -> list[_Column]:
     """Return one decimal or two whole numbers; raises InputError where the pairs may be either and the orders differ.
 
     Fractions of one width are decimals (0.75, 1.00). Of several widths, a leading zero is one of a decimal (1.05), a
     zero at the end that of a counter (1.10 after 1.9). What remains is what counts without a gap.
     """
-    fractions = [fraction for _, fraction in pairs]
+    fractions = [text.partition(",")[2] for text in texts]
     widths = [len(fraction) for fraction in fractions]
-    scale = 10 ** max(widths)
-    values = tuple(Fraction(int(whole)) + Fraction(int(fraction), 10 ** len(fraction)) for whole, fraction in pairs)
-    decimal = _Column(values, Fraction(1, scale))
-    two = [_whole(texts) for texts in zip(*pairs, strict=True)]
+    decimal = _decimal(texts)
+    two = [_whole(whole) for whole in zip(*(text.split(",") for text in texts), strict=True)]
     if len(set(widths)) == 1 or any(len(f) > 1 and f[0] == "0" for f in fractions):
         return [decimal]
     if any(len(f) > 1 and f[-1] == "0" for f in fractions):
@@ -226,7 +232,7 @@ def _require_consecutive(ordered: Sequence[tuple[Fraction, Path]], resolution: F
     listed += f" and {count - _NAMED_AT_MOST} more" if count > _NAMED_AT_MOST else ""
     raise InputError(
         f"section {listed} is missing between {ordered[0][1].name} and {ordered[-1][1].name} ({len(ordered)} files); "
-        "add the file (a copy of its neighbour if it was lost), or renumber the files if nothing is missing"
+        "add the file (a copy of its neighbour if it was lost), or add --order name if nothing is missing"
     )
 
 

@@ -27,6 +27,7 @@ def ordered(names: list[str], order: str | None = None) -> list[str]:
         ["z0.5.tif", "z1.0.tif", "z1.5.tif"],
         ["z0.25.tif", "z0.5.tif", "z0.75.tif", "z1.0.tif"],
         ["z1.05.tif", "z1.1.tif", "z1.15.tif"],
+        ["z0.5um.tif", "z0.75um.tif", "z1um.tif", "z1.25um.tif"],
         ["run1.8.tif", "run1.9.tif", "run1.10.tif", "run1.11.tif"],
         ["stack.0001.tif", "stack.0002.tif"],
         ["v1.2.3_s1.tif", "v1.2.3_s2.tif"],
@@ -115,6 +116,36 @@ def test_a_counter_alone_orders_every_listing(data: st.DataObject, template: str
     first, count = data.draw(st.integers(0, 20)), data.draw(st.integers(1, 12))
     names = [template.format(number) + ".tif" for number in range(first, first + count)]
     assert ordered(data.draw(st.permutations(names))) == names
+
+
+GRAMMARS = ["{a}_{b}", "{a}.{b}", "{a}.{b:02d}", "p{a}_s{b:02d}_v7", "{a}-{b}"]
+
+
+@pytest.mark.parametrize("grammar", GRAMMARS)
+def test_small_names_of_two_numbers_are_ordered_as_every_reading_has_it(grammar: str) -> None:
+    pairs = list(itertools.product(range(1, 4), (1, 2, 3, 10)))
+    for chosen in itertools.combinations(pairs, 3):
+        names = [grammar.format(a=a, b=b) + ".tif" for a, b in chosen]
+        found = []
+        for listing in (names, names[::-1]):
+            try:
+                found.append(ordered(listing))
+            except InputError as error:
+                found.append([str(error)])
+        assert found[0] == found[1]
+        if len(found[0]) == 1:
+            continue
+        firsts, seconds = zip(*chosen, strict=True)
+        by_name = [names[place] for place in sorted(range(3), key=lambda place: chosen[place])]
+        if grammar != "{a}.{b:02d}":
+            assert found[0] == by_name or len(set(firsts)) == 1
+        if "." not in grammar:
+            for values in (firsts, seconds):
+                if len(set(values)) == 3:
+                    assert found[0] == [names[place] for place in sorted(range(3), key=values.__getitem__)]
+        decimals = [float(f"{a}.{b:02d}") for a, b in chosen]
+        if grammar == "{a}.{b:02d}":
+            assert found[0] == [names[place] for place in sorted(range(3), key=decimals.__getitem__)]
 
 
 @given(st.data())

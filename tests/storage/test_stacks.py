@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -152,6 +154,18 @@ def test_palettes_and_white_is_zero_are_refused(tmp_path: Path) -> None:
         open_stack([str(tmp_path / "p.png")])
     with pytest.raises(InputError, match="MINISWHITE"):
         open_stack([str(tmp_path / "w.tif")])
+
+
+def test_png_of_four_bits_is_refused_for_its_labels_would_be_scaled(tmp_path: Path) -> None:
+    path = tmp_path / "four.png"
+    header, rows = b"IHDR" + struct.pack(">IIBBBBB", 6, 4, 4, 0, 0, 0, 0), b"\0\x33\x33\x33" * 4
+    parts = [header, b"IDAT" + zlib.compress(rows), b"IEND"]
+    content = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(part) - 4) + part + struct.pack(">I", zlib.crc32(part)) for part in parts
+    )
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"four\.png stores 4 bits a pixel; expected 1, 8 or 16"):
+        open_stack([str(path)])
 
 
 def test_opening_decodes_no_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
