@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -124,24 +125,31 @@ def _describe_deaths(workspace: Workspace, stage: Stage, failed: Sequence[Block]
 
 
 def _failure_report(stage: Stage, failed: Sequence[Block], ledger: StageLedger, causes: Mapping[int, str]) -> str:
-    """Return which blocks failed and why: a cause that many share stands once, with their number."""
-    first_line = {block.index: _cause(stage, block, causes).splitlines()[0] for block in failed}
-    reasons: dict[str, list[Block]] = {}
+    """Return which blocks failed and why: causes that differ only in numbers (a voxel's place) stand once, counted."""
+    alike: dict[str, list[tuple[Block, str]]] = {}
     for block in failed:
         where = f"stage {stage.name}, block {block.index} ({describe(block.write_roi)}): "
-        reasons.setdefault(first_line[block.index].removeprefix(where), []).append(block)
-    lines = [
-        first_line[blocks[0].index] if len(blocks) == 1 else f"{_numbers(blocks)}: {reason}"
-        for reason, blocks in reasons.items()
-    ]
+        reason = _cause(stage, block, causes).splitlines()[0].removeprefix(where)
+        alike.setdefault(re.sub(r"\d+", "#", reason), []).append((block, reason))
+    lines = [_line(stage, blocks) for blocks in alike.values()]
     more = f"\n  and {len(lines) - _LISTED_FAILURES} more reasons" if len(lines) > _LISTED_FAILURES else ""
     listed = "\n  ".join(lines[:_LISTED_FAILURES])
+    again = "Run the same command again to redo them"
+    if len(failed) < len(stage.lattice.indices()):
+        again = "The others are done; run the same command again to redo only these"
     return (
-        f"{counted(failed)} of stage {stage.name} failed:\n  {listed}{more}\n"
-        f"The others are done; run the same command again to redo only these. Details: "
+        f"{counted(failed)} of stage {stage.name} failed:\n  {listed}{more}\n{again}. Details: "
         f"{failure_folder(ledger.run_folder, stage.name, failed[0].index)}; neuroseg replay {ledger.run_folder} "
         f"{stage.name} {failed[0].index} does this block alone, here"
     )
+
+
+def _line(stage: Stage, alike: Sequence[tuple[Block, str]]) -> str:
+    """Return one line about blocks that failed for reasons alike: the reason of the first."""
+    block, reason = alike[0]
+    if len(alike) == 1:
+        return f"stage {stage.name}, block {block.index} ({describe(block.write_roi)}): {reason}"
+    return f"{_numbers([each for each, _ in alike])}: {reason}"
 
 
 def _cause(stage: Stage, block: Block, causes: Mapping[int, str]) -> str:

@@ -70,12 +70,19 @@ def test_one_reason_is_reported_once(tmp_path: Path) -> None:
 
 
 def test_different_reasons_are_all_reported(tmp_path: Path) -> None:
-    stage = Failing(
-        whole_lattice((4, 10, 10), (1, 10, 10)), lambda block: "odd" if block.index % 2 else f"{block.index}"
-    )
+    even = {0: "no memory", 2: "no disk"}
+    stage = Failing(whole_lattice((4, 10, 10), (1, 10, 10)), lambda block: even.get(block.index, "odd"))
     told = report(Workspace(tmp_path), stage)
     assert "2 blocks (1, 3): ValueError: odd" in told
-    assert "stage fragments, block 0 (0:1,0:10,0:10): ValueError: 0" in told
+    assert "stage fragments, block 0 (0:1,0:10,0:10): ValueError: no memory" in told
+
+
+def test_reasons_that_differ_only_in_the_voxel_are_one(tmp_path: Path) -> None:
+    stage = Failing(whole_lattice((4, 10, 10), (1, 10, 10)), lambda block: f"voxel ({block.index}, 0, 3) is nan")
+    told = report(Workspace(tmp_path), stage)
+    assert "\n  4 blocks (0, 1, 2, 3): ValueError: voxel (0, 0, 3) is nan\n" in told
+    assert told.count("is nan") == 1
+    assert "The others" not in told, "there are none"
 
 
 def test_many_failures_are_described_and_read_few_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
