@@ -32,6 +32,7 @@ class Options(Section):
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
 
     volume: str | None = None
+    input: str | None = None
     output: str | None = None
     affinities: str | None = None
     boundaries: str | None = None
@@ -80,14 +81,20 @@ class Options(Section):
         """Accept [[-1, 0, 0], ...] beside -1,0,0;..."""
         return ";".join(",".join(map(str, row)) for row in value) if isinstance(value, list | tuple) else value
 
+    def paths(self) -> dict[str, str]:
+        """Return the options that name places; models by name and the mask `none` are none."""
+        names = ("volume", "input", "output", "affinities", "boundaries", "mask")
+        found = {name: getattr(self, name) for name in names if getattr(self, name)}
+        model = Path(self.model or "")
+        if self.model and (model.is_absolute() or model.is_file() or (model / "card.yaml").is_file()):
+            found["model"] = self.model
+        return {name: path for name, path in found.items() if not (name == "mask" and path == NO_MASK)}
+
     def with_absolute_paths(self) -> Options:
         """Return the options with every path absolute, so that they mean the same from any folder."""
-        paths = {name: getattr(self, name) for name in ("volume", "output", "affinities", "boundaries", "mask")}
-        if self.model and (Path(self.model).is_file() or (Path(self.model) / "card.yaml").is_file()):
-            paths["model"] = self.model
-        found = {name: path for name, path in paths.items() if path and not (name == "mask" and path == NO_MASK)}
         absolute = {
-            name: path.rstrip("/") if is_remote(path) else str(Path(path).resolve()) for name, path in found.items()
+            name: path.rstrip("/") if is_remote(path) else str(Path(path).resolve())
+            for name, path in self.paths().items()
         }
         return self.model_copy(update=absolute)
 
@@ -103,7 +110,9 @@ def options_from(config: Path | None, flags: dict[str, Any]) -> Options:
         content = read_yaml(config)
         if isinstance(content.get("options"), dict):
             # A workspace's run.yaml: what it was done with, not where.
-            content = {key: value for key, value in content["options"].items() if key not in ("volume", "output")}
+            content = {
+                key: value for key, value in content["options"].items() if key not in ("volume", "input", "output")
+            }
     given = {key: value for key, value in flags.items() if value is not None and value is not False}
     options = validated({**content, **given}, Options, str(config) if config else "options")
     _check(options)

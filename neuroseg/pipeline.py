@@ -18,6 +18,7 @@ from neuroseg.execution.site import NO_CLUSTER, NO_SITE, Cluster, Site
 from neuroseg.execution.slurm import cancel_leftovers, slurm_executor
 from neuroseg.execution.standing import StandingWorkers
 from neuroseg.execution.work import Begin, Choose, Executor, ledger_of
+from neuroseg.inputs import changes_in_words, reads_input, require_input
 from neuroseg.memory import segmentation_of as segmentation_of
 from neuroseg.mending import as_published, replace_missing, require_whole, restart_of
 from neuroseg.needs import needed_bytes
@@ -30,6 +31,7 @@ from neuroseg.stage import Stage
 from neuroseg.storage.arrays import is_array, open_node
 from neuroseg.storage.cleaning import intermediates, remove
 from neuroseg.storage.metadata import ome_levels
+from neuroseg.storage.naming import is_workspace
 from neuroseg.storage.places import remove_all
 from neuroseg.storage.publish import publish_text
 from neuroseg.storage.space import require_space
@@ -113,11 +115,14 @@ def _execute(
         cancel_leftovers(workspace.path)
         if plan.kind == "raw" and PREDICTION[-1] not in names:
             _require_affinities(workspace, plan, plan.affinities_stage(workspace))
+        in_words = changes_in_words(read_plan(workspace), plan) if is_workspace(workspace.path) else {}
         for stage in every[:first]:
             if stage in stages and stage.name.split("-")[0] not in _REDONE_WITHOUT_ASKING:
-                ledger_of(workspace, stage).require_same(restart_of(stage.name))
+                ledger_of(workspace, stage).require_same(restart_of(stage.name), in_words)
         if restart is not None:
             _require_inputs(workspace, every, first)
+            if plan.kind != "raw" and any(reads_input(plan, stage) for stage in every[first:]):
+                require_input(plan, workspace)
         write_plan(workspace, plan, options)
         if restart is not None:
             _discard(workspace, every[first:])
@@ -174,6 +179,8 @@ def _run_all(
             pending = list(stage.lattice.blocks(stage.halo))
         if pending:
             _require_inputs(workspace, every, every.index(stage))
+            if plan.kind != "raw" and reads_input(plan, stage):
+                require_input(plan, workspace)
         if pending and stage not in views:
             _invalidate(workspace, published, every[every.index(stage) + 1 :], keep_labels=stage.name == "lookup")
         summaries.append(run_stage(workspace, every, stage, pending, choose, begin))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from neuroseg import __version__
@@ -24,6 +25,8 @@ from neuroseg.reduction.stage import ReductionStage
 from neuroseg.segmentation.stage import PyramidStage, RelabelStage, pyramid_stages
 from neuroseg.stage import Stage
 from neuroseg.storage.affinity_source import AffinitySource
+from neuroseg.storage.content import Content
+from neuroseg.storage.hints import located, relative_hints, require_there
 from neuroseg.storage.mask import MaskSource
 from neuroseg.storage.raw import RawSource
 from neuroseg.storage.workspace import Workspace
@@ -37,6 +40,7 @@ class MaskPlan(Section):
 
     path: str
     identity: str
+    content: Content | None = None  # None in workspaces of earlier versions
 
 
 class Plan(Section):
@@ -51,6 +55,7 @@ class Plan(Section):
     value_range: tuple[float, float] | None
     normalise: str
     input_identity: str
+    input_content: Content | None = None  # None in workspaces of earlier versions
     roi: str
     blocks: Triple
     model: str | None
@@ -91,7 +96,10 @@ class Plan(Section):
 
     def mask_source(self, mask: MaskPlan | None) -> MaskSource | None:
         """Return a mask as seen from the run's voxels."""
-        return MaskSource(mask.path, self.voxel_size_nm, self.offset_nm, mask.identity) if mask else None
+        if mask is None:
+            return None
+        require_there(mask.path, "mask", "name its new place with --mask NEW (neuroseg run, predict or segment)")
+        return MaskSource(mask.path, self.voxel_size_nm, self.offset_nm, mask.identity)
 
     def affinities_stage(self, workspace: Workspace) -> AffinitiesStage:
         """Return the stage that predicts; raises InputError when the run's affinities come from elsewhere."""
@@ -200,17 +208,36 @@ def hash_of(identity: Any) -> str:
 
 
 def read_plan(workspace: Workspace) -> Plan:
-    """Return the plan in a workspace's run.yaml."""
+    """Return the plan in a workspace's run.yaml, with its inputs where they lie now (storage/hints.py)."""
     content = workspace.read_run()
-    return validated(content.get("plan", {}), Plan, str(workspace.path / "run.yaml"))
+    plan = validated(content.get("plan", {}), Plan, str(workspace.path / "run.yaml"))
+    find = _finder(content, workspace)
+    found: dict[str, Any] = {"path": find(plan.path), "model": find(plan.model) if plan.model else None}
+    for name in ("mask", "predicted_mask"):
+        if mask := getattr(plan, name):
+            found[name] = mask.model_copy(update={"path": find(mask.path)})
+    return plan.model_copy(update=found)
 
 
 def read_options(workspace: Workspace) -> Options:
-    """Return the options in a workspace's run.yaml."""
-    return validated(workspace.read_run().get("options", {}), Options, str(workspace.path / "run.yaml"))
+    """Return the options in a workspace's run.yaml, with paths where they lie now."""
+    content = workspace.read_run()
+    options = validated(content.get("options", {}), Options, str(workspace.path / "run.yaml"))
+    find = _finder(content, workspace)
+    return options.model_copy(update={name: find(path) for name, path in options.paths().items()})
 
 
 def write_plan(workspace: Workspace, plan: Plan, options: Options) -> None:
-    """Write run.yaml: version, options as given, plan as resolved."""
+    """Write run.yaml: version, options as given, plan as resolved, and inputs as seen from the workspace."""
     given = options.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
-    workspace.write_run({"neuroseg": __version__, "options": given, "plan": plan.model_dump(mode="json")})
+    masks = [mask.path for mask in (plan.mask, plan.predicted_mask) if mask]
+    relative = relative_hints([plan.path, plan.model, *masks, *options.paths().values()], workspace.path)
+    content = {"neuroseg": __version__, "options": given, "plan": plan.model_dump(mode="json")}
+    workspace.write_run({**content, "relative_paths": relative})
+
+
+def _finder(content: Mapping[str, Any], workspace: Workspace) -> Callable[[str], str]:
+    """Return the function that finds the inputs named in a run.yaml."""
+    hints = content.get("relative_paths")
+    known = {str(path): str(hint) for path, hint in hints.items()} if isinstance(hints, dict) else {}
+    return lambda address: located(address, known, workspace.path)

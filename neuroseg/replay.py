@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from neuroseg.errors import InputError
 from neuroseg.execution.work import complete_block
+from neuroseg.inputs import at_input, reads_input, require_input
+from neuroseg.options import Options
 from neuroseg.pipeline import workspace_at
 from neuroseg.storage.failures import forget_failure
 from neuroseg.storage.workspace import Workspace
 
 
-def replay_block(path: str, stage_name: str, index: int) -> Workspace:
+def replay_block(path: str, stage_name: str, index: int, place: str | None = None) -> Workspace:
     """Process a block of a stage as a worker would and mark it done; returns the workspace.
+
+    `place` is where the run's input lies now, where it moved.
 
     Raises what the stage raises, and InputError for a block that the stage does not have or that cannot be done yet.
     """
     workspace, plan = workspace_at(path)
+    if place is not None:
+        plan = at_input(plan, str(Options(input=place).with_absolute_paths().input), workspace)
     stage = plan.stage(workspace, stage_name)
+    if place is None and reads_input(plan, stage):
+        require_input(plan, workspace)
     known = stage.lattice.indices()
     if index not in known:
         raise InputError(f"stage {stage_name} has no block {index}; it has {len(known)} from {known[0]} to {known[-1]}")

@@ -13,13 +13,16 @@ from neuroseg.errors import InputError, RunRefusedError
 from neuroseg.execution.work import BLOCK_TIMEOUT_S
 from neuroseg.fragments.settings import DISTANCE_BASINS, wants_sections
 from neuroseg.geometry import Nanometres, Triple, describe, parse_roi, parse_triple, triple, whole
+from neuroseg.inputs import at_input
 from neuroseg.networks.bundle import Bundle, bundled_names, open_bundle
 from neuroseg.options import CLUSTERS, NO_MASK, Options, min_size_voxels
 from neuroseg.plan import MaskPlan, Plan, read_options, read_plan
 from neuroseg.storage.affinity_source import open_affinities, open_boundaries
 from neuroseg.storage.arrays import open_node
+from neuroseg.storage.content import content_of
 from neuroseg.storage.files import open_any
 from neuroseg.storage.first_look import require_raw
+from neuroseg.storage.hints import require_there
 from neuroseg.storage.mask import open_mask
 from neuroseg.storage.metadata import ome_levels
 from neuroseg.storage.naming import default_workspace, is_unused, is_workspace
@@ -38,8 +41,11 @@ _OPTION_OF = {
     "mask_boundary": "mask_boundary",
     "fragments": "fragments", "long_range": "long_range", "agglomeration": "agglomeration",
 }  # fmt: skip
-# What a workspace does not remember: a region is asked for anew, and consent given once is not given for ever.
-_FORGOTTEN = ("roi", "force", "keep")
+# What a workspace does not remember: where it lies, since it may be moved; a region is asked for anew, and consent
+# given once is not given for ever.
+_FORGOTTEN = ("output", "roi", "force", "keep")
+# The option that names the input of each kind.
+_SOURCES = {"raw": "volume", "affinities": "affinities", "boundaries": "boundaries"}
 _LEAST_Z_EDGE = 0.25
 _WARN_RATIO, _REFUSE_RATIO = 1.5, 3.0
 
@@ -52,11 +58,9 @@ def plan_of_run(options: Options) -> tuple[Workspace, Plan, Options]:
     A workspace remembers the options of its last run (not its region of interest, nor `force`): those given now win.
     Raises InputError for whatever would make the run fail later.
     """
-    if options.volume and named_workspace(options.volume):
-        raise InputError(f"{options.volume} is a workspace; give the volume (neuroseg segment takes workspaces)")
     if not options.volume and not options.output:
         raise InputError("say where the result goes: -o WORKSPACE")
-    workspace = _workspace_for(options)
+    workspace, options = _with_input(options)
     _require_outside_zarr(workspace.path)
     merged = _with_remembered(workspace, options)
     plan = _plan_of_raw(merged) if merged.volume else _plan_of_affinities(merged)
@@ -77,18 +81,17 @@ def plan_of_segmentation(options: Options) -> tuple[Workspace, Plan, Options]:
     """
     if not options.volume:
         raise InputError("nothing to segment: give a volume or its workspace, or --affinities or --boundaries with -o")
-    named = named_workspace(options.volume)
-    workspace = named or _workspace_for(options)
-    if named and options.output and workspace_of(options.output).path.resolve() != named.path.resolve():
-        raise InputError(f"-o {options.output} differs from the workspace {options.volume}; leave it out")
+    workspace = _named(options) or _workspace_for(options)
     if not is_workspace(workspace.path):
         if Path(options.volume).suffix == ".neuroseg":
             raise InputError(f"{options.volume} is not a workspace yet; run neuroseg run VOLUME first")
         open_any(options.volume)  # says so where there is no such volume either
         raise InputError(f"{workspace.path} is not a workspace: run neuroseg predict {options.volume} first")
     old = read_plan(workspace)
-    given = options.model_copy(update={"volume": None, "output": None})
-    merged = _with_remembered(workspace, given)
+    if options.input:
+        old = at_input(old, str(options.with_absolute_paths().input), workspace)
+    given = options.model_copy(update={"volume": None, "output": None, "input": None})
+    merged = _with_remembered(workspace, given).model_copy(update={_SOURCES[old.kind]: old.path})
     wanted = options.model_copy(update={"roi": options.roi or old.roi})
     common = _common(wanted, old.shape, old.voxel_size_nm, old.offset_nm, "cpu")
     kept = {"prediction_workers"}
@@ -97,7 +100,36 @@ def plan_of_segmentation(options: Options) -> tuple[Workspace, Plan, Options]:
     scoring = options.scoring or old.scoring
     threshold = old.threshold if scoring == old.scoring else _DEFAULT_THRESHOLD
     changed |= {"scoring": scoring, "threshold": threshold if options.threshold is None else options.threshold}
+    mask = changed.get("mask")
+    if mask and old.predicted_mask and mask.identity == old.predicted_mask.identity:
+        changed["predicted_mask"] = mask  # the same one, which may have moved
     return workspace, old.model_copy(update=changed), merged
+
+
+def _named(options: Options) -> Workspace | None:
+    """Return the workspace that stands in the place of a volume; raises InputError where -o names another one."""
+    named = named_workspace(options.volume) if options.volume else None
+    if named and options.output and workspace_of(options.output).path.resolve() != named.path.resolve():
+        raise InputError(f"-o {options.output} differs from the workspace {options.volume}; leave it out")
+    return named
+
+
+def _with_input(options: Options) -> tuple[Workspace, Options]:
+    """Return the workspace, and the options with the input where it lies now.
+
+    A workspace in the place of the volume goes on with the volume that it remembers.
+    """
+    source = next((name for name in ("affinities", "boundaries") if getattr(options, name)), "volume")
+    named = _named(options) if source == "volume" else None
+    if named is None:
+        place = options.input or getattr(options, source)
+        return _workspace_for(options), options.model_copy(update={source: place, "input": None})
+    old = read_plan(named)
+    if old.kind != "raw":
+        raise InputError(f"{named.path} has no raw volume, only {old.kind}: run neuroseg segment {named.path}")
+    if not options.input:
+        require_there(old.path, "volume", f"name its new place: neuroseg run {named.path} --input NEW")
+    return named, options.model_copy(update={"volume": options.input or old.path, "input": None})
 
 
 def _workspace_for(options: Options) -> Workspace:
@@ -133,6 +165,7 @@ def _plan_of_raw(options: Options) -> Plan:
     require_raw(volume, value_range, chosen=options.range is not None, force=options.force)
     device, identity = _device(options)
     common = _common(options, volume.shape, size, volume.offset_nm, device)
+    content = content_of(volume)
     return Plan(
         kind="raw",
         path=options.volume,
@@ -140,7 +173,8 @@ def _plan_of_raw(options: Options) -> Plan:
         offset_nm=volume.offset_nm,
         value_range=value_range,
         normalise=options.normalise or "none",
-        input_identity=volume.identity(),
+        input_identity=content.identity,
+        input_content=content,
         model=options.model or _default_model(),
         model_identity=f"{card.name}@{bundle.sha256[:16]}",
         tile_voxels=card.tile.output_voxels,
@@ -184,6 +218,7 @@ def _plan_of_affinities(options: Options) -> Plan:
         value_range=None,
         normalise="none",
         input_identity=source.identity,
+        input_content=source.content,
         model=None,
         model_identity=None,
         tile_voxels=None,
@@ -262,7 +297,8 @@ def _predicting(device: str, cores: int) -> int:
 def _mask(path: str | None, shape: Triple, voxel_size_nm: Nanometres, offset_nm: Nanometres) -> MaskPlan | None:
     if path is None or path == NO_MASK:
         return None
-    return MaskPlan(path=path, identity=open_mask(path, shape, voxel_size_nm, offset_nm).identity)
+    opened = open_mask(path, shape, voxel_size_nm, offset_nm)
+    return MaskPlan(path=path, identity=opened.identity, content=opened.content)
 
 
 def _blocks(options: Options, shape: Triple) -> Triple:
@@ -329,7 +365,7 @@ def _default_model() -> str:
 
 
 def _require_same_input(old: Plan, new: Plan, workspace: Workspace) -> None:
-    if (old.kind, old.path, old.level) != (new.kind, new.path, new.level):
+    if old.kind != new.kind:
         raise RunRefusedError(
             f"{workspace.path} is the workspace of {old.kind} {old.path}, not of {new.kind} {new.path}; "
             "choose another with -o"

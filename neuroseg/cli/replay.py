@@ -15,6 +15,9 @@ def replay(
     workspace: Annotated[str, typer.Argument(help="A workspace, V.neuroseg.")],
     stage: Annotated[str, typer.Argument(help="The block's stage.")],
     block: Annotated[int, typer.Argument(help="The block's number, as errors and neuroseg status name it.")],
+    input: Annotated[
+        str | None, typer.Option(metavar="NEW", help="Where the run's input lies now, if it moved.")
+    ] = None,
     pdb: Annotated[bool, typer.Option("--pdb", help="Where it fails, look around with Python's debugger.")] = False,
     serial: Annotated[bool, typer.Option("--serial", help="One thread, to follow what happens one by one.")] = False,
 ) -> None:
@@ -31,7 +34,7 @@ def replay(
 
     use_threads(1 if serial else own_cores())
     try:
-        replay_block(workspace, stage, block)
+        replay_block(workspace, stage, block, input)
     except InputError:
         raise
     except Exception as error:

@@ -22,6 +22,10 @@ Output = Annotated[
         "-o", "--output", help="Workspace, or s3://BUCKET/NAME.neuroseg; default V.neuroseg beside the volume."
     ),
 ]
+Input = Annotated[
+    str | None,
+    typer.Option(metavar="NEW", help="Where the input lies now, if it moved since the workspace's last run."),
+]
 Blocks = Annotated[str | None, typer.Option(help="Block size in voxels, N or Z,Y,X (default 256).")]
 Workers = Annotated[int | None, typer.Option(help="Worker processes (default: the cores this process may use).")]
 ExecutorName = Annotated[
@@ -95,6 +99,7 @@ Small = Annotated[str | None, typer.Option(help="Smaller segments: merge (into t
 def predict(
     volume: Annotated[str, typer.Argument(help="Raw volume: zarr array, OME-NGFF image or group with raw.")],
     output: Output = None,
+    input: Input = None,
     blocks: Blocks = None,
     model: Model = None,
     device: Device = None,
@@ -127,6 +132,7 @@ def predict(
 def segment(
     volume: Annotated[str | None, typer.Argument(help="The volume of a prediction, or its workspace.")] = None,
     output: Output = None,
+    input: Input = None,
     affinities: Annotated[str | None, typer.Option(help="Affinities (c,z,y,x) of another network, with -o.")] = None,
     boundaries: Annotated[str | None, typer.Option(help="Boundary map (z,y,x), 1 = boundary, with -o.")] = None,
     offsets: Annotated[str | None, typer.Option(help="What channels link: '-1,0,0;0,-1,0;0,0,-1'.")] = None,
@@ -166,6 +172,7 @@ def segment(
 def run(
     volume: Annotated[str, typer.Argument(help="Raw volume: zarr array, OME-NGFF image or group with raw.")],
     output: Output = None,
+    input: Input = None,
     blocks: Blocks = None,
     model: Model = None,
     device: Device = None,

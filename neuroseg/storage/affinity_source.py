@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from neuroseg.errors import InputError
 from neuroseg.geometry import Nanometres, Triple, contact_channels, parse_offsets, slices, triple
 from neuroseg.storage.arrays import open_node
 from neuroseg.storage.cells import remembering
+from neuroseg.storage.content import Content, content_of, sample_checksums
 from neuroseg.storage.files import HDF5_SUFFIXES, open_any
 from neuroseg.storage.first_look import require_stored
 from neuroseg.storage.metadata import plain_metadata
@@ -39,6 +39,7 @@ class AffinitySource:
     offset_nm: Nanometres
     identity: str
     channels: tuple[int, ...] | None = None
+    content: Content | None = field(default=None, compare=False)
 
     def only(self, channels: Sequence[int]) -> AffinitySource:
         """Return the same affinities with these of its channels alone, in this order."""
@@ -152,9 +153,9 @@ def open_affinities(path: str, offsets: object, voxel_size_nm: Nanometres | None
     channels = [checked(Volume(path, array, size, offset, (channel,))) for channel in range(len(parsed))]
     for channel in channels:
         _require_values(channel)
-    samples = [channel.identity() for channel in channels]
-    identity = hashlib.sha256("".join(samples).encode()).hexdigest()
-    return AffinitySource(path, "affinities", parsed, triple(array.shape[1:]), size, offset, identity)
+    content = content_of(channels[0], [checksum for channel in channels for checksum in sample_checksums(channel)])
+    shape = triple(array.shape[1:])
+    return AffinitySource(path, "affinities", parsed, shape, size, offset, content.identity, content=content)
 
 
 def open_boundaries(path: str, voxel_size_nm: Nanometres | None) -> AffinitySource:
@@ -165,8 +166,9 @@ def open_boundaries(path: str, voxel_size_nm: Nanometres | None) -> AffinitySour
     if volume.voxel_size_nm is None:
         raise InputError(f"{path} has no voxel size; give it in nm, for example --voxel-size 10 10 10 (z y x)")
     _require_values(volume)
+    content, size = content_of(volume), volume.voxel_size_nm
     return AffinitySource(
-        path, "boundaries", BOUNDARY_OFFSETS, volume.shape, volume.voxel_size_nm, volume.offset_nm, volume.identity()
+        path, "boundaries", BOUNDARY_OFFSETS, volume.shape, size, volume.offset_nm, content.identity, content=content
     )
 
 

@@ -38,6 +38,7 @@ _DONE = re.compile(r"\d+-[0-9a-f]+(-\d+\.\d+)*")
 _NUMBER = re.compile(r"\d+")
 # What `status` and summaries read of a mark, where it holds nothing else.
 _UNKNOWN: Mapping[str, float] = {"time": 0.0, "seconds": 0.0, "voxels": 0, "peak_mib": 0}
+NO_WORDS: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -58,15 +59,16 @@ class StageLedger:
         described = [dict(self.identity), describe(block.write_roi), describe(block.read_roi), self.scope]
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:_TOKEN_LENGTH]
 
-    def require_same(self, restart: str) -> None:
+    def require_same(self, restart: str, in_words: Mapping[str, str] = NO_WORDS) -> None:
         """Raise RunRefusedError naming the keys that differ from the recorded identity, if there is one.
 
-        `restart` is the stage that a restart redoes it with.
+        `restart` is the stage that a restart redoes it with; `in_words` describes changes of keys whose values are
+        hashes.
         """
-        differences = self._differences()
+        differences = self._differences(in_words)
         if differences:
             raise RunRefusedError(
-                f"stage {self.folder.name} was made with other settings: {'; '.join(differences)}. "
+                f"stage {self.folder.name} was made of other input or with other settings: {'; '.join(differences)}. "
                 f"Keep the old values, or use --restart {restart} to redo it and what follows, or another "
                 "workspace (-o). Another block size would not change the result"
             )
@@ -191,14 +193,16 @@ class StageLedger:
             if folder.exists():
                 shutil.rmtree(folder)
 
-    def _differences(self) -> list[str]:
-        """Return `key: old -> new` for each key whose recorded value differs."""
+    def _differences(self, in_words: Mapping[str, str] = NO_WORDS) -> list[str]:
+        """Return `key: old -> new`, or words, for each key whose recorded value differs."""
         stored, wanted = self._recorded(), dict(self.identity)
         if not stored:
             return []
         keys = sorted(map(str, stored.keys() | wanted.keys()))
         return [
-            f"{key}: {stored.get(key)!r} -> {wanted.get(key)!r}" for key in keys if stored.get(key) != wanted.get(key)
+            in_words.get(key) or f"{key}: {stored.get(key)!r} -> {wanted.get(key)!r}"
+            for key in keys
+            if stored.get(key) != wanted.get(key)
         ]
 
     def _recorded(self) -> dict[str, Any]:

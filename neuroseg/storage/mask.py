@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from neuroseg.errors import InputError
 from neuroseg.geometry import Nanometres, Triple
+from neuroseg.storage.content import Content, content_of
 from neuroseg.storage.files import open_any
 from neuroseg.storage.volumes import Volume
 
@@ -33,6 +34,7 @@ class MaskSource:
     voxel_size_nm: Nanometres
     offset_nm: Nanometres
     identity: str
+    content: Content | None = field(default=None, compare=False)
 
     def open(self) -> ReadMask:
         """Return the function that reads a region of the volume as booleans `(z, y, x)`."""
@@ -58,12 +60,13 @@ def open_mask(path: str, shape: Triple, voxel_size_nm: Nanometres, offset_nm: Na
             f"mask {path} of {mask.shape} voxels has no voxel size and is not of the volume's shape {shape}; "
             "give it the attribute voxel_size (nm, z y x)"
         )
-    return MaskSource(path, voxel_size_nm, offset_nm, _identity(mask))
+    content = content_of(mask, [_checksum(mask)])
+    return MaskSource(path, voxel_size_nm, offset_nm, content.identity, content)
 
 
-def _identity(mask: Volume) -> str:
+def _checksum(mask: Volume) -> str:
     """Return a hash of every voxel: masks are repainted in place, and a sample would miss it."""
-    digest = hashlib.sha256(mask.identity().encode())
+    digest = hashlib.sha256()
     for z in range(0, mask.shape[0], _SLAB_SECTIONS):
         sections = min(_SLAB_SECTIONS, mask.shape[0] - z)
         inside = mask.read(Roi((z, 0, 0), (sections, *mask.shape[1:]))) != 0

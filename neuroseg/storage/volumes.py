@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +12,11 @@ from funlib.geometry import Roi
 from numpy.typing import NDArray
 
 from neuroseg.errors import InputError
-from neuroseg.geometry import Nanometres, Triple, describe, slices, triple, whole
+from neuroseg.geometry import Nanometres, Triple, slices, triple, whole
 from neuroseg.storage.arrays import create_array, create_group, open_node
 from neuroseg.storage.chunks import require_chunks
 from neuroseg.storage.metadata import array_attributes, ome_attributes, ome_levels, plain_metadata
 from neuroseg.storage.places import Place
-from neuroseg.storage.remote import is_remote, refusals
 
 _LOOKED_THROUGH_VOXELS = 2**22  # a tenth of a second
 _SAMPLED_BOXES = 8
@@ -72,22 +69,6 @@ class Volume:
             Roi([int(rng.integers(size - edge + 1)) for size, edge in zip(self.shape, edges, strict=True)], edges)
             for _ in range(_SAMPLED_BOXES)
         ]
-
-    def identity(self) -> str:
-        """Return a hash of path, metadata and a sample of the voxels: what done marks remember of the input.
-
-        Raises InputError when the sample cannot be read.
-        """
-        path = self.path if is_remote(self.path) else str(Path(self.path).resolve())
-        described = [path, list(self.shape), str(self.dtype), self.voxel_size_nm, self.offset_nm]
-        digest = hashlib.sha256(json.dumps(described).encode())
-        for roi in self.samples():
-            try:
-                digest.update(np.ascontiguousarray(self.read(roi)).tobytes())
-            except refusals() as error:
-                said = str(error).partition("\n\n")[0]
-                raise InputError(f"{self.path} cannot be read at {describe(roi)}, is it damaged? ({said})") from error
-        return digest.hexdigest()
 
 
 def open_volume(path: str, *, level: int = 0, voxel_size_nm: Nanometres | None = None) -> Volume:
