@@ -30,7 +30,7 @@ from neuroseg.cli import (
     verify,
 )
 from neuroseg.cli.command import TypedCommand
-from neuroseg.cli.supervisor import INTERRUPTED
+from neuroseg.cli.supervisor import INTERRUPTED, way_on
 from neuroseg.cli.supervisor import main as main
 from neuroseg.errors import InputError, NeurosegError
 from neuroseg.storage.space import describe_full, is_disk_full
@@ -108,9 +108,9 @@ def exit_code(arguments: list[str]) -> int:
     try:
         result = app(arguments, prog_name="neuroseg", standalone_mode=False, obj=TypedCommand(arguments))
         # typer turns Ctrl-C into an ordinary return of this number.
-        return _interrupted() if result == INTERRUPTED else 0
+        return _interrupted(arguments) if result == INTERRUPTED else 0
     except (KeyboardInterrupt, typer.Abort):
-        return _interrupted()
+        return _interrupted(arguments)
     except _UsageError as error:
         error.show(file=sys.stderr)
         return InputError.exit_code
@@ -130,8 +130,8 @@ def exit_code(arguments: list[str]) -> int:
         return 1
 
 
-def _interrupted() -> int:
-    print("interrupted; the same command continues where it stopped", file=sys.stderr)
+def _interrupted(arguments: list[str]) -> int:
+    print(f"interrupted{way_on(arguments)}", file=sys.stderr)
     return INTERRUPTED
 
 

@@ -3,51 +3,85 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 
 from neuroseg.cli.inspect import JsonFlag
 from neuroseg.cli.summary import print_json
+from neuroseg.errors import NeurosegError
 
 _RECENT_S = 600.0
 _CLEAR = "\033[H\033[J"
 _COUNTED = ("done", "running", "failed", "left")
+_EVERY_S = 2.0
+
+RUNNING, DONE, FAILED, STOPPED = "running", "done", "failed", "stopped"
+_EXPLAINED = {
+    RUNNING: "running",
+    DONE: "done",
+    FAILED: "not running: blocks failed and {left} are left; the same command does them again",
+    STOPPED: "not running: {left} blocks are left; the same command continues",
+}
 
 Records = list[dict[str, Any]]
 
 
 def status(
     workspace: Annotated[str, typer.Argument(help="A workspace, V.neuroseg.")],
-    watch: Annotated[bool, typer.Option("--watch", help="Show again every two seconds until done.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show again every two seconds until the run ends.")] = False,
     json: JsonFlag = False,
 ) -> None:
     """Show a run: blocks done, running, failed and left, rate and time left of each stage, and who works.
 
-    Workers are those that completed a block in the last ten minutes.
+    Workers are those that completed a block in the last ten minutes. With --watch, the exit code is 0 if the run is
+    done, and 1 if it ended with blocks left.
 
     \b
     Example: neuroseg status volume.neuroseg --watch
     """
     while True:
-        stages, workers = _read(workspace)
+        state, stages, workers = _read(workspace)
+        left = sum(row["left"] for row in stages)
         if json:
-            print_json({"workspace": workspace, "stages": stages, "workers": workers})
+            print_json({"workspace": workspace, "state": state, "stages": stages, "workers": workers})
         else:
             print(_CLEAR if watch else "", end="")
             _print_stages(workspace, stages)
             _print_workers(workers)
-        if not watch or all(row["left"] == 0 for row in stages if row["begun"]):
+            print(_EXPLAINED[state].format(left=left))
+        if not watch or state == DONE:
             return
-        time.sleep(2)
+        if state != RUNNING:
+            raise NeurosegError(f"{workspace} is {_EXPLAINED[state].format(left=left)}")
+        time.sleep(_EVERY_S)
 
 
-def _read(path: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return one row per stage, and one per worker, from the ledger."""
-    from neuroseg.pipeline import workspace_at
+def state_of(rows: Sequence[Mapping[str, Any]], *, is_worked_on: bool, is_published: bool) -> str:
+    """Return whether a run goes on, is done, has failed blocks, or was stopped, from its stages' rows.
+
+    Between two stages nothing is pending and the run is not done: what counts is that somebody works. A prediction is
+    done without a segmentation, which is done once it is published.
+    """
+    from neuroseg.plan import PREDICTION
+
+    if is_worked_on:
+        return RUNNING
+    predicted = [row for row in rows if row["stage"] in PREDICTION]
+    wanted = predicted if not any(row["begun"] for row in rows if row not in predicted) else rows
+    if any(row["failed"] for row in wanted):
+        return FAILED
+    complete = bool(wanted) and all(row["left"] == 0 for row in wanted)
+    return DONE if complete and (wanted is predicted or is_published) else STOPPED
+
+
+def _read(path: str) -> tuple[str, list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the run's state, one row per stage, and one per worker, from the ledger."""
+    from neuroseg.pipeline import is_finished, workspace_at
 
     workspace, plan = workspace_at(path)
+    # Before the ledger: what is read after the run has ended is complete.
     rows, all_records, is_worked_on = [], {}, workspace.is_worked_on()
     for stage in plan.stages(workspace):
         ledger = workspace.ledger(stage.name, stage.identity, stage.scope)
@@ -69,10 +103,11 @@ def _read(path: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
                 "left": left,
                 "mvoxel_per_s": rate,
                 "overall_mvoxel_per_s": _rate(records),
-                "seconds_left": left * block_voxels / 1e6 / rate if rate and left else None,
+                "seconds_left": left * block_voxels / 1e6 / rate if rate and left and is_worked_on else None,
             }
         )
-    return rows, worker_rows(all_records, time.time())
+    state = state_of(rows, is_worked_on=is_worked_on, is_published=is_finished(workspace, plan))
+    return state, rows, worker_rows(all_records, time.time())
 
 
 def recent_rate(records: Records) -> float | None:

@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from typing import NoReturn
 
 from neuroseg.execution.ending import is_slow_to_end
@@ -24,6 +25,7 @@ _FAILED = 1
 _LONG_S = 3600.0
 _GRACE_S = 4.0  # for the head to remove what is half-written, before it is killed
 _LONG_GRACE_S = 120.0  # where it announces that it is slow to end; a second Ctrl-C does not wait for it
+_CONTINUING = ("predict", "segment", "run", "pretrain", "train", "adapt")
 # nohup has SIGHUP ignored and means it; a script's background command has SIGINT ignored, but shall be stoppable.
 _HANGUP = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL else set()
 _ENDING = {signal.SIGINT, signal.SIGTERM} | _HANGUP
@@ -115,12 +117,18 @@ def _supervise(head: int) -> int:
     code = os.waitstatus_to_exitcode(os.waitpid(head, 0)[1])
     if code == -signal.SIGKILL:
         what = "interrupted" if told else "error: killed (out of memory?)"
-        print(f"{what}; the same command continues where it stopped", file=sys.stderr)
+        print(f"{what}{way_on(sys.argv[1:])}", file=sys.stderr)
     elif code < 0 and not told:
         print(f"error: ended by {signal.Signals(-code).name}", file=sys.stderr)
     if told and code:
         return INTERRUPTED
     return _FAILED if code < 0 else code
+
+
+def way_on(arguments: Sequence[str]) -> str:
+    """Return what a message adds for a command that, given again, does only what is left; nothing for others."""
+    command = next((argument for argument in arguments if not argument.startswith("-")), "")
+    return "; the same command continues where it stopped" if command in _CONTINUING else ""
 
 
 def _is_late(told: float, slow: float) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import pytest
 
 from neuroseg.blocks import Block
 from neuroseg.cli.main import exit_code
-from neuroseg.cli.status import recent_rate, worker_rows
+from neuroseg.cli.status import recent_rate, state_of, worker_rows
 from neuroseg.storage.ledger import StageLedger
+from neuroseg.storage.workspace import Workspace
 
 
 def record(time: float, **more: Any) -> dict[str, Any]:
@@ -63,12 +65,12 @@ def test_blocks_that_are_running_are_counted_while_a_run_goes_on(
     where, seen = str(tmp_path / "w"), []
     complete = StageLedger.mark_done
 
-    def looked_at(ledger: StageLedger, block: Block, about: Mapping[str, Any]) -> None:
+    def looked_at(ledger: StageLedger, block: Block, about: Mapping[str, Any], *more: Any) -> None:
         capsys.readouterr()
         assert exit_code(["status", where, "--json"]) == 0
         stages = json.loads(capsys.readouterr().out)["stages"]
         seen.append({row["stage"]: row["running"] for row in stages if row["running"]})
-        complete(ledger, block, about)
+        complete(ledger, block, about, *more)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(StageLedger, "mark_done", looked_at)
@@ -80,3 +82,81 @@ def test_blocks_that_are_running_are_counted_while_a_run_goes_on(
     capsys.readouterr()
     assert exit_code(["status", where, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["stages"][0]["running"] == 0, "nobody works: it was cut off"
+
+
+def row(stage: str, *, left: int = 0, failed: int = 0, begun: bool = True) -> dict[str, Any]:
+    return {"stage": stage, "left": left, "failed": failed, "begun": begun}
+
+
+def state(*rows: dict[str, Any], worked_on: bool = False, published: bool = False) -> str:
+    return state_of(rows, is_worked_on=worked_on, is_published=published)
+
+
+def test_a_run_between_two_stages_goes_on() -> None:
+    between = [row("fragments"), row("edges", left=8, begun=False)]
+    assert state(*between, worked_on=True) == "running"
+    assert state(*between) == "stopped", "its head was killed"
+    assert state(row("fragments"), row("edges"), worked_on=True) == "running", "it publishes what it made"
+    assert state(row("fragments"), row("edges")) == "stopped"
+    assert state(row("fragments"), row("edges"), published=True) == "done"
+
+
+def test_a_prediction_is_done_without_a_segmentation() -> None:
+    unsegmented = row("fragments", left=8, begun=False)
+    assert state(row("affinities"), unsegmented) == "done"
+    assert state(row("sections"), row("affinities", left=8, begun=False), unsegmented) == "stopped"
+    assert state(row("affinities"), row("fragments", left=3, failed=1)) == "failed"
+    assert state(row("fragments", left=8, begun=False)) == "stopped", "nothing was begun"
+
+
+def test_watching_lasts_as_long_as_somebody_works(
+    raw_volume: str,
+    tiny_model: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    where = str(tmp_path / "w")
+    command = ["predict", raw_volume, "--model", tiny_model, "-o", where, "--blocks", "48", "--executor", "serial"]
+    assert exit_code(command) == 0
+    looks: list[float] = []
+
+    def next_look(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 3:
+            holding.close()
+
+    monkeypatch.setattr("neuroseg.cli.status.time.sleep", next_look)
+    with ExitStack() as holding:
+        holding.enter_context(Workspace(Path(where)).locked())
+        assert exit_code(["status", where, "--watch"]) == 0
+    assert len(looks) == 3, "all begun stages are done, and yet the run is not"
+    done = next((tmp_path / "w" / "ledger" / "affinities" / "done").iterdir())
+    done.unlink()
+    capsys.readouterr()
+    assert exit_code(["status", where, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["state"], found["stages"][0]["seconds_left"]) == ("stopped", None)
+    assert exit_code(["status", where, "--watch"]) == 1
+    assert "not running" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["run", "V.zarr"], "interrupted; the same command continues where it stopped\n"),
+        (["--debug", "train", "a.yaml"], "interrupted; the same command continues where it stopped\n"),
+        (["status", "run", "--watch"], "interrupted\n"),
+        (["evaluate", "W"], "interrupted\n"),
+        (["import", "run"], "interrupted\n"),
+    ],
+)
+def test_only_commands_that_continue_say_so(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*given: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("neuroseg.cli.main.app", interrupted)
+    assert exit_code(arguments) == 130
+    assert capsys.readouterr().err == told
