@@ -42,22 +42,26 @@ def sections_in_order(paths: Sequence[Path], order: str | None = None) -> list[P
     """Return the files in section order, which does not depend on the order of `paths` unless `order` is `given`.
 
     `order` is None (the one order that all readings of the names agree on), a number N (the N-th number of the names,
-    from 1; a decimal is one number), `name` (all numbers of the names, first to last) or `given` (as listed). Numbers
+    from 1; a decimal is one number), `name` (whole names, their numbers by value) or `given` (as listed). Numbers
     must be without a gap, but for `name` and `given`. Raises InputError where readings disagree, naming each.
     """
     if order == "given" or (len(paths) == 1 and order is None):
         return list(paths)
+    if order == "name":
+        return _sorted_by(paths, [_natural(path.stem) for path in paths])
     _require_one_pattern(paths)
     columns = _columns(paths)
-    if order is None:
-        chosen = _agreed(paths, columns)
-    elif order == "name":
-        return _sorted_by(paths, list(zip(*(column.values for column in columns), strict=True)))
-    else:
-        chosen = _numbered(paths, columns, order)
+    chosen = _agreed(paths, columns) if order is None else _numbered(paths, columns, order)
     ordered = sorted(zip(chosen.values, paths, strict=True))
     _require_consecutive(ordered, chosen.resolution)
     return [path for _, path in ordered]
+
+
+def _natural(stem: str) -> list[tuple[str, Fraction]]:
+    """Return a key that sorts names by their texts and, by value, the numbers in between."""
+    name = _marked(stem)
+    numbers = [Fraction(number.replace(",", ".")) for number in _NUMBER.findall(name)]
+    return list(zip(_NUMBER.split(name), [*numbers, Fraction(0)], strict=True))
 
 
 def _require_one_pattern(paths: Sequence[Path]) -> None:

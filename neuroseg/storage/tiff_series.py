@@ -79,7 +79,7 @@ def _image_in(path: Path, tiff: TiffFile, selection: Selection) -> TiffImage:
             else ""
         )
     else:
-        doubt = _misfit(tiff, series)
+        doubt = _misfit(tiff, series, is_named=selection.axes is not None)
     if doubt and selection.axes is None:
         raise InputError(
             f"{path}: {doubt}, so its pages may be sections, channels or times; if they are sections, add --axes zyx, "
@@ -101,15 +101,17 @@ def _is_doubted(series: Sequence[TiffPageSeries], described_by: Sequence[str]) -
     return bool(described_by) and all(one.kind in _PLAIN_KINDS for one in series)
 
 
-def _misfit(tiff: TiffFile, series: Sequence[TiffPageSeries]) -> str:
-    """Return how a description of all pages does not fit the pages that are there, or nothing."""
+def _misfit(tiff: TiffFile, series: Sequence[TiffPageSeries], *, is_named: bool) -> str:
+    """Return how a description of all pages does not fit the pages that are there, or nothing.
+
+    Pages that OME names and that are nowhere are counted later, unless the user names the axes of those that are here.
+    """
     if series[0].kind not in _DESCRIBES_ALL_PAGES or any(one.is_multifile for one in series):
         return ""
     kind, stored = series[0].kind, len(tiff.pages)
     spoken_of = sum(one.size // one.keyframe.size for one in series)
     is_bare = stored == 1 and len(series) == 1 and series[0].dataoffset is not None
-    # Pages that OME names and that are nowhere are counted where pages are looked up.
-    if stored == spoken_of or is_bare or (kind == "ome" and stored < spoken_of):
+    if stored == spoken_of or is_bare or (kind == "ome" and stored < spoken_of and not is_named):
         return ""
     return f"it has {stored} pages, but its {_DESCRIPTIONS[kind]} description is of {spoken_of}"
 
@@ -174,7 +176,7 @@ def _pages_of(path: Path, series: TiffPageSeries, count: int) -> tuple[PageAt, .
     if len(stored) < count or len(pages) != count:
         raise InputError(
             f"{path} lacks {count - len(stored)} of the {count} pages that its description names; copy the missing "
-            "files of the image beside it, or save it anew (in Fiji: File > Save As > Tiff)"
+            "files of the image beside it, or add --axes zyx if the pages that are here are all sections"
         )
     return tuple(PageAt(Path(page.parent.filehandle.path), page.index) for page in stored)
 

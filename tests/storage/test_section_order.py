@@ -74,6 +74,8 @@ def test_the_user_chooses_the_order() -> None:
     assert ordered(names, "1") == names[::-1]
     assert ordered(names, "name") == names[::-1]
     assert ordered([names[1], names[2], names[0]], "given") == [names[1], names[2], names[0]]
+    assert ordered(["b2.tif", "a.tif", "b10.tif", "b.tif"], "name") == ["a.tif", "b.tif", "b2.tif", "b10.tif"]
+    assert ordered(["b.tif", "a.tif"], "given") == ["b.tif", "a.tif"]
     assert ordered(["12-50.tif", "12-45.tif", "13-10.tif"], "name") == ["12-45.tif", "12-50.tif", "13-10.tif"]
 
 

@@ -385,3 +385,22 @@ def test_a_renamed_axis_takes_no_spacing_of_another(tmp_path: Path) -> None:
     )  # fmt: skip
     with pytest.raises(InputError, match=r"\(y 4 nm, x 4 nm\)"):
         stated_size(tmp_path / "t.tif", Selection(axes="zyx"))
+
+
+def test_files_that_describe_more_than_they_hold_are_read_where_the_user_names_the_axes(tmp_path: Path) -> None:
+    values = values_of("ZYX")
+    for z, section in enumerate(values):
+        path = tmp_path / f"s{z}.tif"
+        tifffile.imwrite(path, section, metadata=None, description=one_of_many(len(values), z))
+    with pytest.raises(InputError, match=r"s0\.tif lacks 4 of the 5 pages .* add --axes zyx if the pages"):
+        read(tmp_path)
+    assert np.array_equal(read(tmp_path, Selection(axes="zyx")), values)
+
+
+def one_of_many(sections: int, z: int) -> str:
+    """Return an OME description of a stack, of which the file holds one page."""
+    return (
+        '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0">'
+        '<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="24" SizeY="16" SizeC="1" SizeT="1" '
+        f'SizeZ="{sections}"><TiffData IFD="0" FirstZ="{z}" PlaneCount="1"/></Pixels></Image></OME>'
+    )
