@@ -331,15 +331,16 @@ def nearest_level(volume: str, voxel_size_nm: Nanometres) -> int:
     levels = [] if hasattr(node, "shape") else ome_levels(node.attrs)
     if len(levels) < 2:
         return 0
-    return min(range(len(levels)), key=lambda n: _largest_ratio(levels[n].scale_nm[-3:], voxel_size_nm))
+    return min(range(len(levels)), key=lambda n: largest_ratio(levels[n].scale_nm[-3:], voxel_size_nm))
 
 
-def _largest_ratio(size: Any, other: Any) -> float:
+def largest_ratio(size: Any, other: Any) -> float:
+    """Return by how much two voxel sizes differ along the worst axis: 1 where they are equal."""
     return max(math.exp(abs(math.log(a / b))) for a, b in zip(size, other, strict=True))
 
 
 def _compare_voxel_sizes(bundle: Bundle, size: Nanometres, options: Options) -> None:
-    ratio = _largest_ratio(size, bundle.card.voxel_size_nm)
+    ratio = largest_ratio(size, bundle.card.voxel_size_nm)
     text = (
         f"model {bundle.card.name} was trained at {_nm(bundle.card.voxel_size_nm)} nm voxels, "
         f"{options.volume} has {_nm(size)} nm ({ratio:.1f} times off)"

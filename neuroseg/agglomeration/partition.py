@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from neuroseg.errors import unknown_name
 from neuroseg.kernels import compiled
@@ -35,17 +36,12 @@ def segment_lookup(
     return {"fragment": ids, "segment": segments}
 
 
-def largest_segment(nodes: Table, lookup: Table) -> tuple[int, int, int]:
-    """Return the largest segment, its voxels, and the voxels of all fragments; zeros where there is none."""
+def segment_sizes(nodes: Table, lookup: Table) -> NDArray[np.int64]:
+    """Return the voxels of segments 0, 1, ... N; what belongs to no segment counts as 0. At least one number."""
     segments = looked_up(nodes["fragment"], lookup)
-    total = int(nodes["voxel_count"].sum())
-    if not segments.any():
-        return 0, 0, total
-    sizes = np.zeros(int(segments.max()) + 1, np.int64)
+    sizes = np.zeros(int(segments.max(initial=0)) + 1, np.int64)
     np.add.at(sizes, segments.astype(np.int64), nodes["voxel_count"].astype(np.int64))
-    sizes[0] = 0
-    largest = int(sizes.argmax())
-    return largest, int(sizes[largest]), total
+    return sizes
 
 
 @compiled

@@ -7,9 +7,10 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-_SUSPICIOUS_SHARE = 0.3
-
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from neuroseg.running import StageSummary
     from neuroseg.storage.workspace import Workspace
 
@@ -36,13 +37,16 @@ def stage_rows(summaries: Sequence[StageSummary]) -> list[dict[str, Any]]:
 
 def run_summary(workspace: Workspace, summaries: Sequence[StageSummary]) -> dict[str, Any]:
     """Return the summary of a run: stages, number and size of segments, where things are."""
+    from neuroseg.advice import advice_on
     from neuroseg.storage.arrays import open_node
 
     content: dict[str, Any] = {"workspace": str(workspace.path), "stages": stage_rows(summaries)}
     if workspace.lookup.exists() and workspace.segmentation.exists():
         made_by = open_node(workspace.segmentation).attrs["neuroseg"]
         content["segments"] = segment_count(workspace)
-        content["largest_segment"] = _largest(workspace)
+        sizes = _sizes(workspace)
+        content["largest_segment"] = None if sizes is None else _largest(sizes)
+        content["advice"] = None if sizes is None else advice_on(workspace, sizes)
         content["segmentation"] = str(workspace.segmentation)
         content |= {name: made_by[name] for name in ("threshold", "scoring")}
     elif workspace.affinities.exists():
@@ -50,17 +54,25 @@ def run_summary(workspace: Workspace, summaries: Sequence[StageSummary]) -> dict
     return content
 
 
-def _largest(workspace: Workspace) -> dict[str, Any] | None:
-    """Return the largest segment and its share of the fragments' voxels: one that is too large is a merger."""
-    from neuroseg.agglomeration.partition import largest_segment
+def _sizes(workspace: Workspace) -> NDArray[np.int64] | None:
+    """Return the voxels of segments 0 (none) to N; None where the fragments' sizes were removed."""
+    from neuroseg.agglomeration.partition import segment_sizes
     from neuroseg.storage.parts import map_lookup, read_table
     from neuroseg.tables import NODES
 
     if not workspace.all_nodes.exists():
         return None
     columns = {name: NODES[name] for name in ("fragment", "voxel_count")}
-    segment, voxels, total = largest_segment(read_table(workspace.all_nodes, columns), map_lookup(workspace.lookup))
-    return {"id": segment, "voxels": voxels, "share": round(voxels / total, 4) if total else 0.0}
+    return segment_sizes(read_table(workspace.all_nodes, columns), map_lookup(workspace.lookup))
+
+
+def _largest(sizes: NDArray[np.int64]) -> dict[str, Any]:
+    """Return the largest segment and its share of the fragments' voxels: one that is too large is a merger."""
+    segments = sizes.copy()
+    segments[0] = 0
+    largest, total = int(segments.argmax()), int(sizes.sum())
+    voxels = int(segments[largest])
+    return {"id": largest, "voxels": voxels, "share": round(voxels / total, 4) if total else 0.0}
 
 
 def segment_count(workspace: Workspace) -> int:
@@ -74,10 +86,7 @@ def segment_count(workspace: Workspace) -> int:
 def _about_largest(largest: dict[str, Any] | None) -> list[str]:
     if largest is None or not largest["voxels"]:
         return []
-    line = f"largest segment: {largest['id']}, {100 * largest['share']:.1f} % of the segmented voxels"
-    if largest["share"] > _SUSPICIOUS_SHARE:
-        line += " - several neurons merged? Then try a lower --threshold"
-    return [line]
+    return [f"largest segment: {largest['id']}, {100 * largest['share']:.1f} % of the segmented voxels"]
 
 
 def print_summary(content: dict[str, Any], next_steps: Sequence[str]) -> None:
@@ -97,6 +106,7 @@ def print_summary(content: dict[str, Any], next_steps: Sequence[str]) -> None:
         made = f"{content['scoring']}, threshold {content['threshold']:g}"
         lines.append(f"{content['segments']} segments ({made}) in {content['segmentation']}")
         lines += _about_largest(content["largest_segment"])
+        lines += [f"note: {content['advice']}"] if content["advice"] else []
     elif "affinities" in content:
         lines.append(f"affinities in {content['affinities']}")
     lines += [f"  next: {step}" for step in next_steps]

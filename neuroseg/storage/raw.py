@@ -28,9 +28,13 @@ class RawSource:
     value_range: tuple[float, float] | None
     identity: str
 
+    def volume(self) -> Volume:
+        """Return the volume with the values as they are stored."""
+        return open_any(self.path, level=self.level, voxel_size_nm=self.voxel_size_nm)
+
     def open(self) -> Callable[[Roi], NDArray[np.uint8]]:
         """Return the function that reads a region as uint8 `(z, y, x)`."""
-        volume = open_any(self.path, level=self.level, voxel_size_nm=self.voxel_size_nm)
+        volume = self.volume()
         value_range = self.value_range
 
         def read(roi: Roi) -> NDArray[np.uint8]:

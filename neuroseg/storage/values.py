@@ -41,7 +41,6 @@ _COUNTED_SHARE = 0.999  # single hot pixels do not count as grey levels
 # 12 bits in uint16 give at most 17 grey levels, 13 bits 33; FIB-25 has 173.
 _LEAST_LEVELS = 24
 _LOST_LEVELS = 4
-_FEW_LEVELS = 16
 # FIB-25 uses half of its 256 levels, ISBI 2012 four fifths; 14 bits in uint16 use a quarter.
 _NARROW_SHARE = 0.3
 _CLIPPED_SHARE = 0.5
@@ -200,7 +199,7 @@ def _finding_of_raw(sample: Sample, value_range: Range | None, *, chosen: bool) 
     if levels <= _LEAST_LEVELS and stored >= _LOST_LEVELS * levels:
         return Finding(becomes, fix, certain=not chosen)
     if value_range is None:
-        few = levels <= _FEW_LEVELS
+        few = levels <= _LEAST_LEVELS
         return Finding(f"only {levels} grey levels, {_found(sample)}", _ORIGINAL, certain=False) if few else None
     return _narrow(sample, mapped, value_range, fix)
 
