@@ -1,49 +1,42 @@
-"""Whether values look like labels or like an image: one that was given for the other is refused."""
+"""A look at the values of a labelled volume before anything is learnt: raw that is none and labels that are none."""
 
 from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
 
 import numpy as np
 
 from neuroseg.errors import InputError
+from neuroseg.storage.first_look import sample_values
+from neuroseg.storage.values import Finding, is_label_like, label_findings, raw_findings
 from neuroseg.storage.volumes import Volume
 
-_LEAST_PAIRS = 4096
-# Of neighbouring voxels along x that hold the same value: labels of neuropil 0.86 to 0.96, raw 0.02 to 0.05, a
-# probability of borders 0.33 (measured on FIB-25 and ISBI 2012).
-_AS_IN_LABELS = 0.5
-
-
-def require_labels(labels: Volume) -> None:
-    """Raise InputError for labels whose values are not whole numbers, or change from voxel to voxel as raw does."""
-    if labels.dtype.kind not in "iub":
-        raise InputError(
-            f"labels {labels.path} hold {labels.dtype} values; whole numbers, the ids of objects, are expected"
-        )
-    found = equal_neighbours(labels)
-    if found is not None and found < _AS_IN_LABELS:
-        raise InputError(
-            f"labels {labels.path} look like raw: {found:.0%} of neighbouring voxels hold the same value, in labels "
-            f"more than {_AS_IN_LABELS:.0%} do; give raw first, then the labels of objects"
-        )
+logger = logging.getLogger(__name__)
+_ORDER = "give raw first, then the labels of its objects"
 
 
 def require_raw(raw: Volume) -> None:
-    """Raise InputError for raw that is not 8 bits, or whose values look like the ids of objects."""
-    found = equal_neighbours(raw)
-    if raw.dtype.itemsize > 1 and found is not None and found > _AS_IN_LABELS:
-        raise InputError(
-            f"raw {raw.path} looks like labels: it holds {raw.dtype} values, and {found:.0%} of neighbouring voxels "
-            "hold the same; give raw first, then labels"
-        )
+    """Raise InputError for raw that is not 8 bits, looks like labels or is constant; warns of few grey levels."""
+    sample = sample_values(raw)
     if raw.dtype != np.uint8:
+        if is_label_like(sample):
+            raise InputError(f"raw {raw.path} holds {raw.dtype} values that look like labels; {_ORDER}")
         raise InputError(f"raw {raw.path} holds {raw.dtype} values; import it to uint8 first (neuroseg import)")
+    _judge(f"raw {raw.path}", raw_findings(sample, None, chosen=False), _ORDER if is_label_like(sample) else None)
 
 
-def equal_neighbours(volume: Volume) -> float | None:
-    """Return which share of the neighbours along x in samples of a volume are equal; None where they are too few."""
-    equal = count = 0
-    for roi in volume.samples():
-        values = volume.read(roi)
-        same = values[..., 1:] == values[..., :-1]
-        equal, count = equal + int(np.count_nonzero(same)), count + same.size
-    return equal / count if count >= _LEAST_PAIRS else None
+def require_labels(labels: Volume) -> None:
+    """Raise InputError for labels that are no whole numbers, or look like an image."""
+    if labels.dtype.kind not in "iub":
+        raise InputError(f"labels {labels.path} hold {labels.dtype} values; whole numbers, the ids, are expected")
+    if labels.dtype.kind != "b":
+        _judge(f"labels {labels.path}", label_findings(sample_values(labels)), _ORDER)
+
+
+def _judge(where: str, findings: Sequence[Finding], fix: str | None) -> None:
+    for finding in findings:
+        text = f"{where}: {finding.problem}; {fix or finding.fix}"
+        if finding.certain:
+            raise InputError(text)
+        logger.warning("%s", text)

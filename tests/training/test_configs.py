@@ -172,7 +172,8 @@ def test_labels_of_a_box_are_found_in_the_whole_volume(tmp_path: Path, monkeypat
     """As docs/datasets.md tells for Kasthuri15, with a smaller origin."""
     monkeypatch.chdir(tmp_path)
     shape = (20, 30, 40)
-    zarr.create_array("whole.zarr", shape=shape, dtype="uint8", attributes={"voxel_size": [30, 6, 6]})
+    raw = zarr.create_array("whole.zarr", shape=shape, dtype="uint8", attributes={"voxel_size": [30, 6, 6]})
+    raw[:] = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     with h5py.File("labels.hdf", "w") as file:
         file["main"] = np.arange(120, dtype=np.uint32).reshape(4, 5, 6)
         file["main"].attrs["resolution"] = [30, 6, 6]

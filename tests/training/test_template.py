@@ -19,7 +19,7 @@ from neuroseg.cli.main import exit_code
 from neuroseg.errors import InputError
 from neuroseg.networks.bundle import open_bundle
 from neuroseg.storage.files import open_any
-from neuroseg.training.looks import equal_neighbours, require_labels, require_raw
+from neuroseg.training.looks import require_labels, require_raw
 from neuroseg.training.template import labelled_extent, recipe_for, split, write_template
 from neuroseg.training.train import open_training
 from neuroseg.views.synthetic import synthetic_volume
@@ -118,7 +118,7 @@ def test_real_volumes_have_a_template(file: str, labels: str, network: str, data
 
 def test_raw_and_labels_that_do_not_fit_are_refused(pair: tuple[str, str], tissue: Any, tmp_path: Path) -> None:
     raw, labels = pair
-    assert "give raw first, then labels" in refused(tmp_path, labels, raw)
+    assert "values that look like labels; give raw first" in refused(tmp_path, labels, raw)
     assert "are the raw itself" in refused(tmp_path, raw, raw)
     smaller = store(tmp_path / "smaller.zarr", tissue.labels[:-1])
     assert "give labels of the same shape, or an attribute offset" in refused(tmp_path, raw, smaller)
@@ -127,7 +127,7 @@ def test_raw_and_labels_that_do_not_fit_are_refused(pair: tuple[str, str], tissu
     outside = store(tmp_path / "outside.zarr", tissue.labels[:8], offset=[440, 0, 0])
     assert "do not fit" in refused(tmp_path, raw, outside)
     noise = store(tmp_path / "noise.zarr", tissue.raw[::-1].copy())
-    assert "look like raw" in refused(tmp_path, raw, noise)
+    assert "look like an image, not like labels" in refused(tmp_path, raw, noise)
     floats = store(tmp_path / "floats.zarr", tissue.labels.astype(np.float32))
     assert "hold float32 values; whole numbers" in refused(tmp_path, raw, floats)
     nothing = store(tmp_path / "nothing.zarr", np.zeros_like(tissue.labels))
@@ -187,8 +187,13 @@ def test_labels_are_told_from_raw(pair: tuple[str, str], tmp_path: Path) -> None
     require_raw(raw)
     require_labels(labels)
     few = open_any(store(tmp_path / "few.zarr", np.arange(120, dtype=np.uint32).reshape(4, 5, 6)))
-    assert equal_neighbours(few) is None
-    require_labels(few)
+    require_labels(few)  # too few to judge by
+    black = open_any(store(tmp_path / "black.zarr", np.zeros(SHAPE, np.uint8)))
+    with pytest.raises(InputError, match="every sampled voxel is 0; check that the copy is complete"):
+        require_raw(black)
+    ids = open_any(store(tmp_path / "ids.zarr", (labels.read(labels.roi) % 251).astype(np.uint8)))
+    with pytest.raises(InputError, match=r"look like labels, not like raw.*give raw first"):
+        require_raw(ids)
 
 
 def test_a_label_of_no_label_is_none(pair: tuple[str, str], tmp_path: Path) -> None:
