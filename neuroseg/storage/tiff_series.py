@@ -93,7 +93,9 @@ def _image_in(path: Path, tiff: TiffFile, selection: Selection) -> TiffImage:
 
 def _are_plain(series: Sequence[TiffPageSeries]) -> bool:
     """Return whether pages are all that the file speaks of; tifffile's writer may describe each page for itself."""
-    page_by_page = len(series) > 1 and all(one.kind == "shaped" and one.size == one.keyframe.size for one in series)
+    page_by_page = len(series) > 1 and all(
+        one.kind == "shaped" and _without_ones(one) == _kept(one.keyframe.axes, one.keyframe.shape) for one in series
+    )
     return page_by_page or all(one.kind in _PLAIN_KINDS for one in series)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
-from tifffile import TiffFile
+from tifffile import RESUNIT, TiffFile
 
 from neuroseg.errors import InputError
 from neuroseg.geometry import Nanometres
@@ -65,9 +65,12 @@ def _imagej_size(tiff: TiffFile) -> PartialSize:
     stated: Mapping[str, Any] = tiff.imagej_metadata or {}
     unit = stated.get("unit")
     tags = tiff.pages[0].tags
+    z = _length(stated.get("spacing"), stated.get("zunit", unit))
+    if tags.valueof("ResolutionUnit") not in (None, RESUNIT.NONE):
+        return (z, None, None)  # pixels per inch or centimetre contradict pixels per calibrated unit
     y = _pixel(tags.valueof("YResolution"), stated.get("yunit", unit))
     x = _pixel(tags.valueof("XResolution"), unit)
-    return (_length(stated.get("spacing"), stated.get("zunit", unit)), y, x)
+    return (z, y, x)
 
 
 def _pixel(per_unit: Any, unit: Any) -> float | None:

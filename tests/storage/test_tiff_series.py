@@ -126,6 +126,14 @@ def test_sections_that_were_written_one_by_one_are_one_stack(tmp_path: Path) -> 
     assert np.array_equal(read(tmp_path / "w.tif"), values)
 
 
+def test_pages_that_were_written_one_by_one_and_transposed_are_not_taken_for_sections(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "w.tif") as writer:
+        for section in values_of("ZYX"):
+            writer.write(section.T, metadata={"axes": "XY"})
+    with pytest.raises(InputError, match=r"5 images .*--series N"):
+        read(tmp_path / "w.tif")
+
+
 def test_pages_that_are_stored_differently_are_one_stack(tmp_path: Path) -> None:
     values = values_of("ZYX")
     with tifffile.TiffWriter(tmp_path / "w.tif") as writer:
@@ -331,6 +339,15 @@ def test_units_that_are_no_length_of_a_microscope_state_nothing(tmp_path: Path, 
         metadata={"axes": "ZYX", "spacing": 1, "unit": unit},
     )  # fmt: skip
     assert stated_size(tmp_path / "i.tif") is None
+
+
+def test_two_units_of_resolution_state_nothing_across_a_section(tmp_path: Path) -> None:
+    tifffile.imwrite(
+        tmp_path / "i.tif", values_of("ZYX"), imagej=True, resolution=(250, 250), resolutionunit="CENTIMETER",
+        metadata={"axes": "ZYX", "spacing": 0.04, "unit": "um"},
+    )  # fmt: skip
+    with pytest.raises(InputError, match=r"\(z 40 nm\).*--voxel-size 40 Y X"):
+        stated_size(tmp_path / "i.tif")
 
 
 def test_resolution_tags_alone_state_nothing(tmp_path: Path) -> None:
