@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 _NUMBA, _MATPLOTLIB = "NUMBA_CACHE_DIR", "MPLCONFIGDIR"
+_OURS = "NEUROSEG_CHOSEN_"
 # A quota that is used up lets files be made, but nothing be written to them.
 _TRIED_BYTES = 1 << 16
 
@@ -25,12 +26,11 @@ def choose_kernel_folder(sources: Path) -> str | None:
     """Return where compiled kernels are kept: what is set, else beside their sources, in the user's cache, or a
     private temporary folder; None where nothing can be written at all. The environment names it for workers.
     """
-    named = os.environ.get(_NUMBA)
-    if named and is_usable(Path(named)):
+    if named := _named(_NUMBA):
         return named
     beside = sources / "__pycache__"
     if is_usable(beside):
-        os.environ.pop(_NUMBA, None)  # numba's own choice
+        _name(_NUMBA, None)  # numba's own choice
         return str(beside)
     cache = _user_folder("XDG_CACHE_HOME", ".cache")
     return _chosen(_NUMBA, [cache / "numba"] if cache else [], "kernels")
@@ -38,28 +38,41 @@ def choose_kernel_folder(sources: Path) -> str | None:
 
 def choose_figure_folder() -> str | None:
     """Return where matplotlib keeps its caches, as `choose_kernel_folder` does for kernels."""
-    named = os.environ.get(_MATPLOTLIB)
-    if named and is_usable(Path(named)):
+    if named := _named(_MATPLOTLIB):
         return named
     folders = [_user_folder("XDG_CONFIG_HOME", ".config"), _user_folder("XDG_CACHE_HOME", ".cache")]
     if all(folder is not None and is_usable(folder / "matplotlib") for folder in folders):
-        os.environ.pop(_MATPLOTLIB, None)
+        _name(_MATPLOTLIB, None)
         return str(folders[0])
     return _chosen(_MATPLOTLIB, [], "matplotlib")
 
 
+def _named(variable: str) -> str | None:
+    """Return the folder that the environment names where it can be used.
+
+    One that a process of ours chose, perhaps on another machine, is chosen anew unless it is private here.
+    """
+    named = os.environ.get(variable)
+    if not named or (named == os.environ.get(_OURS + variable) and not _is_private(Path(named).parent)):
+        return None
+    return named if is_usable(Path(named)) else None
+
+
+def _name(variable: str, folder: str | None) -> None:
+    """Name a folder, or none, in the environment, and that it was chosen here."""
+    for name in (variable, _OURS + variable):
+        if folder is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = folder
+
+
 def _chosen(variable: str, candidates: Sequence[Path], name: str) -> str | None:
     """Return the first candidate that can be used, else a private folder, and name it in the environment."""
-    for folder in candidates:
-        if is_usable(folder):
-            os.environ[variable] = str(folder)
-            return str(folder)
-    private = private_folder(name)
-    if private is None:
-        os.environ.pop(variable, None)
-        return None
-    os.environ[variable] = str(private)
-    return str(private)
+    usable = next(filter(is_usable, candidates), None) or private_folder(name)
+    folder = None if usable is None else str(usable)
+    _name(variable, folder)
+    return folder
 
 
 def is_usable(folder: Path) -> bool:
@@ -101,7 +114,10 @@ def private_folder(name: str) -> Path | None:
 
 
 def _is_private(folder: Path) -> bool:
-    state = folder.lstat()  # not where a link leads to
+    try:
+        state = folder.lstat()  # not where a link leads to
+    except OSError:
+        return False
     return stat.S_ISDIR(state.st_mode) and state.st_uid == os.getuid() and not state.st_mode & 0o077
 
 

@@ -13,7 +13,8 @@ import pytest
 from neuroseg import caches
 from neuroseg.caches import choose_figure_folder, choose_kernel_folder, is_usable, private_folder
 
-VARIABLES = ("NUMBA_CACHE_DIR", "MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")
+CHOSEN = ("NEUROSEG_CHOSEN_NUMBA_CACHE_DIR", "NEUROSEG_CHOSEN_MPLCONFIGDIR")
+VARIABLES = ("NUMBA_CACHE_DIR", "MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", *CHOSEN)
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +54,19 @@ def test_kernels_lie_where_numba_puts_them_unless_that_is_closed(
     closed(monkeypatch, elsewhere)
     assert choose_kernel_folder(sources) is None
     assert "NUMBA_CACHE_DIR" not in os.environ
+
+
+def test_a_choice_that_another_machine_inherits_is_made_anew(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There, another user may have made a folder of that name."""
+    closed(monkeypatch, elsewhere / "installed", elsewhere / "home")
+    private = elsewhere / "tmp" / f"neuroseg-{os.getuid()}"
+    assert choose_kernel_folder(elsewhere / "installed") == str(private / "kernels")
+    private.chmod(0o777)
+    chosen = choose_kernel_folder(elsewhere / "installed")
+    assert chosen is not None
+    assert chosen != str(private / "kernels")
+    assert stat.S_IMODE(Path(chosen).parent.stat().st_mode) == 0o700
+    assert choose_kernel_folder(elsewhere / "installed") == chosen, "workers of this machine inherit it"
 
 
 def test_a_home_that_is_missing_or_relative_is_none(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import logging
 import sys
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -123,7 +122,7 @@ def exit_code(arguments: list[str]) -> int:
         if debug:
             logging.getLogger(__name__).exception("traceback")
         if is_disk_full(error):
-            full = describe_full(error, Path(), Path(tempfile.gettempdir()))
+            full = describe_full(error, Path())
             print(f"error: {full}; make space, then run the same command again", file=sys.stderr)
             return NeurosegError.exit_code
         print(f"error: {type(error).__name__}: {error} (--debug shows where)", file=sys.stderr)

@@ -73,8 +73,8 @@ class StandingWorkers:
         """
         if self._folder is None:
             self._logs.mkdir(parents=True, exist_ok=True)
-            self._folder = _folder_of(self._logs)
             try:
+                self._folder = _folder_of(self._logs)
                 # The workspace is locked: what lies there was left by a run that was killed.
                 shutil.rmtree(self._folder, ignore_errors=True)
                 self._folder.mkdir(mode=0o700)

@@ -8,7 +8,6 @@ import os
 import platform
 import resource
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -135,7 +134,7 @@ def process_block(
         plain = isinstance(error, NeurosegError)
         cause = str(error) if plain else f"{type(error).__name__}: {error}"
         details = "" if plain else f"\n{traceback.format_exc()}"
-        full = describe_full(error, ledger.run_folder, Path(tempfile.gettempdir())) if is_disk_full(error) else ""
+        full = describe_full(error, ledger.run_folder) if is_disk_full(error) else ""
         logger.info("%s failed: %s", where, cause)
         try:
             ledger.mark_failed(block, f"{where}: {full or cause + details}")

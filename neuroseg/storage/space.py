@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,13 +42,24 @@ def naming(path: object) -> Iterator[None]:
 
 
 def describe_full(error: BaseException, *folders: Path) -> str:
-    """Return which disk is full, as an error says; where it names no file, the first of `folders` whose disk is."""
+    """Return which disk is full, as an error says; where it names no file, the first of `folders`, and of the temporary
+    one, whose disk is.
+    """
     full = _full_error(error)
     named = full.filename if full is not None else None
-    path = Path(os.fsdecode(named)) if named is not None else next(filter(is_full, folders), None)
+    is_path = isinstance(named, str | bytes)  # it may be the number of a descriptor
+    path = Path(os.fsdecode(named)) if is_path else next(filter(is_full, (*folders, *_temporary())), None)
     if full is not None and full.errno == errno.EDQUOT:
         return f"{DISK_FULL}: your quota is used up{'' if path is None else f', at {path}'}"
     return DISK_FULL if path is None else f"{DISK_FULL}: {path} has {readable(free_bytes(path))} free"
+
+
+def _temporary() -> list[Path]:
+    """Return the temporary folder; none where all that could be one are full or closed."""
+    try:
+        return [Path(tempfile.gettempdir())]
+    except OSError:
+        return []
 
 
 def is_full(path: Path) -> bool:
