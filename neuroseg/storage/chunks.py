@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from zarr.core.sync import sync
 
 from neuroseg.errors import InputError
+from neuroseg.storage.hdf5 import open_hdf5
 
 # Each takes a look at a file: all of them below the first number, else a spread-out sample. Servers take longer.
 _MOST_LOOKED_AT, _SAMPLED, _SAMPLED_ON_SERVERS = 4096, 1024, 48
@@ -160,7 +161,7 @@ def _matching(folder: Path, name: str) -> list[Path]:
 
 def _holds(file: Path, dataset: str) -> bool:
     try:
-        with h5py.File(file, "r") as handle:
+        with open_hdf5(file) as handle:
             return "%b" in dataset or isinstance(handle.get(dataset), h5py.Dataset)
     except OSError:
         return False

@@ -9,6 +9,7 @@ import h5py
 
 from neuroseg.errors import InputError
 from neuroseg.geometry import Nanometres
+from neuroseg.storage.hdf5 import open_hdf5
 from neuroseg.storage.hdf5_filters import require_filters
 from neuroseg.storage.metadata import plain_metadata
 from neuroseg.storage.remote import is_remote
@@ -51,7 +52,7 @@ def _open_hdf5(file: str, dataset: str, voxel_size_nm: Nanometres | None) -> Vol
     if not Path(file).exists():
         raise InputError(f"{file} does not exist")
     try:
-        handle = h5py.File(file, "r")
+        handle = open_hdf5(file)
     except OSError as error:
         raise InputError(f"{file} is not a readable HDF5 file: {error}") from error
     node = handle.get(dataset)
@@ -69,7 +70,7 @@ def _listed(file: str) -> str:
     if not Path(file).exists():
         return "the file does not exist"
     try:
-        with h5py.File(file, "r") as handle:
+        with open_hdf5(file) as handle:
             names: list[str] = []
             handle.visititems(lambda name, node: names.append(name) if isinstance(node, h5py.Dataset) else None)
     except OSError:

@@ -29,7 +29,7 @@ from neuroseg.storage.first import write_first
 from neuroseg.storage.publish import publish_text
 
 LOCK, OWNER, TAKEOVER = ".lock", ".lock.owner", ".lock.takeover"
-_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
 _PATIENCE_S, _PAUSE_S = 2.0, 0.05  # a process that was just killed gets a moment to be gone
 
 logger = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ def _locks(descriptor: int, folder: Path) -> bool:
             if time.monotonic() > deadline:
                 raise _refused(folder, _owner(folder), certain=True) from error
         except OSError as error:
-            if error.errno not in _NO_LOCKS:
+            if error.errno not in NO_LOCKS:
                 raise
             return False
         time.sleep(_PAUSE_S)

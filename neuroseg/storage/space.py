@@ -47,8 +47,10 @@ def describe_full(error: BaseException, *folders: Path) -> str:
     """
     full = _full_error(error)
     named = full.filename if full is not None else None
-    is_path = isinstance(named, str | bytes)  # it may be the number of a descriptor
-    path = Path(os.fsdecode(named)) if is_path else next(filter(is_full, (*folders, *_temporary())), None)
+    if isinstance(named, str | bytes):  # it may be the number of a descriptor
+        path: Path | None = Path(os.fsdecode(named))
+    else:
+        path = next(filter(is_full, (*folders, *_temporary())), None)
     if full is not None and full.errno == errno.EDQUOT:
         return f"{DISK_FULL}: your quota is used up{'' if path is None else f', at {path}'}"
     return DISK_FULL if path is None else f"{DISK_FULL}: {path} has {readable(free_bytes(path))} free"
