@@ -7,10 +7,10 @@ import reprlib
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from neuroseg.errors import InputError
 
@@ -22,9 +22,27 @@ _VALUES.maxstring = _VALUES.maxother = _VALUES.maxlong = 2 * _LONGEST_VALUE
 
 
 class Section(BaseModel):
-    """A part of a configuration: immutable, and no key that it does not know."""
+    """A part of a configuration: immutable, no key that it does not know, and finite numbers that are no switches."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switch_for_a_number(cls, value: object, info: ValidationInfo) -> object:
+        """Refuse true and false, which count as 1 and 0, where a number is expected."""
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        if _holds_switch(value) and {int, float} & _types_in(annotation) and bool not in _types_in(annotation):
+            raise ValueError("true and false (also yes, no, on and off) are no numbers; write a number")
+        return value
+
+
+def _holds_switch(value: object) -> bool:
+    return isinstance(value, bool) or (isinstance(value, list | tuple) and any(map(_holds_switch, value)))
+
+
+def _types_in(annotation: Any) -> set[Any]:
+    """Return the types that an annotation names, at any depth."""
+    return {annotation}.union(*map(_types_in, get_args(annotation))) if get_args(annotation) else {annotation}
 
 
 Model = TypeVar("Model", bound=Section)

@@ -24,6 +24,8 @@ EXECUTORS = ("local", "serial", *CLUSTERS)
 NORMALISE = ("none", "sections")
 NO_MASK = "none"
 SWITCH = ("on", "off")
+_MOST_WORKERS, _MOST_LEVELS, _MOST_VOXELS = 100_000, 100, 10**18
+_LONGEST_TIMEOUT_S = 366 * 86400.0
 
 
 class Options(Section):
@@ -140,10 +142,15 @@ def _check(options: Options) -> None:
     ):
         if value is not None and value not in valid:
             raise unknown_name(kind, value, valid)
-    if options.workers is not None and options.workers < 1:
-        raise InputError(f"--workers {options.workers} must be at least 1")
-    if options.block_timeout is not None and not options.block_timeout > 0:
-        raise InputError(f"--block-timeout {options.block_timeout:g} must be more than 0 seconds")
+    if options.workers is not None and not 1 <= options.workers <= _MOST_WORKERS:
+        raise InputError(f"--workers {options.workers} must be at least 1 and at most {_MOST_WORKERS}")
+    if options.level is not None and not 0 <= options.level <= _MOST_LEVELS:
+        raise InputError(f"--level {options.level} must lie in 0 (full resolution) to {_MOST_LEVELS}")
+    if options.block_timeout is not None and not 0 < options.block_timeout <= _LONGEST_TIMEOUT_S:
+        raise InputError(
+            f"--block-timeout {options.block_timeout:g} must be more than 0 seconds and at most {_LONGEST_TIMEOUT_S:g} "
+            "(a year)"
+        )
     if options.threshold is not None and not 0 <= options.threshold <= 1:
         raise InputError(f"--threshold {options.threshold} must lie in [0, 1]")
     if options.mask_boundary is not None and not 0 <= options.mask_boundary <= 1:
@@ -157,7 +164,8 @@ def min_size_voxels(text: str, voxel_size_nm: Nanometres) -> int:
     match = re.fullmatch(r"(\d+)|(\d*\.?\d+)\s*um(?:3|\^3)", text.strip())
     if match is None:
         raise InputError(f"--min-size {text!r} is neither voxels (500) nor a volume (0.01um3)")
-    if match[1]:
-        return int(match[1])
     voxel_um3 = voxel_size_nm[0] * voxel_size_nm[1] * voxel_size_nm[2] * 1e-9
-    return round(float(match[2]) / voxel_um3)
+    voxels = float(match[1]) if match[1] else float(match[2]) / voxel_um3
+    if not voxels <= _MOST_VOXELS:
+        raise InputError(f"--min-size {text!r} is more than the {_MOST_VOXELS:.0e} voxels that any volume has")
+    return int(match[1]) if match[1] else round(voxels)

@@ -272,6 +272,12 @@ def test_the_pyramid_halves_each_level(affinities: str, tmp_path: Path) -> None:
         assert half[0, 0, x] == min(set(window), key=lambda label: (-window.count(label), label))
 
 
+def test_viewers_list_a_segmentation_by_a_plain_name(affinities: str, tmp_path: Path) -> None:
+    made = segment(affinities, tmp_path / "w")
+    image = zarr.open_group(str(made.segmentation), mode="r").attrs["ome"]["multiscales"][0]
+    assert image["name"] == "segmentation"
+
+
 def test_two_runs_on_one_workspace_are_refused(affinities: str, tmp_path: Path) -> None:
     made = segment(affinities, tmp_path / "w")
     with made.locked(), pytest.raises(RunRefusedError, match=rf"another run \(process {os.getpid()} on "):

@@ -17,6 +17,11 @@ from neuroseg.configuration import Section, load_configuration
 from neuroseg.errors import InputError, unknown_name
 
 STAGES = ("sections", "affinities", "fragments", "edges", "reduction", "agglomeration", "lookup", "relabel", "pyramid")
+# What a command does, under the names of its stages.
+_COMMANDS = {
+    "predict": "affinities", "prediction": "affinities", "segment": "fragments or edges",
+    "segmentation": "fragments or edges", "agglomerate": "agglomeration",
+}  # fmt: skip
 # Of sbatch; by what they say jobs are found again.
 _OUR_FLAGS = {
     "--job-name", "-J", "--array", "-a", "--chdir", "-D", "--output", "-o", "--clusters", "--cluster", "-M",
@@ -73,6 +78,10 @@ class Site(Section):
     @classmethod
     def _known(cls, stages: dict[str, Resources]) -> dict[str, Resources]:
         for name in stages:
+            if name in _COMMANDS:
+                raise ValueError(
+                    f"unknown stage {name!r}; did you mean {_COMMANDS[name]}? (valid: {', '.join(STAGES)})"
+                )
             if name not in STAGES:
                 raise ValueError(str(unknown_name("stage", name, STAGES)))
         return stages

@@ -181,13 +181,14 @@ def _is_training(folder: Path) -> bool:
 
 def save_bundle(folder: Path, card: Card, weights: Mapping[str, torch.Tensor]) -> None:
     """Write a bundle; a former one is put aside, and deleted only when the new one, written whole, has its place."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
         made, former = Path(scratch) / "bundle", Path(scratch) / "former"
         with published(made / WEIGHTS) as aside:
-            save_file({name: tensor.contiguous().cpu() for name, tensor in weights.items()}, aside)
+            # Not save_file, which makes files that only their owner may read.
+            aside.write_bytes(save({name: tensor.contiguous().cpu() for name, tensor in weights.items()}))
         text = yaml.safe_dump(card.model_dump(mode="json"), sort_keys=False, width=120, default_flow_style=None)
         publish_text(made / CARD, text)
         try:

@@ -22,13 +22,14 @@ _OF_THE_DECODER = ("outputs", "skips")
 
 def save_encoder(folder: Path, network: nn.Module, architecture: str, parameters: Mapping[str, Any]) -> None:
     """Write `encoder.safetensors`: stem and encoder, the buffers of their normalisation, and what they belong to."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     weights = {name: tensor.contiguous().cpu() for name, tensor in _encoder_of(network).items()}
     if not weights:
         raise InputError(f"architecture {architecture} has no encoder that could be pre-trained")
     aside = folder / f".{ENCODER}.partial"
-    save_file(weights, aside, metadata={"network": _described(architecture, parameters)})
+    # Not save_file, which makes files that only their owner may read.
+    aside.write_bytes(save(weights, metadata={"network": _described(architecture, parameters)}))
     os.replace(aside, folder / ENCODER)
 
 

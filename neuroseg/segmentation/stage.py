@@ -23,6 +23,7 @@ from neuroseg.storage.volumes import create_volume, write_levels
 from neuroseg.storage.workspace import Workspace
 
 ALGORITHM = 1
+_NAME = "segmentation"  # as viewers list the image, wherever it lies while it is written
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class RelabelStage:
                 voxel_size_nm=self.voxel_size_nm,
                 offset_nm=self.offset_nm,
                 labels=True,
+                name=_NAME,
             )
         require_aligned(open_array(self.aside / "0"), self.lattice.block_shape, self.name)
 
@@ -186,4 +188,4 @@ def finish_metadata(
     for stage in stages:
         before = levels[-1][1]
         levels.append((str(stage.level), triple([a * b for a, b in zip(before, stage.factors, strict=True)])))
-    write_levels(aside, levels, voxel_size_nm, offset_nm, labels=True, more={"neuroseg": dict(made_by)})
+    write_levels(aside, levels, voxel_size_nm, offset_nm, labels=True, name=_NAME, more={"neuroseg": dict(made_by)})

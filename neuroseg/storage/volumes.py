@@ -153,12 +153,13 @@ def create_volume(
     voxel_size_nm: Nanometres,
     offset_nm: Nanometres = (0.0, 0.0, 0.0),
     labels: bool = False,
+    name: str | None = None,
 ) -> None:
     """Create an OME-NGFF 0.5 image with one level, `path/0`, sharded by `block`; voxels are 0 until written.
 
     Write it with `open_array(path / "0", writable=True)`, whole shards at a time. More levels: `write_levels`.
     """
-    create_group(path, ome_attributes(path.stem, [("0", (1, 1, 1))], voxel_size_nm, offset_nm, labels=labels))
+    create_group(path, ome_attributes(name or path.stem, [("0", (1, 1, 1))], voxel_size_nm, offset_nm, labels=labels))
     create_array(
         path / "0", shape=shape, dtype=dtype, block=block, attributes=array_attributes(voxel_size_nm, offset_nm)
     )
@@ -171,7 +172,8 @@ def write_levels(
     offset_nm: Nanometres,
     *,
     labels: bool,
+    name: str,
     more: Mapping[str, Any],
 ) -> None:
     """Replace the metadata of an OME-NGFF image so that it lists `levels` (path, factors) and holds `more`."""
-    create_group(path, {**ome_attributes(path.stem, levels, voxel_size_nm, offset_nm, labels=labels), **more})
+    create_group(path, {**ome_attributes(name, levels, voxel_size_nm, offset_nm, labels=labels), **more})

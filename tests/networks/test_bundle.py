@@ -11,6 +11,7 @@ from neuroseg.cli.train import configuration_path
 from neuroseg.errors import InputError
 from neuroseg.networks.architectures import build_network
 from neuroseg.networks.bundle import bundled_names, open_bundle, save_bundle
+from neuroseg.networks.encoder import save_encoder
 
 
 def test_a_saved_bundle_gives_the_outputs_of_what_was_saved(tiny_model: str, tmp_path: Path) -> None:
@@ -132,3 +133,22 @@ def test_a_bundle_is_never_lost_while_it_is_replaced(
     save_bundle(folder, before.card, changed)
     assert open_bundle(str(folder)).sha256 != open_bundle(tiny_model).sha256
     assert list(tmp_path.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o007, 0o660)])
+def test_bundles_follow_the_umask(umask: int, mode: int, tiny_model: str, tmp_path: Path) -> None:
+    card = open_bundle(tiny_model).card
+    network = build_network(card.network.architecture, card.network.parameters)
+    before = os.umask(umask)
+    try:
+        save_bundle(tmp_path / "saved", card, network.state_dict())
+        save_encoder(tmp_path, network, card.network.architecture, card.network.parameters)
+    finally:
+        os.umask(before)
+    files = [*(tmp_path / "saved").iterdir(), tmp_path / "encoder.safetensors"]
+    assert {path.name: path.stat().st_mode & 0o777 for path in files} == {
+        "card.yaml": mode,
+        "weights.safetensors": mode,
+        "encoder.safetensors": mode,
+    }
+    assert (tmp_path / "saved").stat().st_mode & 0o777 == 0o777 & ~umask
