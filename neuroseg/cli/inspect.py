@@ -13,27 +13,74 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object on
 
 
 def info(
-    volume: Annotated[str, typer.Argument(help="A zarr array, OME-NGFF image, group with raw, or file.h5:dataset.")],
+    volume: Annotated[
+        str, typer.Argument(help="A zarr array, OME-NGFF image, group with raw, file.h5:dataset or workspace.")
+    ],
     blocks: Annotated[str, typer.Option(help="Block size that the estimate assumes.")] = "256",
     json: JsonFlag = False,
 ) -> None:
-    """Show a volume: shape, voxel size, chunks, type, and what a run would need.
+    """Show a volume (shape, values, voxel size, stored chunks, disk a run needs) or a workspace (stages, segmentation).
 
     \b
     Example: neuroseg info volume.zarr
     """
-    content = _described(volume, blocks)
+    from neuroseg.contents import workspace_contents
+    from neuroseg.storage.workspace import named_workspace
+
+    workspace = named_workspace(volume)
+    content = _described(volume, blocks) if workspace is None else workspace_contents(workspace)
     if json:
         print_json(content)
-        return
+    elif workspace is not None:
+        _print_workspace(content)
+    else:
+        _print_volume(content)
+
+
+def _print_volume(content: dict[str, Any]) -> None:
     size = content["voxel_size_nm"]
     print(f"      shape {' x '.join(map(str, content['shape']))} voxels (z y x), {content['dtype']}")
+    print(f"     values {_values(content)}")
     known = f"{' x '.join(f'{edge:g}' for edge in size)} nm" if size else "unknown: give --voxel-size Z Y X"
     print(f" voxel size {known}")
     print(f"     offset {' x '.join(f'{edge:g}' for edge in content['offset_nm'])} nm")
     print(f"     chunks {content['chunks']}  shards {content['shards']}")
-    print(f"     blocks {content['blocks']} of {content['block_voxels']} voxels")
-    print(f"disk needed about {_bytes(content['disk_gb'])} (affinities {_bytes(content['affinities_gb'])})")
+    if content["chunks_expected"] is not None:
+        sampled = content["chunks_looked_at"] < content["chunks_expected"]
+        about = f"about (of {content['chunks_looked_at']} sampled) " if sampled else ""
+        print(f"     stored {about}{content['chunks_stored']} of {content['chunks_expected']} chunks")
+    for level, found in enumerate(content["levels"]):
+        shape = " x ".join(map(str, found["shape"] or ())) or "missing"
+        edges = " x ".join(f"{edge:g}" for edge in found["voxel_size_nm"] or ())
+        print(f"    level {level} {found['path']}: {shape}{f', {edges} nm' if edges else ''}")
+    if "disk_gb" in content:
+        print(f"     blocks {content['blocks']} of {content['block_voxels']} voxels")
+        print(f"disk needed about {_bytes(content['disk_gb'])} (affinities {_bytes(content['affinities_gb'])})")
+    for finding in content["findings"]:
+        print(f"    warning {finding}")
+
+
+def _values(content: dict[str, Any]) -> str:
+    if content["sampled_values"] is None:
+        return f"{content['kind']}, none finite in a sample"
+    low, high = content["sampled_values"]
+    if content["kind"] == "labels":
+        return f"labels, {content['sampled_ids']} ids in a sample, {low:.0f} to {high:.0f}"
+    return f"raw, {low:g} to {high:g} in a sample"
+
+
+def _print_workspace(content: dict[str, Any]) -> None:
+    print(f"  workspace {content['path']}")
+    print(f"      input {content['input']} ({content['input_kind']}), region {content['roi']}")
+    if content["model"]:
+        print(f"      model {content['model']}")
+    for number, row in enumerate(content["stages"]):
+        print(f"{'stages' if not number else '':>11} {row['stage']}: {row['done']} of {row['blocks']} blocks done")
+    if content["segmentation"]:
+        made_by = f"{content['scoring']}, threshold {content['threshold']:g}"
+        print(f"   segments {content['segmentation']} ({made_by})")
+    else:
+        print("   segments not yet")
 
 
 def _bytes(gigabytes: float) -> str:
@@ -42,6 +89,7 @@ def _bytes(gigabytes: float) -> str:
 
 def _described(address: str, blocks: str) -> dict[str, Any]:
     from neuroseg.blocks import whole_lattice
+    from neuroseg.contents import LABELS, volume_contents
     from neuroseg.needs import BYTES_PER_VOXEL, bytes_of_run
     from neuroseg.storage.files import open_any
 
@@ -49,7 +97,7 @@ def _described(address: str, blocks: str) -> dict[str, Any]:
     block = parse_triple(blocks, "--blocks")
     counts = whole_lattice(opened.shape, block).counts
     voxels = opened.roi.size
-    return {
+    content = {
         "path": address,
         "shape": list(opened.shape),
         "dtype": str(opened.dtype),
@@ -57,6 +105,12 @@ def _described(address: str, blocks: str) -> dict[str, Any]:
         "offset_nm": list(opened.offset_nm),
         "chunks": list(opened.array.chunks) if opened.array.chunks else None,
         "shards": list(getattr(opened.array, "shards", None) or []) or None,
+        **volume_contents(opened),
+    }
+    if content["kind"] == LABELS:
+        return content
+    return {
+        **content,
         "block_voxels": list(block),
         "blocks": counts[0] * counts[1] * counts[2],
         "affinities_gb": BYTES_PER_VOXEL["affinities"] * voxels / 1e9,

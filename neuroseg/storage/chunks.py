@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,25 +47,29 @@ class StoredChunks:
         return f"{about}{self.stored} of {self.expected} chunks stored"
 
 
-def stored_chunks(array: Any, lead: Sequence[int] = ()) -> StoredChunks | None:
-    """Return how much of an array is stored, at the indices `lead` of its first axes; None where it has no chunks."""
+def stored_chunks(array: Any, fixed: Iterable[tuple[int, int]] = ()) -> StoredChunks | None:
+    """Return how much of an array is stored; None where it has no chunks.
+
+    Only chunks that hold the `fixed` (dimension, index) count, such as those of one channel.
+    """
     if isinstance(array, h5py.Dataset):
         return _stored_in_hdf5(array)
     if not hasattr(array, "store_path"):
         return None
     unit = array.shards or array.chunks
     grid = [-(-size // width) for size, width in zip(array.shape, unit, strict=True)]
-    first = [index // width for index, width in zip(lead, unit, strict=False)]
-    cells_shape = tuple(grid[len(first) :])
-    expected = math.prod(cells_shape)
-    cells: Any = itertools.product(*map(range, cells_shape))
+    first = [0] * len(grid)
+    for dimension, index in fixed:
+        first[dimension], grid[dimension] = index // unit[dimension], 1
+    expected = math.prod(grid)
+    cells: Any = itertools.product(*map(range, grid))
     if expected > (_MOST_LOOKED_AT if _is_local(array) else _SAMPLED_ON_SERVERS):
         chosen = np.linspace(0, expected - 1, _SAMPLED if _is_local(array) else _SAMPLED_ON_SERVERS).astype(np.int64)
-        cells = zip(*np.unravel_index(chosen, cells_shape), strict=True)
-    there = np.array([_is_stored(array, (*first, *map(int, cell))) for cell in cells])
+        cells = zip(*np.unravel_index(chosen, grid), strict=True)
+    there = np.array([_is_stored(array, tuple(int(b + c) for b, c in zip(first, cell, strict=True))) for cell in cells])
     if len(there) < expected:
         return StoredChunks(round(there.mean() * expected), expected, len(there))
-    return StoredChunks(int(there.sum()), expected, expected, enclosed(there.reshape(cells_shape)))
+    return StoredChunks(int(there.sum()), expected, expected, enclosed(there.reshape(grid)))
 
 
 def enclosed(there: NDArray[np.bool_]) -> int:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from neuroseg.errors import InputError
 from neuroseg.geometry import describe
-from neuroseg.storage.chunks import stored_chunks
+from neuroseg.storage.chunks import StoredChunks, stored_chunks
 from neuroseg.storage.remote import in_short, refusals, told_plainly
 from neuroseg.storage.values import Finding, Range, Sample, label_findings, raw_findings, sample_of, sampled_boxes
 from neuroseg.storage.volumes import Volume
@@ -45,14 +45,19 @@ def require_label_values(volume: Volume, *, force: bool = False, score: bool = T
 
 def require_stored(volume: Volume, *, force: bool) -> None:
     """Raise InputError when no chunk of a volume is stored, unless `force`; warns when many are missing."""
-    with told_plainly(volume.path):
-        chunks = stored_chunks(volume.array, volume.lead)
+    chunks = chunks_of(volume)
     if chunks is None or chunks.stored == chunks.expected:
         return
     if not chunks.stored and not force:
         raise InputError(f"{volume.path}: {chunks}; check that the copy is complete, or use --force")
     if chunks.matters:
         logger.warning("%s: %s, the rest reads as empty; check that the copy is complete", volume.path, str(chunks))
+
+
+def chunks_of(volume: Volume) -> StoredChunks | None:
+    """Return how much of a volume is stored; None where it has no chunks."""
+    with told_plainly(volume.path):
+        return stored_chunks(volume.array, enumerate(volume.lead))
 
 
 def _judge(volume: Volume, findings: list[Finding], *, force: bool) -> None:

@@ -13,6 +13,7 @@ import pytest
 import zarr
 
 from neuroseg.errors import InputError
+from neuroseg.storage import chunks
 from neuroseg.storage.chunks import StoredChunks, enclosed, stored_chunks
 from neuroseg.storage.files import open_any
 from neuroseg.storage.first_look import require_stored
@@ -42,18 +43,20 @@ def test_stored_chunks_are_counted(tmp_path: Path, shards: tuple[int, ...] | Non
 def test_only_the_chunks_of_one_channel_are_counted(tmp_path: Path) -> None:
     array = zarr.create_array(str(tmp_path / "v.zarr"), shape=(2, 8, 8, 8), dtype="u1", chunks=(1, 8, 4, 8))
     array[1] = 7
-    assert stored_chunks(array, (0,)) == StoredChunks(0, 2, 2)
-    assert stored_chunks(array, (1,)) == StoredChunks(2, 2, 2)
+    assert stored_chunks(array, [(0, 0)]) == StoredChunks(0, 2, 2)
+    assert stored_chunks(array, [(0, 1)]) == StoredChunks(2, 2, 2)
 
 
-def test_a_large_grid_is_sampled(tmp_path: Path) -> None:
-    array = zarr.create_array(str(tmp_path / "v.zarr"), shape=(40, 40, 40), dtype="u1", chunks=(2, 2, 2))
-    array[:20] = 1
+def test_a_large_grid_is_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunks, "_MOST_LOOKED_AT", 300)
+    monkeypatch.setattr(chunks, "_SAMPLED", 200)
+    array = zarr.create_array(str(tmp_path / "v.zarr"), shape=(16, 16, 16), dtype="u1", chunks=(2, 2, 2))
+    array[:8] = 1
     found = stored_chunks(array)
     assert found is not None
-    assert (found.expected, found.looked_at) == (8000, 1024)
-    assert abs(found.stored - 4000) < 100
-    assert str(found).startswith("about (of 1024 sampled) ")
+    assert (found.expected, found.looked_at) == (512, 200)
+    assert abs(found.stored - 256) < 10
+    assert str(found).startswith("about (of 200 sampled) ")
 
 
 def test_holes_are_told_from_empty_borders() -> None:
