@@ -34,7 +34,7 @@ _OF_BYTES = {
     50000: "ZSTD", 34926: "ZSTD",
 }  # fmt: skip
 _WITHOUT_IMAGECODECS = {_NO_COMPRESSION, 8, 32946, 32773, 34925}
-# Codecs of images: one greyscale sample, without predictor.
+# Codecs of images: one greyscale plane, without predictor.
 _OF_IMAGES = {
     7: ("JPEG8", {"uint8"}),
     34712: ("JPEG2K", {"uint8", "uint16"}),
@@ -56,7 +56,7 @@ class _Storage(NamedTuple):
     byteorder: str
     bits: int
     predictor: int
-    samples: int
+    planes: int  # of samples and of depth in one page
     reversed_bits: bool
 
     @property
@@ -106,14 +106,14 @@ def _storage(page: TiffPage) -> _Storage | None:
         return None
     return _Storage(
         int(page.compression), np.dtype(page.dtype), page.parent.byteorder, page.bitspersample, int(page.predictor),
-        page.samplesperpixel, page.fillorder != 1,
+        page.samplesperpixel * page.imagedepth, page.fillorder != 1,
     )  # fmt: skip
 
 
 def _is_proved(stored: _Storage) -> bool:
     if stored.compression in _OF_IMAGES:
         _, dtypes = _OF_IMAGES[stored.compression]
-        is_plain = stored.samples == 1 and stored.predictor == _NO_PREDICTOR and not stored.reversed_bits
+        is_plain = stored.planes == 1 and stored.predictor == _NO_PREDICTOR and not stored.reversed_bits
         is_native = stored.byteorder == "<" or stored.dtype.itemsize == 1
         return is_plain and is_native and stored.is_whole_bytes and str(stored.dtype) in dtypes
     if stored.compression not in _OF_BYTES or not stored.is_known_predictor or stored.dtype.kind not in "buif":
@@ -122,7 +122,7 @@ def _is_proved(stored: _Storage) -> bool:
         return stored.compression == _NO_COMPRESSION and stored.is_known_depth and stored.predictor == _NO_PREDICTOR
     # Of 24 bits programs disagree on the byte order.
     is_packed = stored.dtype.kind == "u" and stored.bits % 8 and stored.compression == _NO_COMPRESSION
-    return stored.is_known_depth or (bool(is_packed) and stored.samples == 1)
+    return stored.is_known_depth or (bool(is_packed) and stored.planes == 1)
 
 
 def _is_installed(compression: int) -> bool:
@@ -136,7 +136,7 @@ def _is_read_without_imagecodecs(stored: _Storage) -> bool:
         return False
     if stored.compression == _LZW:
         is_byte_order = stored.byteorder in _BY_PILLOW.get(str(stored.dtype), "")
-        return is_byte_order and stored.samples == 1 and stored.predictor != _FLOATING_POINT
+        return is_byte_order and stored.planes == 1 and stored.predictor != _FLOATING_POINT
     return stored.compression in _WITHOUT_IMAGECODECS and stored.predictor != _FLOATING_POINT
 
 

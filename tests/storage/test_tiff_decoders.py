@@ -215,6 +215,8 @@ def test_without_imagecodecs_values_are_right_or_refused_by_name(tmp_path: Path)
             )  # fmt: skip
             np.save(path.with_suffix(".npy"), values)
     tifffile.imwrite(tmp_path / "packed.tif", values_of("uint16") >> 4, photometric="minisblack", bitspersample=12)
+    deep = {"volumetric": True, "compression": "lzw"}
+    tifffile.imwrite(tmp_path / "deep.tif", values_of("uint8"), photometric="minisblack", **deep)
     done = subprocess.run([sys.executable, "-c", READER, str(tmp_path)], capture_output=True, text=True, check=True)
     results = json.loads(done.stdout)
     assert "WRONG" not in results.values()
@@ -227,4 +229,5 @@ def test_without_imagecodecs_values_are_right_or_refused_by_name(tmp_path: Path)
     }
     assert "section 0 of" in results["lzw_float32_big_strip_None"]
     assert "is compressed with LZW as big-endian float32; install" in results["lzw_float32_big_strip_None"]
+    assert "LZW as uint8; install" in results["deep"]
     assert "stored as little-endian uint16 of 12 bits" in results["packed"]
