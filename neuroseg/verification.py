@@ -185,6 +185,8 @@ def _cropped(options: Options, plan: Plan, roi: Roi, folder: Path) -> dict[str, 
         "roi": None,
         "offsets": None,
         "keep": "all",
+        # The whole volume was accepted; a crop of it may be blank.
+        "force": True,
     }
     mask = plan.mask_source(plan.mask)
     return read if mask is None else {**read, "mask": _cropped_mask(mask, roi, folder, attributes)}

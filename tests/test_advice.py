@@ -103,6 +103,13 @@ def test_the_fix_for_an_inverted_map_is_right(tmp_path: Path, capfd: pytest.Capt
     assert advised(["segment", "--boundaries", tmp_path / "right.zarr", "-o", tmp_path / "w"], capfd) is None
 
 
+def test_a_mask_of_0_and_1_is_no_boundary_map(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    binary = store(tmp_path / "binary.zarr", (cells((20, 40, 40)) > 0.5).astype(np.uint8))
+    command = ["segment", "--boundaries", binary, "-o", f"{tmp_path}/w", "--executor", "serial"]
+    assert exit_code(command) == 2
+    assert "multiply them by 255" in capfd.readouterr().err
+
+
 def test_nearly_black_raw(data_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with h5py.File(data_folder / "fib25_ts2.h5", "r") as file:
         dark = file["raw"][:24, :48, :48].astype(np.uint16) * 16

@@ -16,7 +16,7 @@ from neuroseg.storage.arrays import open_node
 from neuroseg.storage.cells import remembering
 from neuroseg.storage.content import Content, content_of, sample_checksums
 from neuroseg.storage.files import HDF5_SUFFIXES, open_any
-from neuroseg.storage.first_look import require_stored
+from neuroseg.storage.first_look import require_shares
 from neuroseg.storage.metadata import plain_metadata
 from neuroseg.storage.volumes import Volume, check_voxel_size, checked
 
@@ -174,7 +174,7 @@ def open_boundaries(path: str, voxel_size_nm: Nanometres | None) -> AffinitySour
 
 def _require_values(volume: Volume) -> None:
     """Raise InputError for unusable values where a volume is looked at before anything is written."""
-    require_stored(volume, force=True)
+    require_shares(volume)
     if volume.dtype != np.uint8:
         for roi in volume.first_look():
             require_unit_interval(volume.read(roi), volume.path, roi.begin, channels=volume.lead)

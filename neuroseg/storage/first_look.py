@@ -13,7 +13,16 @@ from neuroseg.errors import InputError
 from neuroseg.geometry import describe
 from neuroseg.storage.chunks import StoredChunks, stored_chunks
 from neuroseg.storage.remote import in_short, refusals, told_plainly
-from neuroseg.storage.values import Finding, Range, Sample, label_findings, raw_findings, sample_of, sampled_boxes
+from neuroseg.storage.values import (
+    Finding,
+    Range,
+    Sample,
+    label_findings,
+    raw_findings,
+    sample_of,
+    sampled_boxes,
+    share_findings,
+)
 from neuroseg.storage.volumes import Volume
 
 logger = logging.getLogger(__name__)
@@ -41,6 +50,13 @@ def require_label_values(volume: Volume, *, force: bool = False, score: bool = T
     require_stored(volume, force=force)
     if volume.dtype.kind in "ui":
         _judge(volume, label_findings(sample_values(volume)), force=force or not score)
+
+
+def require_shares(volume: Volume) -> None:
+    """Raise InputError for 0 and 1 in uint8 as affinities or boundaries; warns of missing chunks."""
+    require_stored(volume, force=True)
+    for finding in share_findings(sample_values(volume)):
+        raise InputError(f"{volume.path}: {finding}")
 
 
 def require_stored(volume: Volume, *, force: bool) -> None:

@@ -152,6 +152,8 @@ def is_image_like(sample: Sample) -> bool:
 
 def label_findings(sample: Sample) -> list[Finding]:
     """Return what is wrong with values that are given as labels."""
+    if len(sample.values) == 1 and sample.low == 0:
+        return [Finding("every sampled voxel is 0, background", "check that the copy is complete", certain=False)]
     if not is_image_like(sample):
         return []
     return [
@@ -220,6 +222,14 @@ def _narrow(sample: Sample, mapped: NDArray[np.uint8], value_range: Range, fix: 
         return None
     problem = f"{_found(sample)}, which the range {_written(value_range)} maps to grey levels {least:.0f} to {most:.0f}"
     return Finding(problem, fix, certain=False)
+
+
+def share_findings(sample: Sample) -> list[Finding]:
+    """Return what is wrong with affinities or boundaries, floats in [0, 1] or uint8 where 255 stands for 1."""
+    if sample.values.dtype != np.uint8 or sample.high != 1:
+        return []
+    problem = "its values are 0 and 1 in uint8, where 255 stands for 1, so all would be nearly 0"
+    return [Finding(problem, "multiply them by 255, or store them as float", certain=True)]
 
 
 def suggested_range(sample: Sample, value_range: Range | None) -> Range:

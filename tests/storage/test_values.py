@@ -23,6 +23,7 @@ from neuroseg.storage.values import (
     raw_findings,
     sample_of,
     sampled_boxes,
+    share_findings,
     suggested_range,
 )
 
@@ -96,7 +97,6 @@ def test_masks_are_labels(values: NDArray[np.generic]) -> None:
 @pytest.mark.parametrize(
     "values",
     [
-        np.zeros((3, 4, 5), np.uint32),
         np.ones((1, 1, 1), np.uint8),
         np.full((9, 9, 9), 7, np.uint64),
         np.arange(60, dtype=np.uint32).reshape(3, 4, 5),
@@ -106,6 +106,20 @@ def test_masks_are_labels(values: NDArray[np.generic]) -> None:
 )
 def test_odd_labels_are_not_refused(values: NDArray[np.generic]) -> None:
     assert label_findings(sampled(values)) == []
+
+
+def test_labels_without_any_object_are_a_warning() -> None:
+    (finding,) = label_findings(sampled(np.zeros((9, 9, 9), np.uint32)))
+    assert "every sampled voxel is 0" in str(finding)
+    assert not finding.certain
+
+
+def test_affinities_of_0_and_1_in_uint8_are_refused() -> None:
+    half = np.arange(64, dtype=np.uint8).reshape(4, 4, 4) % 2
+    assert share_findings(sampled(half))[0].certain
+    assert share_findings(sampled(half * 255)) == []
+    assert share_findings(sampled(half.astype(np.float32))) == []
+    assert share_findings(sampled(half * 0)) == []
 
 
 def padded() -> NDArray[np.uint8]:
