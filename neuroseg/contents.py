@@ -9,9 +9,11 @@ import numpy as np
 from neuroseg.storage.arrays import open_node
 from neuroseg.storage.files import HDF5_SUFFIXES
 from neuroseg.storage.first_look import chunks_of, sample_values
+from neuroseg.storage.images import member
 from neuroseg.storage.metadata import ome_levels
 from neuroseg.storage.raw import checked_range
 from neuroseg.storage.remote import is_remote
+from neuroseg.storage.selection import WHOLE_FILE, Selection
 from neuroseg.storage.values import Finding, Sample, is_label_like, label_findings, raw_findings
 from neuroseg.storage.volumes import Volume
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 RAW, LABELS, WORKSPACE = "raw", "labels", "workspace"
 
 
-def volume_contents(volume: Volume) -> dict[str, Any]:
+def volume_contents(volume: Volume, selection: Selection = WHOLE_FILE) -> dict[str, Any]:
     """Return what kind of volume it is, what a sample of its values shows, how much is stored, and its levels."""
     attributes = _image_attributes(volume.path)
     sample = sample_values(volume)
@@ -36,7 +38,7 @@ def volume_contents(volume: Volume) -> dict[str, Any]:
         "chunks_stored": chunks.stored if chunks else None,
         "chunks_expected": chunks.expected if chunks else None,
         "chunks_looked_at": chunks.looked_at if chunks else None,
-        "levels": _levels(volume.path, attributes),
+        "levels": _levels(volume.path, attributes, selection),
     }
 
 
@@ -91,15 +93,15 @@ def _image_attributes(path: str) -> dict[str, Any]:
     return {} if hasattr(node, "shape") else dict(node.attrs)
 
 
-def _levels(path: str, attributes: dict[str, Any]) -> list[dict[str, Any]]:
+def _levels(path: str, attributes: dict[str, Any], selection: Selection) -> list[dict[str, Any]]:
     """Return path, shape and voxel size of the levels of an OME-NGFF image, finest first; none for anything else."""
     levels = ome_levels(attributes)
-    node = open_node(path) if levels else {}
+    node = open_node(path) if levels else None
     return [
         {
             "path": level.path,
-            "shape": list(getattr(node.get(level.path), "shape", ())) or None,
-            "voxel_size_nm": list(level.scale_nm[-3:]) if level.scaled else None,
+            "shape": list(getattr(member(node, path, level.path), "shape", ())) or None,
+            "voxel_size_nm": list(level.voxel_size_nm(path, selection) or ()) or None,
         }
         for level in levels
     ]

@@ -50,11 +50,12 @@ def changes_in_words(old: Plan, new: Plan) -> dict[str, str]:
 
 def _content_now(plan: Plan) -> Content:
     if plan.kind == "raw":
-        return content_of(open_any(plan.path, level=plan.level, voxel_size_nm=plan.voxel_size_nm))
+        size, selection = plan.voxel_size_nm, plan.selection
+        return content_of(open_any(plan.path, level=plan.level, voxel_size_nm=size, selection=selection))
     if plan.kind == "affinities":
-        source = open_affinities(plan.path, plan.offsets, plan.voxel_size_nm)
+        source = open_affinities(plan.path, plan.offsets, plan.voxel_size_nm, plan.selection)
     else:
-        source = open_boundaries(plan.path, plan.voxel_size_nm)
+        source = open_boundaries(plan.path, plan.voxel_size_nm, plan.selection)
     assert source.content is not None
     return source.content
 

@@ -17,6 +17,7 @@ from neuroseg.fragments.settings import FRAGMENTS
 from neuroseg.geometry import Nanometres, parse_triple
 from neuroseg.storage.cleaning import KEEP
 from neuroseg.storage.remote import is_remote
+from neuroseg.storage.selection import Selection
 
 BLENDS = ("centre", "gaussian")
 CLUSTERS = ("slurm", "dask")
@@ -43,6 +44,9 @@ class Options(Section):
     range: tuple[float, float] | None = None
     invert: bool = False
     level: int | None = None
+    axes: str | None = None
+    channel: int | None = None
+    time: int | None = None
     normalise: str | None = None
     roi: str | None = None
     blocks: str | None = None
@@ -91,6 +95,11 @@ class Options(Section):
         if self.model and (model.is_absolute() or model.is_file() or (model / "card.yaml").is_file()):
             found["model"] = self.model
         return {name: path for name, path in found.items() if not (name == "mask" and path == NO_MASK)}
+
+    @property
+    def selection(self) -> Selection:
+        """What to read of an input that holds more than one volume."""
+        return Selection(self.axes, self.channel, self.time)
 
     def with_absolute_paths(self) -> Options:
         """Return the options with every path absolute, so that they mean the same from any folder."""

@@ -187,7 +187,7 @@ def _run_all(
     if views and not _is_published(workspace, published, wanted):
         made_by = {name: getattr(plan, name) for name in _MADE_BY}
         levels = [stage for stage in views if isinstance(stage, PyramidStage)]
-        finish_metadata(views[0].aside, levels, plan.voxel_size_nm, plan.offset_nm, made_by)
+        finish_metadata(views[0].aside, levels, plan.grid, made_by)
         workspace.publish_segmentation(views[0].aside)
         publish_text(published, wanted)
     return summaries

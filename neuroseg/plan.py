@@ -19,7 +19,7 @@ from neuroseg.errors import InputError, unknown_name
 from neuroseg.execution.work import BLOCK_TIMEOUT_S
 from neuroseg.fragments.settings import DISTANCE_BASINS, MUTEX_WATERSHED, BasinSettings
 from neuroseg.fragments.stage import CutFragmentsStage, FragmentsStage
-from neuroseg.geometry import Triple, contact_channels, long_range_channels, parse_roi
+from neuroseg.geometry import Nanometres, Triple, contact_channels, long_range_channels, parse_roi
 from neuroseg.options import Options
 from neuroseg.reduction.stage import ReductionStage
 from neuroseg.segmentation.stage import PyramidStage, RelabelStage, pyramid_stages
@@ -28,7 +28,9 @@ from neuroseg.storage.affinity_source import AffinitySource
 from neuroseg.storage.content import Content
 from neuroseg.storage.hints import located, relative_hints, require_there
 from neuroseg.storage.mask import MaskSource
+from neuroseg.storage.placement import CORNER, Grid
 from neuroseg.storage.raw import RawSource
+from neuroseg.storage.selection import WHOLE_FILE, Selection
 from neuroseg.storage.workspace import Workspace
 
 PREDICTION = ("sections", "affinities")
@@ -52,6 +54,9 @@ class Plan(Section):
     shape: Triple
     voxel_size_nm: tuple[float, float, float]
     offset_nm: tuple[float, float, float]
+    offset_convention: str = CORNER  # or that of centres, or UNKNOWN (storage/placement.py)
+    corner_nm: tuple[float, float, float] | None = None  # the same place as plain arrays state it; None: offset_nm
+    selection: Selection = WHOLE_FILE
     value_range: tuple[float, float] | None
     normalise: str
     input_identity: str
@@ -99,7 +104,18 @@ class Plan(Section):
         if mask is None:
             return None
         require_there(mask.path, "mask", "name its new place with --mask NEW (neuroseg run, predict or segment)")
-        return MaskSource(mask.path, self.voxel_size_nm, self.offset_nm, mask.identity)
+        return MaskSource(
+            mask.path, self.voxel_size_nm, self.offset_nm, mask.identity, convention=self.offset_convention
+        )
+
+    @property
+    def grid(self) -> Grid:
+        """Voxel size and place of the run's volume."""
+        return Grid(self.voxel_size_nm, self.offset_nm, self.offset_convention)
+
+    @property
+    def _corner_nm(self) -> Nanometres:
+        return self.offset_nm if self.corner_nm is None else self.corner_nm
 
     def affinities_stage(self, workspace: Workspace) -> AffinitiesStage:
         """Return the stage that predicts; raises InputError when the run's affinities come from elsewhere."""
@@ -114,8 +130,9 @@ class Plan(Section):
     def raw_source(self) -> RawSource:
         """Return where prediction reads raw."""
         return RawSource(
-            self.path, self.level, self.voxel_size_nm, self.offset_nm, self.value_range, self.input_identity
-        )
+            self.path, self.level, self.voxel_size_nm, self._corner_nm, self.value_range, self.input_identity,
+            self.selection,
+        )  # fmt: skip
 
     def prediction_stages(self, workspace: Workspace) -> list[Stage]:
         """Return the stages that make affinities; none when they come from elsewhere."""
@@ -134,7 +151,10 @@ class Plan(Section):
         identity = hash_of(self.affinities_stage(workspace).identity) if raw else self.input_identity
         path = str(workspace.affinities) if raw else self.path
         kind = "affinities" if raw else self.kind
-        return AffinitySource(path, kind, self.offsets, self.shape, self.voxel_size_nm, self.offset_nm, identity)
+        return AffinitySource(
+            path, kind, self.offsets, self.shape, self.voxel_size_nm, self._corner_nm, identity,
+            selection=WHOLE_FILE if raw else self.selection,
+        )  # fmt: skip
 
     def segmentation_stages(self, workspace: Workspace) -> list[Stage]:
         """Return the stages after prediction, in order; each carries the hash of what made its input."""
@@ -185,9 +205,9 @@ class Plan(Section):
     def view_stages(self, workspace: Workspace, lookup: str) -> list[RelabelStage | PyramidStage]:
         """Return relabel and pyramid; they write aside, and the finished segmentation is swapped in."""
         aside = workspace.segmentation_aside(hash_of({"lookup": lookup, "roi": self.roi}))
-        relabel = RelabelStage(workspace, aside, self.lattice, lookup, self.voxel_size_nm, self.offset_nm)
+        relabel = RelabelStage(workspace, aside, self.lattice, lookup, self.voxel_size_nm, self._corner_nm)
         upstream = hash_of(relabel.identity)
-        levels = pyramid_stages(aside, self.lattice, upstream, self.voxel_size_nm, self.offset_nm)
+        levels = pyramid_stages(aside, self.lattice, upstream, self.voxel_size_nm, self._corner_nm)
         return [relabel, *levels]
 
     def stages(self, workspace: Workspace) -> list[Stage]:

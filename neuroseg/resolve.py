@@ -26,8 +26,10 @@ from neuroseg.storage.hints import require_there
 from neuroseg.storage.mask import open_mask
 from neuroseg.storage.metadata import ome_levels
 from neuroseg.storage.naming import default_workspace, is_unused, is_workspace
+from neuroseg.storage.placement import Grid
 from neuroseg.storage.raw import checked_range
 from neuroseg.storage.remote import is_remote
+from neuroseg.storage.selection import WHOLE_FILE, Selection
 from neuroseg.storage.volumes import require_voxel_size
 from neuroseg.storage.workspace import Workspace, named_workspace, workspace_of
 
@@ -85,7 +87,7 @@ def plan_of_segmentation(options: Options) -> tuple[Workspace, Plan, Options]:
     if not is_workspace(workspace.path):
         if Path(options.volume).suffix == ".neuroseg":
             raise InputError(f"{options.volume} is not a workspace yet; run neuroseg run VOLUME first")
-        open_any(options.volume)  # says so where there is no such volume either
+        open_any(options.volume, selection=options.selection)  # says so where there is no such volume either
         raise InputError(f"{workspace.path} is not a workspace: run neuroseg predict {options.volume} first")
     old = read_plan(workspace)
     if options.input:
@@ -93,7 +95,7 @@ def plan_of_segmentation(options: Options) -> tuple[Workspace, Plan, Options]:
     given = options.model_copy(update={"volume": None, "output": None, "input": None})
     merged = _with_remembered(workspace, given).model_copy(update={_SOURCES[old.kind]: old.path})
     wanted = options.model_copy(update={"roi": options.roi or old.roi})
-    common = _common(wanted, old.shape, old.voxel_size_nm, old.offset_nm, "cpu")
+    common = _common(wanted, old.shape, old.grid, "cpu")
     kept = {"prediction_workers"}
     kept |= {name for name, option in _OPTION_OF.items() if getattr(options, option) is None}
     changed = {name: value for name, value in common.items() if name not in kept}
@@ -157,20 +159,25 @@ def _plan_of_raw(options: Options) -> Plan:
     bundle = open_bundle(options.model or _default_model())
     bundle.check(options.blend)
     card = bundle.card
-    level = options.level if options.level is not None else nearest_level(options.volume, card.voxel_size_nm)
-    volume = open_any(options.volume, level=level, voxel_size_nm=options.voxel_size)
+    level = (
+        options.level
+        if options.level is not None
+        else nearest_level(options.volume, card.voxel_size_nm, options.selection)
+    )
+    volume = open_any(options.volume, level=level, voxel_size_nm=options.voxel_size, selection=options.selection)
     size = require_voxel_size(volume)
     _compare_voxel_sizes(bundle, size, options)
     value_range = checked_range(volume, options.range, invert=options.invert)
     require_raw(volume, value_range, chosen=options.range is not None, force=options.force)
     device, identity = _device(options)
-    common = _common(options, volume.shape, size, volume.offset_nm, device)
+    common = _common(options, volume.shape, Grid(size, volume.offset_nm, volume.zero), device)
     content = content_of(volume)
     return Plan(
         kind="raw",
         path=options.volume,
         level=level,
-        offset_nm=volume.offset_nm,
+        corner_nm=volume.corner_nm,
+        selection=options.selection,
         value_range=value_range,
         normalise=options.normalise or "none",
         input_identity=content.identity,
@@ -205,16 +212,17 @@ def _plan_of_affinities(options: Options) -> Plan:
     if options.affinities and options.boundaries:
         raise InputError("--affinities and --boundaries exclude each other")
     if options.affinities:
-        source = open_affinities(options.affinities, options.offsets, options.voxel_size)
+        source = open_affinities(options.affinities, options.offsets, options.voxel_size, options.selection)
     else:
         assert options.boundaries is not None
-        source = open_boundaries(options.boundaries, options.voxel_size)
-    common = _common(options, source.shape, source.voxel_size_nm, source.offset_nm, "cpu")
+        source = open_boundaries(options.boundaries, options.voxel_size, options.selection)
+    common = _common(options, source.shape, Grid(source.voxel_size_nm, source.offset_nm, source.zero), "cpu")
     return Plan(
         kind=source.kind,
         path=source.path,
         level=0,
-        offset_nm=source.offset_nm,
+        corner_nm=source.corner_nm,
+        selection=options.selection,
         value_range=None,
         normalise="none",
         input_identity=source.identity,
@@ -250,11 +258,9 @@ def own_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _common(
-    options: Options, shape: Any, voxel_size_nm: Nanometres, offset_nm: Nanometres, device: str
-) -> dict[str, Any]:
+def _common(options: Options, shape: Any, grid: Grid, device: str) -> dict[str, Any]:
     """Return the part of the plan that does not depend on the kind of input."""
-    shape = triple(shape)
+    shape, voxel_size_nm = triple(shape), grid.voxel_size_nm
     unit = min(voxel_size_nm[1:])
     if voxel_size_nm[0] < _LEAST_Z_EDGE * unit:
         raise InputError(
@@ -267,10 +273,12 @@ def _common(
     return {
         "shape": shape,
         "voxel_size_nm": voxel_size_nm,
+        "offset_nm": grid.offset_nm,
+        "offset_convention": grid.convention,
         "roi": describe(roi),
         "blocks": _blocks(options, shape),
         "per_section": wants_sections(voxel_size_nm) if per_section == "auto" else per_section == "on",
-        "mask": _mask(options.mask, shape, voxel_size_nm, offset_nm),
+        "mask": _mask(options.mask, shape, grid),
         "mask_boundary": options.mask_boundary or 0.0,
         "fragments": options.fragments or DISTANCE_BASINS,
         "long_range": options.long_range == "on",
@@ -294,10 +302,10 @@ def _predicting(device: str, cores: int) -> int:
     return max(1, len(own_gpus(device)))
 
 
-def _mask(path: str | None, shape: Triple, voxel_size_nm: Nanometres, offset_nm: Nanometres) -> MaskPlan | None:
+def _mask(path: str | None, shape: Triple, grid: Grid) -> MaskPlan | None:
     if path is None or path == NO_MASK:
         return None
-    opened = open_mask(path, shape, voxel_size_nm, offset_nm)
+    opened = open_mask(path, shape, grid.voxel_size_nm, grid.offset_nm, grid.convention)
     return MaskPlan(path=path, identity=opened.identity, content=opened.content)
 
 
@@ -323,15 +331,16 @@ def _threshold(options: Options, card_scoring: str, card_threshold: float) -> fl
     return card_threshold if options.scoring in (None, card_scoring) else _DEFAULT_THRESHOLD
 
 
-def nearest_level(volume: str, voxel_size_nm: Nanometres) -> int:
+def nearest_level(volume: str, voxel_size_nm: Nanometres, selection: Selection = WHOLE_FILE) -> int:
     """Return the pyramid level of an OME-NGFF image whose voxels are nearest in size; 0 for anything else."""
     if not is_remote(volume) and (":" in volume or not Path(volume).exists()):
         return 0
     node = open_node(volume)
     levels = [] if hasattr(node, "shape") else ome_levels(node.attrs)
-    if len(levels) < 2:
+    sizes = [level.voxel_size_nm(volume, selection) for level in levels]
+    if len(sizes) < 2 or not all(sizes):
         return 0
-    return min(range(len(levels)), key=lambda n: largest_ratio(levels[n].scale_nm[-3:], voxel_size_nm))
+    return min(range(len(sizes)), key=lambda n: largest_ratio(sizes[n], voxel_size_nm))
 
 
 def largest_ratio(size: Any, other: Any) -> float:

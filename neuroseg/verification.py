@@ -22,11 +22,12 @@ from neuroseg.execution.handover import die_with_parent
 from neuroseg.execution.safe_path import nothing_imported_from_here
 from neuroseg.execution.work import Begin
 from neuroseg.fragments.settings import DISTANCE_BASINS
-from neuroseg.geometry import Triple, describe, slices, triple, whole
+from neuroseg.geometry import Triple, describe, triple, whole
 from neuroseg.options import Options
 from neuroseg.plan import Plan
 from neuroseg.resolve import plan_of_run
-from neuroseg.storage.arrays import create_array, open_array, open_node
+from neuroseg.storage.affinity_source import open_stored
+from neuroseg.storage.arrays import create_array, open_array
 from neuroseg.storage.files import open_any
 from neuroseg.storage.mask import MaskSource
 from neuroseg.storage.metadata import array_attributes
@@ -169,10 +170,11 @@ def _cropped(options: Options, plan: Plan, roi: Roi, folder: Path) -> dict[str, 
     attributes = array_attributes(plan.voxel_size_nm, (offset[0], offset[1], offset[2]))
     path = folder / "crop.zarr"
     if plan.kind == "affinities":
-        values = np.asarray(open_node(plan.path)[(slice(None), *slices(roi))])
+        values = open_stored(plan.path, plan.selection, plan.voxel_size_nm).read(roi)
         attributes = {**attributes, "offsets": [list(offset) for offset in plan.offsets]}
     else:
-        values = open_any(plan.path, level=plan.level, voxel_size_nm=plan.voxel_size_nm).read(roi)
+        volume = open_any(plan.path, level=plan.level, voxel_size_nm=plan.voxel_size_nm, selection=plan.selection)
+        values = volume.read(roi)
     block = [min(64, size) for size in values.shape[-3:]]
     create_array(path, shape=values.shape, dtype=values.dtype.type, block=block, attributes=attributes)
     open_array(path, writable=True)[:] = values
@@ -182,6 +184,9 @@ def _cropped(options: Options, plan: Plan, roi: Roi, folder: Path) -> dict[str, 
         source: str(path),
         "voxel_size": None,
         "level": None,
+        "axes": None,
+        "channel": None,
+        "time": None,
         "roi": None,
         "offsets": None,
         "keep": "all",

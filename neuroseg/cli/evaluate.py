@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -56,6 +56,8 @@ def evaluate(
     """
     result = evaluated(Request(segmentation, truth, roi, sweep, _ids(ignore), border_nm, plot, objects))
     if json:
+        for assumption in result["assumptions"]:
+            print(f"assumed: {assumption}", file=sys.stderr)
         print_json({name: value for name, value in result.items() if name != "worst"})
     else:
         _print(result)
@@ -90,6 +92,7 @@ def evaluated(request: Request) -> dict[str, Any]:
     result = report(tables[0], overlap, labels)
     result |= {"threshold": made_by.get("threshold"), "scoring": made_by.get("scoring")}
     result |= {"ignore": list(request.ignore), "border_nm": request.border_nm}
+    result |= {"assumptions": list(overlap.assumptions)}
     if swept is not None:
         result["sweep"] = _sweep(*swept, tables[1])
     if request.plot:
@@ -163,10 +166,10 @@ def _swept(request: Request, workspace: Workspace | None, made_by: dict[str, Any
 
 def _fragments(workspace: Workspace, labels: Volume) -> Volume:
     from neuroseg.storage.arrays import open_array
-    from neuroseg.storage.volumes import Volume
+    from neuroseg.storage.axes import PLAIN
 
     array = open_array(workspace.fragments)
-    return Volume(str(workspace.fragments), array, labels.voxel_size_nm, labels.offset_nm)
+    return replace(labels, path=str(workspace.fragments), array=array, layout=PLAIN)
 
 
 def _sweep(workspace: Workspace, plan: Plan, counted: Table) -> list[dict[str, float]]:
@@ -221,6 +224,8 @@ def _print(result: dict[str, Any]) -> None:
         _print_sweep(result["sweep"])
     if result.get("worst"):
         _print_worst(result["worst"])
+    for assumption in result["assumptions"]:
+        print(f"     assumed {assumption}", file=sys.stderr)
     for name in ("plot", "objects"):
         if name in result:
             print(f"  {name:>10} {result[name]}", file=sys.stderr)

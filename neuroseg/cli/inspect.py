@@ -6,8 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
+from neuroseg.cli.selecting import Axes, Channel, Time
 from neuroseg.cli.summary import print_json
 from neuroseg.geometry import parse_triple
+from neuroseg.storage.placement import UNKNOWN
+from neuroseg.storage.selection import Selection
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
@@ -17,6 +20,9 @@ def info(
         str, typer.Argument(help="A zarr array, OME-NGFF image, group with raw, file.h5:dataset or workspace.")
     ],
     blocks: Annotated[str, typer.Option(help="Block size that the estimate assumes.")] = "256",
+    axes: Axes = None,
+    channel: Channel = None,
+    time: Time = None,
     json: JsonFlag = False,
 ) -> None:
     """Show a volume (shape, values, voxel size, stored chunks, disk a run needs) or a workspace (stages, segmentation).
@@ -28,7 +34,8 @@ def info(
     from neuroseg.storage.workspace import named_workspace
 
     workspace = named_workspace(volume)
-    content = _described(volume, blocks) if workspace is None else workspace_contents(workspace)
+    selection = Selection(axes, channel, time)
+    content = _described(volume, blocks, selection) if workspace is None else workspace_contents(workspace)
     if json:
         print_json(content)
     elif workspace is not None:
@@ -43,7 +50,9 @@ def _print_volume(content: dict[str, Any]) -> None:
     print(f"     values {_values(content)}")
     known = f"{' x '.join(f'{edge:g}' for edge in size)} nm" if size else "unknown: give --voxel-size Z Y X"
     print(f" voxel size {known}")
-    print(f"     offset {' x '.join(f'{edge:g}' for edge in content['offset_nm'])} nm")
+    place = f"{' x '.join(f'{edge:g}' for edge in content['offset_nm'])} nm"
+    convention = content["offset_convention"]
+    print(f"     offset {'not stated' if convention == UNKNOWN else f'{place} ({convention} of the first voxel)'}")
     print(f"     chunks {content['chunks']}  shards {content['shards']}")
     if content["chunks_expected"] is not None:
         sampled = content["chunks_looked_at"] < content["chunks_expected"]
@@ -87,13 +96,13 @@ def _bytes(gigabytes: float) -> str:
     return f"{gigabytes:.1f} GB" if gigabytes >= 1 else f"{1000 * gigabytes:.0f} MB"
 
 
-def _described(address: str, blocks: str) -> dict[str, Any]:
+def _described(address: str, blocks: str, selection: Selection) -> dict[str, Any]:
     from neuroseg.blocks import whole_lattice
     from neuroseg.contents import LABELS, volume_contents
     from neuroseg.needs import BYTES_PER_VOXEL, bytes_of_run
     from neuroseg.storage.files import open_any
 
-    opened = open_any(address)
+    opened = open_any(address, selection=selection)
     block = parse_triple(blocks, "--blocks")
     counts = whole_lattice(opened.shape, block).counts
     voxels = opened.roi.size
@@ -103,9 +112,10 @@ def _described(address: str, blocks: str) -> dict[str, Any]:
         "dtype": str(opened.dtype),
         "voxel_size_nm": list(opened.voxel_size_nm) if opened.voxel_size_nm else None,
         "offset_nm": list(opened.offset_nm),
-        "chunks": list(opened.array.chunks) if opened.array.chunks else None,
-        "shards": list(getattr(opened.array, "shards", None) or []) or None,
-        **volume_contents(opened),
+        "offset_convention": opened.zero,
+        "chunks": list(opened.chunks) if opened.chunks else None,
+        "shards": list(opened.shards) if opened.shards else None,
+        **volume_contents(opened, selection),
     }
     if content["kind"] == LABELS:
         return content

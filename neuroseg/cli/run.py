@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from neuroseg.cli import progress
+from neuroseg.cli.selecting import Axes, Channel, Time
 from neuroseg.cli.summary import print_json, print_summary, run_summary
 
 Triple = tuple[float, float, float]
@@ -105,6 +106,9 @@ def predict(
     device: Device = None,
     blend: Blend = None,
     level: Level = None,
+    axes: Axes = None,
+    channel: Channel = None,
+    time: Time = None,
     range: Range = None,
     invert: Invert = False,
     normalise: Normalise = None,
@@ -136,6 +140,9 @@ def segment(
     affinities: Annotated[str | None, typer.Option(help="Affinities (c,z,y,x) of another network, with -o.")] = None,
     boundaries: Annotated[str | None, typer.Option(help="Boundary map (z,y,x), 1 = boundary, with -o.")] = None,
     offsets: Annotated[str | None, typer.Option(help="What channels link: '-1,0,0;0,-1,0;0,0,-1'.")] = None,
+    axes: Axes = None,
+    channel: Channel = None,
+    time: Time = None,
     blocks: Blocks = None,
     threshold: Threshold = None,
     scoring: ScoringText = None,
@@ -178,6 +185,9 @@ def run(
     device: Device = None,
     blend: Blend = None,
     level: Level = None,
+    axes: Axes = None,
+    channel: Channel = None,
+    time: Time = None,
     range: Range = None,
     invert: Invert = False,
     normalise: Normalise = None,

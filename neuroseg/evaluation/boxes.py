@@ -25,10 +25,14 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Overlap:
-    """The region compared and the region of the whole truth, both in voxels of the segmentation."""
+    """The region compared and the region of the whole truth, both in voxels of the segmentation.
+
+    `assumptions` say in sentences what the files do not state and the comparison takes for granted.
+    """
 
     roi: Roi
     truth_roi: Roi
+    assumptions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,7 @@ def box_shape(chunk: Sequence[int], volume_shape: Sequence[int], most_voxels: in
 
 def _boxes(volume: Volume, roi: Roi, box_voxels: int, progress: Progress, halo: Triple = (0, 0, 0)) -> Iterator[Block]:
     """Yield the boxes that cover a region, aligned to the volume's chunks, and tell the progress after each."""
-    chunk = (volume.array.chunks or (1, 1, 1))[-3:]
+    chunk = volume.chunks or (1, 1, 1)
     lattice = Lattice(volume.shape, box_shape(chunk, volume.shape, box_voxels), roi)
     done = 0
     for block in lattice.blocks(halo):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from neuroseg.errors import InputError
 from neuroseg.evaluation.borders import border_reach
 from neuroseg.evaluation.boxes import Border, Overlap
 from neuroseg.evaluation.metrics import scores_of
-from neuroseg.geometry import describe, parse_roi, voxels_between
+from neuroseg.geometry import Triple, describe, parse_roi, voxels_between
 from neuroseg.storage.volumes import Volume
 from neuroseg.tables import Table
 
@@ -26,10 +27,10 @@ def require_labels(volume: Volume) -> Volume:
 
 
 def overlap_of(segmentation: Volume, truth: Volume, roi: str | None) -> Overlap:
-    """Return where segmentation and truth overlap, matched by physical offset, within `roi` (voxels).
+    """Return where segmentation and truth overlap, matched by physical place, within `roi` (voxels).
 
     Raises InputError when their voxel sizes differ, when their shapes differ and the truth does not say where it
-    lies, and when nothing overlaps.
+    lies, when offsets cannot be counted in voxels, and when nothing overlaps.
     """
     size, other = segmentation.voxel_size_nm, truth.voxel_size_nm
     if size and other and any(abs(a - b) > _VOXEL_SIZE_TOLERANCE * a for a, b in zip(size, other, strict=True)):
@@ -37,11 +38,9 @@ def overlap_of(segmentation: Volume, truth: Volume, roi: str | None) -> Overlap:
     if not truth.placed and truth.shape != segmentation.shape:
         raise InputError(
             f"truth {truth.path} has shape {truth.shape}, the segmentation {segmentation.shape}, and the truth has no "
-            "attribute `offset` (nm) that says where it lies"
+            "attribute `offset` (nm) or OME translation that says where it lies"
         )
-    placed = truth.placed and size is not None
-    # A truth of the segmentation's shape that does not say where it lies covers it exactly.
-    begin = voxels_between(truth.offset_nm, segmentation.offset_nm, size) if placed and size else (0, 0, 0)
+    begin = _begin(segmentation, truth) if truth.placed else (0, 0, 0)
     wanted = parse_roi(roi, segmentation.shape) if roi else segmentation.roi
     truth_roi = Roi(begin, truth.shape)
     common = truth_roi.intersect(wanted)
@@ -50,7 +49,36 @@ def overlap_of(segmentation: Volume, truth: Volume, roi: str | None) -> Overlap:
             f"truth {truth.path} covers {describe(truth_roi)} of the segmentation, which does not "
             f"overlap {describe(wanted)}"
         )
-    return Overlap(common, truth_roi)
+    return Overlap(common, truth_roi, tuple(_assumptions(segmentation, truth)))
+
+
+def _begin(segmentation: Volume, truth: Volume) -> Triple:
+    """Return where a truth that says where it lies begins, in voxels of the segmentation."""
+    size = segmentation.voxel_size_nm or truth.voxel_size_nm
+    if size is None:
+        if truth.offset_nm == segmentation.offset_nm:
+            return (0, 0, 0)
+        raise InputError(
+            f"truth {truth.path} lies at {truth.offset_nm} nm, but neither it nor {segmentation.path} states a voxel "
+            "size; give one of them the attribute voxel_size (nm, z y x)"
+        )
+    # Voxels of one size have one distance, whether offsets are those of centres or of corners (placement.py).
+    return voxels_between(truth.offset_nm, segmentation.offset_nm, size)
+
+
+def _assumptions(segmentation: Volume, truth: Volume) -> Iterator[str]:
+    """Yield what neither file states and a comparison takes for granted."""
+    if not truth.placed:
+        yield f"{truth.path} begins where the segmentation begins: it states no place and has the same shape"
+    elif not segmentation.placed:
+        yield f"{segmentation.path} begins at 0 nm: it states no place"
+    volumes = ((segmentation, truth), (truth, segmentation))
+    for volume, other in volumes:
+        if volume.voxel_size_nm is None and other.voxel_size_nm is not None:
+            size = " x ".join(f"{edge:g}" for edge in other.voxel_size_nm)
+            yield f"{volume.path} has voxels of {size} nm, as {other.path}: it states no voxel size"
+    if segmentation.voxel_size_nm is None and truth.voxel_size_nm is None:
+        yield "both have voxels of the same size: neither states one"
 
 
 def border_of(segmentation: Volume, truth: Volume, border_nm: float) -> Border | None:

@@ -18,6 +18,7 @@ from neuroseg.stage import Process
 from neuroseg.storage.arrays import create_array, is_array, open_array, require_aligned, write_region
 from neuroseg.storage.metadata import array_attributes
 from neuroseg.storage.parts import map_lookup
+from neuroseg.storage.placement import Grid
 from neuroseg.storage.places import Place, remove_all
 from neuroseg.storage.volumes import create_volume, write_levels
 from neuroseg.storage.workspace import Workspace
@@ -179,8 +180,7 @@ def pyramid_stages(
 def finish_metadata(
     aside: Place,
     stages: list[PyramidStage],
-    voxel_size_nm: Nanometres,
-    offset_nm: Nanometres,
+    grid: Grid,
     made_by: Mapping[str, Any],
 ) -> None:
     """Write the metadata of a finished segmentation: every level of its pyramid, and how it was made."""
@@ -188,4 +188,4 @@ def finish_metadata(
     for stage in stages:
         before = levels[-1][1]
         levels.append((str(stage.level), triple([a * b for a, b in zip(before, stage.factors, strict=True)])))
-    write_levels(aside, levels, voxel_size_nm, offset_nm, labels=True, name=_NAME, more={"neuroseg": dict(made_by)})
+    write_levels(aside, levels, grid, labels=True, name=_NAME, more={"neuroseg": dict(made_by)})

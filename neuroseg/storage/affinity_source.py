@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 from neuroseg.errors import InputError
 from neuroseg.geometry import Nanometres, Triple, contact_channels, parse_offsets, slices, triple
 from neuroseg.storage.arrays import open_node
+from neuroseg.storage.axes import Layout
 from neuroseg.storage.cells import remembering
 from neuroseg.storage.content import Content, content_of, sample_checksums
 from neuroseg.storage.files import HDF5_SUFFIXES, open_any
 from neuroseg.storage.first_look import require_shares
-from neuroseg.storage.metadata import plain_metadata
-from neuroseg.storage.volumes import Volume, check_voxel_size, checked
+from neuroseg.storage.placement import UNKNOWN
+from neuroseg.storage.selection import WHOLE_FILE, Selection
+from neuroseg.storage.soundness import require_regular_chunks
+from neuroseg.storage.volumes import Volume, facts_of_zarr, opened, require_voxel_size
 
 BOUNDARY_OFFSETS: tuple[Triple, ...] = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
 ReadAffinities = Callable[[Roi], NDArray[np.uint8]]
@@ -40,6 +43,9 @@ class AffinitySource:
     identity: str
     channels: tuple[int, ...] | None = None
     content: Content | None = field(default=None, compare=False)
+    selection: Selection = WHOLE_FILE
+    corner_nm: Nanometres | None = None
+    zero: str = UNKNOWN
 
     def only(self, channels: Sequence[int]) -> AffinitySource:
         """Return the same affinities with these of its channels alone, in this order."""
@@ -61,18 +67,21 @@ class AffinitySource:
         The function raises InputError naming the first voxel whose value is not finite or not in [0, 1].
         """
         if self.kind == "boundaries":
-            return _boundary_reader(open_any(self.path, voxel_size_nm=self.voxel_size_nm))
-        array = open_node(self.path)
-        selection, channels = (array, slice(None)) if self.channels is None else (array.oindex, list(self.channels))
+            return _boundary_reader(open_any(self.path, voxel_size_nm=self.voxel_size_nm, selection=self.selection))
+        stored = open_stored(self.path, self.selection)
+        array, layout = stored.array, stored.layout
+        selected, channels = (array, slice(None)) if self.channels is None else (array.oindex, list(self.channels))
 
         def read(roi: Roi) -> NDArray[np.uint8]:
-            values = np.asarray(selection[(channels, *slices(roi))])
+            require_regular_chunks(array, layout.index(slices(roi)))
+            values = layout.arranged(np.asarray(selected[layout.index(slices(roi), channels)]))
             require_unit_interval(values, self.path, roi.begin)
             return quantised(values)
 
         if array.dtype != np.uint8:
             return read  # what is wrong with a value is said by the block that needs it
-        return remembering(read, shape=self.shape, chunk=array.chunks[-3:], voxel_bytes=len(self.offsets))
+        chunk = stored.chunks or self.shape
+        return remembering(read, shape=self.shape, chunk=chunk, voxel_bytes=len(self.offsets))
 
 
 def require_unit_interval(
@@ -126,50 +135,71 @@ def affinities_of_interior(inside: NDArray[np.uint8], lead: Sequence[int]) -> ND
     return out
 
 
-def open_affinities(path: str, offsets: object, voxel_size_nm: Nanometres | None) -> AffinitySource:
-    """Return the affinities `(c, z, y, x)` at a zarr path, offsets from the argument or the attribute `offsets`."""
+def open_stored(path: str, selection: Selection = WHOLE_FILE, voxel_size_nm: Nanometres | None = None) -> Volume:
+    """Return affinities as they are stored at a zarr path, a volume that reads all channels `(c, z, y, x)`."""
     if any(f"{suffix}:" in path for suffix in HDF5_SUFFIXES):
         raise InputError(f"{path}: affinities are read in place from zarr; copy the dataset to a zarr array first")
     array = open_node(path)
-    if not hasattr(array, "shape") or array.ndim != 4:
+    if not hasattr(array, "shape") or array.ndim < 4:
         found = f"shape {tuple(array.shape)}" if hasattr(array, "shape") else "a group"
         raise InputError(f"{path} must be an array (channel, z, y, x), found {found}")
     if array.dtype != np.uint8 and array.dtype.kind != "f":
         raise InputError(f"{path} holds {array.dtype} values; affinities are float in [0, 1] or uint8")
-    stated = offsets if offsets is not None else array.attrs.get("offsets")
+    return opened(path, array, facts_of_zarr(path, array), selection, voxel_size_nm, channels=True)
+
+
+def open_affinities(
+    path: str, offsets: object, voxel_size_nm: Nanometres | None, selection: Selection = WHOLE_FILE
+) -> AffinitySource:
+    """Return the affinities at a zarr path, offsets (z, y, x) from the argument or the attribute `offsets`.
+
+    Their channel axis is the one named so, the first of four where none has a name.
+    """
+    stored = open_stored(path, selection, voxel_size_nm)
+    stated = offsets if offsets is not None else stored.array.attrs.get("offsets")
     if stated is None:
         raise InputError(
             f"{path} has no attribute `offsets`; say which voxels each channel links: --offsets='-1,0,0;0,-1,0;0,0,-1'"
         )
     parsed = parse_offsets(stated)
-    if len(parsed) != array.shape[0]:
-        raise InputError(f"{path} has {array.shape[0]} channels but {len(parsed)} offsets {list(parsed)}")
-    size, offset = plain_metadata(array.attrs, 4)
-    size = voxel_size_nm or size
-    if size is None:
-        raise InputError(f"{path} has no voxel size; give it in nm, for example --voxel-size 10 10 10 (z y x)")
-    check_voxel_size(path, size)
+    if offsets is None and sorted(stored.layout.spatial) != list(stored.layout.spatial):
+        parsed = tuple(triple(_in_order(row, stored.layout)) for row in parsed)
+    channels = range(stored.array.shape[stored.layout.channel or 0])
+    if len(parsed) != len(channels):
+        raise InputError(f"{path} has {len(channels)} channels but {len(parsed)} offsets {list(parsed)}")
+    require_voxel_size(stored)
     contact_channels(parsed)  # raises where an axis has none
-    channels = [checked(Volume(path, array, size, offset, (channel,))) for channel in range(len(parsed))]
-    for channel in channels:
-        _require_values(channel)
-    content = content_of(channels[0], [checksum for channel in channels for checksum in sample_checksums(channel)])
-    shape = triple(array.shape[1:])
-    return AffinitySource(path, "affinities", parsed, shape, size, offset, content.identity, content=content)
+    volumes = [replace(stored, layout=stored.layout.only(channel)) for channel in channels]
+    for volume in volumes:
+        _require_values(volume)
+    content = content_of(stored, [checksum for volume in volumes for checksum in sample_checksums(volume)])
+    return _source(stored, "affinities", parsed, content, selection)
 
 
-def open_boundaries(path: str, voxel_size_nm: Nanometres | None) -> AffinitySource:
+def _in_order(row: Triple, layout: Layout) -> list[int]:
+    """Return an offset that follows the stored order of the axes as (z, y, x)."""
+    stored = sorted(layout.spatial)
+    return [row[stored.index(dimension)] for dimension in layout.spatial]
+
+
+def open_boundaries(path: str, voxel_size_nm: Nanometres | None, selection: Selection = WHOLE_FILE) -> AffinitySource:
     """Return a boundary map `(z, y, x)`, 1 (or 255) = boundary, as affinities."""
-    volume = open_any(path, voxel_size_nm=voxel_size_nm)
+    volume = open_any(path, voxel_size_nm=voxel_size_nm, selection=selection)
     if volume.dtype != np.uint8 and volume.dtype.kind != "f":
         raise InputError(f"{path} holds {volume.dtype} values; boundaries are float in [0, 1] or uint8")
-    if volume.voxel_size_nm is None:
-        raise InputError(f"{path} has no voxel size; give it in nm, for example --voxel-size 10 10 10 (z y x)")
+    require_voxel_size(volume)
     _require_values(volume)
-    content, size = content_of(volume), volume.voxel_size_nm
+    return _source(volume, "boundaries", BOUNDARY_OFFSETS, content_of(volume), selection)
+
+
+def _source(
+    volume: Volume, kind: str, offsets: tuple[Triple, ...], content: Content, selection: Selection
+) -> AffinitySource:
+    size, place = require_voxel_size(volume), volume.offset_nm
     return AffinitySource(
-        path, "boundaries", BOUNDARY_OFFSETS, volume.shape, size, volume.offset_nm, content.identity, content=content
-    )
+        volume.path, kind, offsets, volume.shape, size, place, content.identity, content=content, selection=selection,
+        corner_nm=volume.corner_nm, zero=volume.zero,
+    )  # fmt: skip
 
 
 def _require_values(volume: Volume) -> None:
@@ -177,7 +207,9 @@ def _require_values(volume: Volume) -> None:
     require_shares(volume)
     if volume.dtype != np.uint8:
         for roi in volume.first_look():
-            require_unit_interval(volume.read(roi), volume.path, roi.begin, channels=volume.lead)
+            require_unit_interval(
+                volume.read(roi), volume.path, roi.begin, channels=[index for _, index in volume.layout.fixed]
+            )
 
 
 def _boundary_reader(volume: Volume) -> ReadAffinities:

@@ -23,11 +23,16 @@ from neuroseg.storage.places import Place, remove_all
 from neuroseg.storage.publish import published
 from neuroseg.storage.remote import is_remote, remote_store, told_plainly
 from neuroseg.storage.remote_path import RemotePath
+from neuroseg.storage.soundness import require_sound_array, require_sound_metadata
 from neuroseg.storage.space import naming
 from neuroseg.storage.zarr_codecs import MISSING_CODEC, missing_codec, require_codecs
 
 _CHUNK_VOXELS = 64
 _LEAST_CHUNK_VOXELS = 16
+# What zarr raises on metadata that do not describe an array or a group.
+_UNREADABLE = (
+    FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError, RecursionError,
+)  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +58,7 @@ def open_node(path: Place | str) -> Any:
         return _open_node(remote_store(address), address)
     if not Path(address).exists():
         raise InputError(f"{path} does not exist")
+    require_sound_metadata(Path(address))
     return _open_node(address, address)
 
 
@@ -61,8 +67,10 @@ def _open_node(store: Any, path: str) -> Any:
         node = zarr.open(store=store, mode="r")
     except MISSING_CODEC as error:
         raise missing_codec(path, error) from error
-    except (FileNotFoundError, ValueError, KeyError, zarr.errors.NodeNotFoundError) as error:
+    except (*_UNREADABLE, zarr.errors.NodeNotFoundError) as error:
         raise InputError(f"{path} is not a zarr array or group: {error}") from error
+    if hasattr(node, "shape"):
+        require_sound_array(path, node.shape, node.chunks)
     require_codecs(node, path)
     return node
 

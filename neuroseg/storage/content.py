@@ -27,11 +27,12 @@ class Content(Section):
     voxel_size_nm: Nanometres | None
     offset_nm: Nanometres
     checksums: tuple[str, ...]
+    view: str = ""  # which axes, channel and time of the file are read, unless they are its first, in order
 
     @property
     def identity(self) -> str:
         """The hash that done marks remember of the input."""
-        described = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        described = json.dumps(self.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
         return f"{_VERSION}:{hashlib.sha256(described.encode()).hexdigest()}"
 
     def changes_to(self, now: Content) -> str:
@@ -43,6 +44,7 @@ class Content(Section):
                 ("type", self.dtype, now.dtype),
                 ("voxel size", _nm(self.voxel_size_nm), _nm(now.voxel_size_nm)),
                 ("offset", _nm(self.offset_nm), _nm(now.offset_nm)),
+                ("order of axes, channel and time", self.view or "the first", now.view or "the first"),
             )
             if old != new
         ]
@@ -62,6 +64,7 @@ def content_of(volume: Volume, checksums: Sequence[str] | None = None) -> Conten
         voxel_size_nm=volume.voxel_size_nm,
         offset_nm=volume.offset_nm,
         checksums=tuple(checksums if checksums is not None else sample_checksums(volume)),
+        view=" ".join(map(str, volume.layout.stated())),
     )
 
 

@@ -28,10 +28,12 @@ from neuroseg import __version__
 from neuroseg.blocks import Block
 from neuroseg.geometry import describe, slices
 from neuroseg.stage import Stage
+from neuroseg.storage.affinity_source import open_stored
 from neuroseg.storage.arrays import open_node
 from neuroseg.storage.files import open_any
 from neuroseg.storage.parts import part_path
 from neuroseg.storage.publish import publish_text
+from neuroseg.storage.selection import Selection
 from neuroseg.storage.workspace import Workspace
 
 _PACKAGES = ("numpy", "numba", "zarr", "torch", "daisy", "pyarrow")
@@ -137,10 +139,10 @@ def _input(workspace: Workspace, name: str, block: Block) -> dict[str, Any]:
 
 
 def _read_elsewhere(plan: dict[str, Any], block: Block) -> NDArray[Any]:
+    selection, size = Selection(**plan.get("selection", {})), tuple(plan["voxel_size_nm"])
     if plan["kind"] == "affinities":
-        return np.asarray(open_node(plan["path"])[(..., *slices(block.read_roi))])
-    volume = open_any(plan["path"], level=plan["level"], voxel_size_nm=tuple(plan["voxel_size_nm"]))
-    return volume.read(block.read_roi)
+        return open_stored(plan["path"], selection, size).read(block.read_roi)
+    return open_any(plan["path"], level=plan["level"], voxel_size_nm=size, selection=selection).read(block.read_roi)
 
 
 def _statistics(values: NDArray[Any]) -> dict[str, Any]:

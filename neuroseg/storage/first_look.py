@@ -73,7 +73,7 @@ def require_stored(volume: Volume, *, force: bool) -> None:
 def chunks_of(volume: Volume) -> StoredChunks | None:
     """Return how much of a volume is stored; None where it has no chunks."""
     with told_plainly(volume.path):
-        return stored_chunks(volume.array, enumerate(volume.lead))
+        return stored_chunks(volume.array, volume.layout.fixed)
 
 
 def _judge(volume: Volume, findings: list[Finding], *, force: bool) -> None:

@@ -132,6 +132,7 @@ def import_volume(
             create_volume(
                 partial, shape=source.shape, dtype=conversion.dtype, block=block,
                 voxel_size_nm=size_nm, offset_nm=source.offset_nm, labels=conversion.labels,
+                convention=source.zero, corner_nm=source.corner_nm,
             )  # fmt: skip
             _write(source, open_array(partial / "0", writable=True), conversion, block, folder, progress)
             partial.rename(output)
@@ -162,15 +163,15 @@ def _opened(
             raise InputError(f"a section stack has one level (0), found --level {level}; leave the option out")
         stack = open_stack(sources, selection, order)
         try:
-            yield Volume(stack.name, stack, voxel_size_nm or stack.voxel_size_nm(), (0.0, 0.0, 0.0))
+            yield Volume(
+                stack.name, stack, voxel_size_nm or stack.voxel_size_nm(), offset_nm=(0.0, 0.0, 0.0), placed=False
+            )
         finally:
             stack.close()
         return
     if order is not None:
         raise InputError(f"{sources[0]} is not a list of section files; leave --order {order} out")
-    if selection != WHOLE_FILE:
-        raise InputError(f"{sources[0]} is no TIFF; leave out --axes, --channel, --time and --series")
-    volume = open_any(sources[0], level=level, voxel_size_nm=voxel_size_nm)
+    volume = open_any(sources[0], level=level, voxel_size_nm=voxel_size_nm, selection=selection)
     try:
         yield volume
     finally:

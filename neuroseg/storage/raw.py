@@ -14,6 +14,7 @@ from neuroseg.errors import InputError
 from neuroseg.geometry import Nanometres
 from neuroseg.storage.files import open_any
 from neuroseg.storage.scaling import inverted, scaled
+from neuroseg.storage.selection import WHOLE_FILE, Selection
 from neuroseg.storage.volumes import Volume
 
 
@@ -27,10 +28,11 @@ class RawSource:
     offset_nm: Nanometres
     value_range: tuple[float, float] | None
     identity: str
+    selection: Selection = WHOLE_FILE
 
     def volume(self) -> Volume:
         """Return the volume with the values as they are stored."""
-        return open_any(self.path, level=self.level, voxel_size_nm=self.voxel_size_nm)
+        return open_any(self.path, level=self.level, voxel_size_nm=self.voxel_size_nm, selection=self.selection)
 
     def open(self) -> Callable[[Roi], NDArray[np.uint8]]:
         """Return the function that reads a region as uint8 `(z, y, x)`."""

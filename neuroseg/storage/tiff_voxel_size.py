@@ -15,7 +15,7 @@ from tifffile import RESUNIT, TiffFile
 
 from neuroseg.errors import InputError
 from neuroseg.geometry import Nanometres
-from neuroseg.storage.metadata import _NANOMETRES_PER_UNIT
+from neuroseg.storage.lengths import nanometres_per
 
 PartialSize = tuple[float | None, float | None, float | None]
 UNKNOWN: PartialSize = (None, None, None)
@@ -84,8 +84,8 @@ def _pixel(per_unit: Any, unit: Any) -> float | None:
 
 def _length(value: Any, unit: Any) -> float | None:
     """Return a length in nm; None unless it is a positive number in a unit of length."""
-    text = _ESCAPED.sub(lambda code: chr(int(code[1], 16)), str(unit)).strip().replace("\N{GREEK SMALL LETTER MU}", "µ")
-    factor = _NANOMETRES_PER_UNIT.get(text) or _NANOMETRES_PER_UNIT.get(text.removesuffix("s"))
+    text = _ESCAPED.sub(lambda code: chr(int(code[1], 16)), str(unit))
+    factor = nanometres_per(text)
     try:
         number = float(value)
     except (TypeError, ValueError):
