@@ -100,7 +100,7 @@ def _run_once(
 def _clear_up(workspace: Workspace, stage: Stage, ledger: StageLedger) -> None:
     """Remove what was being written of blocks that are in hand no more, and forget that they were."""
     known = set(stage.lattice.indices())
-    blocks = [stage.lattice.block(index, stage.halo) for index in ledger.running() if index in known]
+    blocks = [stage.lattice.block(index, stage.halo) for index in ledger.cut_off() if index in known]
     remove_half_written([workspace.artifact(name) for name in stage.outputs], ledger.folder, blocks)
     ledger.end()
 

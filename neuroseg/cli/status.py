@@ -21,8 +21,8 @@ RUNNING, DONE, FAILED, STOPPED = "running", "done", "failed", "stopped"
 _EXPLAINED = {
     RUNNING: "running",
     DONE: "done",
-    FAILED: "not running: blocks failed and {left} are left; the same command does them again",
-    STOPPED: "not running: {left} blocks are left; the same command continues",
+    FAILED: "not running: blocks failed and {left} are left; give the run's command again to redo them",
+    STOPPED: "not running: {left} blocks are left; give the run's command again to continue",
 }
 
 Records = list[dict[str, Any]]

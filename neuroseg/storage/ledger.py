@@ -101,18 +101,25 @@ class StageLedger:
         return [(block, stored) for block, stored in known if stored is not None]
 
     def mark_running(self, block: Block) -> None:
-        """Note that a block was begun."""
-        folder = self.folder / "running"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{block.index:08d}").touch()
+        """Note that a block was begun, and where it had been before, that a worker died of it or with it."""
+        mark = self.folder / "running" / f"{block.index:08d}"
+        for each in [mark, self.folder / "again" / mark.name] if mark.exists() else [mark]:
+            each.parent.mkdir(parents=True, exist_ok=True)
+            each.touch()
 
     def running(self) -> list[int]:
         """Return the blocks that were begun and are neither done nor failed; where nobody works, they were cut off."""
         return sorted(int(path.name) for path in _marks(self.folder / "running", _NUMBER, least_bytes=0))
 
+    def cut_off(self) -> list[int]:
+        """Return the blocks that a process was cut off at, where nobody works any more; they may be done since."""
+        again = _marks(self.folder / "again", _NUMBER, least_bytes=0)
+        return sorted({*self.running(), *(int(path.name) for path in again)})
+
     def end(self) -> None:
         """Forget what was begun: nobody works any more."""
-        shutil.rmtree(self.folder / "running", ignore_errors=True)
+        for name in ("running", "again"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def mark_done(self, block: Block, record: Mapping[str, Any], stored: Sequence[Stored] = ()) -> None:
         """Mark a block complete, with numbers about it and what it stored; a failure of the block is removed."""

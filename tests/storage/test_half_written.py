@@ -102,3 +102,26 @@ def test_what_an_interrupted_block_was_writing_is_removed(options: Options, monk
     workspace = Workspace(Path(options.output or ""))
     assert not list(workspace.path.rglob("*.partial"))
     assert (workspace.path / "ledger" / "edges" / "identity.yaml").exists()
+
+
+def test_what_a_worker_that_died_left_is_removed_though_another_did_its_block(
+    options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from neuroseg.edges import stage
+
+    write_table, died = stage.write_table, []
+
+    def written(path: Path, table: Any) -> None:
+        if path.name == "00000003.parquet" and not died:
+            died.append(made(path.with_name(f".{path.name}.8f.partial")))
+            workspace = Workspace(Path(options.output or ""))
+            made(workspace.path / "ledger" / "edges" / "running" / "00000003")
+            ledger = workspace.ledger("edges", {})
+            ledger.mark_running(whole_lattice((16, 16, 16), (8, 8, 8)).block(3, (0, 0, 0)))
+        write_table(path, table)
+
+    monkeypatch.setattr(stage, "write_table", written)
+    workspace, _ = pipeline.segment(options)
+    assert died
+    assert not list(workspace.path.rglob("*.partial"))
+    assert not list((workspace.path / "ledger").glob("*/again"))
