@@ -118,7 +118,8 @@ def _execute(
         in_words = changes_in_words(read_plan(workspace), plan) if is_workspace(workspace.path) else {}
         for stage in every[:first]:
             if stage in stages and stage.name.split("-")[0] not in _REDONE_WITHOUT_ASKING:
-                ledger_of(workspace, stage).require_same(restart_of(stage.name), in_words)
+                blocks = list(stage.lattice.blocks(stage.halo))
+                ledger_of(workspace, stage).require_same(restart_of(stage.name), in_words, blocks)
         if restart is not None:
             _require_inputs(workspace, every, first)
             if plan.kind != "raw" and any(reads_input(plan, stage) for stage in every[first:]):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from neuroseg import __version__
 from neuroseg.affinities.stage import AffinitiesStage, SectionsStage
-from neuroseg.agglomeration.methods import MERGE_TREE
+from neuroseg.agglomeration.methods import AGGLOMERATIONS, MERGE_TREE
 from neuroseg.agglomeration.scorings import parse_scoring
 from neuroseg.agglomeration.stage import AgglomerationStage, LookupStage, PartitionStage, tables_of
 from neuroseg.blocks import Lattice
@@ -17,7 +18,7 @@ from neuroseg.configuration import Section, validated
 from neuroseg.edges.stage import EdgesStage
 from neuroseg.errors import InputError, unknown_name
 from neuroseg.execution.work import BLOCK_TIMEOUT_S
-from neuroseg.fragments.settings import DISTANCE_BASINS, MUTEX_WATERSHED, BasinSettings
+from neuroseg.fragments.settings import DISTANCE_BASINS, FRAGMENTS, MUTEX_WATERSHED, BasinSettings
 from neuroseg.fragments.stage import CutFragmentsStage, FragmentsStage
 from neuroseg.geometry import Nanometres, Triple, contact_channels, long_range_channels, parse_roi
 from neuroseg.options import Options
@@ -33,6 +34,9 @@ from neuroseg.storage.raw import RawSource
 from neuroseg.storage.selection import WHOLE_FILE, Selection
 from neuroseg.storage.workspace import Workspace
 
+# Names of fragments are voxels' indices in signed 64 bits; nobody cuts a volume into more blocks than this.
+_MOST_VOXELS, _MOST_BLOCKS = 2**63 - 1, 10**7
+_KINDS = ("raw", "affinities", "boundaries")
 PREDICTION = ("sections", "affinities")
 SEGMENTATION = ("fragments", "edges", "reduction", "agglomeration", "lookup", "relabel", "pyramid")
 
@@ -229,14 +233,46 @@ def hash_of(identity: Any) -> str:
 
 def read_plan(workspace: Workspace) -> Plan:
     """Return the plan in a workspace's run.yaml, with its inputs where they lie now (storage/hints.py)."""
+    where = workspace.path / "run.yaml"
     content = workspace.read_run()
-    plan = validated(content.get("plan", {}), Plan, str(workspace.path / "run.yaml"))
+    plan = validated(content["plan"], Plan, str(where))
+    if wrong := _impossible(plan):
+        raise InputError(
+            f"{where} is damaged: {wrong}; put it right, or remove the file and give the run's whole command again"
+        )
     find = _finder(content, workspace)
     found: dict[str, Any] = {"path": find(plan.path), "model": find(plan.model) if plan.model else None}
     for name in ("mask", "predicted_mask"):
         if mask := getattr(plan, name):
             found[name] = mask.model_copy(update={"path": find(mask.path)})
     return plan.model_copy(update=found)
+
+
+def _impossible(plan: Plan) -> str:
+    """Return the first number of a plan that no run can have, with its key; nothing where there is none."""
+    triples = {"shape": plan.shape, "blocks": plan.blocks, "predicted_blocks": plan.predicted_blocks}
+    for key, value in {**triples, "tile_voxels": plan.tile_voxels or (1, 1, 1)}.items():
+        if min(value) < 1 or math.prod(value) > _MOST_VOXELS:
+            return f"{key} = {list(value)}, which is three positive numbers of at most 2^63 voxels"
+    for key, blocks in (("blocks", plan.blocks), ("predicted_blocks", plan.predicted_blocks)):
+        count = math.prod(-(-size // width) for size, width in zip(plan.shape, blocks, strict=True))
+        if count > _MOST_BLOCKS:
+            return f"{key} = {list(blocks)}, which cuts shape {list(plan.shape)} into {count} blocks"
+    if not all(0 < edge < math.inf for edge in plan.voxel_size_nm):
+        return f"voxel_size_nm = {list(plan.voxel_size_nm)}, which is three positive lengths"
+    if not all(map(math.isfinite, (*plan.offset_nm, *(plan.value_range or ()), plan.threshold, plan.mask_boundary))):
+        return "an offset_nm, value_range, threshold or mask_boundary that is not a number"
+    counts = {"level": plan.level, "workers": plan.workers, "prediction_workers": plan.prediction_workers}
+    for key, count in {**counts, "min_size_voxels": plan.min_size_voxels}.items():
+        if not 0 <= count <= _MOST_VOXELS:
+            return f"{key} = {count}, which is 0 or more"
+    if not plan.block_timeout_s > 0:
+        return f"block_timeout_s = {plan.block_timeout_s}, which is more than 0"
+    words = {"kind": (plan.kind, _KINDS), "fragments": (plan.fragments, FRAGMENTS)}
+    for key, (word, valid) in {**words, "agglomeration": (plan.agglomeration, AGGLOMERATIONS)}.items():
+        if word not in valid:
+            return f"{key} = {word!r}, which is one of {', '.join(valid)}"
+    return ""
 
 
 def read_options(workspace: Workspace) -> Options:

@@ -31,7 +31,7 @@ def replay_block(path: str, stage_name: str, index: int, place: str | None = Non
         ledger = workspace.ledger(stage.name, stage.identity, stage.scope)
         if not ledger.is_claimed():
             raise InputError(f"stage {stage_name} was not begun in {path}; run neuroseg run or segment first")
-        ledger.require_same(stage_name)
+        ledger.require_same(stage_name, blocks=list(stage.lattice.blocks(stage.halo)))
         for earlier in plan.stages(workspace):
             if earlier.name == stage.name:
                 break

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import multiprocessing
 import os
 import signal
@@ -31,6 +30,7 @@ from neuroseg.storage.arrays import create_array, open_array
 from neuroseg.storage.files import open_any
 from neuroseg.storage.mask import MaskSource
 from neuroseg.storage.metadata import array_attributes
+from neuroseg.storage.state import numbers_in
 from neuroseg.storage.workspace import Workspace
 
 _CAUSES = {
@@ -152,9 +152,8 @@ def _killed_run(options: Options, path: Path) -> None:
 
 def _third_is_done(ledger: Path) -> bool:
     pending, done = ledger / "pending.json", ledger / "done"
-    if not (pending.exists() and done.is_dir()):
-        return False
-    return 3 * len(list(done.iterdir())) >= len(json.loads(pending.read_text()))
+    count = len(numbers_in(pending) or [])
+    return count > 0 and done.is_dir() and 3 * len(list(done.iterdir())) >= count
 
 
 def _run_in_group(given: dict[str, object], parent: int) -> None:

@@ -28,6 +28,7 @@ from neuroseg.execution.work import Observe, process_block
 from neuroseg.stage import Process, Stage
 from neuroseg.storage.ledger import StageLedger
 from neuroseg.storage.publish import publish_text
+from neuroseg.storage.state import numbers_in
 
 _RETRIES = 2
 # A worker that dies costs one restart; besides, so many may die before they take a block.
@@ -147,7 +148,9 @@ def _drain(process: Process, stage: Stage, ledger: StageLedger) -> None:
     """
     import daisy.v2 as daisy
 
-    pending = json.loads(_pending_path(ledger).read_text())
+    pending = numbers_in(_pending_path(ledger))
+    if pending is None:
+        raise NeurosegError(f"{_pending_path(ledger)} is damaged; run the same command again")
     turn = threading.Lock()
     full = threading.Event()
 

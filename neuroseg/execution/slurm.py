@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import sys
 import threading
 import time
@@ -17,10 +18,13 @@ from neuroseg.execution.remote import WORKER, Crew, RemoteExecutor, newest_words
 from neuroseg.execution.site import Resources, Site
 from neuroseg.execution.slurm_commands import alive, can_cancel, cancel, submitted, waiting
 from neuroseg.storage.publish import publish_text
+from neuroseg.storage.state import entries_in
 
 JOBS = "jobs.json"
 _LEAVE_S = 3.0
 _LOOK_S = 0.2
+
+logger = logging.getLogger(__name__)
 
 
 def slurm_executor(
@@ -90,8 +94,14 @@ def job_name(workspace: Path) -> str:
 def cancel_leftovers(workspace: Path) -> None:
     """Cancel what a head that was killed left in the queue."""
     path = workspace / JOBS
-    if path.exists() and can_cancel():
-        for name in dict.fromkeys(entry["name"] for entry in json.loads(path.read_text()) if not entry.get("over")):
+    if not path.exists():
+        return
+    entries = entries_in(path)
+    if entries is None:
+        logger.warning("%s is damaged: jobs that a killed run left in the queue are not cancelled; see squeue", path)
+        path.unlink(missing_ok=True)
+    elif can_cancel():
+        for name in dict.fromkeys(str(entry.get("name")) for entry in entries if not entry.get("over")):
             cancel(name)
             forget(path, name)
 
@@ -108,14 +118,11 @@ def sbatch_flags(asked: Resources) -> list[str]:
 
 def forget(path: Path, name: str) -> None:
     """Note that the jobs of a name are over."""
-    if path.exists():
-        entries = [
-            {**entry, "over": True} if entry["name"] == name else entry for entry in json.loads(path.read_text())
-        ]
+    if entries := entries_in(path):
+        entries = [{**entry, "over": True} if entry.get("name") == name else entry for entry in entries]
         publish_text(path, json.dumps(entries, indent=1) + "\n")
 
 
 def record(path: Path, entry: dict[str, object]) -> None:
     """Add an entry to a JSON list."""
-    entries = json.loads(path.read_text()) if path.exists() else []
-    publish_text(path, json.dumps([*entries, entry], indent=1) + "\n")
+    publish_text(path, json.dumps([*(entries_in(path) or []), entry], indent=1) + "\n")

@@ -58,7 +58,7 @@ def first_recorded(path: Path, values: Mapping[str, str]) -> dict[str, str]:
         return dict(values)
     try:
         found = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError):
+    except (yaml.YAMLError, ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise NeurosegError(f"{path} is damaged; remove its stage's results with --restart {path.parent.name}")

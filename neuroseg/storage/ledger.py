@@ -31,6 +31,7 @@ from neuroseg.blocks import Block
 from neuroseg.errors import RunRefusedError
 from neuroseg.geometry import describe
 from neuroseg.storage.publish import publish_text
+from neuroseg.storage.state import mapping_in
 from neuroseg.storage.stored import Stored
 
 _TOKEN_LENGTH = 12
@@ -59,13 +60,22 @@ class StageLedger:
         described = [dict(self.identity), describe(block.write_roi), describe(block.read_roi), self.scope]
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:_TOKEN_LENGTH]
 
-    def require_same(self, restart: str, in_words: Mapping[str, str] = NO_WORDS) -> None:
+    def require_same(self, restart: str, in_words: Mapping[str, str] = NO_WORDS, blocks: Sequence[Block] = ()) -> None:
         """Raise RunRefusedError naming the keys that differ from the recorded identity, if there is one.
 
+        Where one of the stage's `blocks` is done under this identity, the record is damaged, and refused by nobody.
         `restart` is the stage that a restart redoes it with; `in_words` describes changes of keys whose values are
         hashes.
         """
-        differences = self._differences(in_words)
+        differences, is_damaged = self._differences(in_words), self.is_claimed() and not self._recorded()
+        done = self.done() if differences or is_damaged else {}
+        if any(self._name(block) in done for block in blocks):
+            return
+        if is_damaged and done:
+            raise RunRefusedError(
+                f"{self._identity} is damaged, and its {len(done)} done blocks were made with other settings or of "
+                f"another region; give the command that made them, or redo them with --restart {restart}"
+            )
         if differences:
             raise RunRefusedError(
                 f"stage {self.folder.name} was made of other input or with other settings: {'; '.join(differences)}. "
@@ -75,7 +85,7 @@ class StageLedger:
 
     def claim(self) -> None:
         """Record the identity."""
-        publish_text(self.folder / "identity.yaml", yaml.safe_dump(dict(self.identity), sort_keys=True))
+        publish_text(self._identity, yaml.safe_dump(dict(self.identity), sort_keys=True))
 
     def is_same(self) -> bool:
         """Return whether the recorded identity, if there is one, is this one."""
@@ -83,7 +93,7 @@ class StageLedger:
 
     def is_claimed(self) -> bool:
         """Return whether the stage was ever begun."""
-        return (self.folder / "identity.yaml").exists()
+        return self._identity.exists()
 
     def done(self) -> dict[str, list[Stored] | None]:
         """Return what each done block stored of the stage's artifacts, by `index-token`; None where that is unknown."""
@@ -178,7 +188,7 @@ class StageLedger:
         """Return the numbers that the done marks carry; marks with anything else in their place are left out."""
         records = []
         for path in _marks(self.folder / "done", _DONE):
-            record = {**_UNKNOWN, "block": int(path.name.split("-")[0]), **_content(path)}
+            record = {**_UNKNOWN, "block": int(path.name.split("-")[0]), **(mapping_in(path) or {})}
             if all(isinstance(record[name], int | float) for name in _UNKNOWN):
                 records.append(record)
         return records
@@ -186,7 +196,8 @@ class StageLedger:
     def files(self, block: Block) -> dict[str, list[int]]:
         """Return bytes and CRC-32 of each file that a done block stored, by its path when it was written."""
         for path in (self.folder / "done").glob(f"{self._name(block)}*"):
-            return dict(_content(path).get("files", {}))
+            files = (mapping_in(path) or {}).get("files", {})
+            return dict(files) if isinstance(files, dict) else {}
         return {}
 
     def forget(self) -> None:
@@ -214,11 +225,11 @@ class StageLedger:
 
     def _recorded(self) -> dict[str, Any]:
         """Return the recorded identity; nothing where there is none, or a damaged one: each mark hashes it."""
-        try:
-            stored = yaml.safe_load((self.folder / "identity.yaml").read_bytes())
-        except (OSError, yaml.YAMLError, ValueError):
-            return {}
-        return stored if isinstance(stored, dict) else {}
+        return mapping_in(self._identity) or {}
+
+    @property
+    def _identity(self) -> Path:
+        return self.folder / "identity.yaml"
 
     def _name(self, block: Block) -> str:
         return f"{block.index:08d}-{self.token(block)}"
@@ -241,12 +252,3 @@ def _marks(folder: Path, names: re.Pattern[str], *, least_bytes: int = 1) -> lis
     with os.scandir(folder) as entries:
         named = [entry for entry in entries if names.fullmatch(entry.name)]
         return [folder / entry.name for entry in named if least_bytes == 0 or entry.stat().st_size >= least_bytes]
-
-
-def _content(mark: Path) -> dict[str, Any]:
-    """Return what a done mark holds; nothing where that is damaged: its name says all that matters."""
-    try:
-        content = json.loads(mark.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

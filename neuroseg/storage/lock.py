@@ -162,7 +162,7 @@ def _owner(folder: Path) -> Owner | None:
     try:
         found = yaml.safe_load((folder / OWNER).read_text())
         return Owner(**found)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError):
+    except (OSError, ValueError, RecursionError, yaml.YAMLError, TypeError):
         return None
 
 

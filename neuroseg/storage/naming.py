@@ -47,10 +47,16 @@ def _plain(dataset: str) -> str:
 
 
 def is_unused(path: Path) -> bool:
-    """Return whether a run may begin in the folder: nothing is there, or only what a run leaves that barely began."""
+    """Return whether a run may begin in the folder: nothing is there, or what a run left that lacks only `run.yaml`."""
     if not path.exists():
         return True
-    return path.is_dir() and {entry.name for entry in path.iterdir()} <= {".lock", "ledger", STORE}
+    left = {entry.name for entry in path.iterdir()} if path.is_dir() else {"a file"}
+    return has_marks(path) or left <= {".lock", ".lock.owner", "ledger", STORE}
+
+
+def has_marks(path: Path) -> bool:
+    """Return whether a run completed blocks in the folder, whatever became of its description."""
+    return any(done.is_dir() for done in path.glob("ledger/*/done"))
 
 
 def is_workspace(path: Path) -> bool:

@@ -13,7 +13,6 @@ from typing import Any
 
 import yaml
 
-from neuroseg.configuration import read_yaml
 from neuroseg.errors import InputError
 from neuroseg.storage.claim import claim_artifacts, stored_at
 from neuroseg.storage.half_written import remove_partial_files
@@ -24,6 +23,7 @@ from neuroseg.storage.places import Place, discard, move_all, remove_all
 from neuroseg.storage.publish import publish_text
 from neuroseg.storage.remote import is_remote, is_writable, require_writable
 from neuroseg.storage.remote_path import RemotePath, remote_path
+from neuroseg.storage.state import mapping_in, require_version
 
 REDUCED = "reduced"
 
@@ -153,14 +153,22 @@ class Workspace:
         return StageLedger(self.path / "ledger" / stage, identity, scope)
 
     def read_run(self) -> dict[str, Any]:
-        """Return `run.yaml`; raises InputError when the folder is not a workspace."""
+        """Return `run.yaml`; raises InputError when the folder is not a workspace, and when a newer version made it."""
         if not self.path.exists():
             raise InputError(f"{self.path} does not exist; neuroseg run VOLUME makes a workspace")
         if not (self.path / "run.yaml").is_file():
             beside = default_workspace(str(self.path))
             hint = f"; did you mean {beside}?" if beside != self.path and is_workspace(beside) else ""
             raise InputError(f"{self.path} is not a workspace: it has no run.yaml{hint}")
-        return read_yaml(self.path / "run.yaml")
+        path = self.path / "run.yaml"
+        content = mapping_in(path)
+        if content is None or not isinstance(content.get("plan"), dict):
+            raise InputError(
+                f"{path} is damaged: it describes no run; remove it and give the run's whole command again, with "
+                f"-o {self.path} (what is done is kept)"
+            )
+        require_version(path, content.get("neuroseg"))
+        return content
 
     def write_run(self, content: Mapping[str, Any]) -> None:
         """Write `run.yaml`: what is needed to reproduce the run."""

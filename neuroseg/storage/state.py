@@ -1,0 +1,66 @@
+"""State files: the small YAML and JSON files by which a workspace remembers, whatever a crash or a hand left of them.
+
+    run.yaml  store.yaml  jobs.json  ledger/STAGE/{identity.yaml, pending.json, done/*}  ->  their content, or None
+
+An empty, cut or foreign file is never an error here: each reader knows whether it may go on without.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from neuroseg import __version__
+from neuroseg.errors import InputError
+
+# What parsers raise for garbage: wrong bytes, impossible dates, brackets nested too deep.
+_UNREADABLE = (OSError, ValueError, RecursionError, yaml.YAMLError)
+
+
+def mapping_in(path: Path) -> dict[str, Any] | None:
+    """Return the mapping of words to values in a file; None where there is no file, or something else in it."""
+    found = _parsed(path)
+    return found if isinstance(found, dict) and all(isinstance(key, str) for key in found) else None
+
+
+def entries_in(path: Path) -> list[dict[str, Any]] | None:
+    """Return the list of mappings in a file; None where there is no file, or something else in it."""
+    found = _parsed(path)
+    return found if isinstance(found, list) and all(isinstance(entry, dict) for entry in found) else None
+
+
+def numbers_in(path: Path) -> list[int] | None:
+    """Return the list of whole numbers in a file; None where there is no file, or something else in it."""
+    found = _parsed(path)
+    return found if isinstance(found, list) and all(type(number) is int for number in found) else None
+
+
+def _parsed(path: Path) -> Any:
+    try:
+        content = path.read_bytes()
+        return yaml.safe_load(content) if path.suffix == ".yaml" else json.loads(content)
+    except _UNREADABLE:
+        return None
+
+
+def require_version(path: Path, version: object) -> None:
+    """Raise InputError where a newer neuroseg wrote a file: this one may not know all that it says."""
+    found, own = _numbers(version), _numbers(__version__)
+    if found > own:
+        raise InputError(
+            f"{path} was written by neuroseg {version}, a newer version than this one, {__version__}; update this one: "
+            "pip install --upgrade neuroseg"
+        )
+
+
+def _numbers(version: object) -> list[int]:
+    """Return the numbers of a version, `1.2.0` as 1, 2: what follows them does not count."""
+    found = re.match(r"\d+(\.\d+)*", version) if isinstance(version, str) else None
+    numbers = [int(number) for number in found.group().split(".")] if found else []
+    while numbers and numbers[-1] == 0:
+        numbers.pop()
+    return numbers

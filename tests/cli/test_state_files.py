@@ -1,0 +1,182 @@
+"""State files that a crash, a full disk or a hand left empty or wrong: one sentence, or as if they were not there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from neuroseg import pipeline
+from neuroseg.cli.main import exit_code
+from neuroseg.storage.arrays import open_array
+from neuroseg.storage.state import entries_in, mapping_in, numbers_in
+from tests.test_running import boundaries
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda content: b"",
+    "half": lambda content: content[: len(content) // 2],
+    "binary": lambda content: bytes(range(128, 256)),
+    "null": lambda content: b"null",
+    "cut yaml": lambda content: b"x: [",
+    "other": lambda content: b'{"a": 1}',
+    "nested": lambda content: b"[" * 20000,
+    "types": lambda content: b'[{"name": [], "time": "x", "files": 3}]',
+    "date": lambda content: b"x: 2001-99-99",
+}
+FILES = (
+    "run.yaml", ".lock", ".lock.owner", "jobs.json", "ledger/published", "ledger/fragments/identity.yaml",
+    "ledger/edges/pending.json", "ledger/edges/failed/00000001", "ledger/fragments/done", "ledger/lookup/done",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished segmentation, in two blocks, and files that runs of other kinds leave."""
+    folder = tmp_path_factory.mktemp("finished")
+    workspace = pipeline.segment(boundaries(folder, "serial").model_copy(update={"blocks": "32,32,20"}))[0]
+    for name in ("jobs.json", "ledger/edges/pending.json", "ledger/edges/failed/00000001", ".lock.owner"):
+        path = workspace.path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text('[{"name": "neuroseg-0", "job": "1", "over": true}]')
+    return folder
+
+
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path) -> Path:
+    shutil.copytree(finished / "w", tmp_path / "w")
+    return tmp_path / "w"
+
+
+def labels(workspace: Path) -> np.ndarray:
+    return np.asarray(open_array(workspace / "segmentation.zarr" / "0")[:])
+
+
+def commands(workspace: Path, finished: Path) -> list[list[str]]:
+    """What a user gives a workspace; the last makes it whole again where it can."""
+    truth = str(finished / "w" / "segmentation.zarr")
+    return [
+        ["status", str(workspace)], ["status", str(workspace), "--json"],
+        ["evaluate", str(workspace), "--truth", truth, "--sweep"], ["replay", str(workspace), "edges", "0"],
+        ["segment", str(workspace), "--executor", "serial"],
+    ]  # fmt: skip
+
+
+def damaged(workspace: Path, name: str, damage: str) -> None:
+    path = workspace / name
+    path = next(path.iterdir()) if path.is_dir() else path
+    path.write_bytes(DAMAGES[damage](path.read_bytes()))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_damaged_state_file_ends_in_a_sentence_or_is_done_without(
+    name: str, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for damage in DAMAGES:
+        workspace = tmp_path / damage / "w"
+        shutil.copytree(finished / "w", workspace)
+        damaged(workspace, name, damage)
+        for command in commands(workspace, finished):
+            code, told = exit_code(command), capsys.readouterr().err
+            assert code in (0, 1, 2), (damage, command)
+            assert "--debug shows where" not in told, (damage, command, told)
+            assert "Traceback" not in told, (damage, command, told)
+            if name == "run.yaml":
+                assert code == 2
+                assert "run.yaml" in told
+        if name != "run.yaml":
+            assert code == 0, (damage, told)
+            assert np.array_equal(labels(workspace), labels(finished / "w")), damage
+
+
+def test_a_run_without_its_description_is_found_again_by_its_command(copied: Path, finished: Path) -> None:
+    (copied / "run.yaml").unlink()
+    given = ["segment", "--boundaries", str(finished / "B.zarr"), "-o", str(copied), "--executor", "serial"]
+    assert exit_code([*given, "--blocks", "32,32,20"]) == 0
+    marks = [sorted(path.name for path in (each / "ledger").glob("*/done/*")) for each in (copied, finished / "w")]
+    assert marks[0] == marks[1], "what was done is kept"
+
+
+def with_plan(workspace: Path, **changes: object) -> None:
+    content = yaml.safe_load((workspace / "run.yaml").read_text())
+    content["plan"] |= changes
+    (workspace / "run.yaml").write_text(yaml.safe_dump(content))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("blocks", [0, 0, 0]), ("blocks", [-8, 8, 8]), ("blocks", [1, 1, 10**30]), ("shape", [0, 1, 1]),
+        ("shape", [10**9, 10**9, 10**9]), ("shape", [10**6, 10**6, 10**5]), ("predicted_blocks", [0, 1, 1]),
+        ("voxel_size_nm", [0.0, 1.0, 1.0]), ("voxel_size_nm", [float("inf"), 1.0, 1.0]), ("workers", -3),
+        ("offset_nm", [float("nan"), 0.0, 0.0]), ("threshold", float("nan")), ("min_size_voxels", -1),
+        ("min_size_voxels", 10**30), ("level", -1), ("block_timeout_s", 0), ("kind", "volume"), ("roi", "1:2"),
+        ("blocks", "many"), ("shape", None), ("offsets", {}), ("offsets", [[0, 0, 0]]), ("scoring", "median"),
+        ("offsets", []), ("fragments", "magic"), ("agglomeration", "magic"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("command", ["status", "segment"])
+def test_numbers_that_no_run_can_have_are_refused(
+    key: str, value: object, command: str, copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_plan(copied, **{key: value})
+    assert exit_code([command, str(copied)]) == 2
+    told = capsys.readouterr().err
+    assert "--debug shows where" not in told
+    assert key.split("_")[0] in told.lower()
+
+
+def test_a_workspace_of_a_newer_version_is_refused_by_name(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = yaml.safe_load((copied / "run.yaml").read_text())
+    content |= {"neuroseg": "99.1.0"}
+    content["plan"]["unheard_of"] = 1
+    (copied / "run.yaml").write_text(yaml.safe_dump(content))
+    for command in commands(copied, copied.parent):
+        assert exit_code(command) == 2
+        told = capsys.readouterr().err
+        assert "neuroseg 99.1.0, a newer version than this one" in told
+        assert "unheard_of" not in told
+
+
+@pytest.mark.parametrize("version", ["0.0.1", "0.1", "0.1.0.dev1", 7, None, "next"])
+def test_other_versions_are_read(version: object, copied: Path) -> None:
+    content = yaml.safe_load((copied / "run.yaml").read_text()) | {"neuroseg": version}
+    (copied / "run.yaml").write_text(yaml.safe_dump(content))
+    assert exit_code(["status", str(copied)]) == 0
+
+
+def test_results_of_other_settings_are_not_redone_where_their_record_is_damaged(
+    copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (copied / "ledger" / "fragments" / "identity.yaml").write_bytes(b"")
+    before = labels(copied)
+    assert exit_code(["segment", str(copied), "--blocks", "16", "--executor", "serial"]) == 2
+    assert "identity.yaml is damaged, and its 2 done blocks were made with other settings" in capsys.readouterr().err
+    assert np.array_equal(labels(copied), before)
+    assert exit_code(["segment", str(copied), "--executor", "serial"]) == 0
+    assert mapping_in(copied / "ledger" / "fragments" / "identity.yaml"), "it is recorded again"
+
+
+def test_a_state_file_is_read_as_what_it_should_be(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    for content, mapping, entries, numbers in (
+        ({"a": 1}, {"a": 1}, None, None), ([{"a": 1}], None, [{"a": 1}], None), ([1, 2], None, None, [1, 2]),
+        ([True], None, None, None), ([1.5], None, None, None), ([], None, [], []), (3, None, None, None),
+    ):  # fmt: skip
+        path.write_text(json.dumps(content))
+        assert (mapping_in(path), entries_in(path), numbers_in(path)) == (mapping, entries, numbers)
+    path.write_bytes(b"\xff{")
+    assert (mapping_in(path), mapping_in(tmp_path / "none"), mapping_in(tmp_path)) == (None, None, None)
+    (tmp_path / "b.yaml").write_text("1: 2")
+    assert mapping_in(tmp_path / "b.yaml") is None
+
+
+def test_options_of_another_kind_are_refused(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = yaml.safe_load((copied / "run.yaml").read_text()) | {"options": 3}
+    (copied / "run.yaml").write_text(yaml.safe_dump(content))
+    assert exit_code(["segment", str(copied)]) == 2
+    assert "--debug shows where" not in capsys.readouterr().err
