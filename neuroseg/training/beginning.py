@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from neuroseg.configuration import read_yaml
 from neuroseg.errors import InputError
 from neuroseg.geometry import Nanometres
 from neuroseg.networks.architectures import with_defaults
@@ -96,7 +97,7 @@ def record(folder: Path, network: NetworkSettings) -> None:
 def recorded(folder: Path) -> dict[str, str] | None:
     """Return name, sha256, data and licence of the model that a folder's training began with, None if with none."""
     path = folder / BEGINNING
-    return yaml.safe_load(path.read_text()) if path.exists() else None
+    return read_yaml(path) if path.exists() else None
 
 
 def _check_voxels(name: str, card: Card, voxel_size_nm: Nanometres) -> None:

@@ -14,6 +14,7 @@ from torch import nn
 
 from neuroseg.affinities.device import choose_device
 from neuroseg.affinities.inference import make_repeatable
+from neuroseg.configuration import read_yaml
 from neuroseg.errors import InputError
 from neuroseg.geometry import contact_channels
 from neuroseg.networks.architectures import build_network, parameter_count
@@ -42,6 +43,7 @@ from neuroseg.training.validation import Choice, validate
 from neuroseg.training.volumes import OpenedVolume, open_labelled, read_labelled
 
 logger = logging.getLogger(__name__)
+_BEST_KEYS = {"step", "scoring", "threshold", "voi_split", "voi_merge", "voi_sum", "arand"}
 
 
 @dataclass(frozen=True)
@@ -306,7 +308,7 @@ class _BestKeeper:
 
         record = self._record()
         if record is None:
-            raise InputError(f"{self._folder} has no validated bundle")
+            raise InputError(f"{self._folder} has no validated bundle; train again with --restart")
         if not self._has_bundle():
             raise InputError(
                 f"the training in {self._folder} is over, and its best bundle (step {record['step']}) is gone: "
@@ -319,5 +321,13 @@ class _BestKeeper:
         return all((self._folder / "bundle" / name).is_file() for name in (CARD, WEIGHTS))
 
     def _record(self) -> dict[str, Any] | None:
+        """Return what is known of the best so far; None where there is none, or nothing that could be compared."""
         path = self._folder / "best.yaml"
-        return yaml.safe_load(path.read_text()) if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            content = read_yaml(path)
+        except InputError as error:
+            logger.warning("%s; the next validation counts as the best so far", error)
+            return None
+        return content if content.keys() >= _BEST_KEYS else None

@@ -80,7 +80,12 @@ def validate(
     began = time.monotonic()
     segmented, tiles = segmented_region(opened, settings), tiles_of(settings)
     with tqdm(
-        total=len(tiles.tiles(segmented)), desc="validation", unit="window", disable=not progress, leave=False
+        total=len(tiles.tiles(segmented)),
+        desc="validation",
+        unit="window",
+        disable=not progress,
+        leave=False,
+        mininterval=2,
     ) as bar:
         predictor = _counted(Predictor(network, tiles, device), bar)
         affinities = predict_region(predictor, opened.raw.read, opened.raw.shape, tiles, segmented)

@@ -134,6 +134,20 @@ def test_a_bundle_that_was_deleted_is_missed(configuration: Path, tmp_path: Path
         train(configuration, run, device="cpu", progress=False)
 
 
+def test_a_record_of_the_best_that_was_left_empty_is_made_again(configuration: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("neuroseg.training.loop.Records.write", interrupt_after(12))
+        with pytest.raises(KeyboardInterrupt):
+            train(configuration, run, device="cpu", progress=False)
+    for content in ("", "{", "step: 3"):
+        (run / "best.yaml").write_text(content)
+        shutil.rmtree(tmp_path / "again", ignore_errors=True)
+        shutil.copytree(run, tmp_path / "again")
+        outcome = train(configuration, tmp_path / "again", device="cpu", progress=False)
+        assert outcome.best.scores.voi_sum == yaml.safe_load((tmp_path / "again" / "best.yaml").read_text())["voi_sum"]
+
+
 def interrupt_after(step: int) -> object:
     def write(records: object, at: int, values: object) -> None:
         if at >= step:
