@@ -49,9 +49,7 @@ Restart = Annotated[
     typer.Option(help="Redo a stage and what follows: affinities, fragments, edges, agglomeration, relabel or all."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-VoxelSize = Annotated[
-    Triple | None, typer.Option(metavar="Z Y X", help="Voxel size in nm, where the input does not say.")
-]
+VoxelSize = Annotated[Triple | None, typer.Option(metavar="Z Y X", help="Voxel size in nm; wins over the input's.")]
 Model = Annotated[str | None, typer.Option(help="A bundled model's name (neuroseg models) or a bundle's folder.")]
 Blend = Annotated[
     str | None,
