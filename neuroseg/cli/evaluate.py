@@ -60,7 +60,7 @@ def evaluate(
             print(f"assumed: {assumption}", file=sys.stderr)
         print_json({name: value for name, value in result.items() if name != "worst"})
     else:
-        _print(result)
+        _print(result, segmentation)
 
 
 def evaluated(request: Request) -> dict[str, Any]:
@@ -212,7 +212,7 @@ def _ids(text: str) -> list[int]:
         raise InputError(f"--ignore {text!r} is not a list of ids such as 0,7") from error
 
 
-def _print(result: dict[str, Any]) -> None:
+def _print(result: dict[str, Any], workspace: str) -> None:
     print(f"   VOI split {result['voi_split']:.3f}  merge {result['voi_merge']:.3f}  sum {result['voi_sum']:.3f} bits")
     print(f"       ARAND {result['arand']:.3f}")
     print(f"    segments {result['segments']} against {result['truth_objects']} true objects")
@@ -221,7 +221,7 @@ def _print(result: dict[str, Any]) -> None:
     if result["threshold"] is not None:
         print(f"   threshold {result['threshold']:g} ({result['scoring']})")
     if result.get("sweep"):
-        _print_sweep(result["sweep"])
+        _print_sweep(result["sweep"], workspace)
     if result.get("worst"):
         _print_worst(result["worst"])
     for assumption in result["assumptions"]:
@@ -231,13 +231,13 @@ def _print(result: dict[str, Any]) -> None:
             print(f"  {name:>10} {result[name]}", file=sys.stderr)
 
 
-def _print_sweep(rows: list[dict[str, float]]) -> None:
+def _print_sweep(rows: list[dict[str, float]], workspace: str) -> None:
     best = min(rows, key=lambda row: row["voi_sum"])
     print("   threshold  split   merge   sum     ARAND")
     for row in rows:
         numbers = "".join(f"{row[name]:8.3f}" for name in ("voi_split", "voi_merge", "voi_sum", "arand"))
         print(f"        {row['threshold']:.2f} {numbers}{'  <- best' if row is best else ''}")
-    print(f"  next: neuroseg segment WORKSPACE --threshold {best['threshold']:g}", file=sys.stderr)
+    print(f"  next: neuroseg segment {workspace} --threshold {best['threshold']:g}", file=sys.stderr)
 
 
 def _print_worst(rows: list[dict[str, Any]]) -> None:

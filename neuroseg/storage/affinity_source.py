@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from neuroseg.storage.soundness import require_regular_chunks
 from neuroseg.storage.volumes import Volume, facts_of_zarr, opened, require_voxel_size
 
 BOUNDARY_OFFSETS: tuple[Triple, ...] = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
+_NAMED_ARRAYS = 8
 ReadAffinities = Callable[[Roi], NDArray[np.uint8]]
 
 
@@ -135,13 +137,27 @@ def affinities_of_interior(inside: NDArray[np.uint8], lead: Sequence[int]) -> ND
     return out
 
 
+def _arrays_in(path: str, group: Any) -> str:
+    """Return what a group has to offer, as text."""
+    members = [(name, node) for name, node in sorted(group.members()) if hasattr(node, "shape")]
+    named = ", ".join(f"{path.rstrip('/')}/{name} {tuple(node.shape)}" for name, node in members[:_NAMED_ARRAYS])
+    return f"a group; name an array inside: {named}" if named else "a group without arrays"
+
+
 def open_stored(path: str, selection: Selection = WHOLE_FILE, voxel_size_nm: Nanometres | None = None) -> Volume:
     """Return affinities as they are stored at a zarr path, a volume that reads all channels `(c, z, y, x)`."""
-    if any(f"{suffix}:" in path for suffix in HDF5_SUFFIXES):
-        raise InputError(f"{path}: affinities are read in place from zarr; copy the dataset to a zarr array first")
+    file, colon, dataset = path.rpartition(":")
+    if colon and Path(file).suffix.lower() in HDF5_SUFFIXES:
+        raise InputError(
+            f"{path}: affinities are read in place from zarr, not from HDF5; copy the dataset first: python -c "
+            f"\"import h5py, zarr; a = h5py.File('{file}')['{dataset}']; zarr.create_array('affinities.zarr', "
+            'data=a[:], chunks=(1, 64, 64, 64))", then: neuroseg segment --affinities affinities.zarr'
+        )
+    if Path(path).suffix.lower() in HDF5_SUFFIXES and Path(path).is_file():
+        raise InputError(f"{path} is an HDF5 file; affinities are read in place from zarr: copy its dataset to one")
     array = open_node(path)
     if not hasattr(array, "shape") or array.ndim < 4:
-        found = f"shape {tuple(array.shape)}" if hasattr(array, "shape") else "a group"
+        found = f"shape {tuple(array.shape)}" if hasattr(array, "shape") else _arrays_in(path, array)
         raise InputError(f"{path} must be an array (channel, z, y, x), found {found}")
     if array.dtype != np.uint8 and array.dtype.kind != "f":
         raise InputError(f"{path} holds {array.dtype} values; affinities are float in [0, 1] or uint8")

@@ -19,6 +19,7 @@ from zarr.storage import LocalStore, MemoryStore
 
 from neuroseg.errors import InputError, NeurosegError
 from neuroseg.geometry import describe, slices
+from neuroseg.storage.foreign import refuse_foreign
 from neuroseg.storage.places import Place, remove_all
 from neuroseg.storage.publish import published
 from neuroseg.storage.remote import is_remote, remote_store, told_plainly
@@ -58,6 +59,7 @@ def open_node(path: Place | str) -> Any:
         return _open_node(remote_store(address), address)
     if not Path(address).exists():
         raise InputError(f"{path} does not exist")
+    refuse_foreign(address)
     require_sound_metadata(Path(address))
     return _open_node(address, address)
 

@@ -22,6 +22,7 @@ from neuroseg.geometry import Nanometres, Triple, slices, triple, whole
 from neuroseg.storage.arrays import open_array
 from neuroseg.storage.files import open_any
 from neuroseg.storage.first_look import require_label_values, require_raw
+from neuroseg.storage.foreign import refuse_foreign
 from neuroseg.storage.partial import partial_folder
 from neuroseg.storage.scaling import inverted, scaled
 from neuroseg.storage.selection import WHOLE_FILE, Selection
@@ -158,6 +159,8 @@ def _opened(
     sources: Sequence[str], level: int, voxel_size_nm: Nanometres | None, selection: Selection, order: str | None
 ) -> Iterator[Volume]:
     """Yield the sources as one volume and close its files afterwards."""
+    for source in sources:
+        refuse_foreign(source, stacks=True)
     if is_stack(sources):
         if level != 0:
             raise InputError(f"a section stack has one level (0), found --level {level}; leave the option out")

@@ -16,6 +16,7 @@ from datetime import timedelta
 from typing import Any
 
 from neuroseg.errors import InputError
+from neuroseg.storage.foreign import unknown_scheme
 
 _WRITABLE = ("s3", "gs", "az")
 SCHEMES = (*_WRITABLE, "http", "https")
@@ -37,7 +38,7 @@ def is_remote(address: str) -> bool:
         return False
     scheme, host = found.groups()
     if scheme not in SCHEMES:
-        raise InputError(f"{address}: {scheme}:// is not read; valid: {', '.join(f'{name}://' for name in SCHEMES)}")
+        raise unknown_scheme(address, scheme, ", ".join(f"{name}://" for name in SCHEMES))
     if "@" in host or "?" in address:
         raise InputError(f"{scheme}://...: give no user and no query in an address; credentials go in the environment")
     return True
