@@ -145,19 +145,14 @@ def _failure_report(stage: Stage, failed: Sequence[Block], ledger: StageLedger, 
 
 
 def _line(stage: Stage, alike: Sequence[tuple[Block, str]]) -> str:
-    """Return one line about blocks that failed for reasons alike: the reason of the first."""
-    block, reason = alike[0]
-    if len(alike) == 1:
-        return f"stage {stage.name}, block {block.index} ({describe(block.write_roi)}): {reason}"
-    return f"{_numbers([each for each, _ in alike])}: {reason}"
+    """Return one line about blocks that failed for reasons alike: the first's, and the numbers of the others."""
+    (block, reason), *others = alike
+    shown = ", ".join(str(other.index) for other, _ in others[:_LISTED_NUMBERS])
+    shown += ", ..." if len(others) > _LISTED_NUMBERS else ""
+    more = f" and {len(others)} more ({shown})" if others else ""
+    return f"stage {stage.name}, block {block.index} ({describe(block.write_roi)}){more}: {reason}"
 
 
 def _cause(stage: Stage, block: Block, causes: Mapping[int, str]) -> str:
     where = f"stage {stage.name}, block {block.index} ({describe(block.write_roi)})"
     return causes.get(block.index) or f"{where}: its worker died"
-
-
-def _numbers(blocks: Sequence[Block]) -> str:
-    """Return some of the blocks' numbers, and how many there are."""
-    shown = ", ".join(str(block.index) for block in blocks[:_LISTED_NUMBERS])
-    return f"{len(blocks)} blocks ({shown}{', ...' if len(blocks) > _LISTED_NUMBERS else ''})"
