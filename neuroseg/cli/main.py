@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from neuroseg import __version__
 from neuroseg.cli import (
     adapt,
+    check,
     clean,
     cluster,
     demo,
@@ -74,6 +75,7 @@ app.command("run")(run.run)
 app.command("status")(status.status)
 app.command("replay")(replay.replay)
 app.command("evaluate")(evaluate.evaluate)
+app.command("check")(check.check)
 app.command("clean")(clean.clean)
 app.command("verify")(verify.verify)
 app.command("pretrain")(train.pretrain)

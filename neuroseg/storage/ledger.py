@@ -19,7 +19,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -193,12 +193,15 @@ class StageLedger:
                 records.append(record)
         return records
 
-    def files(self, block: Block) -> dict[str, list[int]]:
-        """Return bytes and CRC-32 of each file that a done block stored, by its path when it was written."""
-        for path in (self.folder / "done").glob(f"{self._name(block)}*"):
-            files = (mapping_in(path) or {}).get("files", {})
-            return dict(files) if isinstance(files, dict) else {}
-        return {}
+    def checksums(self, blocks: Sequence[Block]) -> Iterator[tuple[Block, dict[str, list[int]]]]:
+        """Yield each block with bytes and CRC-32 of the files that it stored, by their paths when they were written.
+
+        Nothing is known of blocks that a server stores, and of those whose mark is damaged or of an earlier version.
+        """
+        marks = {_read_name(path.name)[0]: path for path in _marks(self.folder / "done", _DONE)}
+        for block in blocks:
+            files = (mapping_in(marks[self._name(block)]) or {}).get("files", {})
+            yield block, dict(files) if isinstance(files, dict) else {}
 
     def forget(self) -> None:
         """Remove all marks and the identity: the stage will be redone."""

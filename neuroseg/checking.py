@@ -1,0 +1,85 @@
+"""A workspace's artifacts compared with what its done marks know of them: which blocks are missing, which damaged.
+
+done marks (files, bytes, CRC-32 of each block) + artifacts  ->  one finding for each stage that has any
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from neuroseg.blocks import Block
+from neuroseg.execution.work import Begin, ledger_of
+from neuroseg.mending import as_published, missing_blocks, restart_of
+from neuroseg.pipeline import is_finished
+from neuroseg.plan import Plan
+from neuroseg.segmentation.stage import PyramidStage, RelabelStage
+from neuroseg.stage import Stage
+from neuroseg.storage.damage import damaged_blocks
+from neuroseg.storage.stored import file_checksum
+from neuroseg.storage.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was found of one stage: how many blocks are done, which are missing or damaged, and the damaged files."""
+
+    stage: str
+    done: int
+    missing: list[int]
+    damaged: list[int]
+    files: list[str]
+    restart: str
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is missing or damaged."""
+        return not (self.missing or self.damaged)
+
+
+def checked(workspace: Workspace, plan: Plan, begin: Begin) -> Iterator[Checked]:
+    """Yield what is found of each stage, in their order; every file of every done block is read."""
+    stages: Sequence[Stage] = plan.stages(workspace)
+    if is_finished(workspace, plan):
+        stages = as_published(workspace, stages)
+    for stage in stages:
+        yield _checked(workspace, stage, begin)
+
+
+def _checked(workspace: Workspace, stage: Stage, begin: Begin) -> Checked:
+    ledger, blocks = ledger_of(workspace, stage), list(stage.lattice.blocks(stage.halo))
+    left = {block.index for block in ledger.pending(blocks)}
+    done = [block for block in blocks if block.index not in left]
+    missing = {block.index for block in missing_blocks(workspace, stage)}
+    there = [block for block in done if block.index not in missing]
+    observe = begin(f"check {stage.name}", len(there), sum(block.write_roi.size for block in there))
+    damaged, files, unknown = list[int](), list[str](), list[Block]()
+    for count, (block, checksums) in enumerate(ledger.checksums(there), start=1):
+        wrong = [path for path, known in checksums.items() if not _is_as_known(_place(workspace, stage, path), known)]
+        if not checksums:
+            unknown.append(block)
+        if wrong:
+            damaged.append(block.index)
+            files += [str(_place(workspace, stage, path)) for path in wrong]
+        observe(count - len(damaged), len(damaged))
+    for name in stage.outputs:
+        damaged += [block.index for block in damaged_blocks(workspace.artifact(name), unknown)]
+    return Checked(stage.name, len(done), sorted(missing), sorted(set(damaged)), files, restart_of(stage.name))
+
+
+def _place(workspace: Workspace, stage: Stage, path: str) -> Path:
+    """Return where a file lies now that was written at `path`: a segmentation is written aside, then swapped in."""
+    if isinstance(stage, RelabelStage | PyramidStage):
+        return Path(str(workspace.artifact(stage.aside.name))) / path.partition("/")[2]
+    return Path(str(workspace.artifacts)) / path
+
+
+def _is_as_known(file: Path, known: list[int]) -> bool:
+    """Return whether a file has its bytes; one of an artifact that was removed as a whole is not looked for."""
+    try:
+        return list(file_checksum(file)) == known
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
