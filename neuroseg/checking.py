@@ -5,14 +5,14 @@ done marks (files, bytes, CRC-32 of each block) + artifacts  ->  one finding for
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from neuroseg.blocks import Block
 from neuroseg.execution.work import Begin, ledger_of
-from neuroseg.mending import as_published, missing_blocks, restart_of
-from neuroseg.pipeline import is_finished
+from neuroseg.mending import missing_blocks
+from neuroseg.pipeline import stages_as_stored
 from neuroseg.plan import Plan
 from neuroseg.segmentation.stage import PyramidStage, RelabelStage
 from neuroseg.stage import Stage
@@ -30,7 +30,6 @@ class Checked:
     missing: list[int]
     damaged: list[int]
     files: list[str]
-    restart: str
 
     @property
     def is_whole(self) -> bool:
@@ -40,10 +39,7 @@ class Checked:
 
 def checked(workspace: Workspace, plan: Plan, begin: Begin) -> Iterator[Checked]:
     """Yield what is found of each stage, in their order; every file of every done block is read."""
-    stages: Sequence[Stage] = plan.stages(workspace)
-    if is_finished(workspace, plan):
-        stages = as_published(workspace, stages)
-    for stage in stages:
+    for stage in stages_as_stored(workspace, plan):
         yield _checked(workspace, stage, begin)
 
 
@@ -65,7 +61,7 @@ def _checked(workspace: Workspace, stage: Stage, begin: Begin) -> Checked:
         observe(count - len(damaged), len(damaged))
     for name in stage.outputs:
         damaged += [block.index for block in damaged_blocks(workspace.artifact(name), unknown)]
-    return Checked(stage.name, len(done), sorted(missing), sorted(set(damaged)), files, restart_of(stage.name))
+    return Checked(stage.name, len(done), sorted(missing), sorted(set(damaged)), files)
 
 
 def _place(workspace: Workspace, stage: Stage, path: str) -> Path:

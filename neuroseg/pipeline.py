@@ -308,6 +308,12 @@ def _discard(workspace: Workspace, stages: Sequence[Stage]) -> None:
     workspace.remove_unfinished_segmentations()
 
 
+def stages_as_stored(workspace: Workspace, plan: Plan) -> list[Stage]:
+    """Return every stage of a run; those of a finished segmentation as of the place where it lies."""
+    every = plan.stages(workspace)
+    return as_published(workspace, every) if is_finished(workspace, plan) else every
+
+
 def require_whole_artifact(workspace: Workspace, plan: Plan, artifact: str) -> None:
     """Raise DamagedError where files of a finished artifact are missing: they would be read as zeros."""
     if artifact != workspace.segmentation.name or is_finished(workspace, plan):

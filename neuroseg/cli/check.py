@@ -39,11 +39,10 @@ def check(
     else:
         print("\n".join(map(_line, results)))
     if broken:
-        damaged = next((result for result in broken if result.damaged), None)
-        restart = f" with --restart {damaged.restart}, because of what is damaged" if damaged else ""
+        files = sum(len(result.files) for result in broken)
+        remove = f"Remove the {files} damaged files that are listed, then run" if files else "Run"
         raise NeurosegError(
-            f"blocks of {len(broken)} {'stage' if len(broken) == 1 else 'stages'} of {workspace} are missing or damaged; "
-            f"give the command that made them again{restart}"
+            f"{workspace} is not whole. {remove} `neuroseg segment {workspace}`: it makes what is missing again"
         )
 
 
@@ -52,12 +51,7 @@ def _line(result: Checked) -> str:
     if result.is_whole:
         return f"{result.stage:>14} {result.done:>8} blocks whole"
     numbers = [f"{len(found)} {kind} ({_some(found)})" for kind, found in _kinds(result).items() if found]
-    return "\n".join(
-        [
-            f"{result.stage:>14} {result.done:>8} blocks: {', '.join(numbers)}",
-            *(f"  {f}" for f in result.files[:_LISTED]),
-        ]
-    )
+    return "\n".join([f"{result.stage:>14} {result.done:>8} blocks: {', '.join(numbers)}", *result.files])
 
 
 def _kinds(result: Checked) -> dict[str, list[int]]:

@@ -51,6 +51,8 @@ def status(
             _print_stages(workspace, stages)
             _print_workers(workers)
             print(_EXPLAINED[state].format(left=left))
+            if lost := sum(row["missing"] for row in stages):
+                print(f"{lost} done blocks are missing on disk; `neuroseg segment {workspace}` makes them again")
         if not watch or state == DONE:
             return
         if state != RUNNING:
@@ -78,12 +80,13 @@ def state_of(rows: Sequence[Mapping[str, Any]], *, is_worked_on: bool, is_publis
 
 def _read(path: str) -> tuple[str, list[dict[str, Any]], list[dict[str, Any]]]:
     """Return the run's state, one row per stage, and one per worker, from the ledger."""
-    from neuroseg.pipeline import is_finished, workspace_at
+    from neuroseg.mending import missing_blocks
+    from neuroseg.pipeline import is_finished, stages_as_stored, workspace_at
 
     workspace, plan = workspace_at(path)
     # Before the ledger: what is read after the run has ended is complete.
     rows, all_records, is_worked_on = [], {}, workspace.is_worked_on()
-    for stage in plan.stages(workspace):
+    for stage in stages_as_stored(workspace, plan):
         ledger = workspace.ledger(stage.name, stage.identity, stage.scope)
         blocks = list(stage.lattice.blocks(stage.halo))
         left = len(ledger.pending(blocks))
@@ -101,6 +104,8 @@ def _read(path: str) -> tuple[str, list[dict[str, Any]], list[dict[str, Any]]]:
                 "failed": len(failures),
                 "failures": {index: cause.splitlines()[0] for index, cause in failures.items()},
                 "left": left,
+                # A run looks itself; asked every two seconds it would only be slowed down.
+                "missing": 0 if is_worked_on else len(missing_blocks(workspace, stage)),
                 "mvoxel_per_s": rate,
                 "overall_mvoxel_per_s": _rate(records),
                 "seconds_left": left * block_voxels / 1e6 / rate if rate and left and is_worked_on else None,
@@ -121,7 +126,7 @@ def worker_rows(records: dict[str, Records], now: float) -> list[dict[str, Any]]
     by_worker: dict[tuple[str, int], list[tuple[str, dict[str, Any]]]] = {}
     for stage, each in records.items():
         for record in each:
-            if record["time"] > now - _RECENT_S and "host" in record:
+            if record["time"] > now - _RECENT_S and {"host", "process"} <= record.keys():
                 by_worker.setdefault((record["host"], record["process"]), []).append((stage, record))
     return [_worker_row(*worker, made, now) for worker, made in sorted(by_worker.items())]
 
@@ -131,7 +136,7 @@ def _worker_row(host: str, process: int, made: list[tuple[str, dict[str, Any]]],
     return {
         "host": host,
         "process": process,
-        "job": last["job"],
+        "job": last.get("job"),
         "device": last.get("device", "-"),
         "blocks": len(made),
         "mvoxel_per_s": _rate([record for name, record in made if name == stage]),
