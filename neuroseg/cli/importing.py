@@ -84,5 +84,5 @@ def import_(
     size = " x ".join(f"{edge:g}" for edge in made.voxel_size_nm)
     print(f"{made.path}: {' x '.join(map(str, made.shape))} voxels of {size} nm, {made.dtype}", file=sys.stderr)
     is_label = made.dtype.itemsize > 1
-    step = f"evaluate WORKSPACE --truth {made.path}" if is_label else f"run {made.path} --blocks 256"
-    print(f"  next: neuroseg {step}", file=sys.stderr)
+    step = f"score a segmentation with neuroseg evaluate and --truth {made.path}"
+    print(f"  next: {step if is_label else f'neuroseg run {made.path} --blocks 256'}", file=sys.stderr)

@@ -14,6 +14,7 @@ from neuroseg.cli.summary import print_json, print_summary, run_summary
 
 Triple = tuple[float, float, float]
 
+_THRESHOLD_STEP = 0.1
 # What is not remembered; clusters and their schedulers are trusted with more than options are.
 _NOT_OPTIONS = ("config", "restart", "json", "cluster", "dask_address")
 
@@ -221,15 +222,16 @@ def run(
 
 
 def _after_segmentation(workspace: Path) -> Sequence[str]:
+    """Return what a user may want to do next: another threshold near the stored one, scores against a truth."""
     from neuroseg.agglomeration.methods import MERGE_TREE
     from neuroseg.pipeline import workspace_at
 
-    if workspace_at(str(workspace))[1].agglomeration != MERGE_TREE:
-        return [f"neuroseg evaluate {workspace} --truth TRUTH"]
-    return [
-        f"neuroseg segment {workspace} --threshold T   (another threshold, in seconds)",
-        f"neuroseg evaluate {workspace} --truth TRUTH --sweep",
-    ]
+    plan = workspace_at(str(workspace))[1]
+    score = "score it against a ground truth: see neuroseg evaluate --help"
+    if plan.agglomeration != MERGE_TREE:
+        return [score]
+    other = plan.threshold - _THRESHOLD_STEP if plan.threshold > _THRESHOLD_STEP else plan.threshold + _THRESHOLD_STEP
+    return [f"neuroseg segment {workspace} --threshold {other:g}   (stored: {plan.threshold:g}; takes seconds)", score]
 
 
 def _carry_out(verb: str, given: dict[str, Any], next_steps: Callable[[Path], Sequence[str]]) -> None:

@@ -173,7 +173,7 @@ def _show_outcome(outcome: Outcome, json: bool) -> None:
         return
     print(
         f"best bundle {outcome.bundle} (step {outcome.step}): VOI sum {best.scores.voi_sum:.3f} bits by {best.scoring} "
-        f"at {best.threshold:g}\n  next: neuroseg run VOLUME --model {outcome.bundle}",
+        f"at {best.threshold:g}\n  next: segment a volume with neuroseg run and --model {outcome.bundle}",
         file=sys.stderr,
     )
 

@@ -111,7 +111,7 @@ def _chosen_names(
         return tuple(needed)
     raise InputError(
         f"{path} is a {len(shape)}D array of shape {tuple(shape)} whose axes have no names; give them, slowest first, "
-        f"for example --axes {'tczyx'[-len(shape) :] if len(shape) <= 5 else 'tczyx'}"
+        f"for example --axes {'tczyx'[-len(shape) :] if len(shape) <= 5 else 'tczyx'} (import, info, predict, run)"
     )
 
 
