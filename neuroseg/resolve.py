@@ -27,6 +27,7 @@ from neuroseg.storage.mask import open_mask
 from neuroseg.storage.metadata import ome_levels
 from neuroseg.storage.naming import default_workspace, is_unused, is_workspace
 from neuroseg.storage.placement import Grid
+from neuroseg.storage.plausible import require_plausible_voxel_size
 from neuroseg.storage.raw import checked_range
 from neuroseg.storage.remote import is_remote
 from neuroseg.storage.selection import WHOLE_FILE, Selection
@@ -34,6 +35,7 @@ from neuroseg.storage.volumes import require_voxel_size
 from neuroseg.storage.workspace import Workspace, named_workspace, workspace_of
 
 DEFAULT_BLOCK_VOXELS = 256
+_TINY_BLOCK_VOXELS = 16**3
 _CHUNK_VOXELS = 64
 _DEFAULT_THRESHOLD = 0.5
 # The option that decides each part of the plan which segmenting alone may change.
@@ -166,6 +168,8 @@ def _plan_of_raw(options: Options) -> Plan:
     )
     volume = open_any(options.volume, level=level, voxel_size_nm=options.voxel_size, selection=options.selection)
     size = require_voxel_size(volume)
+    # Coarse levels of a pyramid may have been made of wider voxels than thick ones.
+    require_plausible_voxel_size(options.volume, size, force=options.force or level > 0)
     _compare_voxel_sizes(bundle, size, options)
     value_range = checked_range(volume, options.range, invert=options.invert)
     require_raw(volume, value_range, chosen=options.range is not None, force=options.force)
@@ -216,6 +220,7 @@ def _plan_of_affinities(options: Options) -> Plan:
     else:
         assert options.boundaries is not None
         source = open_boundaries(options.boundaries, options.voxel_size, options.selection)
+    require_plausible_voxel_size(source.path, source.voxel_size_nm, force=options.force)
     common = _common(options, source.shape, Grid(source.voxel_size_nm, source.offset_nm, source.zero), "cpu")
     return Plan(
         kind=source.kind,
@@ -312,6 +317,12 @@ def _mask(path: str | None, shape: Triple, grid: Grid) -> MaskPlan | None:
 def _blocks(options: Options, shape: Triple) -> Triple:
     """Return the block shape; what reaches far past the volume would only make the index of its shards large."""
     wanted = parse_triple(options.blocks, "--blocks") if options.blocks else (DEFAULT_BLOCK_VOXELS,) * 3
+    if math.prod(wanted) < _TINY_BLOCK_VOXELS and any(w < size for w, size in zip(wanted, shape, strict=True)):
+        logger.warning(
+            "blocks of %s voxels are tiny: most of the time goes into handing them out and reading around them; "
+            "use --blocks 64 or more",
+            " x ".join(map(str, wanted)),
+        )
     return triple(
         [min(width, -(-size // _CHUNK_VOXELS) * _CHUNK_VOXELS) for width, size in zip(wanted, shape, strict=True)]
     )
@@ -333,7 +344,7 @@ def _threshold(options: Options, card_scoring: str, card_threshold: float) -> fl
 
 def nearest_level(volume: str, voxel_size_nm: Nanometres, selection: Selection = WHOLE_FILE) -> int:
     """Return the pyramid level of an OME-NGFF image whose voxels are nearest in size; 0 for anything else."""
-    if not is_remote(volume) and (":" in volume or not Path(volume).exists()):
+    if not is_remote(volume) and (":" in volume or not Path(volume).is_dir()):
         return 0
     node = open_node(volume)
     levels = [] if hasattr(node, "shape") else ome_levels(node.attrs)

@@ -110,7 +110,8 @@ def _chosen_names(
     if len(shape) == len(needed):
         return tuple(needed)
     raise InputError(
-        f"{path} is a {len(shape)}D array of shape {tuple(shape)} whose axes have no names; give them, slowest first, "
+        f"{path} is a {len(shape)}D array of shape {tuple(shape)} whose axes have no names; a 3D array (z, y, x) is "
+        "expected, or the names, slowest first, "
         f"for example --axes {'tczyx'[-len(shape) :] if len(shape) <= 5 else 'tczyx'} (import, info, predict, run)"
     )
 

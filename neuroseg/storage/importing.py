@@ -24,6 +24,7 @@ from neuroseg.storage.files import open_any
 from neuroseg.storage.first_look import require_label_values, require_raw
 from neuroseg.storage.foreign import refuse_foreign
 from neuroseg.storage.partial import partial_folder
+from neuroseg.storage.plausible import require_plausible_voxel_size
 from neuroseg.storage.scaling import inverted, scaled
 from neuroseg.storage.selection import WHOLE_FILE, Selection
 from neuroseg.storage.stacks import SectionStack, is_stack, open_stack
@@ -125,6 +126,8 @@ def import_volume(
         raise InputError(f"folder {output.parent} does not exist; create it, or choose another name with -o")
     with _opened(sources, level, voxel_size_nm, selection, order) as source:
         size_nm = _checked_voxel_size(source)
+        # Coarse levels of a pyramid may have been made of wider voxels than thick ones.
+        require_plausible_voxel_size(source.path, size_nm, force=force or level > 0)
         conversion = _conversion(source, value_range, labels=labels, invert=invert)
         _require_values(source, conversion, chosen=value_range is not None, force=force)
         block = block or default_block(source.shape)
