@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from neuroseg.errors import NeurosegError
 from neuroseg.geometry import Nanometres, contact_channels, parse_roi, triple
+from neuroseg.levels import largest_ratio
 from neuroseg.networks.bundle import open_bundle
 from neuroseg.plan import Plan, read_plan
-from neuroseg.resolve import largest_ratio
 from neuroseg.storage.first_look import sample_values
 from neuroseg.storage.values import raw_findings, sampled_boxes
 

@@ -12,25 +12,22 @@ from neuroseg.agglomeration.methods import MERGE_TREE
 from neuroseg.errors import InputError, RunRefusedError
 from neuroseg.execution.work import BLOCK_TIMEOUT_S
 from neuroseg.fragments.settings import DISTANCE_BASINS, wants_sections
-from neuroseg.geometry import Nanometres, Triple, describe, parse_roi, parse_triple, triple, whole
+from neuroseg.geometry import Triple, describe, parse_roi, parse_triple, triple, whole
 from neuroseg.inputs import at_input
-from neuroseg.networks.bundle import Bundle, bundled_names, open_bundle
+from neuroseg.levels import in_words, nearest_level, require_suitable_size
+from neuroseg.networks.bundle import bundled_names, open_bundle
 from neuroseg.options import CLUSTERS, NO_MASK, Options, min_size_voxels
 from neuroseg.plan import MaskPlan, Plan, read_options, read_plan
 from neuroseg.storage.affinity_source import open_affinities, open_boundaries
-from neuroseg.storage.arrays import open_node
 from neuroseg.storage.content import content_of
 from neuroseg.storage.files import open_any
 from neuroseg.storage.first_look import require_raw
 from neuroseg.storage.hints import require_there
 from neuroseg.storage.mask import open_mask
-from neuroseg.storage.metadata import ome_levels
 from neuroseg.storage.naming import default_workspace, is_unused, is_workspace
 from neuroseg.storage.placement import Grid
 from neuroseg.storage.plausible import require_plausible_voxel_size
 from neuroseg.storage.raw import checked_range
-from neuroseg.storage.remote import is_remote
-from neuroseg.storage.selection import WHOLE_FILE, Selection
 from neuroseg.storage.volumes import require_voxel_size
 from neuroseg.storage.workspace import Workspace, named_workspace, workspace_of
 
@@ -51,7 +48,6 @@ _FORGOTTEN = ("output", "roi", "force", "keep")
 # The option that names the input of each kind.
 _SOURCES = {"raw": "volume", "affinities": "affinities", "boundaries": "boundaries"}
 _LEAST_Z_EDGE = 0.25
-_WARN_RATIO, _REFUSE_RATIO = 1.5, 3.0
 
 logger = logging.getLogger(__name__)
 
@@ -170,7 +166,7 @@ def _plan_of_raw(options: Options) -> Plan:
     size = require_voxel_size(volume)
     # Coarse levels of a pyramid may have been made of wider voxels than thick ones.
     require_plausible_voxel_size(options.volume, size, force=options.force or level > 0)
-    _compare_voxel_sizes(bundle, size, options)
+    require_suitable_size(bundle.card, size, options.volume, force=options.force)
     value_range = checked_range(volume, options.range, invert=options.invert)
     require_raw(volume, value_range, chosen=options.range is not None, force=options.force)
     device, identity = _device(options)
@@ -269,7 +265,7 @@ def _common(options: Options, shape: Any, grid: Grid, device: str) -> dict[str, 
     unit = min(voxel_size_nm[1:])
     if voxel_size_nm[0] < _LEAST_Z_EDGE * unit:
         raise InputError(
-            f"voxels of {_nm(voxel_size_nm)} nm are more than {1 / _LEAST_Z_EDGE:g} times finer in z than in xy; "
+            f"voxels of {in_words(voxel_size_nm)} nm are more than {1 / _LEAST_Z_EDGE:g} times finer in z than in xy; "
             "downsample z first"
         )
     cores = own_cores()
@@ -340,42 +336,6 @@ def _threshold(options: Options, card_scoring: str, card_threshold: float) -> fl
     if options.threshold is not None:
         return options.threshold
     return card_threshold if options.scoring in (None, card_scoring) else _DEFAULT_THRESHOLD
-
-
-def nearest_level(volume: str, voxel_size_nm: Nanometres, selection: Selection = WHOLE_FILE) -> int:
-    """Return the pyramid level of an OME-NGFF image whose voxels are nearest in size; 0 for anything else."""
-    if not is_remote(volume) and (":" in volume or not Path(volume).is_dir()):
-        return 0
-    node = open_node(volume)
-    levels = [] if hasattr(node, "shape") else ome_levels(node.attrs)
-    sizes = [level.voxel_size_nm(volume, selection) for level in levels]
-    if len(sizes) < 2 or not all(sizes):
-        return 0
-    return min(range(len(sizes)), key=lambda n: largest_ratio(sizes[n], voxel_size_nm))
-
-
-def largest_ratio(size: Any, other: Any) -> float:
-    """Return by how much two voxel sizes differ along the worst axis: 1 where they are equal."""
-    return max(math.exp(abs(math.log(a / b))) for a, b in zip(size, other, strict=True))
-
-
-def _compare_voxel_sizes(bundle: Bundle, size: Nanometres, options: Options) -> None:
-    ratio = largest_ratio(size, bundle.card.voxel_size_nm)
-    text = (
-        f"model {bundle.card.name} was trained at {_nm(bundle.card.voxel_size_nm)} nm voxels, "
-        f"{options.volume} has {_nm(size)} nm ({ratio:.1f} times off)"
-    )
-    if ratio > _REFUSE_RATIO and not options.force:
-        raise InputError(
-            f"{text}; use a pyramid level (--level), another model (--model; docs/training.md tells how to train your "
-            "own), or --force"
-        )
-    if ratio > _WARN_RATIO:
-        logger.warning("%s: expect a poor segmentation", text)
-
-
-def _nm(size: Any) -> str:
-    return " x ".join(f"{edge:g}" for edge in size)
 
 
 def _default_model() -> str:
