@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, fie
 from neuroseg.errors import InputError
 
 _LONGEST_VALUE = 100  # characters of a wrong value that are told
+# Numbers stand in rows of rows at most; lists that YAML repeats by reference would hold more than can be looked at.
+_NESTED_NUMBERS = 2
 _VALUES = reprlib.Repr()
 _VALUES.maxlevel = 2
 _VALUES.maxlist = _VALUES.maxtuple = _LONGEST_VALUE
@@ -36,8 +38,10 @@ class Section(BaseModel):
         return value
 
 
-def _holds_switch(value: object) -> bool:
-    return isinstance(value, bool) or (isinstance(value, list | tuple) and any(map(_holds_switch, value)))
+def _holds_switch(value: object, depth: int = _NESTED_NUMBERS) -> bool:
+    if isinstance(value, bool) or not (depth and isinstance(value, list | tuple)):
+        return isinstance(value, bool)
+    return any(_holds_switch(each, depth - 1) for each in value)
 
 
 def _types_in(annotation: Any) -> set[Any]:

@@ -81,7 +81,7 @@ def test_no_bad_value_in_a_card_gets_past_its_check(key: str, copied: Path) -> N
         ("tile.output_voxels", [15, 16, 16], "windows of [31, 32, 32] voxels do not suit the network"),
         ("voxel_size_nm", [1e9, 10, 10], "voxel_size_nm.0 = 1000000000.0: Input should be less than or equal to"),
         ("raw_scale", 0, "raw_scale = 0: Input should be greater than or equal to 1"),
-        ("segmentation.threshold", True, "segmentation.threshold = True: Input should be a valid number"),
+        ("segmentation.threshold", True, "segmentation.threshold = True: true and false"),
         ("segmentation.threshold", 1.5, "segmentation.threshold = 1.5: Input should be less than or equal to 1"),
         ("segmentation.scoring", "median", "segmentation.scoring = 'median': unknown scoring 'median'"),
         ("offsets", [[-1, 0, 0], [0, -1, 0]], "no affinity channel links direct neighbours along x"),
