@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from pathlib import Path
 from typing import Any
 
 from neuroseg.agglomeration.methods import MERGE_TREE
+from neuroseg.cores import own_cores, predicting_workers
 from neuroseg.errors import InputError, RunRefusedError
 from neuroseg.execution.work import BLOCK_TIMEOUT_S
 from neuroseg.fragments.settings import DISTANCE_BASINS, wants_sections
@@ -254,11 +254,6 @@ def local_workers(options: Options) -> int:
     return options.workers or remembered.workers or own_cores()
 
 
-def own_cores() -> int:
-    """Return how many cores this process may use: as many workers, unless told otherwise."""
-    return len(os.sched_getaffinity(0))
-
-
 def _common(options: Options, shape: Any, grid: Grid, device: str) -> dict[str, Any]:
     """Return the part of the plan that does not depend on the kind of input."""
     shape, voxel_size_nm = triple(shape), grid.voxel_size_nm
@@ -290,17 +285,8 @@ def _common(options: Options, shape: Any, grid: Grid, device: str) -> dict[str, 
         "block_timeout_s": options.block_timeout or BLOCK_TIMEOUT_S,
         # On a cluster, 0 is what its description says.
         "workers": options.workers or (0 if options.executor in CLUSTERS else cores),
-        "prediction_workers": options.workers or _predicting(device, cores),
+        "prediction_workers": options.workers or predicting_workers(device),
     }
-
-
-def _predicting(device: str, cores: int) -> int:
-    """Return how many workers predict: one a GPU, which several would only share; on CPUs each computes on one core."""
-    if not device.startswith("cuda"):
-        return cores
-    from neuroseg.affinities.device import own_gpus
-
-    return max(1, len(own_gpus(device)))
 
 
 def _mask(path: str | None, shape: Triple, grid: Grid) -> MaskPlan | None:

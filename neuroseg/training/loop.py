@@ -16,8 +16,9 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from neuroseg.execution.ending import slow_to_end
+from neuroseg.training.pretraining_settings import PretrainingSettings
 from neuroseg.training.records import Records
-from neuroseg.training.settings import PretrainingSettings, TrainingSettings
+from neuroseg.training.settings import TrainingSettings
 from neuroseg.training.team import Team
 
 _LOG_EVERY_STEPS = 20

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from neuroseg.networks.bundle import bundled_names
-from neuroseg.training.settings import NetworkSettings, PretrainingSettings, TrainingSettings
+from neuroseg.training.pretraining_settings import PretrainingSettings
+from neuroseg.training.settings import NetworkSettings, TrainingSettings
 
 Settings = TypeVar("Settings", TrainingSettings, PretrainingSettings)
 

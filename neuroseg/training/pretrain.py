@@ -28,10 +28,11 @@ from neuroseg.training.loop import is_over, run_training
 from neuroseg.training.optimiser import build_optimiser, take_step
 from neuroseg.training.places import located
 from neuroseg.training.precision import predicted, warn_if_emulated
+from neuroseg.training.pretraining_settings import PretrainingSettings
 from neuroseg.training.reading import read_settings
 from neuroseg.training.records import load_checkpoint, save_checkpoint, use_as_many_threads
 from neuroseg.training.rehearsal import rehearse
-from neuroseg.training.settings import PerturbationSettings, Precision, PretrainingSettings
+from neuroseg.training.settings import PerturbationSettings, Precision
 from neuroseg.training.team import Team, joined, own_device
 from neuroseg.training.unlabelled import Crops, open_unlabelled, perturbed_pair
 

@@ -7,7 +7,8 @@ from typing import TypeVar
 
 from neuroseg.configuration import load_configuration
 from neuroseg.errors import InputError
-from neuroseg.training.settings import PretrainingSettings, TrainingSettings
+from neuroseg.training.pretraining_settings import PretrainingSettings
+from neuroseg.training.settings import TrainingSettings
 
 Settings = TypeVar("Settings", TrainingSettings, PretrainingSettings)
 _COMMANDS: dict[type[TrainingSettings] | type[PretrainingSettings], str] = {

@@ -22,8 +22,9 @@ from neuroseg.networks.encoder import load_encoder
 from neuroseg.training.catalogue import catalogue, found
 from neuroseg.training.orientations import orientations
 from neuroseg.training.perturbations.draw import PUBLISHED
+from neuroseg.training.pretraining_settings import PretrainingSettings
 from neuroseg.training.reading import read_settings
-from neuroseg.training.settings import PretrainingSettings, TrainingSettings, VolumeSettings
+from neuroseg.training.settings import TrainingSettings, VolumeSettings
 from neuroseg.training.train import open_training
 from neuroseg.training.volumes import open_labelled, read_labelled
 

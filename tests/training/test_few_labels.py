@@ -16,7 +16,8 @@ import pytest
 import yaml
 
 from neuroseg.configuration import load_configuration
-from neuroseg.training.settings import PretrainingSettings, TrainingSettings
+from neuroseg.training.pretraining_settings import PretrainingSettings
+from neuroseg.training.settings import TrainingSettings
 
 EXPERIMENTS = Path(__file__).parents[2] / "scripts" / "experiments"
 

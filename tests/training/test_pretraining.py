@@ -23,9 +23,9 @@ from neuroseg.networks.encoder import load_encoder
 from neuroseg.training.beginning import begin
 from neuroseg.training.loop import Learner
 from neuroseg.training.pretrain import Restorer, pretrain, restored
+from neuroseg.training.pretraining_settings import PretrainingSettings
 from neuroseg.training.records import load_checkpoint
 from neuroseg.training.rehearsal import held_bytes
-from neuroseg.training.settings import PretrainingSettings
 from neuroseg.training.team import Team
 from neuroseg.training.train import open_training, train
 from neuroseg.training.trainer import Trainer

@@ -12,8 +12,9 @@ from neuroseg.cli.main import exit_code
 from neuroseg.cli.train import _packaged
 from neuroseg.errors import InputError
 from neuroseg.networks.architectures import build_network
+from neuroseg.training.pretraining_settings import PretrainingSettings
 from neuroseg.training.reading import read_settings
-from neuroseg.training.settings import PretrainingSettings, TrainingSettings
+from neuroseg.training.settings import TrainingSettings
 from neuroseg.training.train import check_windows
 
 
