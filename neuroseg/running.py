@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,13 +12,13 @@ from neuroseg.execution.work import Begin, Choose, ledger_of, run_blocks
 from neuroseg.geometry import describe
 from neuroseg.mending import counted, mend, undermined
 from neuroseg.stage import Stage
-from neuroseg.storage.failures import describe_failure, failure_folder, forget_failures, newest_log
+from neuroseg.storage.failures import alike, also, describe_failure, failure_folder, forget_failures, newest_log
 from neuroseg.storage.half_written import remove_half_written
 from neuroseg.storage.ledger import StageLedger
 from neuroseg.storage.space import DISK_FULL, free_bytes, is_full, readable
 from neuroseg.storage.workspace import Workspace
 
-_LISTED_FAILURES, _LISTED_NUMBERS = 10, 5
+_LISTED_FAILURES = 10
 # How often a stage is done again because what it reads went missing while it ran.
 _ROUNDS = 3
 
@@ -125,13 +124,9 @@ def _describe_deaths(workspace: Workspace, stage: Stage, failed: Sequence[Block]
 
 
 def _failure_report(stage: Stage, failed: Sequence[Block], ledger: StageLedger, causes: Mapping[int, str]) -> str:
-    """Return which blocks failed and why: causes that differ only in numbers (a voxel's place) stand once, counted."""
-    alike: dict[str, list[tuple[Block, str]]] = {}
-    for block in failed:
-        where = f"stage {stage.name}, block {block.index} ({describe(block.write_roi)}): "
-        reason = _cause(stage, block, causes).splitlines()[0].removeprefix(where)
-        alike.setdefault(re.sub(r"\d+", "#", reason), []).append((block, reason))
-    lines = [_line(stage, blocks) for blocks in alike.values()]
+    """Return which blocks failed and why, a reason that many share once."""
+    first_line = {block.index: _cause(stage, block, causes).splitlines()[0] for block in failed}
+    lines = [f"{reason}{also(others)}" for reason, _, others in alike(first_line)]
     more = f"\n  and {len(lines) - _LISTED_FAILURES} more reasons" if len(lines) > _LISTED_FAILURES else ""
     listed = "\n  ".join(lines[:_LISTED_FAILURES])
     again = "Run the same command again to redo them"
@@ -142,15 +137,6 @@ def _failure_report(stage: Stage, failed: Sequence[Block], ledger: StageLedger, 
         f"{failure_folder(ledger.run_folder, stage.name, failed[0].index)}; neuroseg replay {ledger.run_folder} "
         f"{stage.name} {failed[0].index} does this block alone, here"
     )
-
-
-def _line(stage: Stage, alike: Sequence[tuple[Block, str]]) -> str:
-    """Return one line about blocks that failed for reasons alike: the first's, and the numbers of the others."""
-    (block, reason), *others = alike
-    shown = ", ".join(str(other.index) for other, _ in others[:_LISTED_NUMBERS])
-    shown += ", ..." if len(others) > _LISTED_NUMBERS else ""
-    more = f" and {len(others)} more ({shown})" if others else ""
-    return f"stage {stage.name}, block {block.index} ({describe(block.write_roi)}){more}: {reason}"
 
 
 def _cause(stage: Stage, block: Block, causes: Mapping[int, str]) -> str:

@@ -115,7 +115,8 @@ def test_shards_of_zeros_are_not_missing(tmp_path: Path, caplog: pytest.LogCaptu
         attributes={"offsets": [[-1, 0, 0], [0, -1, 0], [0, 0, -1]], "voxel_size": [10, 10, 10]},
     )  # fmt: skip
     array[:] = values
-    mask = zarr.create_array(str(tmp_path / "M.zarr"), shape=values.shape[1:], dtype="u1")
+    placed = {"voxel_size": [10, 10, 10], "offset": [0, 0, 0]}
+    mask = zarr.create_array(str(tmp_path / "M.zarr"), shape=values.shape[1:], dtype="u1", attributes=placed)
     mask[:, :20] = 1
     given = Options.model_validate(
         {

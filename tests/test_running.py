@@ -65,7 +65,7 @@ def test_one_reason_is_reported_once(tmp_path: Path) -> None:
     told = report(Workspace(tmp_path), stage)
     assert told.startswith(
         "40 blocks of stage fragments failed:\n"
-        "  stage fragments, block 0 (0:1,0:10,0:10) and 39 more (1, 2, 3, 4, 5, ...): ValueError: no such thing\n"
+        "  stage fragments, block 0 (0:1,0:10,0:10): ValueError: no such thing (and 39 more: 1, 2, 3, 4, 5, ...)\n"
     )
     assert told.count("no such thing") == 1
 
@@ -74,14 +74,14 @@ def test_different_reasons_are_all_reported(tmp_path: Path) -> None:
     even = {0: "no memory", 2: "no disk"}
     stage = Failing(whole_lattice((4, 10, 10), (1, 10, 10)), lambda block: even.get(block.index, "odd"))
     told = report(Workspace(tmp_path), stage)
-    assert "stage fragments, block 1 (1:2,0:10,0:10) and 1 more (3): ValueError: odd" in told
+    assert "stage fragments, block 1 (1:2,0:10,0:10): ValueError: odd (and 1 more: 3)" in told
     assert "stage fragments, block 0 (0:1,0:10,0:10): ValueError: no memory" in told
 
 
 def test_reasons_that_differ_only_in_the_voxel_are_one(tmp_path: Path) -> None:
     stage = Failing(whole_lattice((4, 10, 10), (1, 10, 10)), lambda block: f"voxel ({block.index}, 0, 3) is nan")
     told = report(Workspace(tmp_path), stage)
-    assert "block 0 (0:1,0:10,0:10) and 3 more (1, 2, 3): ValueError: voxel (0, 0, 3) is nan\n" in told
+    assert "block 0 (0:1,0:10,0:10): ValueError: voxel (0, 0, 3) is nan (and 3 more: 1, 2, 3)\n" in told
     assert told.count("is nan") == 1
     assert "The others" not in told, "there are none"
 

@@ -156,6 +156,8 @@ def _rate(records: Iterable[dict[str, Any]]) -> float | None:
 
 
 def _print_stages(workspace: str, rows: list[dict[str, Any]]) -> None:
+    from neuroseg.storage.failures import alike, also
+
     print(f"{workspace}")
     heads = "".join(f"{name:>8}" for name in _COUNTED)
     print(f"{'stage':>14}{heads} {'Mvoxel/s':>9} {'overall':>9} {'time left':>10}")
@@ -165,8 +167,8 @@ def _print_stages(workspace: str, rows: list[dict[str, Any]]) -> None:
         counts = "".join(f"{row[name]:>8}" for name in _COUNTED)
         print(f"{row['stage']:>14}{counts} {rates} {eta:>10}")
     for row in rows:
-        for index, cause in row["failures"].items():
-            print(f"block {index}: {cause}\n  neuroseg replay {workspace} {row['stage']} {index}")
+        for cause, index, others in alike(row["failures"]):
+            print(f"{cause}{also(others)}\n  neuroseg replay {workspace} {row['stage']} {index}")
 
 
 def _print_workers(rows: list[dict[str, Any]]) -> None:

@@ -97,30 +97,30 @@ def _supervise(head: int) -> int:
     """Wait for the head; returns the exit code when no process of its group is left."""
     with contextlib.suppress(OSError):
         os.setpgid(head, head)  # whoever of the two comes first
-    told: float | None = None
+    interrupted: float | None = None
     slow = 0.0
     while not _has_ended(head):
-        heard = signal.sigtimedwait(_HEEDED, _AGAIN_S if told else _LONG_S)
+        heard = signal.sigtimedwait(_HEEDED, _AGAIN_S if interrupted else _LONG_S)
         number = heard.si_signo if heard else None
         slow = time.monotonic() if is_slow_to_end() else slow
         if number == signal.SIGTSTP:
             _pause_with(head)
-        elif number in _ENDING and told is None:
-            told = time.monotonic()
+        elif number in _ENDING and interrupted is None:
+            interrupted = time.monotonic()
             os.kill(head, signal.SIGINT)
         # A second Ctrl-C does not wait. SIGTERM may come again and again: from the cluster, its script, the head.
-        elif told and (number in _ENDING - {signal.SIGTERM} or _is_late(told, slow)):
+        elif interrupted and (number in _ENDING - {signal.SIGTERM} or _is_late(interrupted, slow)):
             _tell(head, signal.SIGKILL)
-        if told:
+        if interrupted:
             _tell(head, _END_WORKERS)
     _tell(head, signal.SIGKILL)
     code = os.waitstatus_to_exitcode(os.waitpid(head, 0)[1])
     if code == -signal.SIGKILL:
-        what = "interrupted" if told else "error: killed (out of memory?)"
+        what = "interrupted" if interrupted else "error: killed (out of memory?)"
         print(f"{what}{way_on(sys.argv[1:])}", file=sys.stderr)
-    elif code < 0 and not told:
+    elif code < 0 and not interrupted:
         print(f"error: ended by {signal.Signals(-code).name}", file=sys.stderr)
-    if told and code:
+    if interrupted and code:
         return INTERRUPTED
     return _FAILED if code < 0 else code
 
@@ -131,10 +131,10 @@ def way_on(arguments: Sequence[str]) -> str:
     return "; the same command continues where it stopped" if command in _CONTINUING else ""
 
 
-def _is_late(told: float, slow: float) -> bool:
-    """Return whether a head that was told to end at a time had its grace, and another after it was last slow."""
+def _is_late(interrupted: float, slow: float) -> bool:
+    """Return whether the head has used up its time to end, counted from Ctrl-C and from when it was last slow."""
     now = time.monotonic()
-    return now > told + _LONG_GRACE_S or now > max(told, slow) + _GRACE_S
+    return now > interrupted + _LONG_GRACE_S or now > max(interrupted, slow) + _GRACE_S
 
 
 def _has_ended(head: int) -> bool:

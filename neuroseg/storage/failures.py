@@ -14,10 +14,11 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +42,27 @@ _VARIABLES = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "SLURM_", "HOSTNAME")
 _LOG_BYTES = 16384
 # Descriptions of so many failed blocks of a stage: the others seldom have another cause, and each rereads its inputs.
 _DESCRIBED = 20
+_LISTED_NUMBERS = 5
+_DIGITS = re.compile(r"\d+")
 
 
 def failure_folder(run_folder: Path, stage: str, index: int) -> Path:
     """Return where the failure of a block is described."""
     return run_folder / "failures" / f"{stage}-{index:08d}"
+
+
+def alike(causes: Mapping[int, str]) -> list[tuple[str, int, list[int]]]:
+    """Return (cause, block, other blocks) for blocks whose causes differ at most in numbers, as of a voxel."""
+    groups: dict[str, list[int]] = {}
+    for index, cause in causes.items():
+        groups.setdefault(_DIGITS.sub("#", cause), []).append(index)
+    return [(causes[first], first, others) for first, *others in groups.values()]
+
+
+def also(others: Sequence[int]) -> str:
+    """Return the words for other blocks that failed alike; nothing where there are none."""
+    shown = ", ".join(map(str, others[:_LISTED_NUMBERS])) + (", ..." if len(others) > _LISTED_NUMBERS else "")
+    return f" (and {len(others)} more: {shown})" if others else ""
 
 
 def may_describe(run_folder: Path, stage: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -17,6 +18,8 @@ from neuroseg.storage.content import Content, content_of
 from neuroseg.storage.files import open_any
 from neuroseg.storage.placement import CORNER, Grid, corner_shift_nm
 from neuroseg.storage.volumes import Volume
+
+logger = logging.getLogger(__name__)
 
 ReadMask = Callable[[Roi], NDArray[np.bool_]]
 _REMEMBERED_BLOCKS = 100_000
@@ -80,6 +83,8 @@ def open_mask(
             f"mask {path} of {mask.shape} voxels does not state where it lies, and its extent is not that of the "
             f"volume at {offset_nm} nm; give it the attribute offset (nm, z y x)"
         )
+    if not mask.placed:
+        logger.warning("mask %s states no place: it is taken to begin where the volume begins", path)
     content = content_of(mask, [_checksum(mask)])
     identity = content.identity + _place(mask, Grid(voxel_size_nm, offset_nm, convention))
     return MaskSource(path, voxel_size_nm, offset_nm, identity, content, convention)

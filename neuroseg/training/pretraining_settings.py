@@ -7,9 +7,9 @@ from typing import Literal
 from pydantic import Field, NonNegativeInt, field_validator
 
 from neuroseg.configuration import Section
+from neuroseg.networks.card import Name
 from neuroseg.training.perturbations.draw import TURNS
 from neuroseg.training.settings import (
-    Name,
     NetworkSettings,
     OptimiserSettings,
     PerturbationSettings,

@@ -147,7 +147,8 @@ def test_unusable_affinities_deep_in_a_large_volume_fail_their_block(
     arguments = ["segment", "--affinities", source, "-o", str(tmp_path / "w"), "--blocks", "16,32,32"]
     assert exit_code([*arguments, "--executor", "serial"]) == 1
     message = capfd.readouterr().err
-    assert "stage fragments, block 1 (16:32,0:20,0:20) and 2 more (2, 3): " in message
+    assert "stage fragments, block 1 (16:32,0:20,0:20): " in message
+    assert "(and 2 more: 2, 3)" in message
     assert "channel 2, voxel (40, 1, 3) (z, y, x) is nan" in message
 
 

@@ -160,3 +160,18 @@ def test_only_commands_that_continue_say_so(
     monkeypatch.setattr("neuroseg.cli.main.app", interrupted)
     assert exit_code(arguments) == 130
     assert capsys.readouterr().err == told
+
+
+def test_blocks_that_failed_alike_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    from neuroseg.cli.status import _print_stages
+
+    causes = {index: f"stage edges, block {index} (0:{index}): voxel {index} is nan" for index in range(17136)}
+    row = {
+        "stage": "edges", "done": 0, "running": 0, "failed": 17136, "left": 17136, "seconds_left": None,
+        "mvoxel_per_s": None, "overall_mvoxel_per_s": None, "failures": causes,
+    }  # fmt: skip
+    _print_stages("w", [row])
+    told = capsys.readouterr().out
+    assert told.count("is nan") == 1
+    assert "(and 17135 more: 1, 2, 3, 4, 5, ...)" in told
+    assert "neuroseg replay w edges 0" in told

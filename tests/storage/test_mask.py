@@ -44,3 +44,13 @@ def test_a_mask_of_fractions_is_refused(tmp_path: Path) -> None:
     path = stored(tmp_path / "M.zarr", np.zeros((2, 2, 2), np.float32), voxel_size=[1, 1, 1])
     with pytest.raises(InputError, match="boolean or integer"):
         open_mask(path, (2, 2, 2), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+
+
+def test_a_place_that_is_assumed_is_stated(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    values = np.ones((3, 4, 5), np.uint8)
+    open_mask(stored(tmp_path / "M.zarr", values), (3, 4, 5), (30.0, 5.0, 5.0), (0.0, 0.0, 0.0))
+    assert "M.zarr states no place: it is taken to begin where the volume begins" in caplog.text
+    caplog.clear()
+    placed = {"voxel_size": [30, 5, 5], "offset": [0, 0, 0]}
+    open_mask(stored(tmp_path / "P.zarr", values, **placed), (3, 4, 5), (30.0, 5.0, 5.0), (0.0, 0.0, 0.0))
+    assert not caplog.text
