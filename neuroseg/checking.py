@@ -11,25 +11,28 @@ from pathlib import Path
 
 from neuroseg.blocks import Block
 from neuroseg.execution.work import Begin, ledger_of
+from neuroseg.finished import stages_as_stored
 from neuroseg.mending import missing_blocks
-from neuroseg.pipeline import stages_as_stored
 from neuroseg.plan import Plan
 from neuroseg.segmentation.stage import PyramidStage, RelabelStage
 from neuroseg.stage import Stage
 from neuroseg.storage.damage import damaged_blocks
-from neuroseg.storage.stored import file_checksum
+from neuroseg.storage.stored import artifact_at, file_checksum
 from neuroseg.storage.workspace import Workspace
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What was found of one stage: how many blocks are done, which are missing or damaged, and the damaged files."""
+    """What is wrong with one stage: of its done blocks the missing and the damaged ones, damaged files, and artifacts
+    that were removed as a whole, as `neuroseg clean` does.
+    """
 
     stage: str
     done: int
     missing: list[int]
     damaged: list[int]
     files: list[str]
+    removed: list[str]
 
     @property
     def is_whole(self) -> bool:
@@ -47,21 +50,35 @@ def _checked(workspace: Workspace, stage: Stage, begin: Begin) -> Checked:
     ledger, blocks = ledger_of(workspace, stage), list(stage.lattice.blocks(stage.halo))
     left = {block.index for block in ledger.pending(blocks)}
     done = [block for block in blocks if block.index not in left]
+    stored = ledger.stored(done)
+    gone = [number for number, name in enumerate(stage.outputs) if not _is_there(workspace, name)]
+    removed = [n for n in gone if any(counts[n].files for _, counts in stored if n < len(counts))]
     missing = {block.index for block in missing_blocks(workspace, stage)}
+    if removed and isinstance(stage, RelabelStage | PyramidStage):
+        missing = {block.index for block in done}  # nothing removes the segmentation on purpose
     there = [block for block in done if block.index not in missing]
     observe = begin(f"check {stage.name}", len(there), sum(block.write_roi.size for block in there))
     damaged, files, unknown = list[int](), list[str](), list[Block]()
     for count, (block, checksums) in enumerate(ledger.checksums(there), start=1):
-        wrong = [path for path, known in checksums.items() if not _is_as_known(_place(workspace, stage, path), known)]
-        if not checksums:
+        if checksums is None:
             unknown.append(block)
+        known = (checksums or {}).items()
+        wrong = [path for path, values in known if not _is_as_known(_place(workspace, stage, path), values)]
         if wrong:
             damaged.append(block.index)
             files += [str(_place(workspace, stage, path)) for path in wrong]
         observe(count - len(damaged), len(damaged))
     for name in stage.outputs:
         damaged += [block.index for block in damaged_blocks(workspace.artifact(name), unknown)]
-    return Checked(stage.name, len(done), sorted(missing), sorted(set(damaged)), files)
+    names = [stage.outputs[number] for number in removed]
+    return Checked(stage.name, len(done), sorted(missing), sorted(set(damaged)), files, names)
+
+
+def _is_there(workspace: Workspace, name: str) -> bool:
+    try:
+        return artifact_at(workspace.artifact(name)) is not None
+    except ValueError:
+        return True
 
 
 def _place(workspace: Workspace, stage: Stage, path: str) -> Path:

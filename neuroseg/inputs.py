@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 from neuroseg.errors import InputError, RunRefusedError
 from neuroseg.plan import MaskPlan, Plan
 from neuroseg.stage import Stage
-from neuroseg.storage.affinity_source import open_affinities, open_boundaries
+from neuroseg.storage.affinity_source import affinities_content, open_stored
 from neuroseg.storage.content import Content, content_of
 from neuroseg.storage.files import open_any
+from neuroseg.storage.first_look import chunks_of
 from neuroseg.storage.hints import require_there
+from neuroseg.storage.mask import open_mask
+from neuroseg.storage.volumes import Volume
 from neuroseg.storage.workspace import Workspace
 
 _NOUNS = {"raw": "volume", "affinities": "affinities array", "boundaries": "boundary map"}
@@ -33,6 +39,42 @@ def require_input(plan: Plan, workspace: Workspace) -> None:
         )
 
 
+def require_mask(plan: Plan, mask: MaskPlan) -> None:
+    """Raise RunRefusedError where a mask is not the one that a workspace was made with; all of it is read."""
+    grid = plan.grid
+    plan.mask_source(mask)  # raises where it is gone
+    now = open_mask(mask.path, plan.shape, grid.voxel_size_nm, grid.offset_nm, grid.convention)
+    if now.identity != mask.identity:
+        found = MaskPlan(path=mask.path, identity=now.identity, content=now.content)
+        changes = _mask_changes(mask, found) or f"the mask {mask.path} has changed since this run"
+        raise RunRefusedError(f"{changes}; restore it, or give it with --mask and --restart fragments")
+
+
+@contextmanager
+def unchanged_input(plan: Plan, workspace: Workspace, stage: Stage, forget: Callable[[], None]) -> Iterator[None]:
+    """Hold that the input stays as it is while a stage reads it; otherwise `forget` what was made of it.
+
+    Raises as `require_input`, and RunRefusedError where chunks appeared or vanished: those would be read as zeros.
+    """
+    if not reads_input(plan, stage):
+        yield
+        return
+    chunks = chunks_of(_volume_now(plan))
+    try:
+        yield
+    finally:
+        try:
+            require_input(plan, workspace)
+            if (now := chunks_of(_volume_now(plan))) != chunks:
+                raise RunRefusedError(
+                    f"{plan.path} changed while stage {stage.name} read it: {chunks} before, {now} after; restore it, "
+                    "then give the same command again"
+                )
+        except InputError:
+            forget()
+            raise
+
+
 def changes_in_words(old: Plan, new: Plan) -> dict[str, str]:
     """Return in words how the inputs of a workspace's last run differ from those now, by key of stages' identities."""
     volume = _changes(_NOUNS[new.kind], (old.path, old.input_content), (new.path, new.input_content))
@@ -48,16 +90,16 @@ def changes_in_words(old: Plan, new: Plan) -> dict[str, str]:
     return {key: text for key, text in words.items() if text}
 
 
-def _content_now(plan: Plan) -> Content:
-    if plan.kind == "raw":
-        size, selection = plan.voxel_size_nm, plan.selection
-        return content_of(open_any(plan.path, level=plan.level, voxel_size_nm=size, selection=selection))
+def _volume_now(plan: Plan) -> Volume:
     if plan.kind == "affinities":
-        source = open_affinities(plan.path, plan.offsets, plan.voxel_size_nm, plan.selection)
-    else:
-        source = open_boundaries(plan.path, plan.voxel_size_nm, plan.selection)
-    assert source.content is not None
-    return source.content
+        return open_stored(plan.path, plan.selection, plan.voxel_size_nm)
+    level = plan.level if plan.kind == "raw" else 0
+    return open_any(plan.path, level=level, voxel_size_nm=plan.voxel_size_nm, selection=plan.selection)
+
+
+def _content_now(plan: Plan) -> Content:
+    volume = _volume_now(plan)
+    return affinities_content(volume) if plan.kind == "affinities" else content_of(volume)
 
 
 def _changes(noun: str, old: tuple[str, Content | None], new: tuple[str, Content | None]) -> str:

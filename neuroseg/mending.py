@@ -4,7 +4,8 @@ marks of done blocks + listed files  ->  blocks whose files are gone or have ano
 blocks that failed + what they read  ->  blocks whose files do not decode                  ->  made again, tried again
 
 What is made again is the same bytes and replaces the damaged file when it is whole. So the marks of its blocks, and all
-that was made of them, stay valid, even when this is cut off.
+that was made of them, stay valid, even when this is cut off. Blocks that may have read a missing file as zeros are
+unmarked first: whoever goes on after a crash does them again.
 """
 
 from __future__ import annotations
@@ -76,16 +77,17 @@ def require_whole(workspace: Workspace, stages: Sequence[Stage], artifact: str) 
 def replace_missing(workspace: Workspace, every: Sequence[Stage], stage: Stage, choose: Choose, begin: Begin) -> None:
     """Make again what is missing of what a stage had made; raises NeurosegError when it cannot be made again.
 
-    Of a later stage that was cut off, the blocks that read it are unmarked: it may have gone missing while they ran.
+    Of a later stage that was cut off before its inputs were looked at once more, the blocks that read what is missing
+    are unmarked.
     """
     lost = _certainly_missing(workspace, stage)
     if not lost:
         return
-    _replace(workspace, every, stage, lost, choose, begin)
     for reader in every[every.index(stage) + 1 :]:
-        ledger, blocks = ledger_of(workspace, reader), list(reader.lattice.blocks(reader.halo))
-        if not set(stage.outputs).isdisjoint(reader.inputs) and ledger.pending(blocks):
-            ledger.clear(_readers(reader, blocks, stage, lost))
+        ledger = ledger_of(workspace, reader)
+        if not set(stage.outputs).isdisjoint(reader.inputs) and not ledger.is_verified():
+            ledger.clear(_readers(reader, list(reader.lattice.blocks(reader.halo)), stage, lost))
+    _replace(workspace, every, stage, lost, choose, begin)
 
 
 def _certainly_missing(workspace: Workspace, stage: Stage) -> list[Block]:
@@ -119,7 +121,7 @@ def undermined(
 ) -> list[Block]:
     """Return those of the blocks just done that may have read zeros: what they read went missing meanwhile.
 
-    What is missing is made again. Raises NeurosegError when it cannot be.
+    They are unmarked, and what is missing is made again. Raises NeurosegError when it cannot be.
     """
     suspects: dict[int, Block] = {}
     for maker in every[: every.index(stage)]:
@@ -128,8 +130,10 @@ def undermined(
         lost = _certainly_missing(workspace, maker)
         if not lost:
             continue
+        readers = _readers(stage, blocks, maker, lost)
+        ledger_of(workspace, stage).clear(readers)
+        suspects |= {block.index: block for block in readers}
         _replace(workspace, every, maker, lost, choose, begin)
-        suspects |= {block.index: block for block in _readers(stage, blocks, maker, lost)}
     return [suspects[index] for index in sorted(suspects)]
 
 
@@ -158,14 +162,16 @@ def mend(
 ) -> bool:
     """Make again what blocks of a stage failed of; returns whether anything was damaged.
 
-    Raises `error` when it cannot be made again.
+    Those of `blocks` that may have read something missing as zeros are unmarked. Raises `error` when it cannot be made
+    again.
     """
     ledger = ledger_of(workspace, stage)
     failed = ledger.failed()
     left = [block for block in blocks if block.index in failed] or ledger.pending(blocks)
     logger.info("looking for damage among what %d failed blocks of stage %s read", len(left), stage.name)
     damaged = list(_damaged(workspace, every, stage, left[:_EXAMINED]))
-    for maker, lost in damaged:
+    for maker, lost, missing in damaged:
+        ledger.clear(_readers(stage, blocks, maker, missing))
         logger.warning("%s of stage %s cannot be read any more, damaged on disk: made again", counted(lost), maker.name)
         try:
             if not made_again(workspace, maker, lost, choose, begin):
@@ -192,8 +198,8 @@ def made_again(workspace: Workspace, maker: Stage, blocks: Sequence[Block], choo
 
 def _damaged(
     workspace: Workspace, every: Sequence[Stage], stage: Stage, blocks: Sequence[Block]
-) -> Iterator[tuple[Stage, list[Block]]]:
-    """Yield the earlier stages, with those of their blocks that `blocks` of a stage may have failed of.
+) -> Iterator[tuple[Stage, list[Block], list[Block]]]:
+    """Yield earlier stages, those of their blocks that `blocks` of a stage may have failed of, and the missing ones.
 
     Tables are looked through whole: a fragment may be followed through any of them.
     """
@@ -203,7 +209,8 @@ def _damaged(
         if not all(workspace.artifact(name).exists() for name in inputs):
             continue  # what it would be made of was removed
         lattice = maker.lattice
-        found = {block.index: block for block in missing_blocks(workspace, maker)} if reads else {}
+        missing = missing_blocks(workspace, maker) if reads else []
+        found = {block.index: block for block in missing}
         touched = {index for block in blocks for index in lattice.indices_touching(block.read_roi)}
         for name in reads:
             is_near = _is_array(maker, name) and not isinstance(stage, PyramidStage)
@@ -211,7 +218,7 @@ def _damaged(
             candidates = [lattice.block(index, maker.halo) for index in indices]
             found |= {block.index: block for block in damaged_blocks(workspace.artifact(name), candidates)}
         if found:
-            yield maker, [found[index] for index in sorted(found)]
+            yield maker, [found[index] for index in sorted(found)], missing
 
 
 def restart_of(stage: str) -> str:

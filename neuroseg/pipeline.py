@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -18,19 +19,18 @@ from neuroseg.execution.site import NO_CLUSTER, NO_SITE, Cluster, Site
 from neuroseg.execution.slurm import cancel_leftovers, slurm_executor
 from neuroseg.execution.standing import StandingWorkers
 from neuroseg.execution.work import Begin, Choose, Executor, ledger_of
-from neuroseg.inputs import changes_in_words, reads_input, require_input
+from neuroseg.finished import is_finished, is_published, published_mark, views_of, wanted_mark
+from neuroseg.inputs import changes_in_words, reads_input, require_input, require_mask, unchanged_input
 from neuroseg.memory import segmentation_of as segmentation_of
-from neuroseg.mending import as_published, replace_missing, require_whole, restart_of
+from neuroseg.mending import as_published, replace_missing, restart_of
 from neuroseg.needs import needed_bytes
 from neuroseg.options import CLUSTERS, Options
-from neuroseg.plan import PREDICTION, SEGMENTATION, Plan, hash_of, read_plan, write_plan
+from neuroseg.plan import PREDICTION, SEGMENTATION, Plan, read_plan, write_plan
 from neuroseg.resolve import plan_of_run, plan_of_segmentation
 from neuroseg.running import StageSummary, run_stage
 from neuroseg.segmentation.stage import PyramidStage, RelabelStage, finish_metadata
 from neuroseg.stage import Stage
-from neuroseg.storage.arrays import is_array, open_node
 from neuroseg.storage.cleaning import intermediates, remove
-from neuroseg.storage.metadata import ome_levels
 from neuroseg.storage.naming import is_workspace
 from neuroseg.storage.places import remove_all
 from neuroseg.storage.publish import publish_text
@@ -68,7 +68,13 @@ def segment(
 ) -> Outcome:
     """Segment the affinities in a workspace, or affinities or boundaries from elsewhere."""
     brought = options.affinities or options.boundaries
-    workspace, plan, options = plan_of_run(options) if brought else plan_of_segmentation(options)
+    if brought:
+        workspace, plan, options = plan_of_run(options)
+    else:
+        is_kept = options.mask is None
+        workspace, plan, options = plan_of_segmentation(options)
+        if is_kept and plan.mask is not None:
+            require_mask(plan, plan.mask)  # it says which blocks there are
     return _execute(workspace, plan, options, SEGMENTATION, restart, begin, cluster, recruits)
 
 
@@ -122,16 +128,27 @@ def _execute(
                 ledger_of(workspace, stage).require_same(restart_of(stage.name), in_words, blocks)
         if restart is not None:
             _require_inputs(workspace, every, first)
-            if plan.kind != "raw" and any(reads_input(plan, stage) for stage in every[first:]):
-                require_input(plan, workspace)
+            for stage in every[first:]:
+                require_brought(workspace, plan, stage)
+        elif (pending := _first_pending(workspace, plan, stages)) is not None:
+            _require_inputs(workspace, every, every.index(pending))
         write_plan(workspace, plan, options)
         if restart is not None:
             _discard(workspace, every[first:])
         choose = partial(_executor, workspace, plan, site, dask, standing)
         summaries = _run_all(workspace, plan, every, stages, choose, begin)
-        if _views(stages):
+        if views_of(stages):
             remove(intermediates(workspace, options.keep or "all"))
         return workspace, summaries
+
+
+def _first_pending(workspace: Workspace, plan: Plan, stages: Sequence[Stage]) -> Stage | None:
+    """Return the first stage that has something to do, None where all of it is done."""
+    if views_of(stages) and is_finished(workspace, plan):
+        stages = [stage for stage in stages if not isinstance(stage, RelabelStage | PyramidStage)]
+    return next(
+        (stage for stage in stages if ledger_of(workspace, stage).pending(list(stage.lattice.blocks(stage.halo)))), None
+    )
 
 
 def _restart_index(restart: str | None, every: Sequence[Stage], stages: Sequence[Stage]) -> int:
@@ -156,9 +173,9 @@ def _run_all(
     begin: Begin,
 ) -> list[StageSummary]:
     """Run what is pending; whatever follows a stage that has to run is not done any more, whoever marked it."""
-    views = _views(stages)
-    published, wanted = _published_mark(workspace), _wanted(plan, views)
-    if views and not views[0].aside.exists() and not _is_published(workspace, published, wanted):
+    views = views_of(stages)
+    published, wanted = published_mark(workspace), wanted_mark(plan, views)
+    if views and not views[0].aside.exists() and not is_published(workspace, published, wanted):
         for view in views:
             ledger_of(workspace, view).forget()
     workspace.remove_unfinished_segmentations(keep=views[0].aside if views else None)
@@ -166,7 +183,7 @@ def _run_all(
         replace_missing(workspace, every, stage, choose, begin)
     summaries = []
     for stage in stages:
-        if stage in views and _is_published(workspace, published, wanted):
+        if stage in views and is_published(workspace, published, wanted):
             stored = as_published(workspace, every)
             replace_missing(workspace, stored, stored[every.index(stage)], choose, begin)
             summaries.append(StageSummary(stage.name, 0, 0, 0.0, 0))
@@ -180,12 +197,12 @@ def _run_all(
             pending = list(stage.lattice.blocks(stage.halo))
         if pending:
             _require_inputs(workspace, every, every.index(stage))
-            if plan.kind != "raw" and reads_input(plan, stage):
-                require_input(plan, workspace)
+            require_brought(workspace, plan, stage)
         if pending and stage not in views:
             _invalidate(workspace, published, every[every.index(stage) + 1 :], keep_labels=stage.name == "lookup")
-        summaries.append(run_stage(workspace, every, stage, pending, choose, begin))
-    if views and not _is_published(workspace, published, wanted):
+        with unchanged_input(plan, workspace, stage, partial(ledger.clear, pending)) if pending else nullcontext():
+            summaries.append(run_stage(workspace, every, stage, pending, choose, begin))
+    if views and not is_published(workspace, published, wanted):
         made_by = {name: getattr(plan, name) for name in _MADE_BY}
         levels = [stage for stage in views if isinstance(stage, PyramidStage)]
         finish_metadata(views[0].aside, levels, plan.grid, made_by)
@@ -204,7 +221,7 @@ def _require_inputs(workspace: Workspace, every: Sequence[Stage], first: int) ->
         name = every[earliest].name
         raise InputError(
             f"stage {every[first].name} needs what was removed, {path} at the earliest; make it again with neuroseg "
-            f"{'run' if name in PREDICTION else 'segment'} --restart {restart_of(name)}"
+            f"{'run' if name in PREDICTION else 'segment'} --restart {restart_of(name)}. Nothing was changed"
         )
 
 
@@ -219,36 +236,6 @@ def _removed(workspace: Workspace, made: Sequence[Stage], reading: Sequence[Stag
         if name in needed and not isinstance(stage, RelabelStage | PyramidStage)
         if not workspace.artifact(name).exists() and ledger_of(workspace, stage).done()
     ]
-
-
-def is_finished(workspace: Workspace, plan: Plan) -> bool:
-    """Return whether the workspace holds the segmentation that its plan describes."""
-    return _is_published(workspace, _published_mark(workspace), _wanted(plan, _views(plan.stages(workspace))))
-
-
-def _views(stages: Sequence[Stage]) -> list[RelabelStage | PyramidStage]:
-    return [stage for stage in stages if isinstance(stage, RelabelStage | PyramidStage)]
-
-
-def _published_mark(workspace: Workspace) -> Path:
-    return workspace.path / "ledger" / "published"
-
-
-def _wanted(plan: Plan, views: Sequence[Stage]) -> str:
-    """Return the hash that the mark of a published segmentation must hold."""
-    return hash_of({"views": [dict(stage.identity) for stage in views], "roi": plan.roi})
-
-
-def _is_published(workspace: Workspace, published: Path, wanted: str) -> bool:
-    """Return whether the marked segmentation is the wanted one, and the descriptions of all its levels are there."""
-    try:
-        if published.read_text(errors="replace") != wanted:
-            return False
-        described = open_node(workspace.segmentation).attrs
-        levels = [level.path for level in ome_levels(described)]
-    except (OSError, InputError):
-        return False
-    return "neuroseg" in described and bool(levels) and all(is_array(workspace.segmentation / name) for name in levels)
 
 
 def _invalidate(workspace: Workspace, published: Path, later: Sequence[Stage], *, keep_labels: bool) -> None:
@@ -274,8 +261,11 @@ def _executor(
 ) -> Executor:
     """Return the plan's executor; one block alone is not worth the start of a worker, where none stands yet.
 
+    What the stage reads of the user's is compared first: blocks are also done again, long after they were.
+
     Workers that predict do not stand: they would keep the network in memory, and there may be fewer of them.
     """
+    require_brought(workspace, plan, stage)
     limit = plan.block_timeout_s
     if plan.executor == "slurm":
         return slurm_executor(workspace.path, workspace.logs, site, stage.name, plan.workers or None, limit)
@@ -289,6 +279,12 @@ def _executor(
         gpus = own_gpus(plan.device)
         return LocalExecutor(workspace.path, plan.prediction_workers, workspace.logs, None, limit, gpus)
     return LocalExecutor(workspace.path, plan.workers, workspace.logs, standing, limit)
+
+
+def require_brought(workspace: Workspace, plan: Plan, stage: Stage) -> None:
+    """Raise RunRefusedError where a stage reads an input that is not what the workspace was made of."""
+    if reads_input(plan, stage):
+        require_input(plan, workspace)
 
 
 def _require_affinities(workspace: Workspace, plan: Plan, stage: Stage) -> None:
@@ -306,18 +302,6 @@ def _discard(workspace: Workspace, stages: Sequence[Stage]) -> None:
             remove_all(workspace.artifact(output))
     remove_all(workspace.segmentation)
     workspace.remove_unfinished_segmentations()
-
-
-def stages_as_stored(workspace: Workspace, plan: Plan) -> list[Stage]:
-    """Return every stage of a run; those of a finished segmentation as of the place where it lies."""
-    every = plan.stages(workspace)
-    return as_published(workspace, every) if is_finished(workspace, plan) else every
-
-
-def require_whole_artifact(workspace: Workspace, plan: Plan, artifact: str) -> None:
-    """Raise DamagedError where files of a finished artifact are missing: they would be read as zeros."""
-    if artifact != workspace.segmentation.name or is_finished(workspace, plan):
-        require_whole(workspace, plan.stages(workspace), artifact)
 
 
 def workspace_at(path: str) -> tuple[Workspace, Plan]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from neuroseg.errors import InputError
 from neuroseg.execution.work import complete_block
 from neuroseg.inputs import at_input, reads_input, require_input
+from neuroseg.mending import counted, missing_blocks
 from neuroseg.options import Options
 from neuroseg.pipeline import workspace_at
 from neuroseg.storage.failures import forget_failure
@@ -38,7 +39,14 @@ def replay_block(path: str, stage_name: str, index: int, place: str | None = Non
             marks = workspace.ledger(earlier.name, earlier.identity, earlier.scope)
             if left := len(marks.pending(list(earlier.lattice.blocks(earlier.halo)))):
                 raise InputError(f"{left} blocks of stage {earlier.name} are left, which {stage_name} reads")
+            if not set(earlier.outputs).isdisjoint(stage.inputs) and (lost := missing_blocks(workspace, earlier)):
+                raise InputError(
+                    f"{counted(lost)} of stage {earlier.name}, which {stage_name} reads, are missing on disk; "
+                    f"run `neuroseg segment {path}` to make them again"
+                )
+        block = stage.lattice.block(index, stage.halo)
         with stage.open() as process:
-            complete_block(process, stage.lattice.block(index, stage.halo), ledger, stage)
+            complete_block(process, block, ledger, stage)
+        ledger.keep_newest([block])
         forget_failure(workspace.path, stage.name, index)
     return workspace

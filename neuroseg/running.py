@@ -56,8 +56,8 @@ def run_stage(
             summary = _run_once(workspace, stage, ledger.pending(pending), choose, begin)
         pending = undermined(workspace, every, stage, pending, choose, begin)
         if not pending:
+            ledger.verify()
             return summary
-        ledger.clear(pending)
     raise DamagedError(
         f"what stage {stage.name} reads goes missing again and again; who removes files in {workspace.path}?"
     )

@@ -49,7 +49,8 @@ def check(
 def _line(result: Checked) -> str:
     """Return what people read of one stage."""
     if result.is_whole:
-        return f"{result.stage:>14} {result.done:>8} blocks whole"
+        removed = f", but {', '.join(result.removed)} removed" if result.removed else ""
+        return f"{result.stage:>14} {result.done:>8} blocks whole{removed}"
     numbers = [f"{len(found)} {kind} ({_some(found)})" for kind, found in _kinds(result).items() if found]
     return "\n".join([f"{result.stage:>14} {result.done:>8} blocks: {', '.join(numbers)}", *result.files])
 

@@ -165,7 +165,12 @@ def open_stored(path: str, selection: Selection = WHOLE_FILE, voxel_size_nm: Nan
 
 
 def open_affinities(
-    path: str, offsets: object, voxel_size_nm: Nanometres | None, selection: Selection = WHOLE_FILE
+    path: str,
+    offsets: object,
+    voxel_size_nm: Nanometres | None,
+    selection: Selection = WHOLE_FILE,
+    *,
+    force: bool = False,
 ) -> AffinitySource:
     """Return the affinities at a zarr path, offsets (z, y, x) from the argument or the attribute `offsets`.
 
@@ -185,11 +190,19 @@ def open_affinities(
         raise InputError(f"{path} has {len(channels)} channels but {len(parsed)} offsets {list(parsed)}")
     require_voxel_size(stored)
     contact_channels(parsed)  # raises where an axis has none
-    volumes = [replace(stored, layout=stored.layout.only(channel)) for channel in channels]
-    for volume in volumes:
-        _require_values(volume)
-    content = content_of(stored, [checksum for volume in volumes for checksum in sample_checksums(volume)])
-    return _source(stored, "affinities", parsed, content, selection)
+    _require_values(_channels(stored), force=force)
+    return _source(stored, "affinities", parsed, affinities_content(stored), selection)
+
+
+def _channels(stored: Volume) -> list[Volume]:
+    """Return the channels of affinities as volumes."""
+    count = stored.array.shape[stored.layout.channel or 0]
+    return [replace(stored, layout=stored.layout.only(channel)) for channel in range(count)]
+
+
+def affinities_content(stored: Volume) -> Content:
+    """Return what identifies affinities: samples of every channel."""
+    return content_of(stored, [checksum for volume in _channels(stored) for checksum in sample_checksums(volume)])
 
 
 def _in_order(row: Triple, layout: Layout) -> list[int]:
@@ -198,13 +211,15 @@ def _in_order(row: Triple, layout: Layout) -> list[int]:
     return [row[stored.index(dimension)] for dimension in layout.spatial]
 
 
-def open_boundaries(path: str, voxel_size_nm: Nanometres | None, selection: Selection = WHOLE_FILE) -> AffinitySource:
+def open_boundaries(
+    path: str, voxel_size_nm: Nanometres | None, selection: Selection = WHOLE_FILE, *, force: bool = False
+) -> AffinitySource:
     """Return a boundary map `(z, y, x)`, 1 (or 255) = boundary, as affinities."""
     volume = open_any(path, voxel_size_nm=voxel_size_nm, selection=selection)
     if volume.dtype != np.uint8 and volume.dtype.kind != "f":
         raise InputError(f"{path} holds {volume.dtype} values; boundaries are float in [0, 1] or uint8")
     require_voxel_size(volume)
-    _require_values(volume)
+    _require_values([volume], force=force)
     return _source(volume, "boundaries", BOUNDARY_OFFSETS, content_of(volume), selection)
 
 
@@ -218,14 +233,15 @@ def _source(
     )  # fmt: skip
 
 
-def _require_values(volume: Volume) -> None:
-    """Raise InputError for unusable values where a volume is looked at before anything is written."""
-    require_shares(volume)
-    if volume.dtype != np.uint8:
-        for roi in volume.first_look():
-            require_unit_interval(
-                volume.read(roi), volume.path, roi.begin, channels=[index for _, index in volume.layout.fixed]
-            )
+def _require_values(channels: Sequence[Volume], *, force: bool) -> None:
+    """Raise InputError for unusable values where channels are looked at before anything is written."""
+    require_shares(channels, force=force)
+    for volume in channels:
+        if volume.dtype != np.uint8:
+            for roi in volume.first_look():
+                require_unit_interval(
+                    volume.read(roi), volume.path, roi.begin, channels=[index for _, index in volume.layout.fixed]
+                )
 
 
 def _boundary_reader(volume: Volume) -> ReadAffinities:

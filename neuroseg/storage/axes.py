@@ -6,6 +6,7 @@ Names that contradict each other, that are unknown, or that leave a choice are r
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -166,7 +167,12 @@ def named_axes(
         ("dimension labels", list(labels)),
     ]
     named = [(source, tuple(_letter(entry) for entry in entries)) for source, entries in found if entries]
-    return [(source, names) for source, names in named if any(names)]
+    return [(source, names) for source, names in named if any(names) and not all(map(_is_placeholder, names))]
+
+
+def _is_placeholder(name: str) -> bool:
+    """Return whether a name only counts, as xarray's dim_0 and h5netcdf's phony_dim_0 do."""
+    return re.fullmatch(r"(phony_)?dim_?\d+", name) is not None
 
 
 def _entries(value: object) -> list[Any] | None:

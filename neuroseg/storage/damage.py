@@ -1,6 +1,6 @@
 """Finds what a crash, a disk or a hand damaged: artifacts whose checksums or lengths are wrong, or parts that are gone.
 
-A shard that is gone cannot be told from one that holds nothing but zeros, which is never written.
+A shard that is gone reads as zeros here; that it is missing is known from done marks (stored.py).
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import zarr
 from neuroseg.blocks import Block
 from neuroseg.geometry import slices
 from neuroseg.storage.arrays import zarr_store
-from neuroseg.storage.parts import part_path, stored_table
+from neuroseg.storage.parts import stored_table
 from neuroseg.storage.places import Place
 from neuroseg.storage.remote import refusals
+from neuroseg.storage.stored import artifact_at
 
 
 def damaged_blocks(path: Place, blocks: Iterable[Block]) -> list[Block]:
@@ -28,15 +29,19 @@ def damaged_blocks(path: Place, blocks: Iterable[Block]) -> list[Block]:
     `path` is a zarr array, a folder of one part for each block, or one file that belongs to all of the blocks. None are
     returned where there is no such artifact, or an array without its description: that belongs to every block.
     """
-    if path.suffix == ".zarr":
+    try:
+        artifact = artifact_at(path)
+    except ValueError:
+        return []
+    if artifact is None:
+        return []
+    if artifact.shape is not None:
         try:
             array = zarr.open_array(store=zarr_store(path), mode="r")
         except (*refusals(), KeyError, zarr.errors.NodeNotFoundError):
             return []
         return [block for block in blocks if not _reads(array, block)]
-    if path.is_dir():
-        return [block for block in blocks if not _is_whole(part_path(path, block.index))]
-    return list(blocks) if path.exists() and not _is_whole(path) else []
+    return [block for block in blocks if not all(map(_is_whole, artifact.files(block)))]
 
 
 def _reads(array: Any, block: Block) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -49,14 +50,19 @@ def require_label_values(volume: Volume, *, force: bool = False, score: bool = T
     """
     require_stored(volume, force=force)
     if volume.dtype.kind in "ui":
-        _judge(volume, label_findings(sample_values(volume)), force=force or not score)
+        _judge(volume, label_findings(sample_values(volume)), force=force or not score, hint="")
 
 
-def require_shares(volume: Volume) -> None:
-    """Raise InputError for 0 and 1 in uint8 as affinities or boundaries; warns of missing chunks."""
-    require_stored(volume, force=True)
-    for finding in share_findings(sample_values(volume)):
-        raise InputError(f"{volume.path}: {finding}")
+def require_shares(channels: Sequence[Volume], *, force: bool) -> None:
+    """Raise InputError for 0 and 1 in uint8 as affinities or boundaries, unless `force`; warns of missing chunks.
+
+    The channels are judged together: one of them may be nearly empty.
+    """
+    for volume in channels:
+        require_stored(volume, force=True)
+    findings = [share_findings(sample_values(volume)) for volume in channels]
+    if all(findings):
+        _judge(channels[0], findings[0], force=force)
 
 
 def require_stored(volume: Volume, *, force: bool) -> None:
@@ -76,10 +82,10 @@ def chunks_of(volume: Volume) -> StoredChunks | None:
         return stored_chunks(volume.array, volume.layout.fixed)
 
 
-def _judge(volume: Volume, findings: list[Finding], *, force: bool) -> None:
+def _judge(volume: Volume, findings: list[Finding], *, force: bool, hint: str = " (or --force)") -> None:
     for finding in findings:
         if finding.certain and not force:
-            raise InputError(f"{volume.path}: {finding} (or --force)")
+            raise InputError(f"{volume.path}: {finding}{hint}")
         logger.warning("%s: %s", volume.path, finding)
 
 

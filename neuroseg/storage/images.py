@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from neuroseg.storage.arrays import open_node
 from neuroseg.storage.metadata import Level, ome_levels
 from neuroseg.storage.remote import is_remote
 from neuroseg.storage.soundness import METADATA
+
+logger = logging.getLogger(__name__)
 
 _DESCRIBED = ("zarr.json", ".zattrs")
 _MOST_ABOVE = 2  # V.zarr/0, or V.zarr/scale0/image as some writers have it
@@ -28,16 +31,19 @@ def level_of_image(address: str) -> Level | None:
 
 
 def _levels_at(folder: str) -> list[Level]:
-    """Return the levels of an image, an empty list where there is none; a server that refuses to say has none."""
+    """Return the levels of an image, an empty list where there is none, or none that can be read.
+
+    What a folder above says matters only if it describes the array that was named.
+    """
     if not is_remote(folder) and not any((Path(folder) / name).is_file() for name in _DESCRIBED):
         return []
     try:
         node = open_node(folder)
         return [] if hasattr(node, "shape") else ome_levels(node.attrs)
-    except InputError:
-        if is_remote(folder):
-            return []
-        raise
+    except InputError as error:
+        if not is_remote(folder):
+            logger.warning("what %s says of the arrays inside is left out of account: %s", folder, error)
+        return []
 
 
 def member(group: Any, address: str, name: str) -> Any:

@@ -45,7 +45,7 @@ _ACCEPTED = "bool, uint8, uint16, int16 and float (raw), 32- and 64-bit integers
 
 @dataclass(frozen=True)
 class ImportedVolume:
-    """What an import wrote: a finished volume and how long it took."""
+    """What an import wrote: a finished volume, how long it took, and the files of its sections in their order."""
 
     path: Path
     shape: Triple
@@ -53,6 +53,7 @@ class ImportedVolume:
     voxel_size_nm: Nanometres
     offset_nm: Nanometres
     seconds: float
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,8 @@ def import_volume(
             _write(source, open_array(partial / "0", writable=True), conversion, block, folder, progress)
             partial.rename(output)
     seconds = time.monotonic() - started
-    return ImportedVolume(output, source.shape, np.dtype(conversion.dtype), size_nm, source.offset_nm, seconds)
+    files = source.array.files if isinstance(source.array, SectionStack) else ()
+    return ImportedVolume(output, source.shape, np.dtype(conversion.dtype), size_nm, source.offset_nm, seconds, files)
 
 
 def default_block(shape: Triple) -> Triple:

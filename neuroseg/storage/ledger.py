@@ -6,6 +6,7 @@
                                          each artifact of the stage, the number and the bytes of the block's files
     ledger/fragments/failed/00000008     why block 8 failed
     ledger/fragments/running/00000009    block 9 was begun, and is done, failed or given up when the stage is over
+    ledger/fragments/verified            what the stage read was whole when its last block was done
 
 A mark is a file, so that marking is atomic and a listing of the folder is the state of the stage.
 """
@@ -77,15 +78,24 @@ class StageLedger:
                 f"another region; give the command that made them, or redo them with --restart {restart}"
             )
         if differences:
+            keep = "Restore it" if set(differences) <= set(in_words.values()) else "Keep the old values"
             raise RunRefusedError(
                 f"stage {self.folder.name} was made of other input or with other settings: {'; '.join(differences)}. "
-                f"Keep the old values, or use --restart {restart} to redo it and what follows, or another "
-                "workspace (-o). Another block size would not change the result"
+                f"{keep}, or use --restart {restart} to redo it and what follows, or another workspace (-o)"
             )
 
     def claim(self) -> None:
         """Record the identity."""
+        self._verified.unlink(missing_ok=True)
         publish_text(self._identity, yaml.safe_dump(dict(self.identity), sort_keys=True))
+
+    def verify(self) -> None:
+        """Note that what the stage read was whole when its last block was done."""
+        publish_text(self._verified, "")
+
+    def is_verified(self) -> bool:
+        """Return whether what the stage read was whole when its last block was done."""
+        return self._verified.exists()
 
     def is_same(self) -> bool:
         """Return whether the recorded identity, if there is one, is this one."""
@@ -193,15 +203,18 @@ class StageLedger:
                 records.append(record)
         return records
 
-    def checksums(self, blocks: Sequence[Block]) -> Iterator[tuple[Block, dict[str, list[int]]]]:
+    def checksums(self, blocks: Sequence[Block]) -> Iterator[tuple[Block, dict[str, list[int]] | None]]:
         """Yield each block with bytes and CRC-32 of the files that it stored, by their paths when they were written.
 
-        Nothing is known of blocks that a server stores, and of those whose mark is damaged or of an earlier version.
+        None stands for blocks that a server stores, and for those whose mark is damaged or of an earlier version.
         """
         marks = {_read_name(path.name)[0]: path for path in _marks(self.folder / "done", _DONE)}
         for block in blocks:
-            files = (mapping_in(marks[self._name(block)]) or {}).get("files", {})
-            yield block, dict(files) if isinstance(files, dict) else {}
+            mark = marks[self._name(block)]
+            files = (mapping_in(mark) or {}).get("files")
+            stored = _read_name(mark.name)[1]
+            is_known = isinstance(files, dict) and stored and len(files) == sum(each.files for each in stored)
+            yield block, files if is_known else None
 
     def forget(self) -> None:
         """Remove all marks and the identity: the stage will be redone."""
@@ -213,6 +226,7 @@ class StageLedger:
         for folder in (self.folder / "done", self.folder / "failed"):
             if folder.exists():
                 shutil.rmtree(folder)
+        self._verified.unlink(missing_ok=True)
 
     def _differences(self, in_words: Mapping[str, str] = NO_WORDS) -> list[str]:
         """Return `key: old -> new`, or words, for each key whose recorded value differs."""
@@ -229,6 +243,10 @@ class StageLedger:
     def _recorded(self) -> dict[str, Any]:
         """Return the recorded identity; nothing where there is none, or a damaged one: each mark hashes it."""
         return mapping_in(self._identity) or {}
+
+    @property
+    def _verified(self) -> Path:
+        return self.folder / "verified"
 
     @property
     def _identity(self) -> Path:

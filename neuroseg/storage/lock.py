@@ -30,6 +30,7 @@ from neuroseg.storage.publish import publish_text
 
 LOCK, OWNER, TAKEOVER = ".lock", ".lock.owner", ".lock.takeover"
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
+_TAKEOVER_S = 60.0  # a record is replaced within moments
 _PATIENCE_S, _PAUSE_S = 2.0, 0.05  # a process that was just killed gets a moment to be gone
 
 logger = logging.getLogger(__name__)
@@ -123,11 +124,13 @@ def _take(folder: Path, own: Owner) -> Owner | None:
     deadline, text = time.monotonic() + _PATIENCE_S, yaml.safe_dump(asdict(own), sort_keys=False)
     while not write_first(folder / OWNER, text):
         before = _owner(folder)
-        is_gone = own.flock if before is None else (own.flock and before.flock) or before.is_gone()
-        if is_gone and _replaced(folder, before, text):
+        if own.flock and (before is None or before.flock):
+            publish_text(folder / OWNER, text)  # the kernel lets no other process come here
+            return before
+        if before is not None and before.is_gone() and _replaced(folder, before, text):
             return before
         if time.monotonic() > deadline:
-            raise _refused(folder, before, certain=before is not None and before.is_visible() and not is_gone)
+            raise _refused(folder, before, certain=before is not None and before.is_visible() and not before.is_gone())
         time.sleep(_PAUSE_S)
     return None
 
@@ -135,6 +138,9 @@ def _take(folder: Path, own: Owner) -> Owner | None:
 def _replaced(folder: Path, before: Owner | None, text: str) -> bool:
     """Replace the record of an owner that is gone; False where another process is doing so, or has."""
     if not write_first(folder / TAKEOVER, text):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - (folder / TAKEOVER).stat().st_mtime > _TAKEOVER_S:
+                (folder / TAKEOVER).unlink()  # of a process that was killed while it replaced the record
         return False
     try:
         if _owner(folder) != before:

@@ -51,7 +51,8 @@ def is_unused(path: Path) -> bool:
     if not path.exists():
         return True
     left = {entry.name for entry in path.iterdir()} if path.is_dir() else {"a file"}
-    return has_marks(path) or left <= {".lock", ".lock.owner", "ledger", STORE}
+    begun = {name for name in left if name.startswith((".lock", ".secret-")) or name.endswith(".partial")}
+    return has_marks(path) or left - begun <= {"ledger", STORE}
 
 
 def has_marks(path: Path) -> bool:

@@ -70,7 +70,8 @@ def _require_one_pattern(paths: Sequence[Path]) -> None:
         listed = ", ".join(patterns[:_NAMED_AT_MOST])
         raise InputError(
             f"the {len(paths)} files are not one stack: their names differ in more than a section number "
-            f"(found {listed}, # is a number); name the files of one stack"
+            f"(found {listed}, # is a number); name the files of one stack, or, if they are one, list them in order "
+            "and add --order given (--order name: sorted by name)"
         )
 
 

@@ -39,11 +39,13 @@ class SectionStack:
         read_section: Callable[[int], NDArray[Any]],
         close: Callable[[], None] = lambda: None,
         stated_size_nm: PartialSize = UNKNOWN,
+        files: Sequence[Path] = (),
     ) -> None:
         self.name = name
         self.shape = shape
         self.dtype = dtype
         self.close = close
+        self.files = tuple(path.name for path in files)  # in the order of the sections
         self._stated_size_nm = stated_size_nm
         self._read_section = read_section
 
@@ -131,7 +133,7 @@ def _stack_of_pngs(paths: Sequence[Path], name: str, selection: Selection) -> Se
         )
     header = common_header((path.name, _png_header(path)) for path in paths)
     shape: Triple = (len(paths), header.shape[0], header.shape[1])
-    return SectionStack(name, shape, header.dtype, lambda z: read_png(paths[z]))
+    return SectionStack(name, shape, header.dtype, lambda z: read_png(paths[z]), files=paths)
 
 
 def _png_header(path: Path) -> Header:
@@ -143,4 +145,4 @@ def _png_header(path: Path) -> Header:
 
 def _stack_of_tiffs(paths: Sequence[Path], name: str, selection: Selection) -> SectionStack:
     found = sections_of_one(paths[0], selection) if len(paths) == 1 else sections_of_many(paths, selection)
-    return SectionStack(name, found.shape, found.dtype, found.read, found.close, found.voxel_size_nm)
+    return SectionStack(name, found.shape, found.dtype, found.read, found.close, found.voxel_size_nm, paths)

@@ -82,7 +82,12 @@ def _checked_header(page: TiffPage, name: str, *, of_channel: bool) -> Header:
     is_single = page.samplesperpixel == 1 and page.photometric == PHOTOMETRIC.MINISBLACK
     is_chosen = of_channel and page.samplesperpixel > 1 and page.photometric in _SAMPLES_OF_CHANNELS
     if not is_single and not is_chosen:
-        # White-is-zero and palettes too: their numbers are not brightness.
+        if page.samplesperpixel == 1 and page.photometric == PHOTOMETRIC.MINISWHITE:
+            raise InputError(
+                f"{name} stores white as 0, so its numbers are not brightness; save it with black as 0, for example "
+                "with Fiji (Image > Lookup Tables > Grays, then File > Save As > Tiff)"
+            )
+        # Nor are those of palettes.
         raise not_greyscale(name, f"{page.samplesperpixel} channels, {PHOTOMETRIC(page.photometric).name}")
     if page.dtype is None:
         raise InputError(f"{name} has values of {page.bitspersample} bits of an unknown type; convert it to 8 bits")
