@@ -141,16 +141,17 @@ def _voxel_sizes(plan: Plan) -> tuple[Nanometres, Nanometres] | None:
 def _affinities(workspace: Workspace, plan: Plan) -> NDArray[np.int64] | None:
     """Return how often each affinity of direct neighbours occurs in a sample of the region; None where they are gone.
 
-    Boxes of zeros lie outside the mask.
+    Voxels outside the mask do not count: they are 0.
     """
     region = parse_roi(plan.roi, plan.shape)
     counts = np.zeros(256, np.int64)
     try:
         read = plan.affinity_source(workspace).only(contact_channels(plan.offsets)).open()
+        mask = plan.mask_source(plan.mask)
+        inside = mask.open() if mask else None
         for box in sampled_boxes(triple(region.shape)):
             values = read(box + region.begin)
-            if plan.mask is None or values.any():
-                counts += np.bincount(values.ravel(), minlength=256)
+            counts += np.bincount((values[:, inside(box + region.begin)] if inside else values).ravel(), minlength=256)
     except (NeurosegError, OSError):
         return None
     return counts

@@ -88,7 +88,7 @@ def _extended(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     below = path.parent / f"{base}.yaml"
     if not below.is_file():
         below = Path(str(resources.files("neuroseg.configs"))) / f"{base}.yaml"
-    if below in (path, *above):
+    if below.resolve() in {each.resolve() for each in (path, *above)}:
         raise InputError(f"{path} extends {base}, which extends it")
     return _merged(_extended(below, (*above, path)), content)
 

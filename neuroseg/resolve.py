@@ -212,10 +212,12 @@ def _plan_of_affinities(options: Options) -> Plan:
     if options.affinities and options.boundaries:
         raise InputError("--affinities and --boundaries exclude each other")
     if options.affinities:
-        source = open_affinities(options.affinities, options.offsets, options.voxel_size, options.selection)
+        source = open_affinities(
+            options.affinities, options.offsets, options.voxel_size, options.selection, force=options.force
+        )
     else:
         assert options.boundaries is not None
-        source = open_boundaries(options.boundaries, options.voxel_size, options.selection)
+        source = open_boundaries(options.boundaries, options.voxel_size, options.selection, force=options.force)
     require_plausible_voxel_size(source.path, source.voxel_size_nm, force=options.force)
     common = _common(options, source.shape, Grid(source.voxel_size_nm, source.offset_nm, source.zero), "cpu")
     return Plan(

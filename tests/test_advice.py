@@ -13,8 +13,10 @@ import zarr
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from neuroseg.advice import MERGED, NOTHING, PIECES, Facts, advice, symptom_of
+from neuroseg import pipeline
+from neuroseg.advice import MERGED, NOTHING, PIECES, Facts, advice, advice_on, symptom_of
 from neuroseg.cli.main import exit_code
+from neuroseg.options import Options
 
 USUAL = np.bincount(np.repeat([10, 130, 250], [15, 20, 65]), minlength=256)
 
@@ -125,3 +127,24 @@ def test_a_wrong_voxel_size(data_folder: Path, tmp_path: Path, capfd: pytest.Cap
     volume = store(tmp_path / "coarse.zarr", coarse, voxel_size=[40, 40, 40])
     said = advised(["run", volume, "-o", tmp_path / "w", "--force", "--threshold", "0.95"], capfd) or ""
     assert "the model was trained at 10 x 10 x 10 nm, the volume has 40 x 40 x 40 nm" in said
+
+
+def test_voxels_outside_a_mask_do_not_count_as_bad_affinities(tmp_path: Path) -> None:
+    values = np.full((3, 20, 40, 40), 200, np.uint8)
+    offsets = [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]
+    placed = {"voxel_size": [10, 10, 10], "offset": [0, 0, 0]}
+    for name, array in (("A.zarr", values), ("M.zarr", np.zeros((20, 40, 40), np.uint8))):
+        stored = zarr.create_array(
+            str(tmp_path / name), shape=array.shape, dtype="u1", attributes={**placed, "offsets": offsets}
+        )
+        stored[:] = array
+    mask = zarr.open_array(str(tmp_path / "M.zarr"), mode="r+")
+    mask[:, :8, :8] = 1
+    affinities = zarr.open_array(str(tmp_path / "A.zarr"), mode="r+")
+    affinities[:, :, 8:] = 0
+    affinities[:, :, :, 8:] = 0
+    given = {"affinities": str(tmp_path / "A.zarr"), "mask": str(tmp_path / "M.zarr"), "output": str(tmp_path / "w")}
+    workspace, _ = pipeline.segment(Options.model_validate({**given, "executor": "serial"}))
+    told = advice_on(workspace, np.array([0, 1000], np.int64))
+    assert told is not None
+    assert "the affinities: they are 0.78 nearly everywhere" in told, "not near 0"

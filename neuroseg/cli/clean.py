@@ -25,7 +25,8 @@ def clean(
     Examples: neuroseg clean volume.neuroseg --dry-run
     neuroseg clean volume.neuroseg --keep segmentation
     """
-    from neuroseg.pipeline import is_finished, workspace_at
+    from neuroseg.finished import is_finished
+    from neuroseg.pipeline import workspace_at
     from neuroseg.storage.cleaning import KEEP, intermediates, remove
     from neuroseg.storage.places import bytes_at
 

@@ -106,7 +106,8 @@ def evaluated(request: Request) -> dict[str, Any]:
 
 def _opened(segmentation: str) -> tuple[Workspace | None, Volume, dict[str, Any]]:
     """Return the workspace if it is one, the labels, and what they themselves say of their making."""
-    from neuroseg.pipeline import require_whole_artifact, workspace_at
+    from neuroseg.finished import require_whole_artifact
+    from neuroseg.pipeline import workspace_at
     from neuroseg.storage.arrays import open_node
     from neuroseg.storage.files import open_any
     from neuroseg.storage.volumes import open_volume
@@ -126,7 +127,8 @@ def _opened(segmentation: str) -> tuple[Workspace | None, Volume, dict[str, Any]
 
 def _require_whole_around(path: str) -> None:
     """Raise DamagedError where a path names an artifact of a workspace on this machine, and files of it are missing."""
-    from neuroseg.pipeline import require_whole_artifact, workspace_at
+    from neuroseg.finished import require_whole_artifact
+    from neuroseg.pipeline import workspace_at
     from neuroseg.storage.naming import workspace_around
     from neuroseg.storage.remote import is_remote
 
@@ -139,7 +141,7 @@ def _require_whole_around(path: str) -> None:
 def _swept(request: Request, workspace: Workspace | None, made_by: dict[str, Any]) -> tuple[Workspace, Plan]:
     """Return the workspace whose merge tree answers every threshold, and its plan."""
     from neuroseg.agglomeration.methods import MERGE_TREE
-    from neuroseg.pipeline import require_whole_artifact
+    from neuroseg.finished import require_whole_artifact
     from neuroseg.plan import read_plan
 
     if workspace is None:
@@ -216,8 +218,10 @@ def _print(result: dict[str, Any], workspace: str) -> None:
     print(f"   VOI split {result['voi_split']:.3f}  merge {result['voi_merge']:.3f}  sum {result['voi_sum']:.3f} bits")
     print(f"       ARAND {result['arand']:.3f}")
     print(f"    segments {result['segments']} against {result['truth_objects']} true objects")
-    covered, counted = (f"{100 * result[name]:.0f} %" for name in ("coverage", "counted"))
-    print(f"    compared {result['roi']} ({covered} of the volume), {counted} of its voxels count", file=sys.stderr)
+    shares = (f"{100 * result[name]:.0f} %" for name in ("coverage", "truth_coverage", "counted"))
+    covered, of_truth, counted = shares
+    compared = f"{result['roi']} ({covered} of the volume, {of_truth} of the truth)"
+    print(f"    compared {compared}, {counted} of its voxels count", file=sys.stderr)
     if result["threshold"] is not None:
         print(f"   threshold {result['threshold']:g} ({result['scoring']})")
     if result.get("sweep"):

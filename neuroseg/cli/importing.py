@@ -12,6 +12,8 @@ from neuroseg.cli import progress
 from neuroseg.cli.selecting import Axes, Channel, Time
 from neuroseg.cli.summary import print_json
 
+_SHOWN_FILES = 3
+
 
 def import_(
     sources: Annotated[list[str], typer.Argument(help="Folder or list of TIFF/PNG sections, file.h5:dataset, zarr.")],
@@ -83,6 +85,9 @@ def import_(
         return
     size = " x ".join(f"{edge:g}" for edge in made.voxel_size_nm)
     print(f"{made.path}: {' x '.join(map(str, made.shape))} voxels of {size} nm, {made.dtype}", file=sys.stderr)
+    if len(made.files) > 1:
+        first, last = made.files[:_SHOWN_FILES], made.files[-1]
+        print(f"  sections: {', '.join(first)}, ... {last} ({len(made.files)} files in this order)", file=sys.stderr)
     is_label = made.dtype.itemsize > 1
     step = f"score a segmentation with neuroseg evaluate and --truth {made.path}"
     print(f"  next: {step if is_label else f'neuroseg run {made.path} --blocks 256'}", file=sys.stderr)

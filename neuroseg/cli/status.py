@@ -52,7 +52,7 @@ def status(
             _print_workers(workers)
             print(_EXPLAINED[state].format(left=left))
             if lost := sum(row["missing"] for row in stages):
-                print(f"{lost} done blocks are missing on disk; `neuroseg segment {workspace}` makes them again")
+                print(f"missing on disk: {lost} of the done blocks; `neuroseg segment {workspace}` makes them again")
         if not watch or state == DONE:
             return
         if state != RUNNING:
@@ -80,8 +80,9 @@ def state_of(rows: Sequence[Mapping[str, Any]], *, is_worked_on: bool, is_publis
 
 def _read(path: str) -> tuple[str, list[dict[str, Any]], list[dict[str, Any]]]:
     """Return the run's state, one row per stage, and one per worker, from the ledger."""
+    from neuroseg.finished import is_finished, stages_as_stored
     from neuroseg.mending import missing_blocks
-    from neuroseg.pipeline import is_finished, stages_as_stored, workspace_at
+    from neuroseg.pipeline import workspace_at
 
     workspace, plan = workspace_at(path)
     # Before the ledger: what is read after the run has ended is complete.

@@ -111,4 +111,5 @@ def report(table: Table, overlap: Overlap, segmentation: Volume) -> dict[str, An
         "counted": voxels / overlap.roi.size,
         "roi": describe(overlap.roi),
         "coverage": overlap.roi.size / segmentation.roi.size,
+        "truth_coverage": overlap.roi.size / overlap.truth_roi.size,
     }

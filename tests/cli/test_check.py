@@ -53,6 +53,6 @@ def test_what_is_missing_or_altered_is_found(
     # The advice holds: what is removed is made again.
     file.unlink()
     assert exit_code(["status", str(workspace)]) == 0
-    assert "1 done blocks are missing on disk" in capsys.readouterr().out
+    assert "missing on disk: 1 of the done blocks" in capsys.readouterr().out
     assert exit_code(["segment", str(workspace)]) == 0
     assert exit_code(["check", str(workspace)]) == 0

@@ -58,3 +58,11 @@ def test_options_of_tiffs_are_refused_elsewhere(tmp_path: Path) -> None:
     zarr.create_array(str(tmp_path / "raw.zarr"), shape=(2, 4, 6), dtype="uint8", attributes={"voxel_size": [4, 4, 4]})
     for option in (["--series", "0"], ["--order", "name"]):
         assert run_import(tmp_path / "raw.zarr", "-o", tmp_path / "V.zarr", *option) == 2
+
+
+def test_the_order_of_section_files_is_shown(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for z, name in enumerate(["z-1", "z-2", "z1", "z2", "z3"]):
+        tifffile.imwrite(tmp_path / f"{name}.tif", np.random.default_rng(z).integers(0, 255, (40, 40), np.uint8))
+    made = ["-o", str(tmp_path / "v.zarr"), "--voxel-size", "10", "10", "10"]
+    assert exit_code(["import", str(tmp_path), *made, "--order", "name"]) == 0
+    assert "sections: z1.tif, z2.tif, z3.tif, ... z-2.tif (5 files in this order)" in capfd.readouterr().err

@@ -205,7 +205,7 @@ def test_axes_without_names_are_asked_for_and_the_option_wins(tmp_path: Path) ->
     ("values", "names", "attributes", "said"),
     [
         (VALUES, list("zyx"), {"axis_names": list("xyz")}, "xyz in axis_names but zyx in dimension_names.*--axes zyx"),
-        (VALUES, ["dim_0", "dim_1", "dim_2"], {}, "dim_0,dim_1,dim_2.*z, y, x are needed.*--axes zyx"),
+        (VALUES, ["depth", "row", "column"], {}, "depth,row,column.*z, y, x are needed.*--axes zyx"),
         (VALUES, ["z", None, "x"], {}, "z, y, x are needed"),
         (VALUES, list("czy"), {}, "z, y, x are needed"),
         (VALUES[None], None, {"axis_names": list("zyx")}, "axes zyx.*but 4 dimensions.*--axes"),
@@ -242,3 +242,31 @@ def test_affinities_of_any_order_are_read_as_channels_of_z_y_x(tmp_path: Path) -
     bare = stored(tmp_path / "B.zarr", turned[..., None], offsets=[[-1, 0, 0], [0, -1, 0], [0, 0, -1]])
     again = open_affinities(bare, "-1,0,0;0,-1,0;0,0,-1", (40, 5, 4), Selection("xyzct"))
     assert np.array_equal(again.open()(roi), values[:, 1:4, :, 2:6])
+
+
+def test_names_that_only_count_are_none(tmp_path: Path) -> None:
+    values = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    path = stored(tmp_path / "x.zarr", values, _ARRAY_DIMENSIONS=["dim_0", "dim_1", "dim_2"], voxel_size=[40, 4, 4])
+    assert np.array_equal(whole(open_any(path)), values)
+
+
+def test_what_a_folder_above_says_of_others_does_not_matter(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    broken = {"multiscales": [{"axes": [{"type": "space"}], "datasets": [{"path": "raw"}]}]}
+    group = zarr.open_group(str(tmp_path / "p.zarr"), mode="w", zarr_format=2, attributes=broken)
+    array = group.create_array("b", shape=(2, 3, 4), dtype="u1", attributes={"voxel_size": [40, 4, 4]})
+    array[:] = 7
+    assert open_any(str(tmp_path / "p.zarr" / "b")).voxel_size_nm == (40, 4, 4)
+    assert "left out of account" in caplog.text
+
+
+@pytest.mark.parametrize(("high", "force", "is_refused"), [(1, False, True), (1, True, False), (199, False, False)])
+def test_channels_of_affinities_are_judged_together(tmp_path: Path, high: int, force: bool, is_refused: bool) -> None:
+    values = np.random.default_rng(0).integers(0, high + 1, (3, 32, 32, 32)).astype(np.uint8)
+    values[0] = np.random.default_rng(0).integers(0, 2, (32, 32, 32))
+    offsets = [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]
+    path = stored(tmp_path / "a.zarr", values, offsets=offsets, voxel_size=[10, 10, 10])
+    if is_refused:
+        with pytest.raises(InputError, match="multiply them by 255"):
+            open_affinities(path, None, None, force=force)
+    else:
+        open_affinities(path, None, None, force=force)

@@ -196,3 +196,12 @@ def test_of_many_that_take_over_at_once_one_wins(tmp_path: Path, monkeypatch: py
     for thread in threads:
         thread.join()
     assert won == [1]
+
+
+def test_a_takeover_that_was_killed_holds_nobody_up(tmp_path: Path) -> None:
+    """Both records are left by processes that were killed: one at work, one while it replaced the other's record."""
+    gone = Owner(2**22 + 1, "elsewhere", "since then", "m", "b", "s", "1", flock=True)
+    (tmp_path / OWNER).write_text(yaml.safe_dump(dataclasses.asdict(gone)))
+    (tmp_path / lock.TAKEOVER).write_text("")
+    with locked(tmp_path) as killed:
+        assert killed == gone

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from neuroseg.storage.naming import default_workspace
+from neuroseg.storage.naming import default_workspace, is_unused
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,11 @@ def test_datasets_of_a_file_do_not_collide() -> None:
     assert len(set(names)) == len(names)
     assert all(not set('<>:"|?*\\/') & set(name) for name in names)
     assert all(default_workspace(f"/p/f.h5:{dataset}").parent == Path("/p") for dataset in datasets)
+
+
+def test_what_a_killed_beginning_leaves_is_no_obstacle(tmp_path: Path) -> None:
+    for name in (".lock", ".lock.owner", ".lock.takeover", ".secret-0a1b", ".run.yaml.0a1b2c3d.partial"):
+        (tmp_path / name).write_text("")
+    assert is_unused(tmp_path)
+    (tmp_path / "thesis.tex").write_text("")
+    assert not is_unused(tmp_path)

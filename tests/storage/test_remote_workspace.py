@@ -16,6 +16,7 @@ from neuroseg import pipeline
 from neuroseg.cli.evaluate import Request, evaluated
 from neuroseg.errors import InputError, RunRefusedError
 from neuroseg.evaluation.artifacts import compared
+from neuroseg.finished import is_finished
 from neuroseg.options import Options
 from neuroseg.storage.cleaning import intermediates, remove
 from neuroseg.storage.naming import default_workspace, is_workspace
@@ -76,7 +77,7 @@ def test_a_run_there_is_continued_changed_judged_and_cleaned(place: Line, tiny_m
     assert intermediates(there, "fragments") == []
     assert not there.affinities.is_dir()
     assert there.segmentation.exists()
-    assert pipeline.is_finished(*pipeline.workspace_at(ADDRESS))
+    assert is_finished(*pipeline.workspace_at(ADDRESS))
 
 
 def test_what_is_damaged_there_is_made_again(place: Line, tiny_model: str) -> None:

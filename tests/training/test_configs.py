@@ -198,6 +198,10 @@ def test_extending_merges_and_never_turns_in_circles(tmp_path: Path) -> None:
     (tmp_path / "b.yaml").write_text(yaml.safe_dump({"extends": "a"}))
     with pytest.raises(InputError, match="which extends it"):
         load_configuration(tmp_path / "a.yaml", TrainingSettings)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump({"extends": "sub/../c"}))
+    with pytest.raises(InputError, match="which extends it"):
+        load_configuration(tmp_path / "c.yaml", TrainingSettings)
     base = load_configuration(configuration_path("seg_snemi3d_d5_u200"), TrainingSettings)
     ema = load_configuration(configuration_path("seg_snemi3d_d5_u200_ema"), TrainingSettings)
     assert ema.consistency is not None
