@@ -47,7 +47,7 @@ def require_suitable_size(card: Card, size: Nanometres, volume: str, *, force: b
     )
     if ratio > _REFUSE_RATIO and not force:
         raise InputError(
-            f"{text}; use a pyramid level (--level), another model (--model; docs/training.md tells how to train your "
+            f"{text}; use a pyramid level (--level), another model (--model; see docs/training.md to train your "
             "own), or --force"
         )
     if ratio > _WARN_RATIO:

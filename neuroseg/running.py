@@ -59,7 +59,8 @@ def run_stage(
             ledger.verify()
             return summary
     raise DamagedError(
-        f"what stage {stage.name} reads goes missing again and again; who removes files in {workspace.path}?"
+        f"files that stage {stage.name} reads were removed {_ROUNDS} times while it ran; find out what removes files in "
+        f"{workspace.path}, then run the same command again"
     )
 
 
