@@ -59,8 +59,8 @@ def run_stage(
             ledger.verify()
             return summary
     raise DamagedError(
-        f"files that stage {stage.name} reads were removed {_ROUNDS} times while it ran; find out what removes files in "
-        f"{workspace.path}, then run the same command again"
+        f"files that stage {stage.name} reads were removed {_ROUNDS} times while it ran; find out what removes files "
+        f"in {workspace.path}, then run the same command again"
     )
 
 
