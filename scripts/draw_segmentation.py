@@ -13,10 +13,10 @@ import numpy as np
 
 from neuroseg.geometry import parse_roi, slices
 from neuroseg.storage.arrays import open_array
-from neuroseg.storage.files import open_any
-from neuroseg.storage.volumes import require_voxel_size
 from neuroseg.storage.workspace import Workspace
 from neuroseg.views.figure import segmentation_figure
+from neuroseg.volumes.addresses import open_any
+from neuroseg.volumes.volume import require_voxel_size
 
 
 def main(volume_path: str, workspace_path: str, truth: str, roi_text: str, output: str, title: str = "") -> None:

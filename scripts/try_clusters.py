@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from neuroseg.evaluation.artifacts import compared
-from neuroseg.execution.slurm import job_name
+from neuroseg.execution.cluster.slurm import job_name
 from neuroseg.storage.workspace import Workspace
 
 ARMS = ("slurm", "slurm_disturbed", "slurm_interrupted", "slurm_killed", "dask", "dask_killed")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +16,9 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 VOCABULARY = {"errors", "geometry", "blocks", "tables", "stage"}
-STAGE_ROOMS = {"affinities", "fragments", "edges", "reduction", "agglomeration", "segmentation"}
+STAGE_ROOMS = {"affinities", "fragments", "edges", "agglomeration", "segmentation"}
 ALGORITHM_ROOMS = STAGE_ROOMS | {"networks"}
-NOT_ALGORITHMS = {"stage.py", "card.py", "bundle.py", "__init__.py"}
+NOT_ALGORITHMS = {"stage.py", "reduction.py", "card.py", "bundle.py", "__init__.py"}
 NOT_FOR_ALGORITHMS = (
     "zarr", "daisy", "dask", "h5py", "pyarrow", "yaml", "neuroseg.configuration", "neuroseg.storage"
 )  # fmt: skip
@@ -104,8 +104,17 @@ def top_is_imported(found: Import) -> bool:
 
 
 def execution_knows_a_stage(found: Import) -> bool:
-    """Execution knows the stage contract, never a stage."""
-    return found.room == "execution" and found.is_of(*(f"neuroseg.{room}" for room in STAGE_ROOMS))
+    """Execution knows the stage contract, never a stage or a plan."""
+    return found.room == "execution" and found.is_of("neuroseg.run", *(f"neuroseg.{room}" for room in STAGE_ROOMS))
+
+
+def storage_knows_who_uses_it(found: Import) -> bool:
+    """storage imports the vocabulary and itself; volumes also storage: they know nothing of stages, plans and runs."""
+    allowed = {"storage": ("storage",), "volumes": ("storage", "volumes")}.get(found.room)
+    if allowed is None or not found.is_of("neuroseg") or found.name == "neuroseg.__version__":
+        return False
+    words = (VOCABULARY - {"stage"}) | {"configuration"}
+    return not found.is_of(*(f"neuroseg.{name}" for name in (*allowed, *words)))
 
 
 RULES = [
@@ -114,6 +123,7 @@ RULES = [
     stage_room_imports_another,
     top_is_imported,
     execution_knows_a_stage,
+    storage_knows_who_uses_it,
 ]
 
 
@@ -141,9 +151,13 @@ BREACHES = [
     (stage_room_imports_another, "neuroseg/edges/stage.py", "from neuroseg import fragments"),
     (stage_room_imports_another, "neuroseg/segmentation/stage.py", "from neuroseg.agglomeration.tree import x"),
     (stage_room_imports_another, "neuroseg/fragments/new.py", "import neuroseg.networks.card"),
-    (top_is_imported, "neuroseg/pipeline.py", "from neuroseg.cli import main"),
+    (top_is_imported, "neuroseg/run/pipeline.py", "from neuroseg.cli import main"),
     (top_is_imported, "neuroseg/execution/new.py", "import neuroseg.workers.slurm"),
     (execution_knows_a_stage, "neuroseg/execution/new.py", "from neuroseg.fragments.stage import FragmentsStage"),
+    (execution_knows_a_stage, "neuroseg/execution/new.py", "def f():\n    from neuroseg.run.plan import read_plan"),
+    (storage_knows_who_uses_it, "neuroseg/storage/new.py", "from neuroseg.volumes.volume import Volume"),
+    (storage_knows_who_uses_it, "neuroseg/volumes/new.py", "from neuroseg.run import plan"),
+    (storage_knows_who_uses_it, "neuroseg/volumes/new.py", "from neuroseg.stage import Stage"),
 ]
 
 
@@ -159,6 +173,7 @@ ALLOWED = [
     ("neuroseg/networks/card.py", "import yaml"),
     ("neuroseg/cli/main.py", "from neuroseg.cli import options\nfrom neuroseg.edges import stage"),
     ("neuroseg/execution/daisy.py", "import daisy\nfrom neuroseg.stage import Stage"),
+    ("neuroseg/volumes/new.py", "from neuroseg.storage.arrays import open_array\nfrom neuroseg.geometry import Voxels"),
     ("neuroseg/evaluation/sweep.py", "from neuroseg.agglomeration.partition import segment_lookup"),
     ("workers/slurm.py", "from neuroseg.cli import main"),
 ]
@@ -168,3 +183,59 @@ ALLOWED = [
 def test_the_rules_let_through_what_the_design_allows(file: str, source: str) -> None:
     broken = [(rule.__name__, str(found)) for found in imports_in(source, file) for rule in RULES if rule(found)]
     assert not broken
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its full name."""
+    paths = sorted((REPOSITORY / "neuroseg").rglob("*.py"))
+    names = (".".join(path.relative_to(REPOSITORY).with_suffix("").parts) for path in paths)
+    return {name.removesuffix(".__init__"): path for name, path in zip(names, paths, strict=True)}
+
+
+def shared_names(names: Iterable[str]) -> list[list[str]]:
+    """The modules of one name in different rooms; a room's stage and settings, and commands, may have any."""
+    by_name: dict[str, list[str]] = {}
+    for name in names:
+        if not name.startswith("neuroseg.cli."):
+            by_name.setdefault(name.rpartition(".")[2], []).append(name)
+    return [found for word, found in by_name.items() if len(found) > 1 and word not in ("stage", "settings")]
+
+
+def test_no_two_modules_share_a_name() -> None:
+    assert shared_names(modules()) == []
+    assert shared_names(["neuroseg.a.places", "neuroseg.b.places", "neuroseg.a.stage", "neuroseg.b.stage"]) == [
+        ["neuroseg.a.places", "neuroseg.b.places"]
+    ]
+
+
+def circles(graph: Mapping[str, set[str]]) -> list[str]:
+    """The modules that import themselves through others."""
+
+    def reached(start: str) -> set[str]:
+        seen: set[str] = set()
+        waiting = [start]
+        while waiting:
+            for name in graph.get(waiting.pop(), set()) - seen:
+                seen.add(name)
+                waiting.append(name)
+        return seen
+
+    return [name for name in graph if name in reached(name)]
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    known = modules()
+    graph: dict[str, set[str]] = {name: set() for name in known}
+    for found in all_imports():
+        name = found.file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        # The package itself gives its version to all, and imports nothing until it is asked to run.
+        if name in known and name != "neuroseg":
+            graph[name] |= {found.name, found.name.rpartition(".")[0]} & (known.keys() - {"neuroseg"})
+    assert circles(graph) == []
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"]
+
+
+def test_every_module_is_short() -> None:
+    lengths = sorted((len(path.read_text().splitlines()), name) for name, path in modules().items())
+    assert lengths[-1][0] <= 350, lengths[-1]
+    assert lengths[len(lengths) // 2][0] < 130

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import zarr
 
-from neuroseg import pipeline
 from neuroseg.cli.main import exit_code
-from neuroseg.options import Options
+from neuroseg.run import pipeline
+from neuroseg.run.options import Options
 from neuroseg.storage.arrays import open_array
 from neuroseg.storage.parts import read_parts, read_table
 from neuroseg.storage.workspace import Workspace

@@ -10,7 +10,7 @@ import socket
 import sys
 from pathlib import Path
 
-from neuroseg.worker import drain_stage, set_up, stand
+from neuroseg.run.worker import drain_stage, set_up, stand
 
 
 def main(*arguments: str) -> None:

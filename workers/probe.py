@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from neuroseg import __version__
+from neuroseg.execution.crew import secret_path
 from neuroseg.execution.relay import connected
-from neuroseg.execution.remote import secret_path
 
 
 def main(folder: str, stage: str, token: str, head: str) -> None:

@@ -15,12 +15,12 @@ import time
 from pathlib import Path
 
 from neuroseg.errors import NeurosegError
+from neuroseg.execution.cluster.slurm_commands import leave_together
+from neuroseg.execution.crew import secret_path
 from neuroseg.execution.handover import die_with_parent
 from neuroseg.execution.relay import connected, open_relay
-from neuroseg.execution.remote import secret_path
 from neuroseg.execution.scheduler import context_of
-from neuroseg.execution.slurm_commands import leave_together
-from neuroseg.worker import drain_stage, set_up
+from neuroseg.run.worker import drain_stage, set_up
 
 _LOOK_S = 2.0
 

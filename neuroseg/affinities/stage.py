@@ -19,12 +19,12 @@ from neuroseg.networks.bundle import open_bundle
 from neuroseg.stage import Finish, Process
 from neuroseg.storage.arrays import create_array, is_array, open_array, require_aligned, write_region
 from neuroseg.storage.first import first_recorded
-from neuroseg.storage.mask import MaskSource
-from neuroseg.storage.metadata import array_attributes
 from neuroseg.storage.parts import part_path, read_parts, write_table
-from neuroseg.storage.raw import RawSource
 from neuroseg.storage.workspace import Workspace
 from neuroseg.tables import SECTIONS
+from neuroseg.volumes.mask import MaskSource
+from neuroseg.volumes.metadata import array_attributes
+from neuroseg.volumes.raw import RawSource
 
 ALGORITHM = 1
 

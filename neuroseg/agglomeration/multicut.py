@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from neuroseg.agglomeration.methods import GAEC
+from neuroseg.agglomeration.names import GAEC
 from neuroseg.agglomeration.scorings import Scoring
 from neuroseg.agglomeration.tree import edge_scores
 from neuroseg.tables import Table

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from neuroseg.agglomeration.continued import continued_tree
 from neuroseg.agglomeration.evidence import with_evidence
-from neuroseg.agglomeration.methods import MERGE_TREE, WATERZ
 from neuroseg.agglomeration.multicut import multicut_partition
+from neuroseg.agglomeration.names import MERGE_TREE, WATERZ
 from neuroseg.agglomeration.partition import segment_lookup
 from neuroseg.agglomeration.scorings import Scoring
 from neuroseg.agglomeration.tree import merge_tree
@@ -25,11 +25,11 @@ from neuroseg.agglomeration.waterz import waterz_partition
 from neuroseg.blocks import Block, Lattice
 from neuroseg.geometry import describe, slices
 from neuroseg.stage import Process
-from neuroseg.storage.affinity_source import AffinitySource
 from neuroseg.storage.arrays import open_array
 from neuroseg.storage.parts import read_parts, read_table, write_lookup, write_table
 from neuroseg.storage.workspace import Workspace, reduced
 from neuroseg.tables import BINS, EDGES, NODES, TABLES, TREE, Table, concatenated, empty
+from neuroseg.volumes.affinity_source import AffinitySource
 
 ALGORITHM = 1
 

@@ -49,8 +49,8 @@ def adapt(
     Example: neuroseg adapt volume.zarr --model fib25_light -o runs/mine
     then: neuroseg run volume.zarr --model runs/mine/bundle
     """
-    from neuroseg.levels import nearest_level
     from neuroseg.networks.bundle import open_bundle
+    from neuroseg.run.levels import nearest_level
     from neuroseg.storage.naming import default_workspace
     from neuroseg.storage.publish import publish_text, require_folder
     from neuroseg.training.adapt import Request

@@ -13,7 +13,7 @@ from neuroseg.cli.summary import print_json
 from neuroseg.errors import NeurosegError
 
 if TYPE_CHECKING:
-    from neuroseg.checking import Checked
+    from neuroseg.checks.completeness import Checked
 
 _LISTED = 10
 
@@ -29,8 +29,8 @@ def check(
     \b
     Example: neuroseg check volume.neuroseg
     """
-    from neuroseg.checking import checked
-    from neuroseg.pipeline import workspace_at
+    from neuroseg.checks.completeness import checked
+    from neuroseg.run.pipeline import workspace_at
 
     results = list(checked(*workspace_at(workspace), progress.begin))
     broken = [result for result in results if not result.is_whole]

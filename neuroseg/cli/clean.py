@@ -25,10 +25,10 @@ def clean(
     Examples: neuroseg clean volume.neuroseg --dry-run
     neuroseg clean volume.neuroseg --keep segmentation
     """
-    from neuroseg.finished import is_finished
-    from neuroseg.pipeline import workspace_at
+    from neuroseg.run.finished import is_finished
+    from neuroseg.run.pipeline import workspace_at
     from neuroseg.storage.cleaning import KEEP, intermediates, remove
-    from neuroseg.storage.places import bytes_at
+    from neuroseg.storage.trees import bytes_at
 
     if keep not in KEEP:
         raise unknown_name("thing to keep", keep, KEEP)

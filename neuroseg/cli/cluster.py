@@ -38,8 +38,8 @@ def check(
     Examples: neuroseg cluster check
     neuroseg cluster check lab.yaml -o /shared/me
     """
-    from neuroseg.execution.check import checked
-    from neuroseg.execution.site import site_named
+    from neuroseg.execution.cluster.check import checked
+    from neuroseg.execution.cluster.site import site_named
 
     found = []
     for one in checked(site_named(site), folder, wait_s=wait):

@@ -75,8 +75,8 @@ def _make_volume(folder: Path, shape: tuple[int, int, int]) -> None:
     import numpy as np
 
     from neuroseg.storage.arrays import open_array, use_threads
-    from neuroseg.storage.volumes import create_volume
     from neuroseg.views.synthetic import synthetic_volume
+    from neuroseg.volumes.volume import create_volume
 
     use_threads(1)
     if folder.exists() and any(folder.iterdir()):
@@ -100,8 +100,8 @@ def _make_volume(folder: Path, shape: tuple[int, int, int]) -> None:
 
 
 def _segment(folder: Path, workers: int | None) -> tuple[Any, dict[str, Any]]:
-    from neuroseg import pipeline
-    from neuroseg.options import options_from
+    from neuroseg.run import pipeline
+    from neuroseg.run.options import options_from
 
     flags = {"volume": str(folder / "volume.zarr"), "blocks": _BLOCKS, "workers": workers}
     workspace, summaries = pipeline.run(options_from(None, flags), begin=progress.begin)
@@ -112,8 +112,8 @@ def _draw(path: Path, folder: Path, workspace: Any) -> None:
     import numpy as np
 
     from neuroseg.storage.arrays import open_array
-    from neuroseg.storage.volumes import open_volume, require_voxel_size
     from neuroseg.views.figure import segmentation_figure
+    from neuroseg.volumes.volume import open_volume, require_voxel_size
 
     raw = open_volume(str(folder / "volume.zarr"))
     segmentation_figure(

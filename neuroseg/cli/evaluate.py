@@ -15,10 +15,10 @@ from neuroseg.cli.summary import print_json
 from neuroseg.errors import InputError
 
 if TYPE_CHECKING:
-    from neuroseg.plan import Plan
-    from neuroseg.storage.volumes import Volume
+    from neuroseg.run.plan import Plan
     from neuroseg.storage.workspace import Workspace
     from neuroseg.tables import Table
+    from neuroseg.volumes.volume import Volume
 
 _WORST_SHOWN = 5
 
@@ -71,9 +71,9 @@ def evaluated(request: Request) -> dict[str, Any]:
     """
     from neuroseg.evaluation.boxes import compare, compared_places
     from neuroseg.evaluation.evaluate import border_of, overlap_of, report, require_labels
-    from neuroseg.storage.files import open_any
-    from neuroseg.storage.first_look import require_label_values
     from neuroseg.storage.publish import require_publishable
+    from neuroseg.volumes.addresses import open_any
+    from neuroseg.volumes.first_look import require_label_values
 
     for path, suffix in ((request.plot, ".png"), (request.objects, ".csv")):
         if path:
@@ -106,12 +106,12 @@ def evaluated(request: Request) -> dict[str, Any]:
 
 def _opened(segmentation: str) -> tuple[Workspace | None, Volume, dict[str, Any]]:
     """Return the workspace if it is one, the labels, and what they themselves say of their making."""
-    from neuroseg.finished import require_whole_artifact
-    from neuroseg.pipeline import workspace_at
-    from neuroseg.storage.arrays import open_node
-    from neuroseg.storage.files import open_any
-    from neuroseg.storage.volumes import open_volume
+    from neuroseg.run.finished import require_whole_artifact
+    from neuroseg.run.pipeline import workspace_at
     from neuroseg.storage.workspace import named_workspace
+    from neuroseg.volumes.addresses import open_any
+    from neuroseg.volumes.zarr_nodes import open_node
+    from neuroseg.volumes.volume import open_volume
 
     workspace = named_workspace(segmentation)
     if workspace is None:
@@ -127,8 +127,8 @@ def _opened(segmentation: str) -> tuple[Workspace | None, Volume, dict[str, Any]
 
 def _require_whole_around(path: str) -> None:
     """Raise DamagedError where a path names an artifact of a workspace on this machine, and files of it are missing."""
-    from neuroseg.finished import require_whole_artifact
-    from neuroseg.pipeline import workspace_at
+    from neuroseg.run.finished import require_whole_artifact
+    from neuroseg.run.pipeline import workspace_at
     from neuroseg.storage.naming import workspace_around
     from neuroseg.storage.remote import is_remote
 
@@ -140,9 +140,9 @@ def _require_whole_around(path: str) -> None:
 
 def _swept(request: Request, workspace: Workspace | None, made_by: dict[str, Any]) -> tuple[Workspace, Plan]:
     """Return the workspace whose merge tree answers every threshold, and its plan."""
-    from neuroseg.agglomeration.methods import MERGE_TREE
-    from neuroseg.finished import require_whole_artifact
-    from neuroseg.plan import read_plan
+    from neuroseg.agglomeration.names import MERGE_TREE
+    from neuroseg.run.finished import require_whole_artifact
+    from neuroseg.run.plan import read_plan
 
     if workspace is None:
         option = "--sweep" if request.sweep else "--plot"
@@ -168,7 +168,7 @@ def _swept(request: Request, workspace: Workspace | None, made_by: dict[str, Any
 
 def _fragments(workspace: Workspace, labels: Volume) -> Volume:
     from neuroseg.storage.arrays import open_array
-    from neuroseg.storage.axes import PLAIN
+    from neuroseg.volumes.axes import PLAIN
 
     array = open_array(workspace.fragments)
     return replace(labels, path=str(workspace.fragments), array=array, layout=PLAIN)

@@ -55,8 +55,8 @@ def import_(
     neuroseg import hyperstack.tif --channel 0 -o volume.zarr
     """
     from neuroseg.storage.arrays import use_threads
-    from neuroseg.storage.importing import import_volume
-    from neuroseg.storage.selection import Selection
+    from neuroseg.volumes.importing import import_volume
+    from neuroseg.volumes.selection import Selection
 
     use_threads(2)
     made = import_volume(

@@ -9,8 +9,8 @@ import typer
 from neuroseg.cli.selecting import Axes, Channel, Time
 from neuroseg.cli.summary import print_json
 from neuroseg.geometry import parse_triple
-from neuroseg.storage.placement import UNKNOWN
-from neuroseg.storage.selection import Selection
+from neuroseg.volumes.placement import UNKNOWN
+from neuroseg.volumes.selection import Selection
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
@@ -30,7 +30,7 @@ def info(
     \b
     Example: neuroseg info volume.zarr
     """
-    from neuroseg.contents import workspace_contents
+    from neuroseg.checks.contents import workspace_contents
     from neuroseg.storage.workspace import named_workspace
 
     workspace = named_workspace(volume)
@@ -98,9 +98,9 @@ def _bytes(gigabytes: float) -> str:
 
 def _described(address: str, blocks: str, selection: Selection) -> dict[str, Any]:
     from neuroseg.blocks import whole_lattice
-    from neuroseg.contents import LABELS, volume_contents
-    from neuroseg.needs import BYTES_PER_VOXEL, bytes_of_run
-    from neuroseg.storage.files import open_any
+    from neuroseg.checks.contents import LABELS, volume_contents
+    from neuroseg.run.space_needed import BYTES_PER_VOXEL, bytes_of_run
+    from neuroseg.volumes.addresses import open_any
 
     opened = open_any(address, selection=selection)
     block = parse_triple(blocks, "--blocks")

@@ -28,8 +28,8 @@ def replay(
     \b
     Example: neuroseg replay volume.neuroseg fragments 5 --pdb --serial
     """
-    from neuroseg.cores import own_cores
-    from neuroseg.replay import replay_block
+    from neuroseg.checks.replay import replay_block
+    from neuroseg.run.cores import own_cores
     from neuroseg.storage.arrays import use_threads
 
     use_threads(1 if serial else own_cores())

@@ -223,8 +223,8 @@ def run(
 
 def _after_segmentation(workspace: Path) -> Sequence[str]:
     """Return what a user may want to do next: another threshold near the stored one, scores against a truth."""
-    from neuroseg.agglomeration.methods import MERGE_TREE
-    from neuroseg.pipeline import workspace_at
+    from neuroseg.agglomeration.names import MERGE_TREE
+    from neuroseg.run.pipeline import workspace_at
 
     plan = workspace_at(str(workspace))[1]
     score = "score it against a ground truth: see neuroseg evaluate --help"
@@ -236,13 +236,13 @@ def _after_segmentation(workspace: Path) -> Sequence[str]:
 
 def _carry_out(verb: str, given: dict[str, Any], next_steps: Callable[[Path], Sequence[str]]) -> None:
     """Run one of the pipeline's verbs with a command's arguments by name, and print what came of it."""
-    from neuroseg import pipeline
+    from neuroseg.execution.cluster.site import Cluster, site_named
     from neuroseg.execution.recruits import forked
-    from neuroseg.execution.site import Cluster, site_named
-    from neuroseg.options import options_from
-    from neuroseg.resolve import local_workers
+    from neuroseg.run import pipeline
+    from neuroseg.run.options import options_from
+    from neuroseg.run.resolve import local_workers
+    from neuroseg.run.worker import stand
     from neuroseg.storage.arrays import use_threads
-    from neuroseg.worker import stand
 
     use_threads(1)
     flags = {name: value for name, value in given.items() if name not in _NOT_OPTIONS}

@@ -66,7 +66,7 @@ def state_of(rows: Sequence[Mapping[str, Any]], *, is_worked_on: bool, is_publis
     Between two stages nothing is pending and the run is not done: what counts is that somebody works. A prediction is
     done without a segmentation, which is done once it is published.
     """
-    from neuroseg.plan import PREDICTION
+    from neuroseg.run.plan import PREDICTION
 
     if is_worked_on:
         return RUNNING
@@ -80,9 +80,9 @@ def state_of(rows: Sequence[Mapping[str, Any]], *, is_worked_on: bool, is_publis
 
 def _read(path: str) -> tuple[str, list[dict[str, Any]], list[dict[str, Any]]]:
     """Return the run's state, one row per stage, and one per worker, from the ledger."""
-    from neuroseg.finished import is_finished, stages_as_stored
-    from neuroseg.mending import missing_blocks
-    from neuroseg.pipeline import workspace_at
+    from neuroseg.run.damage import missing_blocks
+    from neuroseg.run.finished import is_finished, stages_as_stored
+    from neuroseg.run.pipeline import workspace_at
 
     workspace, plan = workspace_at(path)
     # Before the ledger: what is read after the run has ended is complete.
@@ -157,7 +157,7 @@ def _rate(records: Iterable[dict[str, Any]]) -> float | None:
 
 
 def _print_stages(workspace: str, rows: list[dict[str, Any]]) -> None:
-    from neuroseg.storage.failures import alike, also
+    from neuroseg.execution.failures import alike, also
 
     print(f"{workspace}")
     heads = "".join(f"{name:>8}" for name in _COUNTED)

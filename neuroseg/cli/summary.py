@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from neuroseg.running import StageSummary
+    from neuroseg.run.stages import StageSummary
     from neuroseg.storage.workspace import Workspace
 
 
@@ -37,8 +37,8 @@ def stage_rows(summaries: Sequence[StageSummary]) -> list[dict[str, Any]]:
 
 def run_summary(workspace: Workspace, summaries: Sequence[StageSummary]) -> dict[str, Any]:
     """Return the summary of a run: stages, number and size of segments, where things are."""
-    from neuroseg.advice import advice_on
-    from neuroseg.storage.arrays import open_node
+    from neuroseg.checks.advice import advice_on
+    from neuroseg.volumes.zarr_nodes import open_node
 
     content: dict[str, Any] = {"workspace": str(workspace.path), "stages": stage_rows(summaries)}
     if workspace.lookup.exists() and workspace.segmentation.exists():

@@ -189,7 +189,7 @@ def _tell() -> None:
 
 
 def _show_rehearsal(found: dict[str, object], folder: Path, json: bool) -> None:
-    from neuroseg.training.rehearsal import described
+    from neuroseg.training.judging.rehearsal import described
 
     if json:
         print_json(found)
@@ -199,7 +199,7 @@ def _show_rehearsal(found: dict[str, object], folder: Path, json: bool) -> None:
 
 def _draw_preview(configuration: Path, path: Path) -> None:
     from neuroseg.storage.publish import require_publishable
-    from neuroseg.training.preview import draw_perturbations
+    from neuroseg.training.data.preview import draw_perturbations
     from neuroseg.training.train import open_training
 
     require_publishable(path, ".png")

@@ -17,8 +17,8 @@ from neuroseg.configuration import validated
 from neuroseg.errors import InputError
 
 if TYPE_CHECKING:
+    from neuroseg.checks.validate import Judged, Trial
     from neuroseg.training.settings import TrainingSettings, VolumeSettings
-    from neuroseg.trial import Judged, Trial
 
 
 _NO_LABEL = (0, 2**64 - 1)  # the second as CREMI has it, and as training takes it
@@ -69,10 +69,10 @@ def validate(
     neuroseg validate fib25_light --model fib25_light --on validation -o judged
     neuroseg validate --model runs/mine/bundle --volume raw.zarr --truth labels.h5:ids --roi 0:20,:,: -o judged
     """
+    from neuroseg.checks.validate import in_turn
     from neuroseg.networks.bundle import open_bundle
     from neuroseg.storage.publish import publish_text, require_folder
-    from neuroseg.training.places import located
-    from neuroseg.trial import in_turn
+    from neuroseg.training.relative_paths import located
 
     path, settings = _configured(configuration, named, model, is_optional=volume is not None)
     name = path.stem if path else ""
@@ -158,9 +158,9 @@ def _one_volume(
 
 
 def _opened(volume: VolumeSettings, folders: Sequence[str]) -> Judged:
+    from neuroseg.checks.validate import Judged
     from neuroseg.geometry import describe
-    from neuroseg.training.volumes import open_labelled
-    from neuroseg.trial import Judged
+    from neuroseg.training.data.labelled import open_labelled
 
     opened = open_labelled(volume, folders)
     return Judged(opened.raw.path, opened.labels.path, describe(opened.region), opened.voxel_size_nm)
@@ -168,7 +168,7 @@ def _opened(volume: VolumeSettings, folders: Sequence[str]) -> Judged:
 
 def _tried(volume: Judged, model: str, folder: Path, given: dict[str, Any], restart: bool) -> dict[str, Any]:
     """Predict, segment, score and draw one volume."""
-    from neuroseg.trial import carry_out
+    from neuroseg.checks.validate import carry_out
 
     made = carry_out(volume, model, folder, given, restart=restart, begin=progress.begin)
     scores = {}
@@ -187,8 +187,8 @@ def _draw(volume: Judged, made: Trial, path: Path) -> None:
 
     from neuroseg.geometry import parse_roi, slices
     from neuroseg.storage.arrays import open_array
-    from neuroseg.storage.files import open_any
     from neuroseg.views.figure import segmentation_figure
+    from neuroseg.volumes.addresses import open_any
 
     raw = open_any(volume.raw, voxel_size_nm=volume.voxel_size_nm)
     whole = parse_roi(volume.roi, raw.shape)

@@ -16,8 +16,8 @@ from neuroseg.cli.summary import print_json
 from neuroseg.errors import InputError, NeurosegError
 
 if TYPE_CHECKING:
+    from neuroseg.checks.verify import Compared
     from neuroseg.evaluation.artifacts import Difference
-    from neuroseg.verification import Compared
 
 
 def verify(
@@ -61,10 +61,10 @@ def verify(
     neuroseg verify volume.zarr --crop 64,512,512 --at 0,1000,1000 --blocks 32,256,256
     """
     given = dict(locals())
+    from neuroseg.checks.verify import verify
     from neuroseg.geometry import describe, parse_triple
-    from neuroseg.options import options_from
+    from neuroseg.run.options import options_from
     from neuroseg.storage.arrays import use_threads
-    from neuroseg.verification import verify
 
     use_threads(1)
     flags = {name: value for name, value in given.items() if name not in ("crop", "at", "output", "config", "json")}

@@ -22,13 +22,13 @@ from neuroseg.edges.nodes import block_nodes
 from neuroseg.edges.rename import Entries, final_names
 from neuroseg.geometry import Triple, contact_channels, describe, long_range_channels, reach_of, slices, triple
 from neuroseg.stage import Process
-from neuroseg.storage.affinity_source import AffinitySource
 from neuroseg.storage.arrays import ensure_array, open_array, write_region
-from neuroseg.storage.metadata import array_attributes
 from neuroseg.storage.parts import part_path, read_table, write_table
-from neuroseg.storage.places import Place
+from neuroseg.storage.trees import Place
 from neuroseg.storage.workspace import Workspace
 from neuroseg.tables import ENTRIES
+from neuroseg.volumes.affinity_source import AffinitySource
+from neuroseg.volumes.metadata import array_attributes
 
 ALGORITHM = 2
 _CACHED_TABLES = 32

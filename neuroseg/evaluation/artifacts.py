@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from neuroseg.storage.arrays import open_array
 from neuroseg.storage.parts import map_lookup, read_parts, read_table
-from neuroseg.storage.places import Place
+from neuroseg.storage.trees import Place
 from neuroseg.storage.workspace import Workspace
 from neuroseg.tables import BINS, EDGES, LOOKUP, NODES, SECTIONS, TREE, Table, combined
 

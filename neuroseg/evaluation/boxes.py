@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from neuroseg.blocks import Block, Lattice
 from neuroseg.evaluation.borders import border_reach, near_boundary
 from neuroseg.evaluation.contingency import CONTINGENCY, GrowingTable, contingency
-from neuroseg.evaluation.places import PLACES, REACH, block_places
+from neuroseg.evaluation.pieces import PLACES, REACH, block_places
 from neuroseg.geometry import Nanometres, Triple, grown, slices, triple
-from neuroseg.storage.volumes import Volume
 from neuroseg.tables import Table
+from neuroseg.volumes.volume import Volume
 
 BOX_VOXELS = 4 * 1024 * 1024
 
@@ -75,7 +75,7 @@ def compared_places(
     box_voxels: int = BOX_VOXELS,
     progress: Progress = lambda done, total: None,
 ) -> Table:
-    """Return where the pieces of labels and truth lie and meet within their overlap (evaluation/places.py)."""
+    """Return where the pieces of labels and truth lie and meet within their overlap (evaluation/pieces.py)."""
     table = GrowingTable(PLACES)
     for block in _boxes(labels, overlap.roi, box_voxels, progress, REACH):
         table.add(

@@ -13,8 +13,8 @@ from neuroseg.evaluation.borders import border_reach
 from neuroseg.evaluation.boxes import Border, Overlap
 from neuroseg.evaluation.metrics import scores_of
 from neuroseg.geometry import Triple, describe, parse_roi, voxels_between
-from neuroseg.storage.volumes import Volume
 from neuroseg.tables import Table
+from neuroseg.volumes.volume import Volume
 
 _VOXEL_SIZE_TOLERANCE = 0.01
 

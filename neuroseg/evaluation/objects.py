@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuroseg.evaluation.contingency import CONTINGENCY
-from neuroseg.evaluation.places import NOWHERE, PLACES
+from neuroseg.evaluation.pieces import NOWHERE, PLACES
 from neuroseg.geometry import Triple
 from neuroseg.storage.publish import published
 from neuroseg.tables import Table, combined
@@ -27,7 +27,7 @@ def object_errors(table: Table, places: Table, volume_shape: Triple) -> Table:
     voxels; `part_ids` of the largest few; `z, y, x` of the volume, a voxel of the second largest part beside another
     part of it: the first in the volume, or where none is known the part's first voxel. What is whole points to its own
     first voxel. `table` is a contingency (evaluation/contingency.py), `places` those of its pieces or of more
-    (evaluation/places.py); from no rows come none.
+    (evaluation/pieces.py); from no rows come none.
     """
     pieces = _placed(table, places)
     splits = _errors("split", "truth", "segment", pieces["min_split_voxel"], pieces)

@@ -14,11 +14,11 @@ from functools import partial
 from pathlib import Path
 
 from neuroseg.blocks import Block
+from neuroseg.execution.block import BLOCK_TIMEOUT_S, Observe
 from neuroseg.execution.handover import become_worker, visit_or_become_worker
 from neuroseg.execution.safe_path import nothing_imported_from_here
 from neuroseg.execution.scheduler import hand_out
 from neuroseg.execution.standing import StandingWorkers
-from neuroseg.execution.work import BLOCK_TIMEOUT_S, Observe
 from neuroseg.stage import Stage
 from neuroseg.storage.ledger import StageLedger
 

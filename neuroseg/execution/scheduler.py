@@ -24,7 +24,7 @@ from typing import Any
 
 from neuroseg.blocks import Block
 from neuroseg.errors import DiskFullError, NeurosegError
-from neuroseg.execution.work import Observe, process_block
+from neuroseg.execution.block import Observe, process_block
 from neuroseg.stage import Process, Stage
 from neuroseg.storage.ledger import StageLedger
 from neuroseg.storage.publish import publish_text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from neuroseg.blocks import Block
-from neuroseg.execution.work import Observe, process_block
+from neuroseg.execution.block import Observe, process_block
 from neuroseg.stage import Stage
 from neuroseg.storage.ledger import StageLedger
 

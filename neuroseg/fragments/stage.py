@@ -23,12 +23,12 @@ from neuroseg.fragments.seeded import CONTEXT_VOXELS, seeded_watershed
 from neuroseg.fragments.settings import DISTANCE_BASINS, MUTEX_WATERSHED, SEEDED_WATERSHED, BasinSettings
 from neuroseg.geometry import Triple, contact_channels, describe, reach_of, slices
 from neuroseg.stage import Process
-from neuroseg.storage.affinity_source import AffinitySource
 from neuroseg.storage.arrays import ensure_array, open_array, write_region
-from neuroseg.storage.mask import MaskSource
-from neuroseg.storage.metadata import array_attributes
 from neuroseg.storage.parts import part_path, write_table
 from neuroseg.storage.workspace import Workspace
+from neuroseg.volumes.affinity_source import AffinitySource
+from neuroseg.volumes.mask import MaskSource
+from neuroseg.volumes.metadata import array_attributes
 
 ALGORITHM = 1
 

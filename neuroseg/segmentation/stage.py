@@ -16,12 +16,12 @@ from neuroseg.segmentation.pyramid import level_factors
 from neuroseg.segmentation.relabel import downsampled, relabelled
 from neuroseg.stage import Process
 from neuroseg.storage.arrays import create_array, is_array, open_array, require_aligned, write_region
-from neuroseg.storage.metadata import array_attributes
 from neuroseg.storage.parts import map_lookup
-from neuroseg.storage.placement import Grid
-from neuroseg.storage.places import Place, remove_all
-from neuroseg.storage.volumes import create_volume, write_levels
+from neuroseg.storage.trees import Place, remove_all
 from neuroseg.storage.workspace import Workspace
+from neuroseg.volumes.metadata import array_attributes
+from neuroseg.volumes.placement import Grid
+from neuroseg.volumes.volume import create_volume, write_levels
 
 ALGORITHM = 1
 _NAME = "segmentation"  # as viewers list the image, wherever it lies while it is written

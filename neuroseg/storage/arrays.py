@@ -17,23 +17,16 @@ from zarr.codecs import ZstdCodec
 from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.storage import LocalStore, MemoryStore
 
-from neuroseg.errors import InputError, NeurosegError
+from neuroseg.errors import NeurosegError
 from neuroseg.geometry import describe, slices
-from neuroseg.storage.foreign import refuse_foreign
-from neuroseg.storage.places import Place, remove_all
 from neuroseg.storage.publish import published
-from neuroseg.storage.remote import is_remote, remote_store, told_plainly
+from neuroseg.storage.remote import remote_store
 from neuroseg.storage.remote_path import RemotePath
-from neuroseg.storage.soundness import require_sound_array, require_sound_metadata
 from neuroseg.storage.space import naming
-from neuroseg.storage.zarr_codecs import MISSING_CODEC, missing_codec, require_codecs
+from neuroseg.storage.trees import Place, remove_all
 
 _CHUNK_VOXELS = 64
 _LEAST_CHUNK_VOXELS = 16
-# What zarr raises on metadata that do not describe an array or a group.
-_UNREADABLE = (
-    FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError, RecursionError,
-)  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
@@ -45,36 +38,6 @@ def use_threads(count: int) -> None:
     the file in place and a killed worker would leave half a shard.
     """
     zarr.config.set({"async.concurrency": max(2, count), "threading.max_workers": max(1, count)})
-
-
-def open_node(path: Place | str) -> Any:
-    """Return the zarr array or group at `path`, read-only; raises InputError when there is none.
-
-    A path may be the address of one on a server (storage/remote.py).
-    """
-    address = str(path)
-    if is_remote(address):
-        with told_plainly(address):
-            _open_node(remote_store(address, opening=True), address)
-        return _open_node(remote_store(address), address)
-    if not Path(address).exists():
-        raise InputError(f"{path} does not exist")
-    refuse_foreign(address)
-    require_sound_metadata(Path(address))
-    return _open_node(address, address)
-
-
-def _open_node(store: Any, path: str) -> Any:
-    try:
-        node = zarr.open(store=store, mode="r")
-    except MISSING_CODEC as error:
-        raise missing_codec(path, error) from error
-    except (*_UNREADABLE, zarr.errors.NodeNotFoundError) as error:
-        raise InputError(f"{path} is not a zarr array or group: {error}") from error
-    if hasattr(node, "shape"):
-        require_sound_array(path, node.shape, node.chunks)
-    require_codecs(node, path)
-    return node
 
 
 def zarr_store(place: Place, *, writable: bool = False) -> Any:

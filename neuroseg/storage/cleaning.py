@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 
-from neuroseg.storage.places import Place, remove_all
 from neuroseg.storage.remote_path import RemotePath
+from neuroseg.storage.trees import Place, remove_all
 from neuroseg.storage.workspace import REDUCED, Workspace
 
 _REMOVED = ".removed"

@@ -12,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from neuroseg.blocks import Block
-from neuroseg.storage.places import Place
 from neuroseg.storage.stored import files_of
+from neuroseg.storage.trees import Place
 
 _SUFFIX = ".partial"
 

@@ -6,9 +6,10 @@ import hashlib
 import re
 from pathlib import Path
 
-from neuroseg.storage.files import HDF5_SUFFIXES
 from neuroseg.storage.remote import is_remote
 
+# Of files that hold several volumes: each is addressed as FILE:DATASET.
+HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
 STORE = "store.yaml"
 _HASH_LENGTH = 6
 

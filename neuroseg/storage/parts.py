@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from neuroseg.errors import DamagedError
-from neuroseg.storage.places import Place
 from neuroseg.storage.publish import published
 from neuroseg.storage.remote_path import RemotePath
+from neuroseg.storage.trees import Place
 from neuroseg.tables import LOOKUP, Table
 
 _PAUSES_S = (0.05, 0.5)

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from neuroseg.errors import InputError
-from neuroseg.storage.places import Place
 from neuroseg.storage.remote_path import RemotePath
 from neuroseg.storage.space import naming
+from neuroseg.storage.trees import Place
 
 
 @contextmanager

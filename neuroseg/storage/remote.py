@@ -16,7 +16,6 @@ from datetime import timedelta
 from typing import Any
 
 from neuroseg.errors import InputError
-from neuroseg.storage.foreign import unknown_scheme
 
 _WRITABLE = ("s3", "gs", "az")
 SCHEMES = (*_WRITABLE, "http", "https")
@@ -38,7 +37,7 @@ def is_remote(address: str) -> bool:
         return False
     scheme, host = found.groups()
     if scheme not in SCHEMES:
-        raise unknown_scheme(address, scheme, ", ".join(f"{name}://" for name in SCHEMES))
+        raise _unknown_scheme(address, scheme, ", ".join(f"{name}://" for name in SCHEMES))
     if "@" in host or "?" in address:
         raise InputError(f"{scheme}://...: give no user and no query in an address; credentials go in the environment")
     return True
@@ -116,3 +115,18 @@ def _allows_http(address: str) -> bool:
     return (
         asked or address.startswith("http://") or any(os.environ.get(n, "").startswith("http://") for n in _ENDPOINTS)
     )
+
+
+def _unknown_scheme(address: str, scheme: str, valid: str) -> InputError:
+    """Return the error for an address of a kind that is not read: what to write instead."""
+    rest = address.partition("://")[2].removeprefix("|")
+    if scheme in ("zarr", "zarr2", "zarr3") and rest:
+        fix = f"; leave {scheme}:// out: {rest}"
+    elif scheme == "file":
+        fix = f"; give the path: {rest or '/...'}"
+    elif scheme in ("precomputed", "n5"):
+        driver = "neuroglancer_precomputed" if scheme == "precomputed" else "n5"
+        fix = f"; copy it to zarr, for example with tensorstore (from its driver {driver} to zarr3)"
+    else:
+        fix = ""
+    return InputError(f"{address}: {scheme}:// is not read; valid: {valid}{fix}")

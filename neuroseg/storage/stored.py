@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 from neuroseg.blocks import Block
 from neuroseg.storage.parts import part_path
-from neuroseg.storage.places import Place
 from neuroseg.storage.remote_path import RemotePath
+from neuroseg.storage.trees import Place
 
 _DESCRIPTION = "zarr.json"
 _SINGLE_FILES = (".parquet", ".npy")

@@ -19,11 +19,11 @@ from neuroseg.storage.half_written import remove_partial_files
 from neuroseg.storage.ledger import StageLedger
 from neuroseg.storage.lock import is_locked, locked
 from neuroseg.storage.naming import STORE, default_workspace, is_workspace
-from neuroseg.storage.places import Place, discard, move_all, remove_all
 from neuroseg.storage.publish import publish_text
 from neuroseg.storage.remote import is_remote, is_writable, require_writable
 from neuroseg.storage.remote_path import RemotePath, remote_path
 from neuroseg.storage.state import mapping_in, require_version
+from neuroseg.storage.trees import Place, discard, move_all, remove_all
 
 REDUCED = "reduced"
 

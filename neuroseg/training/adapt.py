@@ -25,21 +25,21 @@ from neuroseg.geometry import Triple, describe, triple
 from neuroseg.networks.bundle import open_bundle, save_bundle
 from neuroseg.networks.card import Card, SegmentationCard
 from neuroseg.networks.windows import WindowRule
-from neuroseg.storage.files import open_any
-from neuroseg.storage.volumes import Volume, require_voxel_size
-from neuroseg.training.agreement import PERTURBATIONS, Agreement, agreement, agrees_better
+from neuroseg.training.data.labelled import OpenedVolume, open_labelled
+from neuroseg.training.data.unlabelled import Crops, Pairs, Region
 from neuroseg.training.folder import claim
-from neuroseg.training.loop import is_over, run_training
+from neuroseg.training.judging.agreement import PERTURBATIONS, Agreement, agreement, agrees_better
+from neuroseg.training.judging.validation import validate
+from neuroseg.training.learning.loop import is_over, run_training
+from neuroseg.training.learning.precision import warn_if_emulated
+from neuroseg.training.learning.statistics import with_own_statistics
+from neuroseg.training.learning.team import Team
+from neuroseg.training.learning.trainer import Trainer
 from neuroseg.training.perturbations.appearance import Float
-from neuroseg.training.precision import warn_if_emulated
 from neuroseg.training.settings import Precision, TrainingSettings, VolumeSettings
-from neuroseg.training.statistics import with_own_statistics
-from neuroseg.training.team import Team
 from neuroseg.training.train import check_gradients, labelled_samples
-from neuroseg.training.trainer import Trainer
-from neuroseg.training.unlabelled import Crops, Pairs, Region
-from neuroseg.training.validation import validate
-from neuroseg.training.volumes import OpenedVolume, open_labelled
+from neuroseg.volumes.addresses import open_any
+from neuroseg.volumes.volume import Volume, require_voxel_size
 
 logger = logging.getLogger(__name__)
 _ASIDE = 4  # one part of that many is put aside

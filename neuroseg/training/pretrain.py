@@ -21,20 +21,20 @@ from neuroseg.affinities.device import choose_device
 from neuroseg.affinities.inference import make_repeatable
 from neuroseg.networks.architectures import build_network, parameter_count
 from neuroseg.networks.encoder import ENCODER, save_encoder
+from neuroseg.training.data.unlabelled import Crops, open_unlabelled, perturbed_pair
 from neuroseg.training.folder import claim
-from neuroseg.training.foretelling import Clock
-from neuroseg.training.gradients import require_right_gradients
-from neuroseg.training.loop import is_over, run_training
-from neuroseg.training.optimiser import build_optimiser, take_step
-from neuroseg.training.places import located
-from neuroseg.training.precision import predicted, warn_if_emulated
+from neuroseg.training.judging.foretelling import Clock
+from neuroseg.training.judging.rehearsal import rehearse
+from neuroseg.training.learning.gradients import require_right_gradients
+from neuroseg.training.learning.loop import is_over, run_training
+from neuroseg.training.learning.optimiser import build_optimiser, take_step
+from neuroseg.training.learning.precision import predicted, warn_if_emulated
+from neuroseg.training.learning.records import load_checkpoint, save_checkpoint, use_as_many_threads
+from neuroseg.training.learning.team import Team, joined, own_device
 from neuroseg.training.pretraining_settings import PretrainingSettings
 from neuroseg.training.reading import read_settings
-from neuroseg.training.records import load_checkpoint, save_checkpoint, use_as_many_threads
-from neuroseg.training.rehearsal import rehearse
+from neuroseg.training.relative_paths import located
 from neuroseg.training.settings import PerturbationSettings, Precision
-from neuroseg.training.team import Team, joined, own_device
-from neuroseg.training.unlabelled import Crops, open_unlabelled, perturbed_pair
 
 logger = logging.getLogger(__name__)
 _VALIDATION_CROPS = 8

@@ -13,9 +13,9 @@ from neuroseg.agglomeration.scorings import parse_scoring
 from neuroseg.configuration import Section
 from neuroseg.errors import InputError
 from neuroseg.networks.card import Name
-from neuroseg.training.catalogue import catalogued
+from neuroseg.training.data.affinity_targets import Sides
+from neuroseg.training.data.catalogue import catalogued
 from neuroseg.training.perturbations.draw import PUBLISHED, check_names
-from neuroseg.training.targets import Sides
 
 Offset = tuple[int, int, int]
 Widths = tuple[PositiveInt, PositiveInt, PositiveInt]

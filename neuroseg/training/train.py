@@ -21,26 +21,26 @@ from neuroseg.networks.architectures import build_network, parameter_count
 from neuroseg.networks.bundle import CARD, WEIGHTS
 from neuroseg.networks.windows import WindowRule, checked_margin
 from neuroseg.storage.publish import publish_text
-from neuroseg.training.beginning import begin, beginning_with, record, recorded
-from neuroseg.training.context import context_effect
-from neuroseg.training.export import Origin, export_bundle
+from neuroseg.training.data.labelled import OpenedVolume, open_labelled, read_labelled
+from neuroseg.training.data.samples import Samples
+from neuroseg.training.data.unlabelled import Crops, Pairs, Region, open_unlabelled
 from neuroseg.training.folder import claim
-from neuroseg.training.foretelling import Clock, validation_seconds
-from neuroseg.training.gradients import require_right_gradients
-from neuroseg.training.loop import is_over, run_training
-from neuroseg.training.orientations import orientations
-from neuroseg.training.places import located
-from neuroseg.training.precision import warn_if_emulated
+from neuroseg.training.judging.context_needed import context_effect
+from neuroseg.training.judging.export import Origin, export_bundle
+from neuroseg.training.judging.foretelling import Clock, validation_seconds
+from neuroseg.training.judging.rehearsal import held_bytes, rehearse, small_part
+from neuroseg.training.judging.validation import Choice, validate
+from neuroseg.training.learning.beginning import begin, beginning_with, record, recorded
+from neuroseg.training.learning.gradients import require_right_gradients
+from neuroseg.training.learning.loop import is_over, run_training
+from neuroseg.training.learning.precision import warn_if_emulated
+from neuroseg.training.learning.statistics import with_own_statistics
+from neuroseg.training.learning.team import Team, joined, own_device
+from neuroseg.training.learning.trainer import Trainer, output_channels
+from neuroseg.training.perturbations.orientations import orientations
 from neuroseg.training.reading import read_settings
-from neuroseg.training.rehearsal import held_bytes, rehearse, small_part
-from neuroseg.training.samples import Samples
+from neuroseg.training.relative_paths import located
 from neuroseg.training.settings import TargetSettings, TrainingOptimiserSettings, TrainingSettings
-from neuroseg.training.statistics import with_own_statistics
-from neuroseg.training.team import Team, joined, own_device
-from neuroseg.training.trainer import Trainer, output_channels
-from neuroseg.training.unlabelled import Crops, Pairs, Region, open_unlabelled
-from neuroseg.training.validation import Choice, validate
-from neuroseg.training.volumes import OpenedVolume, open_labelled, read_labelled
 
 logger = logging.getLogger(__name__)
 _BEST_KEYS = {"step", "scoring", "threshold", "voi_split", "voi_merge", "voi_sum", "arand"}

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from report import Row, timed
 
 from neuroseg.fragments.settings import BasinSettings
-from neuroseg.memory import fragments_and_tables
-from neuroseg.storage.affinity_source import BOUNDARY_OFFSETS
+from neuroseg.run.in_memory import fragments_and_tables
+from neuroseg.volumes.affinity_source import BOUNDARY_OFFSETS
 
 _EDGE = 128
 _COPY_BYTES = 256 * 2**20

@@ -11,9 +11,9 @@ from pathlib import Path
 from cube import Cube
 from report import Row, timed
 
-from neuroseg import pipeline
-from neuroseg.options import Options
-from neuroseg.running import StageSummary
+from neuroseg.run import pipeline
+from neuroseg.run.options import Options
+from neuroseg.run.stages import StageSummary
 from neuroseg.storage.arrays import use_threads
 
 

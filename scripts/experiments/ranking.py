@@ -9,7 +9,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from neuroseg.training.targets import affinity_targets
+from neuroseg.training.data.affinity_targets import affinity_targets
 
 
 def ranking_error(affinities: NDArray[np.uint8], linked: NDArray[np.float32], known: NDArray[np.float32]) -> float:

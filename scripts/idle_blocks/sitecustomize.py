@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 if os.environ.get("IDLE_BLOCKS"):
-    from neuroseg.execution import work
+    from neuroseg.execution import block as work
 
     def _idle(process, block, ledger, stage, begun=lambda: None):  # type: ignore[no-untyped-def]
         work.complete_block(lambda block: None, block, ledger, stage, begun)

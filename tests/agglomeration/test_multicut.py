@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from neuroseg.agglomeration.methods import GAEC, MULTICUT
 from neuroseg.agglomeration.multicut import multicut_partition
+from neuroseg.agglomeration.names import GAEC, MULTICUT
 from neuroseg.agglomeration.scorings import parse_scoring
 from neuroseg.tables import BINS, EDGES, empty
 

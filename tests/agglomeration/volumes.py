@@ -16,10 +16,10 @@ from neuroseg.affinities.inference import Predictor, TileSettings, predict_regio
 from neuroseg.agglomeration.partition import segment_lookup
 from neuroseg.fragments.settings import BasinSettings
 from neuroseg.geometry import Triple, slices, whole
-from neuroseg.memory import fragments_and_tables
 from neuroseg.networks.bundle import open_bundle
-from neuroseg.storage.affinity_source import BOUNDARY_OFFSETS, open_boundaries
+from neuroseg.run.in_memory import fragments_and_tables
 from neuroseg.tables import NODES, Table
+from neuroseg.volumes.affinity_source import BOUNDARY_OFFSETS, open_boundaries
 
 VOLUMES = ("random", "fib25", "gala")
 

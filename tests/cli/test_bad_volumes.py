@@ -139,10 +139,10 @@ def test_unusable_affinities_are_placed(
 def test_unusable_affinities_deep_in_a_large_volume_fail_their_block(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("neuroseg.storage.volumes._LOOKED_THROUGH_VOXELS", 0)
+    monkeypatch.setattr("neuroseg.volumes.volume._LOOKED_THROUGH_VOXELS", 0)
     values = np.full((3, 64, 20, 20), 0.25, "f4")
     values[2, 40, 1, 3] = np.nan
-    monkeypatch.setattr("neuroseg.storage.volumes._SAMPLED_BOXES", 0)
+    monkeypatch.setattr("neuroseg.volumes.volume._SAMPLED_BOXES", 0)
     source = store(tmp_path / "A.zarr", values, offsets=OFFSETS, **VOXELS)
     arguments = ["segment", "--affinities", source, "-o", str(tmp_path / "w"), "--blocks", "16,32,32"]
     assert exit_code([*arguments, "--executor", "serial"]) == 1

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from neuroseg import pipeline
 from neuroseg.cli.main import exit_code
-from tests.test_damage import alter, cut_short, largest_file
-from tests.test_running import boundaries
+from neuroseg.run import pipeline
+from tests.run.test_damage import alter, cut_short, largest_file
+from tests.run.test_stages import boundaries
 
 
 @pytest.fixture(scope="module")

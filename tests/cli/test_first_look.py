@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from neuroseg.cli.main import exit_code
 from neuroseg.storage.arrays import open_array
-from neuroseg.storage.volumes import open_volume
+from neuroseg.volumes.volume import open_volume
 from tests.conftest import make_volume
 
 

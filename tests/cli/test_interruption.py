@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from neuroseg import pipeline
-from neuroseg.options import Options
+from neuroseg.run import pipeline
+from neuroseg.run.options import Options
 from neuroseg.storage.arrays import open_array
 from neuroseg.storage.workspace import Workspace
 from tests.conftest import make_volume

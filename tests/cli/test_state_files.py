@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import yaml
 
-from neuroseg import pipeline
 from neuroseg.cli.main import exit_code
+from neuroseg.run import pipeline
 from neuroseg.storage.arrays import open_array
 from neuroseg.storage.state import entries_in, mapping_in, numbers_in
-from tests.test_running import boundaries
+from tests.run.test_stages import boundaries
 
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda content: b"",

@@ -17,10 +17,10 @@ from neuroseg.evaluation.borders import near_boundary
 from neuroseg.evaluation.boxes import Border, Overlap, box_shape, compare, compared_places
 from neuroseg.evaluation.contingency import contingency
 from neuroseg.evaluation.objects import object_errors
-from neuroseg.evaluation.places import block_places
+from neuroseg.evaluation.pieces import block_places
 from neuroseg.geometry import slices, whole
-from neuroseg.storage.volumes import Volume
 from neuroseg.tables import Table
+from neuroseg.volumes.volume import Volume
 
 Labels = NDArray[np.uint64]
 

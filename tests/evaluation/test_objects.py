@@ -15,7 +15,7 @@ from scipy import ndimage
 from neuroseg.evaluation.contingency import contingency
 from neuroseg.evaluation.metrics import scores_of
 from neuroseg.evaluation.objects import COLUMNS, object_errors, write_objects
-from neuroseg.evaluation.places import block_places
+from neuroseg.evaluation.pieces import block_places
 from neuroseg.geometry import Triple, triple, whole
 from neuroseg.tables import Table
 

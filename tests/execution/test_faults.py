@@ -12,11 +12,11 @@ import pytest
 import zarr
 from scipy import ndimage
 
-from neuroseg import pipeline
 from neuroseg.errors import BlocksFailedError
-from neuroseg.options import Options
+from neuroseg.execution.failures import failure_folder
+from neuroseg.run import pipeline
+from neuroseg.run.options import Options
 from neuroseg.storage.arrays import open_array
-from neuroseg.storage.failures import failure_folder
 from neuroseg.storage.workspace import Workspace
 from tests.execution.clusters import EXECUTORS
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from neuroseg import pipeline
 from neuroseg.execution.safe_path import nothing_imported_from_here
-from neuroseg.options import Options
-from neuroseg.training.gradients import require_right_gradients
+from neuroseg.run import pipeline
+from neuroseg.run.options import Options
+from neuroseg.training.learning.gradients import require_right_gradients
 from tests.execution.clusters import EXECUTORS
 
 MODULES = ("numpy", "json", "zarr", "torch", "daisy", "logging")

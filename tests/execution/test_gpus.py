@@ -10,11 +10,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from neuroseg import pipeline
 from neuroseg.affinities.device import gpu_kind, own_gpus, require_kind
 from neuroseg.errors import NeurosegError
-from neuroseg.options import Options
-from neuroseg.plan import read_plan
+from neuroseg.run import pipeline
+from neuroseg.run.options import Options
+from neuroseg.run.plan import read_plan
 from neuroseg.storage.first import first_recorded
 
 BECOME = """

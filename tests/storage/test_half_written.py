@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import zarr
 
-from neuroseg import pipeline
 from neuroseg.blocks import whole_lattice
-from neuroseg.options import Options
+from neuroseg.run import pipeline
+from neuroseg.run.options import Options
 from neuroseg.storage.arrays import create_array
 from neuroseg.storage.half_written import remove_half_written
 from neuroseg.storage.workspace import Workspace

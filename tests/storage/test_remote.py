@@ -16,9 +16,9 @@ import zarr
 from neuroseg.errors import InputError
 from neuroseg.geometry import whole
 from neuroseg.storage import remote
-from neuroseg.storage.files import open_any
 from neuroseg.storage.naming import default_workspace
-from neuroseg.training.unlabelled import Crops, Region
+from neuroseg.training.data.unlabelled import Crops, Region
+from neuroseg.volumes.addresses import open_any
 from tests.conftest import make_volume
 from tests.storage.s3 import Line, free_port, uploaded
 

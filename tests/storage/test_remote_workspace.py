@@ -12,16 +12,16 @@ import obstore
 import pytest
 import zarr
 
-from neuroseg import pipeline
 from neuroseg.cli.evaluate import Request, evaluated
 from neuroseg.errors import InputError, RunRefusedError
 from neuroseg.evaluation.artifacts import compared
-from neuroseg.finished import is_finished
-from neuroseg.options import Options
+from neuroseg.run import pipeline
+from neuroseg.run.finished import is_finished
+from neuroseg.run.options import Options
 from neuroseg.storage.cleaning import intermediates, remove
 from neuroseg.storage.naming import default_workspace, is_workspace
-from neuroseg.storage.places import bytes_at
 from neuroseg.storage.remote_path import RemotePath, remote_path
+from neuroseg.storage.trees import bytes_at
 from neuroseg.storage.workspace import Workspace, named_workspace, workspace_of
 from tests.conftest import make_volume
 from tests.storage.s3 import Line, uploaded

@@ -16,8 +16,8 @@ import yaml
 import zarr
 
 from neuroseg.configuration import load_configuration
+from neuroseg.training.data.affinity_targets import affinity_targets
 from neuroseg.training.settings import TrainingSettings
-from neuroseg.training.targets import affinity_targets
 
 OFFSETS = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
 EXPERIMENTS = Path(__file__).parents[2] / "scripts" / "experiments"

@@ -18,10 +18,10 @@ from torch import nn
 from neuroseg.cli.main import exit_code
 from neuroseg.errors import InputError, RunRefusedError
 from neuroseg.networks.bundle import open_bundle
-from neuroseg.storage.volumes import open_volume
 from neuroseg.training import adapt as room
 from neuroseg.training.adapt import Request, adapt, crops_aside
-from neuroseg.training.agreement import Agreement, agreement, agrees_better
+from neuroseg.training.judging.agreement import Agreement, agreement, agrees_better
+from neuroseg.volumes.volume import open_volume
 
 
 @pytest.fixture

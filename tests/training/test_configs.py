@@ -19,14 +19,14 @@ from neuroseg.configuration import load_configuration
 from neuroseg.errors import InputError
 from neuroseg.networks.architectures import build_network
 from neuroseg.networks.encoder import load_encoder
-from neuroseg.training.catalogue import catalogue, found
-from neuroseg.training.orientations import orientations
+from neuroseg.training.data.catalogue import catalogue, found
+from neuroseg.training.data.labelled import open_labelled, read_labelled
 from neuroseg.training.perturbations.draw import PUBLISHED
+from neuroseg.training.perturbations.orientations import orientations
 from neuroseg.training.pretraining_settings import PretrainingSettings
 from neuroseg.training.reading import read_settings
 from neuroseg.training.settings import TrainingSettings, VolumeSettings
 from neuroseg.training.train import open_training
-from neuroseg.training.volumes import open_labelled, read_labelled
 
 NAMED = (
     "pretraining_snemi3d", "seg_snemi3d_d5_u200", "seg_snemi3d_d10_u200", "seg_snemi3d_d100_u200",

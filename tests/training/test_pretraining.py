@@ -20,15 +20,15 @@ from neuroseg.errors import InputError, NeurosegError, RunRefusedError
 from neuroseg.networks.architectures import build_network
 from neuroseg.networks.bundle import open_bundle
 from neuroseg.networks.encoder import load_encoder
-from neuroseg.training.beginning import begin
-from neuroseg.training.loop import Learner
+from neuroseg.training.judging.rehearsal import held_bytes
+from neuroseg.training.learning.beginning import begin
+from neuroseg.training.learning.loop import Learner
+from neuroseg.training.learning.records import load_checkpoint
+from neuroseg.training.learning.team import Team
+from neuroseg.training.learning.trainer import Trainer
 from neuroseg.training.pretrain import Restorer, pretrain, restored
 from neuroseg.training.pretraining_settings import PretrainingSettings
-from neuroseg.training.records import load_checkpoint
-from neuroseg.training.rehearsal import held_bytes
-from neuroseg.training.team import Team
 from neuroseg.training.train import open_training, train
-from neuroseg.training.trainer import Trainer
 from tests.training.test_training import edited_section, interrupt_after
 
 
@@ -123,7 +123,7 @@ def test_what_a_pretraining_has_no_use_for_is_refused(pretraining: Path, key: st
 def test_a_resumed_pretraining_gives_the_weights_of_an_uncut_one(pretraining: Path, tmp_path: Path) -> None:
     pretrain(pretraining, tmp_path / "uncut", device="cpu", progress=False)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("neuroseg.training.loop.Records.write", interrupt_after(20))
+        patch.setattr("neuroseg.training.learning.loop.Records.write", interrupt_after(20))
         with pytest.raises(KeyboardInterrupt):
             pretrain(pretraining, tmp_path / "cut", device="cpu", progress=False)
     pretrain(pretraining, tmp_path / "cut", device="cpu", progress=False)
@@ -247,7 +247,8 @@ def test_a_loss_that_is_not_finite_leaves_its_batch(
     configuration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "neuroseg.training.trainer.training_loss", lambda *given, **more: {"total": torch.tensor(0 / 1e-9).log()}
+        "neuroseg.training.learning.trainer.training_loss",
+        lambda *given, **more: {"total": torch.tensor(0 / 1e-9).log()},
     )
     with pytest.raises(NeurosegError, match="batch-0"):
         train(configuration, tmp_path / "run", device="cpu", progress=False)

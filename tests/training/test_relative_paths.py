@@ -12,7 +12,7 @@ from neuroseg.cli.main import exit_code
 from neuroseg.cli.train import configuration_path
 from neuroseg.configuration import load_configuration
 from neuroseg.errors import InputError
-from neuroseg.training.places import located
+from neuroseg.training.relative_paths import located
 from neuroseg.training.settings import TrainingSettings
 from neuroseg.training.train import open_training
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-from neuroseg.training.records import load_checkpoint
+from neuroseg.training.learning.records import load_checkpoint
 from tests.execution.clusters import needs_slurm
 
 TEMPLATE = Path(__file__).parents[2] / "workers" / "slurm" / "train.sbatch"

@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-from neuroseg.training.records import load_checkpoint
+from neuroseg.training.learning.records import load_checkpoint
 
 STEPS = 40
 

@@ -13,13 +13,14 @@ import yaml
 import zarr
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from neuroseg import pipeline
 from neuroseg.errors import InputError, RunRefusedError
 from neuroseg.networks.bundle import open_bundle
-from neuroseg.options import Options
-from neuroseg.training.optimiser import learning_rate
-from neuroseg.training.records import load_checkpoint, save_checkpoint
-from neuroseg.training.samples import LabelledVolume, Samples, sampling_shares
+from neuroseg.run import pipeline
+from neuroseg.run.options import Options
+from neuroseg.training.data.affinity_targets import UNLABELLED, affinity_targets
+from neuroseg.training.data.samples import LabelledVolume, Samples, sampling_shares
+from neuroseg.training.learning.optimiser import learning_rate
+from neuroseg.training.learning.records import load_checkpoint, save_checkpoint
 from neuroseg.training.settings import (
     AugmentationSettings,
     DataSettings,
@@ -27,7 +28,6 @@ from neuroseg.training.settings import (
     PerturbationSettings,
     TargetSettings,
 )
-from neuroseg.training.targets import UNLABELLED, affinity_targets
 from neuroseg.training.train import train
 from neuroseg.views.synthetic import synthetic_volume
 
@@ -97,7 +97,7 @@ def test_a_resumed_training_gives_the_weights_of_an_uncut_one(
 ) -> None:
     train(configuration, tmp_path / "uncut", device="cpu", progress=False)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("neuroseg.training.loop.Records.write", interrupt_after(12))
+        patch.setattr("neuroseg.training.learning.loop.Records.write", interrupt_after(12))
         with pytest.raises(KeyboardInterrupt):
             train(configuration, tmp_path / "cut", device="cpu", progress=False)
     stored = load_checkpoint(tmp_path / "cut" / "checkpoint.pt")
@@ -122,7 +122,7 @@ def test_a_resumed_training_gives_the_weights_of_an_uncut_one(
 def test_a_bundle_that_was_deleted_is_missed(configuration: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("neuroseg.training.loop.Records.write", interrupt_after(12))
+        patch.setattr("neuroseg.training.learning.loop.Records.write", interrupt_after(12))
         with pytest.raises(KeyboardInterrupt):
             train(configuration, run, device="cpu", progress=False)
     best = yaml.safe_load((run / "best.yaml").read_text())
@@ -137,7 +137,7 @@ def test_a_bundle_that_was_deleted_is_missed(configuration: Path, tmp_path: Path
 def test_a_record_of_the_best_that_was_left_empty_is_made_again(configuration: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("neuroseg.training.loop.Records.write", interrupt_after(12))
+        patch.setattr("neuroseg.training.learning.loop.Records.write", interrupt_after(12))
         with pytest.raises(KeyboardInterrupt):
             train(configuration, run, device="cpu", progress=False)
     for content in ("", "{", "step: 3"):

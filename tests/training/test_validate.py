@@ -13,10 +13,10 @@ import zarr
 from funlib.geometry import Roi
 from safetensors.torch import load_file, save_file
 
+from neuroseg.checks.validate import whole_sections
 from neuroseg.cli.main import exit_code
 from neuroseg.networks.bundle import open_bundle, save_bundle
 from neuroseg.networks.card import TrainingCard
-from neuroseg.trial import whole_sections
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ _COUNT = Path(os.environ.get("FAULT_COUNT", "/dev/null"))
 
 
 def _inject(what: str, stage: str, block: str, times: str = "1000") -> None:
-    from neuroseg.execution import work
+    from neuroseg.execution import block as work
 
     process_block = work.process_block
 

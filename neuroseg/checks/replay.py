@@ -1,0 +1,52 @@
+"""One block of a run again, in this process: what a failure is looked into with."""
+
+from __future__ import annotations
+
+from neuroseg.errors import InputError
+from neuroseg.execution.block import complete_block
+from neuroseg.execution.failures import forget_failure
+from neuroseg.run.damage import counted, missing_blocks
+from neuroseg.run.inputs import at_input, reads_input, require_input
+from neuroseg.run.options import Options
+from neuroseg.run.pipeline import workspace_at
+from neuroseg.storage.workspace import Workspace
+
+
+def replay_block(path: str, stage_name: str, index: int, place: str | None = None) -> Workspace:
+    """Process a block of a stage as a worker would and mark it done; returns the workspace.
+
+    `place` is where the run's input lies now, where it moved.
+
+    Raises what the stage raises, and InputError for a block that the stage does not have or that cannot be done yet.
+    """
+    workspace, plan = workspace_at(path)
+    if place is not None:
+        plan = at_input(plan, str(Options(input=place).with_absolute_paths().input), workspace)
+    stage = plan.stage(workspace, stage_name)
+    if place is None and reads_input(plan, stage):
+        require_input(plan, workspace)
+    known = stage.lattice.indices()
+    if index not in known:
+        raise InputError(f"stage {stage_name} has no block {index}; it has {len(known)} from {known[0]} to {known[-1]}")
+    with workspace.locked():
+        ledger = workspace.ledger(stage.name, stage.identity, stage.scope)
+        if not ledger.is_claimed():
+            raise InputError(f"stage {stage_name} was not begun in {path}; run neuroseg run or segment first")
+        ledger.require_same(stage_name, blocks=list(stage.lattice.blocks(stage.halo)))
+        for earlier in plan.stages(workspace):
+            if earlier.name == stage.name:
+                break
+            marks = workspace.ledger(earlier.name, earlier.identity, earlier.scope)
+            if left := len(marks.pending(list(earlier.lattice.blocks(earlier.halo)))):
+                raise InputError(f"{left} blocks of stage {earlier.name} are left, which {stage_name} reads")
+            if not set(earlier.outputs).isdisjoint(stage.inputs) and (lost := missing_blocks(workspace, earlier)):
+                raise InputError(
+                    f"{counted(lost)} of stage {earlier.name}, which {stage_name} reads, are missing on disk; "
+                    f"run `neuroseg segment {path}` to make them again"
+                )
+        block = stage.lattice.block(index, stage.halo)
+        with stage.open() as process:
+            complete_block(process, block, ledger, stage)
+        ledger.keep_newest([block])
+        forget_failure(workspace.path, stage.name, index)
+    return workspace

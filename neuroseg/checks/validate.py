@@ -1,0 +1,115 @@
+"""One prediction, two published ways to segment it, scored side by side: how a trained model is judged.
+
+    waterz   seeded watershed within each section, merged by the median of the contacts' maxima (quantile 50)
+    lmc      distance-transform watershed within each section, one multicut of the graph (the research code's name)
+
+Both of Huang et al. (IEEE TMI 2022), through the blockwise pipeline: the volume may be of any size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from funlib.geometry import Roi
+
+from neuroseg.execution.block import Begin
+from neuroseg.fragments.settings import DISTANCE_WATERSHED, SEEDED_WATERSHED
+from neuroseg.geometry import Triple
+from neuroseg.run import pipeline
+from neuroseg.run.options import Options
+from neuroseg.storage.workspace import Workspace
+
+THRESHOLD = 0.5
+_BLOCK_VOXELS = 2**24
+_LARGEST_SECTION = 2**26
+_CHUNK_VOXELS = 64
+POSTPROCESSINGS: Mapping[str, Mapping[str, Any]] = {
+    "waterz": {"fragments": SEEDED_WATERSHED, "agglomeration": "tree", "scoring": "quantile:50"},
+    "lmc": {"fragments": DISTANCE_WATERSHED, "agglomeration": "multicut", "scoring": "mean"},
+}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A volume with truth: its addresses and the region that counts."""
+
+    raw: str
+    labels: str
+    roi: str
+    voxel_size_nm: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Where the prediction and its segmentations lie, and the blocks of both segmentations."""
+
+    predicted: Workspace
+    segmented: Mapping[str, Workspace]
+    blocks: Triple
+
+
+def carry_out(
+    volume: Judged,
+    model: str,
+    folder: Path,
+    given: Mapping[str, Any],
+    *,
+    restart: bool = False,
+    begin: Begin = pipeline.silent,
+) -> Trial:
+    """Predict the region of a volume and segment it both ways in workspaces below `folder`.
+
+    Resumes what is there, or with `restart` makes all of it again. `given` are options of the run (blocks, workers,
+    executor, device, threshold). Both ways cut fragments where a block ends, so that blocks hold whole sections unless
+    `given` says otherwise, or one has more than 67 million voxels.
+
+    Raises RunRefusedError where a workspace holds what other settings made, or another run is at it.
+    """
+    again = "all" if restart else None
+    prediction = {name: value for name, value in given.items() if name != "threshold"}
+    common = {"roi": volume.roi, "voxel_size": volume.voxel_size_nm}
+    where = {"volume": volume.raw, "model": model, "output": str(folder / "predicted.neuroseg")}
+    predicted, _ = pipeline.predict(
+        Options.model_validate({**prediction, **common, **where}), restart=again, begin=begin
+    )
+    plan = pipeline.workspace_at(str(predicted.path))[1]
+    offsets = ";".join(",".join(map(str, offset)) for offset in plan.offsets)
+    blocks = whole_sections(plan.lattice.roi)
+    if blocks is not None:
+        common["blocks"] = ",".join(map(str, blocks))
+    segmented = {}
+    for name, methods in POSTPROCESSINGS.items():
+        output = str(folder / f"{name}.neuroseg")
+        source = {"affinities": str(predicted.affinities), "offsets": offsets, "output": output}
+        later = {key: value for key, value in given.items() if key != "device"}
+        options = Options.model_validate({"threshold": THRESHOLD, **common, **later, **methods, **source})
+        segmented[name], _ = pipeline.segment(options, restart=again, begin=begin)
+    return Trial(predicted, segmented, pipeline.workspace_at(output)[1].blocks)
+
+
+def whole_sections(roi: Roi) -> Triple | None:
+    """Return the shape of blocks that cut no section of a region, with about 16 million voxels of it where it can be.
+
+    None where a single section is too large for a worker's memory.
+    """
+    area = roi.shape[1] * roi.shape[2]
+    if area > _LARGEST_SECTION:
+        return None
+    height, width = (-(-end // _CHUNK_VOXELS) * _CHUNK_VOXELS for end in roi.end[1:])
+    return (max(1, min(_CHUNK_VOXELS, _BLOCK_VOXELS // area)), height, width)
+
+
+def in_turn(
+    volumes: list[Judged], trial: Callable[[int, Judged], dict[str, Any]]
+) -> tuple[list[dict[str, Any]], dict[str, dict[str, float]]]:
+    """Return the trials of several volumes, and the mean of their scores per way to segment."""
+    rows = [trial(number, volume) for number, volume in enumerate(volumes)]
+    names = ("voi_split", "voi_merge", "voi_sum", "arand")
+    means = {
+        way: {name: sum(row["scores"][way][name] for row in rows) / len(rows) for name in names}
+        for way in POSTPROCESSINGS
+    }
+    return rows, means

@@ -1,0 +1,184 @@
+"""What every executor does with one block, and what an executor is."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import platform
+import resource
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from neuroseg.blocks import Block
+from neuroseg.errors import DiskFullError, NeurosegError
+from neuroseg.execution.failures import describe_failure, may_describe
+from neuroseg.geometry import describe
+from neuroseg.stage import Process, Stage
+from neuroseg.storage.ledger import StageLedger
+from neuroseg.storage.space import describe_full, is_disk_full
+from neuroseg.storage.stored import settled
+from neuroseg.storage.workspace import Workspace
+
+# Longer than any block takes; a worker that hangs is noticed by then.
+BLOCK_TIMEOUT_S = 6 * 3600.0
+# Blocks whose workers died are tried alone unless there are more: then it is not a block that kills them.
+_MOST_ALONE = 8
+
+Observe = Callable[[int, int], None]
+"""Told (blocks done, blocks failed) of this run, now and then."""
+
+logger = logging.getLogger(__name__)
+
+
+class Executor(Protocol):
+    """Runs the given blocks of a stage, each at least once, in any order, and marks each in the ledger.
+
+    A block that raises is marked failed and does not stop the others. Returns when no block is left.
+    """
+
+    def run(self, stage: Stage, blocks: Sequence[Block], ledger: StageLedger, observe: Observe) -> int:
+        """Run the blocks; returns how many of them their workers reported as done."""
+        ...
+
+
+Choose = Callable[[Stage, Sequence[Block]], Executor]
+"""choose(stage, blocks to do) returns the executor that runs them."""
+
+Begin = Callable[[str, int, int], Observe]
+"""begin(stage, blocks to do, their voxels) returns the function that shows what is done."""
+
+
+def ledger_of(workspace: Workspace, stage: Stage) -> StageLedger:
+    """Return the marks of a stage."""
+    return workspace.ledger(stage.name, stage.identity, stage.scope)
+
+
+def run_blocks(
+    executor: Executor, stage: Stage, blocks: Sequence[Block], ledger: StageLedger, observe: Observe
+) -> list[Block]:
+    """Run the blocks of a stage; returns those that are not done.
+
+    A worker that dies takes none along but the block that it dies of: it completes one block while it begins the next,
+    and a block that kills it may do so each time in the same company. So blocks that are left without a word are run
+    once more, each alone, unless there are many.
+
+    What the workers reported counts; the marks are only asked which blocks are left, and network disks list them late.
+    """
+    if executor.run(stage, blocks, ledger, observe) == len(blocks):
+        return []
+    ledger.refresh()
+    left, failures = ledger.pending(blocks), ledger.failures()
+    silent = [block for block in left if block.index not in failures]
+    if not 1 < len(silent) <= _MOST_ALONE:
+        return left
+    logger.info("the workers of %d blocks of stage %s died; each is tried alone", len(silent), stage.name)
+    for block in silent:
+        counted = _counted_on(observe, done=len(blocks) - len(left), failed=len(left) - 1)
+        if executor.run(stage, [block], ledger, counted):
+            left.remove(block)
+    return left
+
+
+def _counted_on(observe: Observe, *, done: int, failed: int) -> Observe:
+    return lambda more_done, more_failed: observe(done + more_done, failed + more_failed)
+
+
+def complete_block(
+    process: Process, block: Block, ledger: StageLedger, stage: Stage, begun: Callable[[], None] = lambda: None
+) -> None:
+    """Process one block and mark it done once its files are on disk; raises what the stage raises.
+
+    Calls `begun` when the next one may begin.
+    """
+    started = time.monotonic()
+    try:
+        ledger.mark_running(block)
+        finish = process(block)
+    finally:
+        begun()
+    if finish is not None:
+        finish()
+    workspace = Workspace(ledger.run_folder)
+    stored, files = settled(workspace.artifacts, stage.outputs, block)
+    record = {
+        "seconds": round(time.monotonic() - started, 4),
+        "voxels": int(block.write_roi.size),
+        "peak_mib": peak_memory_mib(),
+        "block": block.index,
+        "host": os.environ.get("SLURMD_NODENAME", platform.node()),
+        "process": os.getpid(),
+        "job": own_job(),
+        "device": device_in_use(),
+        "files": files,
+    }
+    ledger.mark_done(block, record, stored)
+
+
+def process_block(
+    process: Process, block: Block, ledger: StageLedger, stage: Stage, begun: Callable[[], None] = lambda: None
+) -> bool:
+    """Process one block and mark it done or failed in the ledger; returns whether it is done.
+
+    A failure is described in the workspace (execution/failures.py). Calls `begun` once, as soon as the next block may
+    begin. Raises DiskFullError when the disk is full: no other block could be written either.
+    """
+    try:
+        complete_block(process, block, ledger, stage, begun)
+    except Exception as error:
+        where = f"stage {stage.name}, block {block.index} ({describe(block.write_roi)})"
+        plain = isinstance(error, NeurosegError)
+        cause = str(error) if plain else f"{type(error).__name__}: {error}"
+        details = "" if plain else f"\n{traceback.format_exc()}"
+        full = describe_full(error, ledger.run_folder) if is_disk_full(error) else ""
+        logger.info("%s failed: %s", where, cause)
+        try:
+            ledger.mark_failed(block, f"{where}: {full or cause + details}")
+        except OSError as unwritable:
+            if full or is_disk_full(unwritable):
+                raise DiskFullError(f"{where}: {cause}, which could not be recorded: {unwritable}") from unwritable
+            logger.warning("%s: the failure could not be recorded: %s", where, unwritable)
+            return False
+        if full:
+            raise DiskFullError(f"{where}: {full}") from error
+        try:
+            if may_describe(ledger.run_folder, stage.name):
+                describe_failure(Workspace(ledger.run_folder), stage, block, traceback.format_exc())
+        except Exception as undescribed:
+            # What could be told of the failure must not become another one.
+            logger.warning("%s: could not be described: %s", where, undescribed)
+        return False
+    return True
+
+
+def own_job() -> str | None:
+    """Return the SLURM job that this process is part of, as squeue and the logs call it: tasks of arrays by both."""
+    array, task = (os.environ.get(f"SLURM_ARRAY_{name}") for name in ("JOB_ID", "TASK_ID"))
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
+
+
+def device_in_use() -> str:
+    """Return `cpu`, or `cuda` and which GPU was given to this process, once it computes there."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return "cpu"
+    return f"cuda:{os.environ.get('CUDA_VISIBLE_DEVICES', '0')}"
+
+
+def peak_memory_mib() -> int:
+    """Return the largest resident size of this process in MiB, its parent's before it began not counted (Linux)."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) // 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+def forget_peak_memory() -> None:
+    """Let `peak_memory_mib` count from now on, where the system can (Linux); elsewhere it keeps its peak."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")

@@ -1,0 +1,137 @@
+"""The executor `dask`: workers as tasks of any Dask cluster. The one file that imports dask and distributed.
+
+    head                                   Dask worker
+    scheduler, gateway, crew        ->     a task that starts `neuroseg.workers.remote` and waits for it
+
+Dask only places workers: blocks are handed out by the head's scheduler, so that nothing is a graph of a million tasks.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from neuroseg.errors import NeurosegError
+from neuroseg.execution.cluster.site import Site
+from neuroseg.execution.crew import WORKER, Crew, RemoteExecutor, newest_words, own_hosts
+from neuroseg.execution.ending import slow_to_end
+
+_PATIENCE_S = 30
+
+logger = logging.getLogger(__name__)
+
+
+class DaskConnection:
+    """A Dask cluster, connected to when it is first asked for; without an address, one of this machine's processes."""
+
+    def __init__(self, address: str | None, workers: int) -> None:
+        self._address, self._workers = address, workers
+        self._client: Any = None
+        self._cluster: Any = None
+        self._turn = threading.Lock()
+
+    def __enter__(self) -> DaskConnection:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with slow_to_end():
+            for each in (self._client, self._cluster):
+                if each is not None:
+                    each.close()
+
+    def client(self) -> Any:
+        """Return the client; raises NeurosegError when nobody answers at the address."""
+        try:
+            import distributed
+        except ImportError as error:
+            raise NeurosegError("--executor dask needs the package distributed: pip install neuroseg[dask]") from error
+        with self._turn:
+            if self._client is None:
+                if self._address is None:
+                    self._cluster = distributed.LocalCluster(
+                        n_workers=self._workers, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0"
+                    )
+                try:
+                    self._client = distributed.Client(self._address or self._cluster, timeout=_PATIENCE_S)
+                except (OSError, ValueError) as error:
+                    raise NeurosegError(f"no Dask scheduler answers at {self._address}: {error}") from error
+            return self._client
+
+
+def dask_executor(
+    connection: DaskConnection,
+    workspace: Path,
+    logs: Path,
+    site: Site,
+    stage: str,
+    workers: int | None,
+    block_timeout_s: float,
+) -> RemoteExecutor:
+    """Return the executor of one stage; `workers` overrides the site's number, which is 2 where it says none."""
+    asked = site.resources(stage)
+
+    def enlist(stage: str, token: str, head: str) -> Crew:
+        arguments = [str(workspace.resolve()), stage, token, head]
+        return DaskCrew(connection.client(), arguments, logs / "dask", asked.gpus)
+
+    hosts = [site.host] if site.host else ["127.0.0.1", *own_hosts()]
+    return RemoteExecutor(workspace, workers or asked.workers or 2, logs, enlist, hosts, site.port, block_timeout_s)
+
+
+class DaskCrew:
+    """Workers of one stage as tasks; those that need GPUs ask for the Dask resource `GPU`."""
+
+    def __init__(self, client: Any, arguments: Sequence[str], logs: Path, gpus: int) -> None:
+        self._client, self._logs, self._arguments = client, logs.resolve(), list(arguments)
+        self._resources = {"GPU": gpus} if gpus else None
+        self._futures: list[Any] = []
+        logs.mkdir(parents=True, exist_ok=True)
+
+    def waits_for(self) -> str:
+        """Return nothing: that a cluster has no worker is said when tasks are submitted."""
+        return ""
+
+    def send(self, count: int, over: threading.Event) -> None:
+        """Submit `count` tasks."""
+        if not self._client.scheduler_info()["workers"]:
+            logger.warning("the Dask cluster has no worker yet; waiting for one")
+        self._futures += [
+            self._client.submit(run_worker, self._arguments, str(self._logs), pure=False, resources=self._resources)
+            for _ in range(count)
+        ]
+
+    def alive(self) -> int | None:
+        """Return how many tasks wait or run; None while the scheduler is not there."""
+        if self._client.status != "running":
+            return None
+        return len([future for future in self._futures if future.status == "pending"])
+
+    def dismiss(self, *, at_once: bool) -> None:
+        """Forget the tasks that wait; those that run end by themselves once their connection is closed."""
+        if self._client.status == "running":
+            self._client.cancel(self._futures, force=True)
+
+    def last_words(self) -> str:
+        """Return the newest log of the stage and its last lines."""
+        return newest_words(self._logs, self._arguments[1])
+
+
+def run_worker(arguments: Sequence[str], logs: str) -> int:
+    """Run a worker as a process of the Dask worker's, and return its exit code: the task."""
+    log = Path(logs) / f"{arguments[1]}-{platform.node()}-{os.getpid()}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    line = [sys.executable, "-P", "-m", WORKER, *arguments]
+    with log.open("ab") as file:
+        # It dies with this process: Dask gives the task of a worker that is gone to another one.
+        environment = {**os.environ, "NEUROSEG_DIES_WITH": str(os.getpid())}
+        return subprocess.run(line, stdout=file, stderr=file, env=environment, check=False).returncode

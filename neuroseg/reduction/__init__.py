@@ -1,1 +1,0 @@
-"""The parts of all blocks -> one table per range of fragments."""

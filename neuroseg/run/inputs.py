@@ -1,0 +1,141 @@
+"""Whether the input of a workspace is still what its results were made of, and in words what changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from neuroseg.errors import InputError, RunRefusedError
+from neuroseg.run.plan import MaskPlan, Plan
+from neuroseg.stage import Stage
+from neuroseg.storage.workspace import Workspace
+from neuroseg.volumes.addresses import open_any
+from neuroseg.volumes.affinity_source import affinities_content, open_stored
+from neuroseg.volumes.content import Content, content_of
+from neuroseg.volumes.first_look import chunks_of
+from neuroseg.volumes.hints import require_there
+from neuroseg.volumes.mask import open_mask
+from neuroseg.volumes.volume import Volume
+
+_NOUNS = {"raw": "volume", "affinities": "affinities array", "boundaries": "boundary map"}
+
+
+def reads_input(plan: Plan, stage: Stage) -> bool:
+    """Return whether a stage reads what the user brought, not only what other stages made of it."""
+    return ("raw" if plan.kind == "raw" else "affinities.zarr") in stage.inputs
+
+
+def require_input(plan: Plan, workspace: Workspace) -> None:
+    """Raise InputError where the input is gone, RunRefusedError where it is not what the workspace was made of.
+
+    A workspace of an earlier version, which remembers no content, cannot be compared.
+    """
+    noun = _NOUNS[plan.kind]
+    require_there(plan.path, noun, f"name its new place with --input NEW (workspace {workspace.path})")
+    if plan.input_content is not None and (changes := plan.input_content.changes_to(_content_now(plan))):
+        raise RunRefusedError(
+            f"{plan.path} is not the {noun} that {workspace.path} was made of, or it has changed since this run: "
+            f"{changes}; restore it, name another with --input, or begin another workspace with -o"
+        )
+
+
+def require_mask(plan: Plan, mask: MaskPlan) -> None:
+    """Raise RunRefusedError where a mask is not the one that a workspace was made with; all of it is read."""
+    grid = plan.grid
+    plan.mask_source(mask)  # raises where it is gone
+    now = open_mask(mask.path, plan.shape, grid.voxel_size_nm, grid.offset_nm, grid.convention)
+    if now.identity != mask.identity:
+        found = MaskPlan(path=mask.path, identity=now.identity, content=now.content)
+        changes = _mask_changes(mask, found) or f"the mask {mask.path} has changed since this run"
+        raise RunRefusedError(f"{changes}; restore it, or give it with --mask and --restart fragments")
+
+
+@contextmanager
+def unchanged_input(plan: Plan, workspace: Workspace, stage: Stage, forget: Callable[[], None]) -> Iterator[None]:
+    """Hold that the input stays as it is while a stage reads it; otherwise `forget` what was made of it.
+
+    Raises as `require_input`, and RunRefusedError where chunks appeared or vanished: those would be read as zeros.
+    """
+    if not reads_input(plan, stage):
+        yield
+        return
+    chunks = chunks_of(_volume_now(plan))
+    try:
+        yield
+    finally:
+        try:
+            require_input(plan, workspace)
+            if (now := chunks_of(_volume_now(plan))) != chunks:
+                raise RunRefusedError(
+                    f"{plan.path} changed while stage {stage.name} read it: {chunks} before, {now} after; restore it, "
+                    "then give the same command again"
+                )
+        except InputError:
+            forget()
+            raise
+
+
+def changes_in_words(old: Plan, new: Plan) -> dict[str, str]:
+    """Return in words how the inputs of a workspace's last run differ from those now, by key of stages' identities."""
+    volume = _changes(_NOUNS[new.kind], (old.path, old.input_content), (new.path, new.input_content))
+    masks = [pair for pair in ((old.mask, new.mask), (old.predicted_mask, new.predicted_mask)) if _differ(*pair)]
+    words = {"input": volume, "mask": _mask_changes(*masks[0]) if masks else ""}
+    if new.kind != "raw":
+        words["affinities"] = volume
+    if old.model_identity and new.model_identity and _name(old.model_identity) == _name(new.model_identity):
+        words["model"] = (
+            f"the model {_name(new.model_identity)} has changed since this run (its weights, or its card's network, "
+            f"offsets or tiles): {old.model_identity} -> {new.model_identity}"
+        )
+    return {key: text for key, text in words.items() if text}
+
+
+def _volume_now(plan: Plan) -> Volume:
+    if plan.kind == "affinities":
+        return open_stored(plan.path, plan.selection, plan.voxel_size_nm)
+    level = plan.level if plan.kind == "raw" else 0
+    return open_any(plan.path, level=level, voxel_size_nm=plan.voxel_size_nm, selection=plan.selection)
+
+
+def _content_now(plan: Plan) -> Content:
+    volume = _volume_now(plan)
+    return affinities_content(volume) if plan.kind == "affinities" else content_of(volume)
+
+
+def _changes(noun: str, old: tuple[str, Content | None], new: tuple[str, Content | None]) -> str:
+    """Return what differs between two places and contents; empty where the contents are the same."""
+    (old_path, old_content), (new_path, new_content) = old, new
+    if old_content is None or new_content is None:
+        return f"the {noun} {new_path} cannot be compared, since an earlier version of neuroseg made this workspace"
+    changes = old_content.changes_to(new_content)
+    if not changes:
+        return ""
+    if old_path == new_path:
+        return f"the {noun} {new_path} has changed since this run: {changes}"
+    return f"the {noun} {new_path} is not that of this run, {old_path}: {changes}"
+
+
+def _differ(old: MaskPlan | None, new: MaskPlan | None) -> bool:
+    return (old.identity if old else None) != (new.identity if new else None)
+
+
+def _mask_changes(old: MaskPlan | None, new: MaskPlan | None) -> str:
+    if old is None or new is None:
+        return f"mask: {old.path if old else None} -> {new.path if new else None}"
+    return _changes("mask", (old.path, old.content), (new.path, new.content))
+
+
+def _name(model_identity: str) -> str:
+    return model_identity.rpartition("@")[0]
+
+
+def at_input(plan: Plan, place: str, workspace: Workspace) -> Plan:
+    """Return the plan with its input at another place; raises as `require_input` where that is not the same input."""
+    moved = plan.model_copy(update={"path": place})
+    try:
+        require_input(moved, workspace)
+    except RunRefusedError:
+        raise
+    except InputError as error:
+        raise InputError(f"--input {place}: {error}") from error
+    return moved

@@ -1,0 +1,59 @@
+"""Which pyramid level suits a model: its voxels against those that the model was trained at."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from neuroseg.errors import InputError
+from neuroseg.geometry import Nanometres
+from neuroseg.networks.card import Card
+from neuroseg.storage.remote import is_remote
+from neuroseg.volumes.metadata import ome_levels
+from neuroseg.volumes.zarr_nodes import open_node
+from neuroseg.volumes.selection import WHOLE_FILE, Selection
+
+_WARN_RATIO, _REFUSE_RATIO = 1.5, 3.0
+
+logger = logging.getLogger(__name__)
+
+
+def nearest_level(volume: str, voxel_size_nm: Nanometres, selection: Selection = WHOLE_FILE) -> int:
+    """Return the pyramid level of an OME-NGFF image whose voxels are nearest in size; 0 for anything else."""
+    if not is_remote(volume) and (":" in volume or not Path(volume).is_dir()):
+        return 0
+    node = open_node(volume)
+    levels = [] if hasattr(node, "shape") else ome_levels(node.attrs)
+    sizes = [level.voxel_size_nm(volume, selection) for level in levels]
+    if len(sizes) < 2 or not all(sizes):
+        return 0
+    return min(range(len(sizes)), key=lambda n: largest_ratio(sizes[n], voxel_size_nm))
+
+
+def largest_ratio(size: Any, other: Any) -> float:
+    """Return by how much two voxel sizes differ along the worst axis: 1 where they are equal."""
+    return max(math.exp(abs(math.log(a / b))) for a, b in zip(size, other, strict=True))
+
+
+def require_suitable_size(card: Card, size: Nanometres, volume: str, *, force: bool) -> None:
+    """Raise InputError for voxels more than 3 times off a model's, unless `force`; warns of more than 1.5 times."""
+    ratio = largest_ratio(size, card.voxel_size_nm)
+    text = (
+        f"model {card.name} was trained at {in_words(card.voxel_size_nm)} nm voxels, "
+        f"{volume} has {in_words(size)} nm ({ratio:.1f} times off)"
+    )
+    if ratio > _REFUSE_RATIO and not force:
+        raise InputError(
+            f"{text}; use a pyramid level (--level), another model (--model; see docs/training.md to train your "
+            "own), or --force"
+        )
+    if ratio > _WARN_RATIO:
+        logger.warning("%s: expect a poor segmentation", text)
+
+
+def in_words(size: Sequence[float]) -> str:
+    """Return a voxel size as `40 x 4 x 4`."""
+    return " x ".join(f"{edge:g}" for edge in size)

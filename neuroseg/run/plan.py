@@ -1,0 +1,299 @@
+"""The plan of a run: every option resolved, written to run.yaml, from which head and workers build the same stages."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from neuroseg import __version__
+from neuroseg.affinities.stage import AffinitiesStage, SectionsStage
+from neuroseg.agglomeration.names import AGGLOMERATIONS, MERGE_TREE
+from neuroseg.agglomeration.reduction import ReductionStage
+from neuroseg.agglomeration.scorings import parse_scoring
+from neuroseg.agglomeration.stage import AgglomerationStage, LookupStage, PartitionStage, tables_of
+from neuroseg.blocks import Lattice
+from neuroseg.configuration import Section, validated
+from neuroseg.edges.stage import EdgesStage
+from neuroseg.errors import InputError, unknown_name
+from neuroseg.execution.block import BLOCK_TIMEOUT_S
+from neuroseg.fragments.settings import DISTANCE_BASINS, FRAGMENTS, MUTEX_WATERSHED, BasinSettings
+from neuroseg.fragments.stage import CutFragmentsStage, FragmentsStage
+from neuroseg.geometry import Nanometres, Triple, contact_channels, long_range_channels, parse_roi
+from neuroseg.run.options import Options
+from neuroseg.segmentation.stage import PyramidStage, RelabelStage, pyramid_stages
+from neuroseg.stage import Stage
+from neuroseg.storage.workspace import Workspace
+from neuroseg.volumes.affinity_source import AffinitySource
+from neuroseg.volumes.content import Content
+from neuroseg.volumes.hints import located, relative_hints, require_there
+from neuroseg.volumes.mask import MaskSource
+from neuroseg.volumes.placement import CORNER, Grid
+from neuroseg.volumes.raw import RawSource
+from neuroseg.volumes.selection import WHOLE_FILE, Selection
+
+# Names of fragments are voxels' indices in signed 64 bits; nobody cuts a volume into more blocks than this.
+_MOST_VOXELS, _MOST_BLOCKS = 2**63 - 1, 10**7
+_KINDS = ("raw", "affinities", "boundaries")
+PREDICTION = ("sections", "affinities")
+SEGMENTATION = ("fragments", "edges", "reduction", "agglomeration", "lookup", "relabel", "pyramid")
+
+
+class MaskPlan(Section):
+    """Where a mask lies, and a hash of it."""
+
+    path: str
+    identity: str
+    content: Content | None = None  # None in workspaces of earlier versions
+
+
+class Plan(Section):
+    """A resolved run. `kind` says what `path` holds: raw, affinities or boundaries."""
+
+    kind: str
+    path: str
+    level: int
+    shape: Triple
+    voxel_size_nm: tuple[float, float, float]
+    offset_nm: tuple[float, float, float]
+    offset_convention: str = CORNER  # or that of centres, or UNKNOWN (volumes/placement.py)
+    corner_nm: tuple[float, float, float] | None = None  # the same place as plain arrays state it; None: offset_nm
+    selection: Selection = WHOLE_FILE
+    value_range: tuple[float, float] | None
+    normalise: str
+    input_identity: str
+    input_content: Content | None = None  # None in workspaces of earlier versions
+    roi: str
+    blocks: Triple
+    model: str | None
+    model_identity: str | None
+    tile_voxels: Triple | None
+    blend: str
+    predicted_mask: MaskPlan | None
+    predicted_blocks: Triple
+    mask: MaskPlan | None
+    mask_boundary: float
+    device: str
+    device_identity: dict[str, str]
+    offsets: tuple[Triple, ...]
+    fragments: str = DISTANCE_BASINS
+    per_section: bool
+    long_range: bool = False
+    scoring: str
+    agglomeration: str = MERGE_TREE
+    threshold: float
+    min_size_voxels: int
+    small: str
+    executor: str
+    block_timeout_s: float = BLOCK_TIMEOUT_S
+    workers: int
+    prediction_workers: int
+
+    @property
+    def lattice(self) -> Lattice:
+        """The blocks that the user asked for; those outside the mask are left out."""
+        mask = self.mask_source(self.mask)
+        wanted = mask.touching() if mask else None
+        return Lattice(self.shape, self.blocks, parse_roi(self.roi, self.shape), wanted)
+
+    @property
+    def _predicted_lattice(self) -> Lattice:
+        """The blocks that were asked for when the affinities were predicted."""
+        return Lattice(self.shape, self.predicted_blocks, parse_roi(self.roi, self.shape))
+
+    def mask_source(self, mask: MaskPlan | None) -> MaskSource | None:
+        """Return a mask as seen from the run's voxels."""
+        if mask is None:
+            return None
+        require_there(mask.path, "mask", "name its new place with --mask NEW (neuroseg run, predict or segment)")
+        return MaskSource(
+            mask.path, self.voxel_size_nm, self.offset_nm, mask.identity, convention=self.offset_convention
+        )
+
+    @property
+    def grid(self) -> Grid:
+        """Voxel size and place of the run's volume."""
+        return Grid(self.voxel_size_nm, self.offset_nm, self.offset_convention)
+
+    @property
+    def _corner_nm(self) -> Nanometres:
+        return self.offset_nm if self.corner_nm is None else self.corner_nm
+
+    def affinities_stage(self, workspace: Workspace) -> AffinitiesStage:
+        """Return the stage that predicts; raises InputError when the run's affinities come from elsewhere."""
+        if self.kind != "raw" or self.model is None or self.model_identity is None or self.tile_voxels is None:
+            raise InputError(f"the affinities of {workspace.path} come from {self.path}; there is nothing to predict")
+        return AffinitiesStage(
+            workspace, self.raw_source(), self.normalise, self.model, self.model_identity, self.device,
+            self.device_identity, self._predicted_lattice, self.tile_voxels, self.blend,
+            self.mask_source(self.predicted_mask),
+        )  # fmt: skip
+
+    def raw_source(self) -> RawSource:
+        """Return where prediction reads raw."""
+        return RawSource(
+            self.path, self.level, self.voxel_size_nm, self._corner_nm, self.value_range, self.input_identity,
+            self.selection,
+        )  # fmt: skip
+
+    def prediction_stages(self, workspace: Workspace) -> list[Stage]:
+        """Return the stages that make affinities; none when they come from elsewhere."""
+        if self.kind != "raw":
+            return []
+        counted = (
+            [SectionsStage(workspace, self.raw_source(), self._predicted_lattice)]
+            if self.normalise == "sections"
+            else []
+        )
+        return [*counted, self.affinities_stage(workspace)]
+
+    def affinity_source(self, workspace: Workspace) -> AffinitySource:
+        """Return where the later stages read affinities."""
+        raw = self.kind == "raw"
+        identity = hash_of(self.affinities_stage(workspace).identity) if raw else self.input_identity
+        path = str(workspace.affinities) if raw else self.path
+        kind = "affinities" if raw else self.kind
+        return AffinitySource(
+            path, kind, self.offsets, self.shape, self.voxel_size_nm, self._corner_nm, identity,
+            selection=WHOLE_FILE if raw else self.selection,
+        )  # fmt: skip
+
+    def segmentation_stages(self, workspace: Workspace) -> list[Stage]:
+        """Return the stages after prediction, in order; each carries the hash of what made its input."""
+        fragments = self._fragments_stage(workspace)
+        edges = EdgesStage(
+            workspace,
+            self._links(workspace, long_range=self.long_range),
+            self.lattice,
+            hash_of(fragments.identity),
+            parse_scoring(self.scoring).every_contact,
+            isinstance(fragments, FragmentsStage),
+        )
+        tables = tables_of(parse_scoring(self.scoring), long_range=self.long_range)
+        reduction = ReductionStage(workspace, self.lattice, hash_of(edges.identity), tables)
+        tree = self._agglomeration_stage(workspace, reduction.lattice, hash_of(reduction.identity))
+        lookup = LookupStage(
+            workspace, self.lattice, hash_of(tree.identity), self.threshold, self.min_size_voxels, self.small
+        )
+        return [fragments, edges, reduction, tree, lookup, *self.view_stages(workspace, hash_of(lookup.identity))]
+
+    def _fragments_stage(self, workspace: Workspace) -> FragmentsStage | CutFragmentsStage:
+        """Return the stage that makes the fragments: distance basins, or what cuts them at the blocks' faces."""
+        mask = self.mask_source(self.mask)
+        if self.fragments != DISTANCE_BASINS:
+            source = self._links(workspace, long_range=self.fragments == MUTEX_WATERSHED)
+            return CutFragmentsStage(workspace, source, source.identity, self.fragments, self.lattice, mask)
+        source = self._links(workspace, long_range=False)
+        settings = BasinSettings(self.voxel_size_nm, per_section=self.per_section, mask_boundary=self.mask_boundary)
+        return FragmentsStage(workspace, source, source.identity, settings, self.lattice, mask)
+
+    def _agglomeration_stage(
+        self, workspace: Workspace, ranges: Lattice, upstream: str
+    ) -> AgglomerationStage | PartitionStage:
+        scoring = parse_scoring(self.scoring)
+        if self.agglomeration == MERGE_TREE:
+            return AgglomerationStage(workspace, ranges, upstream, scoring, self.long_range)
+        source = self._links(workspace, long_range=False)
+        return PartitionStage(
+            workspace, ranges, upstream, scoring, self.long_range, self.agglomeration, self.threshold, source
+        )
+
+    def _links(self, workspace: Workspace, *, long_range: bool) -> AffinitySource:
+        """Return the affinities of direct neighbours, and after them those of long-range channels where asked for."""
+        direct = contact_channels(self.offsets)
+        far = long_range_channels(self.offsets) if long_range else ()
+        return self.affinity_source(workspace).only([*direct, *far])
+
+    def view_stages(self, workspace: Workspace, lookup: str) -> list[RelabelStage | PyramidStage]:
+        """Return relabel and pyramid; they write aside, and the finished segmentation is swapped in."""
+        aside = workspace.segmentation_aside(hash_of({"lookup": lookup, "roi": self.roi}))
+        relabel = RelabelStage(workspace, aside, self.lattice, lookup, self.voxel_size_nm, self._corner_nm)
+        upstream = hash_of(relabel.identity)
+        levels = pyramid_stages(aside, self.lattice, upstream, self.voxel_size_nm, self._corner_nm)
+        return [relabel, *levels]
+
+    def stages(self, workspace: Workspace) -> list[Stage]:
+        """Return every stage of the run, prediction included where it predicts."""
+        return [*self.prediction_stages(workspace), *self.segmentation_stages(workspace)]
+
+    def stage(self, workspace: Workspace, name: str) -> Stage:
+        """Return one stage by name."""
+        stages = {stage.name: stage for stage in self.stages(workspace)}
+        if name not in stages:
+            raise unknown_name("stage", name, stages)
+        return stages[name]
+
+
+def hash_of(identity: Any) -> str:
+    """Return a short hash of a stage's identity."""
+    return hashlib.sha256(json.dumps(dict(identity), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def read_plan(workspace: Workspace) -> Plan:
+    """Return the plan in a workspace's run.yaml, with its inputs where they lie now (volumes/hints.py)."""
+    where = workspace.path / "run.yaml"
+    content = workspace.read_run()
+    plan = validated(content["plan"], Plan, str(where))
+    if wrong := _impossible(plan):
+        raise InputError(
+            f"{where} is damaged: {wrong}; put it right, or remove the file and give the run's whole command again"
+        )
+    find = _finder(content, workspace)
+    found: dict[str, Any] = {"path": find(plan.path), "model": find(plan.model) if plan.model else None}
+    for name in ("mask", "predicted_mask"):
+        if mask := getattr(plan, name):
+            found[name] = mask.model_copy(update={"path": find(mask.path)})
+    return plan.model_copy(update=found)
+
+
+def _impossible(plan: Plan) -> str:
+    """Return the first number of a plan that no run can have, with its key; nothing where there is none."""
+    triples = {"shape": plan.shape, "blocks": plan.blocks, "predicted_blocks": plan.predicted_blocks}
+    for key, value in {**triples, "tile_voxels": plan.tile_voxels or (1, 1, 1)}.items():
+        if min(value) < 1 or math.prod(value) > _MOST_VOXELS:
+            return f"{key} = {list(value)}, which is three positive numbers of at most 2^63 voxels"
+    for key, blocks in (("blocks", plan.blocks), ("predicted_blocks", plan.predicted_blocks)):
+        count = math.prod(-(-size // width) for size, width in zip(plan.shape, blocks, strict=True))
+        if count > _MOST_BLOCKS:
+            return f"{key} = {list(blocks)}, which cuts shape {list(plan.shape)} into {count} blocks"
+    if not all(0 < edge < math.inf for edge in plan.voxel_size_nm):
+        return f"voxel_size_nm = {list(plan.voxel_size_nm)}, which is three positive lengths"
+    if not all(map(math.isfinite, (*plan.offset_nm, *(plan.value_range or ()), plan.threshold, plan.mask_boundary))):
+        return "an offset_nm, value_range, threshold or mask_boundary that is not a number"
+    counts = {"level": plan.level, "workers": plan.workers, "prediction_workers": plan.prediction_workers}
+    for key, count in {**counts, "min_size_voxels": plan.min_size_voxels}.items():
+        if not 0 <= count <= _MOST_VOXELS:
+            return f"{key} = {count}, which is 0 or more"
+    if not plan.block_timeout_s > 0:
+        return f"block_timeout_s = {plan.block_timeout_s}, which is more than 0"
+    words = {"kind": (plan.kind, _KINDS), "fragments": (plan.fragments, FRAGMENTS)}
+    for key, (word, valid) in {**words, "agglomeration": (plan.agglomeration, AGGLOMERATIONS)}.items():
+        if word not in valid:
+            return f"{key} = {word!r}, which is one of {', '.join(valid)}"
+    return ""
+
+
+def read_options(workspace: Workspace) -> Options:
+    """Return the options in a workspace's run.yaml, with paths where they lie now."""
+    content = workspace.read_run()
+    options = validated(content.get("options", {}), Options, str(workspace.path / "run.yaml"))
+    find = _finder(content, workspace)
+    return options.model_copy(update={name: find(path) for name, path in options.paths().items()})
+
+
+def write_plan(workspace: Workspace, plan: Plan, options: Options) -> None:
+    """Write run.yaml: version, options as given, plan as resolved, and inputs as seen from the workspace."""
+    given = options.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    masks = [mask.path for mask in (plan.mask, plan.predicted_mask) if mask]
+    relative = relative_hints([plan.path, plan.model, *masks, *options.paths().values()], workspace.path)
+    content = {"neuroseg": __version__, "options": given, "plan": plan.model_dump(mode="json")}
+    workspace.write_run({**content, "relative_paths": relative})
+
+
+def _finder(content: Mapping[str, Any], workspace: Workspace) -> Callable[[str], str]:
+    """Return the function that finds the inputs named in a run.yaml."""
+    hints = content.get("relative_paths")
+    known = {str(path): str(hint) for path, hint in hints.items()} if isinstance(hints, dict) else {}
+    return lambda address: located(address, known, workspace.path)

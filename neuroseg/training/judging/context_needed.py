@@ -1,0 +1,45 @@
+"""How much of a prediction depends on what lies beyond the tile's context: measured, for the card."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from neuroseg.affinities.inference import Predictor, TileSettings, predict_region
+from neuroseg.affinities.tiles import tiles_covering
+from neuroseg.geometry import triple
+from neuroseg.networks.windows import WindowRule
+from neuroseg.training.data.labelled import OpenedVolume
+from neuroseg.training.settings import TrainingSettings
+
+
+def context_effect(
+    network: nn.Module, opened: OpenedVolume, settings: TrainingSettings, device: torch.device
+) -> dict[str, float]:
+    """Return how the stored values of one tile change when its context is twice as wide.
+
+    `changed`: share of values that differ at all; `changed_by_3`: by more than 2 of 255, beyond rounding; `largest`:
+    the largest difference. The tile is that of the validation region's centre, in the blend that the model is validated
+    and used with: windows that are blended are all wider, and overlap more. Empty where the network does not take the
+    wider window (networks of valid convolutions, whose context is their own).
+    """
+    wanted = settings.validation
+    tile, context = wanted.tile_voxels, wanted.context_voxels
+    rule = network.windows
+    assert isinstance(rule, WindowRule)
+    if not rule.allows([t + 4 * c for t, c in zip(tile, context, strict=True)]):
+        return {}
+    centre = tiles_covering(opened.region, tile)
+    roi = centre[len(centre) // 2].intersect(opened.raw.roi)
+    made = []
+    for factor in (1, 2):
+        wider = [factor * width for width in context]
+        tiles = TileSettings(tile, triple(wider), 1, 255.0, len(settings.targets.offsets), wanted.blend)
+        made.append(predict_region(Predictor(network, tiles, device), opened.raw.read, opened.raw.shape, tiles, roi))
+    difference = np.abs(made[0].astype(np.int16) - made[1])
+    return {
+        "changed": round(float((difference > 0).mean()), 6),
+        "changed_by_3": round(float((difference > 2).mean()), 6),
+        "largest": int(difference.max()),
+    }

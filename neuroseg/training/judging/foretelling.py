@@ -1,0 +1,113 @@
+"""How long one validation of a training will take: measured on a part, counted for the whole."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from funlib.geometry import Coordinate, Roi
+from torch import nn
+
+from neuroseg.affinities.inference import Predictor
+from neuroseg.networks.windows import WindowRule
+from neuroseg.training.data.affinity_targets import affinity_targets
+from neuroseg.training.data.labelled import OpenedVolume
+from neuroseg.training.data.samples import Samples
+from neuroseg.training.judging.validation import choose, segmented_region, tiles_of
+from neuroseg.training.learning.statistics import with_own_statistics
+from neuroseg.training.settings import TrainingSettings
+
+Clock = Callable[[], float]
+_Found = TypeVar("_Found")
+# Enough for its time to grow with the volume; a second or two.
+_SEGMENTED_EDGE_VOXELS = 128
+
+
+def validation_seconds(
+    network: nn.Module,
+    samples: Samples,
+    opened: OpenedVolume,
+    settings: TrainingSettings,
+    device: torch.device,
+    clock: Clock,
+) -> dict[str, float]:
+    """Return the seconds of the parts of one validation: `statistics`, `prediction`, `segmentation`, `context`.
+
+    One window is predicted, one batch of samples passed through, a part of the region segmented from its labels; each
+    is done twice, and timed the second time, when nothing is compiled any more. `context` is what a validation that is
+    the best so far takes more: a tile predicted with twice its context.
+    """
+    validation, batch = settings.validation, settings.optimiser.batch
+    threads = torch.get_num_threads()
+    try:
+        window = _timed_window(network, settings, device, clock)
+    finally:
+        torch.set_num_threads(threads)  # prediction pins the process to one
+    part = _part(opened, settings)
+    segmented = segmented_region(opened, settings)
+    scale = float(segmented.size) / float(segmented_region(part, settings).size)
+    batches = math.ceil(validation.statistics_samples / batch)
+    passed = 0.0
+    if batches:
+        passed = _second(
+            lambda: with_own_statistics(network, samples, "raw", count=batch, batch=batch, device=device), clock
+        )
+    return {
+        "statistics": batches * passed,
+        "prediction": len(tiles_of(settings).tiles(segmented)) * window,
+        "segmentation": scale * _second(lambda: _segmented(part, settings), clock),
+        "context": window * _windows_of_context(network, settings),
+    }
+
+
+def validations(steps: int, every: int) -> int:
+    """Return how often a training is validated: every so many steps, and after the last."""
+    return math.ceil(steps / every)
+
+
+def _timed_window(network: nn.Module, settings: TrainingSettings, device: torch.device, clock: Clock) -> float:
+    tiles = tiles_of(settings)
+    predictor = Predictor(network, tiles, device)
+    shape = [o + 2 * c for o, c in zip(tiles.output, tiles.context, strict=True)]
+    window = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    return _second(lambda: predictor([window]), clock)
+
+
+def _part(opened: OpenedVolume, settings: TrainingSettings) -> OpenedVolume:
+    """Return a volume with the beginning of its region, small enough to segment in a second or two."""
+    edge = Coordinate([_SEGMENTED_EDGE_VOXELS] * 3)
+    return replace(opened, region=Roi(opened.region.begin, edge).intersect(opened.region))
+
+
+def _segmented(opened: OpenedVolume, settings: TrainingSettings) -> Any:
+    """Segment and score a region as a validation does, from affinities that its labels make."""
+    region = segmented_region(opened, settings)
+    targets, _ = affinity_targets(opened.read_labels(region), settings.targets.offsets)
+    return choose((targets * 255).astype(np.uint8), region, opened, settings)
+
+
+def _windows_of_context(network: nn.Module, settings: TrainingSettings) -> float:
+    """Return how many windows' worth of voxels training/judging/context_needed.py predicts."""
+    wanted, rule = settings.validation, network.windows
+    assert isinstance(rule, WindowRule)
+    tile, context = wanted.tile_voxels, wanted.context_voxels
+    wide = [t + 4 * c for t, c in zip(tile, context, strict=True)]
+    if not rule.allows(wide):
+        return 0.0
+    usual = [t + 2 * c for t, c in zip(tile, context, strict=True)]
+    one_tile, tiles = Roi((0, 0, 0), tile), tiles_of(settings)
+    wider = replace(tiles, context=(2 * context[0], 2 * context[1], 2 * context[2]))
+    ratio = math.prod(wide) / math.prod(usual)
+    return len(tiles.tiles(one_tile)) + ratio * len(wider.tiles(one_tile))
+
+
+def _second(work: Callable[[], _Found], clock: Clock) -> float:
+    """Return the seconds that work takes when it is done again."""
+    work()
+    began = clock()
+    work()
+    return clock() - began

@@ -1,0 +1,126 @@
+"""A network -> its scores on the validation volume, through the real prediction and segmentation code."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from funlib.geometry import Coordinate, Roi
+from numpy.typing import NDArray
+from torch import nn
+from tqdm import tqdm
+
+from neuroseg.affinities.inference import Predict, Predictor, TileSettings, predict_region
+from neuroseg.agglomeration.scorings import parse_scoring
+from neuroseg.evaluation.contingency import contingency
+from neuroseg.evaluation.metrics import Scores
+from neuroseg.evaluation.sweep import sweep
+from neuroseg.fragments.settings import BasinSettings, wants_sections
+from neuroseg.geometry import triple, whole
+from neuroseg.run.in_memory import fragments_and_tables
+from neuroseg.training.data.labelled import OpenedVolume
+from neuroseg.training.settings import TrainingSettings
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The best of a sweep over scorings and thresholds."""
+
+    scoring: str
+    threshold: float
+    scores: Scores
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """How long the parts of one validation took."""
+
+    prediction: float
+    segmentation: float
+
+
+@dataclass(frozen=True)
+class Validated:
+    """The best threshold of each scoring, the best scoring first, and how long it took to find them."""
+
+    choices: list[Choice]
+    seconds: Seconds
+
+
+def segmented_region(opened: OpenedVolume, settings: TrainingSettings) -> Roi:
+    """Return what a validation predicts and segments: its region and what surrounds it, as far as the volume goes."""
+    surround = Coordinate(settings.validation.surround_voxels)
+    return opened.region.grow(surround, surround).intersect(whole(triple(opened.raw.shape)))
+
+
+def tiles_of(settings: TrainingSettings) -> TileSettings:
+    """Return the tiles that a training's model is validated and used with."""
+    wanted = settings.validation
+    channels = len(settings.targets.offsets)
+    return TileSettings(wanted.tile_voxels, wanted.context_voxels, 1, 255.0, channels, wanted.blend)
+
+
+def validate(
+    network: nn.Module,
+    opened: OpenedVolume,
+    settings: TrainingSettings,
+    device: torch.device,
+    *,
+    progress: bool = False,
+) -> Validated:
+    """Return the best threshold of each scoring on the validation region.
+
+    Raw beyond the region serves as context, and as much of it as `surround_voxels` says is segmented too; labels beyond
+    the region are not looked at. `progress` shows a bar of the windows predicted.
+    """
+    began = time.monotonic()
+    segmented, tiles = segmented_region(opened, settings), tiles_of(settings)
+    with tqdm(
+        total=len(tiles.tiles(segmented)),
+        desc="validation",
+        unit="window",
+        disable=not progress,
+        leave=False,
+        mininterval=2,
+    ) as bar:
+        predictor = _counted(Predictor(network, tiles, device), bar)
+        affinities = predict_region(predictor, opened.raw.read, opened.raw.shape, tiles, segmented)
+        predicted = time.monotonic()
+        bar.set_postfix_str("now it is segmented and scored")
+        choices = choose(affinities, segmented, opened, settings)
+    return Validated(choices, Seconds(predicted - began, time.monotonic() - predicted))
+
+
+def _counted(predict: Predict, bar: Any) -> Predict:
+    """Return the same prediction, which moves a bar on."""
+
+    def counted(windows: Sequence[NDArray[np.generic]]) -> NDArray[np.generic]:
+        found = predict(windows)
+        bar.update(len(windows))
+        return found
+
+    return counted
+
+
+def choose(
+    affinities: NDArray[np.uint8], segmented: Roi, opened: OpenedVolume, settings: TrainingSettings
+) -> list[Choice]:
+    """Return the best threshold of each scoring, the best scoring first, of the affinities of a region."""
+    region = opened.region.intersect(segmented)
+    basins = BasinSettings(opened.voxel_size_nm, per_section=wants_sections(opened.voxel_size_nm))
+    scorings = [parse_scoring(text) for text in settings.validation.scorings]
+    made = fragments_and_tables(
+        affinities, settings.targets.offsets, basins, with_bins=any(scoring.every_contact for scoring in scorings)
+    )
+    scored = tuple(slice(b - o, e - o) for b, e, o in zip(region.begin, region.end, segmented.begin, strict=True))
+    counted = contingency(made.fragments[scored], opened.read_labels(region))
+    choices = []
+    for scoring in scorings:
+        results = sweep(made.tree(scoring), made.nodes, counted)
+        threshold, scores = min(results, key=lambda result: result[1].voi_sum)
+        choices.append(Choice(str(scoring), threshold, scores))
+    return sorted(choices, key=lambda choice: choice.scores.voi_sum)

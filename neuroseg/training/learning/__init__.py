@@ -1,0 +1,1 @@
+"""One step after the other: losses, optimiser, averages, and what is saved on the way."""

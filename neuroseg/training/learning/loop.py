@@ -1,0 +1,196 @@
+"""The training loop: batches -> steps, logged, validated and saved on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import signal
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from neuroseg.execution.ending import slow_to_end
+from neuroseg.training.learning.records import Records
+from neuroseg.training.learning.team import Team
+from neuroseg.training.pretraining_settings import PretrainingSettings
+from neuroseg.training.settings import TrainingSettings
+
+_LOG_EVERY_STEPS = 20
+
+
+class Learner(Protocol):
+    """What the loop drives: it knows its step, takes batches and saves itself."""
+
+    settings: Any
+    folder: Path
+    team: Team
+    network: Any
+    device: torch.device
+    step: int
+    validated: int
+
+    def update(self, batch: dict[str, torch.Tensor]) -> dict[str, float]:
+        """Take one step; returns the parts of the loss."""
+        ...
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        ...
+
+    def pictures(self) -> dict[str, torch.Tensor]:
+        """Return pictures of the last step, `(channels, y, x)` in [0, 1]; none before the first."""
+        ...
+
+
+def batches(
+    samples: Any, settings: TrainingSettings | PretrainingSettings, *, device: torch.device
+) -> Generator[dict[str, torch.Tensor], None, None]:
+    """Yield batches of tensors in the order of the samples, made in `loader_workers` other processes.
+
+    They lie in the memory of the CPU; for a GPU in pages that are not moved, without which a copy to it is waited for.
+    """
+    loader: Any = DataLoader(
+        samples,
+        batch_size=settings.optimiser.batch,
+        num_workers=settings.loader_workers,
+        worker_init_fn=_begin_worker,
+        prefetch_factor=4 if settings.loader_workers else None,
+        pin_memory=device.type == "cuda",
+    )
+    before = set(multiprocessing.active_children())
+    try:
+        # By no name of its own, so that it ends before its processes are ended, not after.
+        yield from _begun(loader, device)
+    finally:
+        for process in set(multiprocessing.active_children()) - before:
+            process.kill()  # they do not heed SIGTERM, by which one that is stuck would be ended
+
+
+def _begun(loader: Any, device: torch.device) -> Iterator[dict[str, torch.Tensor]]:
+    """Return what a loader makes; pages are pinned for the GPU that is current when it begins."""
+    with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
+        return iter(loader)
+
+
+def _begin_worker(worker: int) -> None:
+    """Compute with one thread, and end with the training alone: Ctrl-C is its affair, and it saves first."""
+    torch.set_num_threads(1)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def run_training(
+    learner: Learner, samples: Any, validate: Callable[[int], dict[str, float]], *, progress: bool = True
+) -> None:
+    """Train until the last step, saving and validating every `validation.every_steps`.
+
+    `validate(step)` returns named numbers to log; what it keeps is its own affair. Ctrl-C (and SIGTERM, which the
+    command line turns into it) lets the step in hand end, saves, and raises KeyboardInterrupt.
+    """
+    settings, team = learner.settings, learner.team
+    last, every = settings.optimiser.steps, settings.validation.every_steps
+    records = Records(learner.folder) if team.leads else None
+    bar = tqdm(total=last, initial=learner.step, unit="step", disable=not (progress and team.leads), mininterval=5)
+    try:
+        with slow_to_end(), _Interrupts() as interrupts:
+            due = learner.step > 0 and (learner.step % every == 0 or learner.step == last)
+            if due and learner.step != learner.validated:
+                _validate(learner, validate, records, interrupts)  # it was cut off while it did
+            for step in _steps(learner, samples, records, bar, interrupts):
+                if step % every == 0 or step == last:
+                    _validate(learner, validate, records, interrupts)
+    finally:
+        bar.close()
+        if records is not None:
+            records.close()
+
+
+def is_over(learner: Learner) -> bool:
+    """Return whether the last step was taken and validated."""
+    last: int = learner.settings.optimiser.steps
+    return learner.step >= last == learner.validated
+
+
+def _validate(
+    learner: Learner, validate: Callable[[int], dict[str, float]], records: Records | None, interrupts: _Interrupts
+) -> None:
+    """Save, validate, and save that it was validated; what cuts it off is answered at once, and loses no step."""
+    if records is not None:
+        learner.save()
+        with interrupts.answered():
+            scores = validate(learner.step)
+        learner.validated = learner.step
+        records.write(learner.step, {f"validation/{name}": value for name, value in scores.items()})
+        records.show(learner.step, learner.pictures())
+        learner.save()
+    learner.validated = learner.step
+    learner.team.wait()
+
+
+def _steps(learner: Learner, samples: Any, records: Records | None, bar: Any, interrupts: _Interrupts) -> Iterator[int]:
+    """Take the steps that are left and log them; yields the number of each. Interrupted, it saves first."""
+    settings, team = learner.settings, learner.team
+    started, first, waited = time.monotonic(), learner.step, 0.0
+    # Closed, it ends its processes, whatever cuts the loop off.
+    shared = team.share(samples, settings.optimiser.batch)
+    with contextlib.closing(batches(shared, settings, device=learner.device)) as made:
+        while learner.step < settings.optimiser.steps:
+            began = time.monotonic()
+            batch = next(made)
+            waited += time.monotonic() - began
+            losses = learner.update(batch)
+            bar.update()
+            if learner.step % _LOG_EVERY_STEPS == 0 or learner.step == settings.optimiser.steps:
+                losses = team.mean(losses)
+                elapsed = time.monotonic() - started
+                speed = {"steps_per_s": (learner.step - first) / elapsed, "waiting": waited / elapsed}
+                bar.set_postfix_str(" ".join(f"{name} {value:.3f}" for name, value in losses.items()))
+                if records is not None:
+                    records.write(learner.step, {**{f"loss/{k}": v for k, v in losses.items()}, **speed})
+            # All processes stop after the same step, whichever heard of it.
+            if team.agree(interrupts.heard):
+                if team.leads:
+                    learner.save()
+                raise KeyboardInterrupt
+            paused = time.monotonic()
+            yield learner.step
+            started += time.monotonic() - paused  # validations are no training
+
+
+class _Interrupts:
+    """Keeps Ctrl-C from cutting a step in half: while it is entered, it is only heard."""
+
+    _NUMBERS = (signal.SIGINT, signal.SIGALRM)  # the alarm repeats a Ctrl-C that Python could not raise
+
+    def __init__(self) -> None:
+        self.heard = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> _Interrupts:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._hear) for number in self._NUMBERS}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _hear(self, number: int, frame: object) -> None:
+        self.heard = True
+
+    @contextlib.contextmanager
+    def answered(self) -> Iterator[None]:
+        """Let Ctrl-C raise KeyboardInterrupt at once: nothing is in hand."""
+        self.__exit__()
+        try:
+            if self.heard:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self.__enter__()

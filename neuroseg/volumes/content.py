@@ -1,0 +1,98 @@
+"""What identifies an input: its metadata and checksums of its voxels, wherever it lies."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+import numpy as np
+
+from neuroseg.configuration import Section
+from neuroseg.errors import InputError
+from neuroseg.geometry import Nanometres, Triple, describe
+from neuroseg.storage.remote import refusals
+from neuroseg.volumes.volume import Volume
+
+# Identities of another version hash something else, such as the path: they cannot be compared.
+_VERSION = "v2"
+_CHECKSUM_LENGTH = 16
+
+
+class Content(Section):
+    """Metadata of an input, and checksums of boxes spread over it, or one checksum of all its voxels."""
+
+    shape: Triple
+    dtype: str
+    voxel_size_nm: Nanometres | None
+    offset_nm: Nanometres
+    checksums: tuple[str, ...]
+    view: str = ""  # which axes, channel and time of the file are read, unless they are its first, in order
+
+    @property
+    def identity(self) -> str:
+        """The hash that done marks remember of the input."""
+        described = json.dumps(self.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
+        return f"{_VERSION}:{hashlib.sha256(described.encode()).hexdigest()}"
+
+    def changes_to(self, now: Content) -> str:
+        """Return in words how an input became `now`; empty where it is the same."""
+        changes = [
+            f"its {what} was {old}, is {new}"
+            for what, old, new in (
+                ("shape", _by(self.shape), _by(now.shape)),
+                ("type", self.dtype, now.dtype),
+                ("voxel size", _nm(self.voxel_size_nm), _nm(now.voxel_size_nm)),
+                ("offset", _nm(self.offset_nm), _nm(now.offset_nm)),
+                ("order of axes, channel and time", self.view or "the first", now.view or "the first"),
+            )
+            if old != new
+        ]
+        if self.shape == now.shape and self.dtype == now.dtype and self.checksums != now.checksums:
+            changes.append(_other_voxels(self.checksums, now.checksums))
+        return ", ".join(changes)
+
+
+def content_of(volume: Volume, checksums: Sequence[str] | None = None) -> Content:
+    """Return what identifies a volume; without `checksums` its samples are read for them.
+
+    Raises InputError when a sample cannot be read.
+    """
+    return Content(
+        shape=volume.shape,
+        dtype=str(volume.dtype),
+        voxel_size_nm=volume.voxel_size_nm,
+        offset_nm=volume.offset_nm,
+        checksums=tuple(checksums if checksums is not None else sample_checksums(volume)),
+        view=" ".join(map(str, volume.layout.stated())),
+    )
+
+
+def sample_checksums(volume: Volume) -> list[str]:
+    """Return a checksum of each of the volume's samples; raises InputError when one cannot be read."""
+    checksums = []
+    for roi in volume.samples():
+        try:
+            values = np.ascontiguousarray(volume.read(roi))
+        except refusals() as error:
+            said = str(error).partition("\n\n")[0]
+            raise InputError(f"{volume.path} cannot be read at {describe(roi)}, is it damaged? ({said})") from error
+        checksums.append(hashlib.sha256(values.tobytes()).hexdigest()[:_CHECKSUM_LENGTH])
+    return checksums
+
+
+def _other_voxels(old: Sequence[str], new: Sequence[str]) -> str:
+    if len(old) != len(new):
+        return f"it had {len(old)} sampled boxes, has {len(new)}"
+    if len(old) == 1:
+        return "its values differ"
+    differing = sum(a != b for a, b in zip(old, new, strict=True))
+    return f"{differing} of {len(old)} sampled boxes differ"
+
+
+def _by(values: Sequence[int]) -> str:
+    return " x ".join(map(str, values))
+
+
+def _nm(values: Nanometres | None) -> str:
+    return "unknown" if values is None else f"{' x '.join(f'{value:g}' for value in values)} nm"

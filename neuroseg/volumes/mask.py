@@ -1,0 +1,161 @@
+"""Masks: which voxels of a volume are to be segmented, from an array of any resolution."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+from funlib.geometry import Roi
+from numpy.typing import NDArray
+
+from neuroseg.errors import InputError
+from neuroseg.geometry import Nanometres, Triple
+from neuroseg.volumes.addresses import open_any
+from neuroseg.volumes.content import Content, content_of
+from neuroseg.volumes.placement import CORNER, Grid, corner_shift_nm
+from neuroseg.volumes.volume import Volume
+
+logger = logging.getLogger(__name__)
+
+ReadMask = Callable[[Roi], NDArray[np.bool_]]
+_REMEMBERED_BLOCKS = 100_000
+_SLAB_SECTIONS = 16
+_BETWEEN_VOXELS = 1e-6
+
+
+@dataclass(frozen=True)
+class MaskSource:
+    """A mask at `path` (any value but 0 is inside), seen from the voxels of the volume that it belongs to.
+
+    `voxel_size_nm`, `offset_nm` and its `convention` are the volume's: a voxel is inside where the mask's voxel at its
+    centre is. Beyond the mask's extent everything is outside. A mask without a voxel size has the volume's voxels, one
+    that states no place begins where the volume begins.
+    """
+
+    path: str
+    voxel_size_nm: Nanometres
+    offset_nm: Nanometres
+    identity: str
+    content: Content | None = field(default=None, compare=False)
+    convention: str = CORNER
+
+    def open(self) -> ReadMask:
+        """Return the function that reads a region of the volume as booleans `(z, y, x)`."""
+        mask = open_any(self.path)
+        scaled = _scaled(mask, Grid(self.voxel_size_nm, self.offset_nm, self.convention))
+        return lambda roi: _inside(mask, roi, scaled)
+
+    def touching(self) -> Callable[[Roi], bool]:
+        """Return the function that tells whether any voxel of a region is inside; it remembers its answers."""
+        return _touching(self)
+
+
+@dataclass(frozen=True)
+class _Scaled:
+    """How a volume's voxels lie in a mask: its voxels are `ratio` of the mask's, the mask begins `shift` of its own."""
+
+    ratio: Nanometres
+    shift: Nanometres
+
+
+def open_mask(
+    path: str, shape: Triple, voxel_size_nm: Nanometres, offset_nm: Nanometres, convention: str = CORNER
+) -> MaskSource:
+    """Return the mask at a zarr path or `file.h5:dataset` for a volume of `shape`.
+
+    Raises InputError for values that are not whole numbers or booleans, and for a mask that states no voxel size or
+    no place, unless it can only be meant to cover the volume.
+    """
+    mask = open_any(path)
+    if mask.dtype.kind not in "bui":
+        raise InputError(f"{path} holds {mask.dtype} values; a mask is boolean or integer, 0 outside")
+    if mask.voxel_size_nm is None and not mask.placed and mask.shape != shape:
+        raise InputError(
+            f"mask {path} of {mask.shape} voxels has no voxel size and is not of the volume's shape {shape}; "
+            "give it the attribute voxel_size (nm, z y x)"
+        )
+    if not mask.placed and any(offset_nm) and not _covers(mask, shape, voxel_size_nm):
+        raise InputError(
+            f"mask {path} of {mask.shape} voxels does not state where it lies, and its extent is not that of the "
+            f"volume at {offset_nm} nm; give it the attribute offset (nm, z y x)"
+        )
+    if not mask.placed:
+        logger.warning("mask %s states no place: it is taken to begin where the volume begins", path)
+    content = content_of(mask, [_checksum(mask)])
+    identity = content.identity + _place(mask, Grid(voxel_size_nm, offset_nm, convention))
+    return MaskSource(path, voxel_size_nm, offset_nm, identity, content, convention)
+
+
+def _covers(mask: Volume, shape: Triple, voxel_size_nm: Nanometres) -> bool:
+    """Return whether a mask has the extent of a volume, to less than one voxel of the larger ones."""
+    sizes = mask.voxel_size_nm or voxel_size_nm
+    axes = zip(mask.shape, sizes, shape, voxel_size_nm, strict=True)
+    return all(abs(n * size - wanted * edge) < max(size, edge) for n, size, wanted, edge in axes)
+
+
+def _shift_nm(mask: Volume, grid: Grid) -> Nanometres:
+    """Return how far the mask's first corner lies past that of the volume."""
+    if not mask.placed:
+        return (0.0, 0.0, 0.0)
+    return corner_shift_nm(Grid(mask.voxel_size_nm or grid.voxel_size_nm, mask.offset_nm, mask.zero), grid)
+
+
+def _scaled(mask: Volume, grid: Grid) -> _Scaled:
+    sizes = mask.voxel_size_nm or grid.voxel_size_nm
+    rz, ry, rx = (edge / size for edge, size in zip(grid.voxel_size_nm, sizes, strict=True))
+    sz, sy, sx = (shift / size for shift, size in zip(_shift_nm(mask, grid), sizes, strict=True))
+    return _Scaled((rz, ry, rx), (sz, sy, sx))
+
+
+def _place(mask: Volume, grid: Grid) -> str:
+    """Return what the mask's place adds to its identity: nothing where it is just the difference of the offsets."""
+    shift = _shift_nm(mask, grid)
+    apart = tuple(a - b for a, b in zip(mask.offset_nm, grid.offset_nm, strict=True))
+    if shift == apart or (mask.voxel_size_nm is None and not any(shift)):
+        return ""
+    return f"@{','.join(map(str, shift))}"
+
+
+def _checksum(mask: Volume) -> str:
+    """Return a hash of every voxel: masks are repainted in place, and a sample would miss it."""
+    digest = hashlib.sha256()
+    for z in range(0, mask.shape[0], _SLAB_SECTIONS):
+        sections = min(_SLAB_SECTIONS, mask.shape[0] - z)
+        inside = mask.read(Roi((z, 0, 0), (sections, *mask.shape[1:]))) != 0
+        digest.update(np.packbits(inside).tobytes())
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=4)
+def _touching(source: MaskSource) -> Callable[[Roi], bool]:
+    read = source.open()
+
+    @lru_cache(maxsize=_REMEMBERED_BLOCKS)
+    def touches(begin: Triple, shape: Triple) -> bool:
+        return bool(read(Roi(begin, shape)).any())
+
+    return lambda roi: touches(tuple(roi.begin), tuple(roi.shape))
+
+
+def _inside(mask: Volume, roi: Roi, scaled: _Scaled) -> NDArray[np.bool_]:
+    places = [_places(roi, axis, scaled) for axis in range(3)]
+    within = [(at >= 0) & (at < size) for at, size in zip(places, mask.shape, strict=True)]
+    out = np.zeros(tuple(roi.shape), bool)
+    if all(known.any() for known in within):
+        known = [at[inside] for at, inside in zip(places, within, strict=True)]
+        begin = [int(at[0]) for at in known]
+        values = mask.read(Roi(begin, [int(at[-1]) + 1 - b for at, b in zip(known, begin, strict=True)]))
+        out[np.ix_(*within)] = values[np.ix_(*(at - b for at, b in zip(known, begin, strict=True)))] != 0
+    return out
+
+
+def _places(roi: Roi, axis: int, scaled: _Scaled) -> NDArray[np.int64]:
+    """Return, for each coordinate of `roi` along an axis, where in the mask its centre lies; ascending."""
+    at = np.arange(roi.begin[axis], roi.end[axis])
+    centres = (at + 0.5) * scaled.ratio[axis] - scaled.shift[axis]
+    # A centre between two voxels of the mask belongs to the later one, whatever the rounding of decimal lengths.
+    return np.floor(centres + _BETWEEN_VOXELS).astype(np.int64)

@@ -1,0 +1,83 @@
+"""The raw volume as prediction reads it: uint8 in place, or scaled on read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from funlib.geometry import Roi
+from numpy.typing import NDArray
+
+from neuroseg.errors import InputError
+from neuroseg.geometry import Nanometres
+from neuroseg.volumes.addresses import open_any
+from neuroseg.volumes.scaling import inverted, scaled
+from neuroseg.volumes.selection import WHOLE_FILE, Selection
+from neuroseg.volumes.volume import Volume
+
+
+@dataclass(frozen=True)
+class RawSource:
+    """Where raw lies and how its values map to 0-255; `value_range` is None for uint8."""
+
+    path: str
+    level: int
+    voxel_size_nm: Nanometres
+    offset_nm: Nanometres
+    value_range: tuple[float, float] | None
+    identity: str
+    selection: Selection = WHOLE_FILE
+
+    def volume(self) -> Volume:
+        """Return the volume with the values as they are stored."""
+        return open_any(self.path, level=self.level, voxel_size_nm=self.voxel_size_nm, selection=self.selection)
+
+    def open(self) -> Callable[[Roi], NDArray[np.uint8]]:
+        """Return the function that reads a region as uint8 `(z, y, x)`."""
+        volume = self.volume()
+        value_range = self.value_range
+
+        def read(roi: Roi) -> NDArray[np.uint8]:
+            values = volume.read(roi)
+            if value_range is None:
+                return values.astype(np.uint8, copy=False)
+            require_finite(values, volume.path, roi.begin)
+            return scaled(values, value_range)
+
+        return read
+
+
+def require_finite(values: NDArray[Any], path: str, begin: Sequence[int]) -> None:
+    """Raise InputError naming the first voxel of `(z, y, x)`, which lies at `begin`, that is not finite."""
+    finite = np.isfinite(values)
+    if finite.all():
+        return
+    at = np.unravel_index(int(finite.argmin()), values.shape)
+    place = ", ".join(str(int(start + step)) for start, step in zip(begin, at, strict=True))
+    raise InputError(
+        f"{path}: voxel ({place}) (z, y, x) is {values[at]:g}; raw must be finite: replace such voxels, say by 0"
+    )
+
+
+def checked_range(
+    volume: Volume, value_range: tuple[float, float] | None, *, invert: bool = False
+) -> tuple[float, float] | None:
+    """Return the range that maps to 0-255, None for uint8 as it is; raises InputError for what is not raw."""
+    value_range = _range_of(volume, value_range)
+    return inverted(value_range) if invert else value_range
+
+
+def _range_of(volume: Volume, value_range: tuple[float, float] | None) -> tuple[float, float] | None:
+    if volume.dtype == np.uint8:
+        return value_range
+    if volume.dtype == np.uint16:
+        return value_range or (0.0, 65535.0)
+    if volume.dtype.kind == "f":
+        if value_range is None:
+            raise InputError(f"{volume.path} holds {volume.dtype} values; say which map to 0 and 255: --range LOW HIGH")
+        for roi in volume.first_look():
+            require_finite(volume.read(roi), volume.path, roi.begin)
+        return value_range
+    raise InputError(f"{volume.path} holds {volume.dtype} values; raw must be uint8, uint16 or float")

@@ -1,0 +1,240 @@
+"""Volumes: 3D arrays with a voxel size and an offset, opened from whatever zarr a user has, and created as OME-NGFF."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from funlib.geometry import Roi
+from numpy.typing import NDArray
+
+from neuroseg.errors import InputError
+from neuroseg.geometry import Nanometres, Triple, slices, triple, whole
+from neuroseg.storage.arrays import create_array, create_group
+from neuroseg.storage.trees import Place
+from neuroseg.volumes.axes import PLAIN, Layout, named_axes
+from neuroseg.volumes.description import Facts, description_of, plain_facts
+from neuroseg.volumes.images import level_of_image, member, members
+from neuroseg.volumes.metadata import Level, array_attributes, ome_attributes, ome_levels
+from neuroseg.volumes.zarr_nodes import open_node
+from neuroseg.volumes.placement import CENTRE, CORNER, UNKNOWN, Grid
+from neuroseg.volumes.selection import WHOLE_FILE, Selection
+from neuroseg.volumes.soundness import require_regular_chunks
+from neuroseg.volumes.stored_chunks import require_chunks
+
+_LOOKED_THROUGH_VOXELS = 2**22  # a tenth of a second
+_SAMPLED_BOXES = 8
+_SAMPLED_EDGE_VOXELS = 16
+
+
+@dataclass(frozen=True)
+class Volume:
+    """An opened volume: z, y, x of `array` as `layout` has them.
+
+    `offset_nm` follows `convention` (placement.py), `corner_nm` is the same place as plain arrays state it (None: the
+    same number). Where the file does not state a place for certain, `placed` is false and both are 0. `unsized` says
+    why there is no voxel size, if the file states one that cannot be used.
+    """
+
+    path: str
+    array: Any
+    voxel_size_nm: Nanometres | None
+    offset_nm: Nanometres
+    layout: Layout = PLAIN
+    placed: bool = True
+    convention: str = CORNER
+    corner_nm: Nanometres | None = None
+    unsized: str = ""
+
+    @property
+    def shape(self) -> Triple:
+        """Voxels along z, y, x."""
+        return triple(self.layout.of(self.array.shape))
+
+    @property
+    def chunks(self) -> Triple | None:
+        """Voxels of a stored chunk along z, y, x; None where the array has no chunks."""
+        return triple(self.layout.of(self.array.chunks)) if self.array.chunks else None
+
+    @property
+    def shards(self) -> Triple | None:
+        """Voxels of a shard along z, y, x; None where the array has no shards."""
+        shards = getattr(self.array, "shards", None)
+        return triple(self.layout.of(shards)) if shards else None
+
+    @property
+    def zero(self) -> str:
+        """The convention of the offset, UNKNOWN where the place is not known."""
+        return self.convention if self.placed else UNKNOWN
+
+    @property
+    def roi(self) -> Roi:
+        """The whole volume."""
+        return whole(self.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the voxels."""
+        dtype: np.dtype[Any] = np.dtype(self.array.dtype)
+        return dtype
+
+    def read(self, roi: Roi) -> NDArray[Any]:
+        """Return the voxels `(z, y, x)` of a region within the volume."""
+        index = self.layout.index(slices(roi))
+        require_regular_chunks(self.array, index)
+        return self.layout.arranged(np.asarray(self.array[index]))
+
+    def first_look(self) -> list[Roi]:
+        """Return the regions whose values are checked before a run begins: all of a small volume, samples of a large.
+
+        What a sample does not show, the block that meets it will.
+        """
+        return [self.roi] if self.roi.size <= _LOOKED_THROUGH_VOXELS else self.samples()
+
+    def samples(self) -> list[Roi]:
+        """Return small regions spread over the volume, the same for the same shape."""
+        rng = np.random.default_rng(0)
+        edges = [min(_SAMPLED_EDGE_VOXELS, size) for size in self.shape]
+        return [
+            Roi([int(rng.integers(size - edge + 1)) for size, edge in zip(self.shape, edges, strict=True)], edges)
+            for _ in range(_SAMPLED_BOXES)
+        ]
+
+
+def open_volume(
+    path: str, *, level: int = 0, voxel_size_nm: Nanometres | None = None, selection: Selection = WHOLE_FILE
+) -> Volume:
+    """Return the volume at `path`: a zarr array, a group with `raw`, an OME-NGFF image, or `path.zarr/inside`.
+
+    `voxel_size_nm` and `selection` override what the metadata say. Raises InputError when there is no 3D volume, or
+    more than one to choose from.
+    """
+    if (Path(path) / "run.yaml").is_file():
+        raise InputError(f"{path} is a workspace, not a volume; its labels are {path.rstrip('/')}/segmentation.zarr")
+    node = open_node(path)
+    if not hasattr(node, "shape"):
+        levels = ome_levels(node.attrs)
+        if levels:
+            return _open_level(path, node, levels, level, voxel_size_nm, selection)
+        found = members(node, path)
+        for name in ("raw", "0"):
+            if name in found:
+                inside = f"{path.rstrip('/')}/{name}"
+                return open_volume(inside, level=level, voxel_size_nm=voxel_size_nm, selection=selection)
+        raise InputError(
+            f"{path} is a zarr group without an image; name the array inside, for example "
+            f"{path.rstrip('/')}/{found[0] if found else 'raw'} (found: {', '.join(found) or 'nothing'})"
+        )
+    if level:
+        raise InputError(f"{path} is one array, without a pyramid; leave --level {level} out")
+    return opened(str(path), node, facts_of_zarr(str(path), node), selection, voxel_size_nm)
+
+
+def facts_of_zarr(path: str, array: Any) -> Facts:
+    """Return the facts of a zarr array: those of the OME-NGFF image that lists it as a level, else its own."""
+    attributes = array.attrs
+    names = named_axes(attributes, dimension_names=getattr(array.metadata, "dimension_names", None))
+    level = level_of_image(path)
+    if level is not None:
+        return level.facts(path, array.shape, names)
+    return plain_facts(path, array.shape, names, attributes)
+
+
+def opened(
+    path: str,
+    array: Any,
+    facts: Facts,
+    selection: Selection,
+    voxel_size_nm: Nanometres | None,
+    *,
+    channels: bool = False,
+) -> Volume:
+    """Return an array as a volume, described by its facts and what the user says (description.py)."""
+    found = description_of(facts, selection, voxel_size_nm, channels=channels)
+    return checked(
+        Volume(
+            path, array, found.voxel_size_nm, found.offset_nm, found.layout, found.placed, found.convention,
+            found.corner_nm, found.unsized,
+        )
+    )  # fmt: skip
+
+
+def _open_level(
+    path: str, node: Any, levels: Sequence[Level], level: int, voxel_size_nm: Nanometres | None, selection: Selection
+) -> Volume:
+    if not 0 <= level < len(levels):
+        raise InputError(f"{path} has {len(levels)} levels (0 to {len(levels) - 1}), found --level {level}")
+    chosen = levels[level]
+    array = member(node, path, chosen.path)
+    if not hasattr(array, "shape"):
+        raise InputError(f"{path} lists level {level} at {chosen.path!r}, but there is no array; is the copy complete?")
+    names = named_axes(array.attrs, dimension_names=getattr(array.metadata, "dimension_names", None))
+    return opened(path, array, chosen.facts(path, array.shape, names), selection, voxel_size_nm)
+
+
+def checked(volume: Volume) -> Volume:
+    """Return the volume; raises InputError when it is empty, lacks its files, or has an unusable voxel size."""
+    if min(volume.shape) == 0:
+        raise InputError(f"{volume.path} is empty: shape {volume.shape}")
+    if volume.voxel_size_nm is not None:
+        check_voxel_size(volume.path, volume.voxel_size_nm)
+    require_chunks(volume.array, volume.path)
+    return volume
+
+
+def check_voxel_size(path: str, size: Nanometres) -> None:
+    """Raise InputError unless the voxel size is three positive numbers."""
+    if not all(0 < edge < float("inf") for edge in size):
+        raise InputError(f"{path} has voxel size {size} nm; three positive numbers are expected")
+
+
+def require_voxel_size(volume: Volume) -> Nanometres:
+    """Return the volume's voxel size; raises InputError with the option to give one."""
+    if volume.voxel_size_nm is None:
+        why = volume.unsized or "no OME-NGFF scale, voxel_size or resolution attribute"
+        raise InputError(
+            f"{volume.path} has no voxel size ({why}); give it in nm, for example --voxel-size 10 10 10 (z y x)"
+        )
+    return volume.voxel_size_nm
+
+
+def create_volume(
+    path: Place,
+    *,
+    shape: Sequence[int],
+    dtype: type[np.generic],
+    block: Sequence[int],
+    voxel_size_nm: Nanometres,
+    offset_nm: Nanometres = (0.0, 0.0, 0.0),
+    labels: bool = False,
+    name: str | None = None,
+    convention: str = CENTRE,
+    corner_nm: Nanometres | None = None,
+) -> None:
+    """Create an OME-NGFF 0.5 image with one level, `path/0`, sharded by `block`; voxels are 0 until written.
+
+    `convention` is that of `offset_nm`; `corner_nm` is the same place as plain arrays state it (default: the number).
+    Write it with `open_array(path / "0", writable=True)`, whole shards at a time. More levels: `write_levels`.
+    """
+    levels: list[tuple[str, Triple]] = [("0", (1, 1, 1))]
+    image = ome_attributes(name or path.stem, levels, voxel_size_nm, offset_nm, labels=labels, convention=convention)
+    create_group(path, image)
+    attributes = array_attributes(voxel_size_nm, offset_nm if corner_nm is None else corner_nm)
+    create_array(path / "0", shape=shape, dtype=dtype, block=block, attributes=attributes)
+
+
+def write_levels(
+    path: Place,
+    levels: Sequence[tuple[str, Triple]],
+    grid: Grid,
+    *,
+    labels: bool,
+    name: str,
+    more: Mapping[str, Any],
+) -> None:
+    """Replace the metadata of an OME-NGFF image so that it lists `levels` (path, factors) and holds `more`."""
+    image = ome_attributes(name, levels, grid.voxel_size_nm, grid.offset_nm, labels=labels, convention=grid.convention)
+    create_group(path, {**image, **more})

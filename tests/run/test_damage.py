@@ -1,0 +1,193 @@
+"""Files cut short or altered on disk: found when they are read, named, and never part of a result."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from scipy import ndimage
+
+from neuroseg.errors import NeurosegError
+from neuroseg.run import pipeline
+from neuroseg.run.options import Options
+from neuroseg.storage.arrays import open_array
+from neuroseg.storage.workspace import Workspace
+
+OFFSETS = [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]
+
+# An artifact, the stage that reads it, and what makes it again.
+READERS = [
+    ("provisional.zarr/c", "edges", "fragments"),
+    ("fragments.zarr/c", "relabel", "edges"),
+    ("entries", "edges", "fragments"),
+    ("edges", "reduction", "edges"),
+    ("nodes", "reduction", "edges"),
+    ("reduced/edges", "agglomeration", "reduction"),
+    ("merges/tree.parquet", "lookup", "agglomeration"),
+    ("merges/nodes.parquet", "lookup", "agglomeration"),
+    ("merges/lookup.npy", "relabel", "lookup"),
+]
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> Options:
+    smooth = ndimage.gaussian_filter(np.random.default_rng(5).random((3, 20, 30, 34)), (0, 1.5, 2, 2))
+    values = np.round(255 * (smooth - smooth.min()) / np.ptp(smooth)).astype(np.uint8)
+    attributes = {"offsets": OFFSETS, "voxel_size": [10, 10, 10]}
+    array = zarr.create_array(str(tmp_path / "A.zarr"), shape=values.shape, dtype="u1", attributes=attributes)
+    array[:] = values
+    given = {"affinities": str(tmp_path / "A.zarr"), "output": str(tmp_path / "w"), "blocks": "20,16,20"}
+    return Options.model_validate({**given, "executor": "serial"})
+
+
+def largest_file(path: Path) -> Path:
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return max(files, key=lambda file: file.stat().st_size)
+
+
+def cut_short(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def alter(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    file.write_bytes(content)
+
+
+def emptied(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def labels(workspace: Workspace) -> np.ndarray:
+    return np.asarray(open_array(workspace.segmentation / "0")[:])
+
+
+def redo(workspace: Workspace, reader: str) -> None:
+    """Have the blocks of a stage done again."""
+    workspace.ledger(reader, {}).forget_blocks()
+    (workspace.path / "ledger" / "published").unlink()
+
+
+def damages(artifact: str) -> list[Callable[[Path], None]]:
+    """How a file can be damaged. A mapped array has no checksum; where a single file is gone, its stage runs."""
+    found = [cut_short, emptied]
+    if not artifact.endswith(".npy"):
+        found.append(alter)
+    if "merges" not in artifact:
+        found.append(Path.unlink)
+    return found
+
+
+CASES = [(*reader, damage, "serial") for reader in READERS for damage in damages(reader[0])]
+# How it is found does not depend on who finds it; a worker may fail of it in its work or while it is set up.
+CASES += [(*reader, cut_short, "local") for reader in READERS if reader[0] in ("entries", "merges/lookup.npy")]
+
+
+@pytest.mark.parametrize(("artifact", "reader", "maker", "damage", "executor"), CASES)
+def test_what_is_damaged_is_made_again(
+    options: Options, artifact: str, reader: str, maker: str, damage: Callable[[Path], None], executor: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    workspace, _ = pipeline.segment(options)
+    expected, file = labels(workspace), largest_file(workspace.path / artifact)
+    content = file.read_bytes()
+    damage(file)
+    redo(workspace, reader)
+    pipeline.segment(options.model_copy(update={"executor": executor, "workers": 2}))
+    assert np.array_equal(labels(workspace), expected)
+    assert file.read_bytes() == content
+    assert f"1 block of stage {maker}" in caplog.text
+    assert not list((workspace.path / "failures").glob("*"))
+
+
+def test_damage_of_what_cannot_be_made_again_is_named(options: Options) -> None:
+    workspace, _ = pipeline.segment(options)
+    expected = labels(workspace)
+    cut_short(largest_file(workspace.fragments / "c"))
+    shutil.rmtree(workspace.path / "provisional.zarr")
+    redo(workspace, "relabel")
+    with pytest.raises(NeurosegError, match=r"cannot be made again: provisional\.zarr was removed"):
+        pipeline.segment(options)
+    assert np.array_equal(labels(workspace), expected), "what is left is the whole of the last finished run"
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"), [(alter, "1 block of stage relabel failed"), (cut_short, "could not be made again: .*injected")]
+)
+def test_a_mending_that_fails_costs_nothing(
+    options: Options, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None], told: str
+) -> None:
+    """Marks, and what was made of what is damaged, stay until it is replaced."""
+    workspace, _ = pipeline.segment(options)
+    expected, marks = labels(workspace), workspace.ledger("agglomeration", {}).done()
+    damage(largest_file(workspace.fragments / "c"))
+    redo(workspace, "relabel")
+
+    def broken(*given: object, **more: object) -> None:
+        raise ValueError("injected")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("neuroseg.edges.stage.block_nodes", broken)
+        with pytest.raises(NeurosegError, match=told):
+            pipeline.segment(options)
+    assert workspace.ledger("agglomeration", {}).done() == marks
+    assert np.array_equal(labels(workspace), expected)
+    pipeline.segment(options)
+    assert np.array_equal(labels(workspace), expected)
+    assert workspace.ledger("agglomeration", {}).done() == marks
+
+
+def test_two_stages_that_are_damaged_are_made_again(options: Options) -> None:
+    workspace, _ = pipeline.segment(options)
+    expected = labels(workspace)
+    for artifact in ("fragments.zarr/c", "entries"):
+        cut_short(largest_file(workspace.path / artifact))
+    redo(workspace, "relabel")
+    pipeline.segment(options)
+    assert np.array_equal(labels(workspace), expected)
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, emptied])
+def test_an_array_without_its_description_is_made_again_whole(options: Options, damage: Callable[[Path], None]) -> None:
+    """Beginning it anew removes all of its shards."""
+    workspace, _ = pipeline.segment(options)
+    expected, fragments = labels(workspace), np.asarray(open_array(workspace.fragments)[:])
+    damage(workspace.fragments / "zarr.json")
+    redo(workspace, "relabel")
+    pipeline.segment(options)
+    assert np.array_equal(open_array(workspace.fragments)[:], fragments)
+    assert np.array_equal(labels(workspace), expected)
+
+
+@pytest.mark.parametrize("damage", [cut_short, alter])
+def test_a_damaged_shard_of_the_users_own_is_named(options: Options, damage: Callable[[Path], None]) -> None:
+    array = zarr.open_array(options.affinities, mode="r")
+    again = zarr.create_array(
+        options.affinities, data=array[:], overwrite=True, attributes=dict(array.attrs),
+        compressors=zarr.codecs.ZstdCodec(checksum=True),
+    )  # fmt: skip
+    assert again.shape[0] == 3
+    damage(largest_file(Path(options.affinities) / "c"))
+    with pytest.raises(NeurosegError, match=r"A\.zarr cannot be read at .*, is it damaged\?"):
+        pipeline.segment(options)
+
+
+def test_damaged_affinities_are_predicted_again(
+    raw_volume: str, tiny_model: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = {"volume": raw_volume, "model": tiny_model, "output": str(tmp_path / "w"), "blocks": "16"}
+    options = Options.model_validate({**given, "executor": "serial"})
+    workspace, _ = pipeline.run(options)
+    expected, file = labels(workspace), largest_file(workspace.affinities / "c")
+    content = file.read_bytes()
+    cut_short(file)
+    redo(workspace, "fragments")
+    pipeline.run(options)
+    assert np.array_equal(labels(workspace), expected)
+    assert file.read_bytes() == content
+    assert "1 block of stage affinities is missing or cut short on disk: made again" in caplog.text

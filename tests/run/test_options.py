@@ -1,0 +1,71 @@
+"""Numbers in configurations: one error that names the key, its value and what is expected."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from neuroseg.errors import InputError
+from neuroseg.execution.cluster.site import site_named
+from neuroseg.run.options import options_from
+
+
+def read(tmp_path: Path, text: str) -> str:
+    """Return the error of a configuration file."""
+    (tmp_path / "run.yaml").write_text(text)
+    with pytest.raises(InputError) as raised:
+        options_from(tmp_path / "run.yaml", {})
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("threshold: true", "threshold = True: true and false"),
+        ("workers: yes", "workers = True: true and false"),
+        ("level: no", "level = False: true and false"),
+        ("voxel_size: [true, 4, 4]", "voxel_size = [True, 4, 4]: true and false"),
+        ("threshold: .nan", "threshold = nan: Input should be a finite number"),
+        ("range: [0, .inf]", "range.1 = inf: Input should be a finite number"),
+        ("block_timeout: .inf", "block_timeout = inf: Input should be a finite number"),
+        ("block_timeout: 1.0e+300", "--block-timeout 1e+300 must be more than 0 seconds and at most"),
+        ("block_timeout: 0", "--block-timeout 0 must be more than 0 seconds"),
+        ("workers: -3", "--workers -3 must be at least 1"),
+        ("workers: 1000000000000000000000", "--workers 1000000000000000000000 must be at least 1 and at most"),
+        ("workers: 2.5", "workers = 2.5: Input should be a valid integer"),
+        ("workers: two", "workers = 'two': Input should be a valid integer"),
+        ("level: -1", "--level -1 must lie in 0"),
+        ("min_size: 1.0e+23", "--min-size '1e+23' is neither voxels (500) nor a volume"),
+        ("min_size: 1e23", "--min-size '1e23' is neither voxels (500) nor a volume"),
+        ("min_size: 100000000000000000000000", "is more than the 1e+18 voxels that any volume has"),
+        ("min_size: -5", "--min-size '-5' is neither voxels"),
+        ("min_size: true", "min_size = True: Input should be a valid string"),
+        ("blocks: [0, 64, 64]", "--blocks '0,64,64' must be positive"),
+        ("blocks: 1.0e+300", "--blocks '1e+300' is neither a number nor three"),
+        ("blocks: true", "blocks = True: Input should be a valid string"),
+        ("threshold: 1.5", "--threshold 1.5 must lie in [0, 1]"),
+    ],
+)
+def test_a_number_that_no_run_could_use_is_named(text: str, found: str, tmp_path: Path) -> None:
+    assert found in read(tmp_path, text)
+
+
+def test_numbers_as_text_are_numbers(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("threshold: 4e-1\nworkers: '2'\nper_section: on\nforce: yes\n")
+    options = options_from(tmp_path / "run.yaml", {})
+    assert (options.threshold, options.workers, options.per_section, options.force) == (0.4, 2, "on", True)
+
+
+@pytest.mark.parametrize(("name", "meant"), [("predict", "affinities"), ("segment", "fragments or edges")])
+def test_a_command_in_the_place_of_a_stage_names_the_stage(name: str, meant: str, tmp_path: Path) -> None:
+    (tmp_path / "site.yaml").write_text(f"stages: {{{name}: {{gpus: 1}}}}\n")
+    with pytest.raises(InputError, match=f"unknown stage '{name}'; did you mean {meant}?"):
+        site_named(str(tmp_path / "site.yaml"))
+
+
+def test_true_is_no_number_of_gpus(tmp_path: Path) -> None:
+    (tmp_path / "site.yaml").write_text("default: {gpus: yes}\n")
+    with pytest.raises(InputError, match=r"default\.gpus = True: true and false"):
+        site_named(str(tmp_path / "site.yaml"))

@@ -1,0 +1,46 @@
+"""The estimate of what a run will write follows what is left to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from neuroseg.run import pipeline
+from neuroseg.run.options import Options
+from neuroseg.run.resolve import plan_of_run
+from neuroseg.run.space_needed import BYTES_PER_VOXEL, bytes_of_run, needed_bytes
+from neuroseg.stage import Stage
+from neuroseg.storage.workspace import Workspace
+
+VOXELS = 40 * 50 * 45
+
+
+@pytest.fixture
+def predicted(raw_volume: str, tiny_model: str, tmp_path: Path) -> tuple[Workspace, list[Stage]]:
+    options = Options(volume=raw_volume, model=tiny_model, output=str(tmp_path / "w"), blocks="32", executor="serial")
+    workspace, _ = pipeline.predict(options)
+    return workspace, pipeline.workspace_at(str(workspace.path))[1].stages(workspace)
+
+
+def test_a_whole_run_counts_its_pyramid_once() -> None:
+    whole = sum(size for name, size in BYTES_PER_VOXEL.items() if name != "pyramid")
+    assert bytes_of_run(700) == pytest.approx(700 * whole + 100 * BYTES_PER_VOXEL["pyramid"])
+    assert bytes_of_run(0) == 0
+
+
+def test_affinities_count_by_their_channels_and_tables_do_not(tiny_model: str, raw_volume: str, tmp_path: Path) -> None:
+    options = Options(volume=raw_volume, model=tiny_model, output=str(tmp_path / "w"), blocks="32", executor="serial")
+    workspace, plan, _ = plan_of_run(options)
+    stages = plan.stages(workspace)
+    three, six = needed_bytes(workspace, stages, 3), needed_bytes(workspace, stages, 6)
+    assert three["affinities"] == pytest.approx(VOXELS * BYTES_PER_VOXEL["affinities"])
+    assert six.pop("affinities") == pytest.approx(2 * three.pop("affinities"))
+    assert six == three
+
+
+def test_what_is_done_needs_nothing(predicted: tuple[Workspace, list[Stage]]) -> None:
+    workspace, stages = predicted
+    needed = needed_bytes(workspace, stages, 3)
+    assert "affinities" not in needed
+    assert needed["fragments"] == pytest.approx(VOXELS * BYTES_PER_VOXEL["fragments"])

@@ -1,0 +1,132 @@
+"""What is reported of a stage's failed blocks, what it costs, and whose word counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from scipy import ndimage
+
+from neuroseg.blocks import Block, Lattice, whole_lattice
+from neuroseg.errors import BlocksFailedError
+from neuroseg.execution.serial import SerialExecutor
+from neuroseg.run import pipeline
+from neuroseg.run.options import Options
+from neuroseg.run.stages import run_stage
+from neuroseg.stage import Process
+from neuroseg.storage import ledger as ledgers
+from neuroseg.storage.arrays import open_array
+from neuroseg.storage.workspace import Workspace
+from tests.execution.clusters import SLURM
+
+
+@dataclass(frozen=True)
+class Failing:
+    """A stage of many blocks, each of which fails for a reason that `why` gives."""
+
+    lattice: Lattice
+    why: Callable[[Block], str]
+
+    name = "fragments"
+    inputs = ("raw",)
+    outputs = ("fragments.zarr",)
+    halo = (0, 0, 0)
+    identity = {"algorithm": 1}  # noqa: RUF012
+    scope = ""
+
+    def prepare(self) -> None:
+        """Nothing is written."""
+
+    @contextmanager
+    def open(self) -> Iterator[Process]:
+        """Yield a function that raises."""
+
+        def process(block: Block) -> None:
+            raise ValueError(self.why(block))
+
+        yield process
+
+
+def report(workspace: Workspace, stage: Failing) -> str:
+    blocks = list(stage.lattice.blocks())
+    with pytest.raises(BlocksFailedError) as failed:
+        run_stage(workspace, [stage], stage, blocks, lambda stage, pending: SerialExecutor(), pipeline.silent)
+    return str(failed.value)
+
+
+def test_one_reason_is_reported_once(tmp_path: Path) -> None:
+    stage = Failing(whole_lattice((40, 10, 10), (1, 10, 10)), lambda block: "no such thing")
+    told = report(Workspace(tmp_path), stage)
+    assert told.startswith(
+        "40 blocks of stage fragments failed:\n"
+        "  stage fragments, block 0 (0:1,0:10,0:10): ValueError: no such thing (and 39 more: 1, 2, 3, 4, 5, ...)\n"
+    )
+    assert told.count("no such thing") == 1
+
+
+def test_different_reasons_are_all_reported(tmp_path: Path) -> None:
+    even = {0: "no memory", 2: "no disk"}
+    stage = Failing(whole_lattice((4, 10, 10), (1, 10, 10)), lambda block: even.get(block.index, "odd"))
+    told = report(Workspace(tmp_path), stage)
+    assert "stage fragments, block 1 (1:2,0:10,0:10): ValueError: odd (and 1 more: 3)" in told
+    assert "stage fragments, block 0 (0:1,0:10,0:10): ValueError: no memory" in told
+
+
+def test_reasons_that_differ_only_in_the_voxel_are_one(tmp_path: Path) -> None:
+    stage = Failing(whole_lattice((4, 10, 10), (1, 10, 10)), lambda block: f"voxel ({block.index}, 0, 3) is nan")
+    told = report(Workspace(tmp_path), stage)
+    assert "block 0 (0:1,0:10,0:10): ValueError: voxel (0, 0, 3) is nan (and 3 more: 1, 2, 3)\n" in told
+    assert told.count("is nan") == 1
+    assert "The others" not in told, "there are none"
+
+
+def test_many_failures_are_described_and_read_few_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Per block a few files are written and read, however many fail; not each one's failures once for each other."""
+    count, reads = 600, [0]
+    stage = Failing(whole_lattice((count, 10, 10), (1, 10, 10)), lambda block: "no such thing")
+    read_text = Path.read_text
+
+    def counting(path: Path, *given: Any, **more: Any) -> str:
+        reads[0] += 1
+        return read_text(path, *given, **more)
+
+    monkeypatch.setattr(Path, "read_text", counting)
+    report(Workspace(tmp_path), stage)
+    assert reads[0] < 6 * count
+    assert len(list((tmp_path / "failures").iterdir())) == 20
+
+
+def boundaries(folder: Path, executor: str, output: str = "w") -> Options:
+    path = folder / "B.zarr"
+    if not path.exists():
+        values = ndimage.gaussian_filter(np.random.default_rng(5).random((20, 30, 34)), 1.5)
+        values = np.round(255 * (values - values.min()) / np.ptp(values)).astype(np.uint8)
+        array = zarr.create_array(str(path), shape=values.shape, dtype="u1", attributes={"voxel_size": [10, 10, 10]})
+        array[:] = values
+    given = {"boundaries": str(path), "output": str(folder / output), "blocks": "10,16,20", "workers": 2}
+    return Options.model_validate({**given, "executor": executor})
+
+
+@pytest.mark.parametrize("executor", ["serial", "local", pytest.param("slurm", marks=SLURM)])
+def test_what_workers_report_counts_not_a_late_listing(
+    executor: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network disk may list a folder as it was a minute ago."""
+    given = boundaries(tmp_path, executor)
+    listed = ledgers._marks
+
+    def late(folder: Path, names: Any, *, least_bytes: int = 1) -> list[Path]:
+        return [] if folder.name == "done" else listed(folder, names, least_bytes=least_bytes)
+
+    expected, _ = pipeline.segment(boundaries(tmp_path, "serial", "expected"))
+    monkeypatch.setattr(ledgers, "_marks", late)
+    workspace, summaries = pipeline.segment(given)
+    assert {summary.stage: summary.blocks for summary in summaries}["fragments"] == 8
+    found = open_array(workspace.segmentation / "0")[:]
+    assert np.array_equal(found, open_array(expected.segmentation / "0")[:])
