@@ -1,26 +1,27 @@
-"""The main of a worker process: `python -m neuroseg.workers.local WORKSPACE STAGE`, or `--standing`.
+"""The main of a worker process of this machine: `python -m neuroseg.workers.local WORKSPACE HEAD`.
 
-Started by the executor `local`; finds its scheduler through the environment variable that daisy sets. A standing worker
-is hired through the socket that is its input, and learns from visitors what to do (execution/standing.py).
+Started by the executor `local` (execution/local.py), whose process id is HEAD; its input is the socket to it.
 """
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from pathlib import Path
 
-from neuroseg.run.worker import drain_stage, set_up, stand
+from neuroseg.execution.channel import Channel
+from neuroseg.execution.parent import die_with_parent
 
 
-def main(*arguments: str) -> None:
-    """Drain one stage, or stand."""
-    if arguments == ("--standing",):
-        stand(socket.socket(fileno=sys.stdin.fileno()))
-        return
-    workspace_path, stage_name = arguments
-    set_up()
-    drain_stage(Path(workspace_path), stage_name)
+def main(workspace: str, head: str) -> None:
+    """Serve the head."""
+    die_with_parent(int(head))
+    channel = Channel.over(socket.socket(fileno=os.dup(0)))
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # what this process starts must not hold the connection
+    from neuroseg.run.worker import work
+
+    work(Path(workspace), channel)
 
 
 if __name__ == "__main__":

@@ -1,24 +1,24 @@
-"""The main of a job that only tells the head what it is: `python -m neuroseg.workers.probe FOLDER STAGE TOKEN HEAD`."""
+"""The main of a job that only tells the head what it is: `python -m neuroseg.workers.probe FOLDER TOKEN HEAD`."""
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import sys
 from pathlib import Path
 
 from neuroseg import __version__
-from neuroseg.execution.crew import secret_path
-from neuroseg.execution.relay import connected
+from neuroseg.execution.channel import connected
+from neuroseg.execution.door import secret_path
 
 
-def main(folder: str, stage: str, token: str, head: str) -> None:
+def main(folder: str, token: str, head: str) -> None:
     """Reach the head as a worker does, and say who is there."""
     addresses = [(host, int(port)) for host, _, port in (one.rpartition(":") for one in head.split(","))]
     secret = secret_path(Path(folder), token).read_bytes()
-    with connected(addresses, secret) as connection:
-        connection.sendall(json.dumps(_about()).encode() + b"\n")
+    channel = connected(addresses, secret)
+    channel.send(_about())
+    channel.close()
 
 
 def _about() -> dict[str, object]:

@@ -11,11 +11,11 @@ from neuroseg.storage.remote import is_remote
 from neuroseg.volumes.first_look import chunks_of, sample_values
 from neuroseg.volumes.images import member
 from neuroseg.volumes.metadata import ome_levels
-from neuroseg.volumes.zarr_nodes import open_node
 from neuroseg.volumes.raw import checked_range
 from neuroseg.volumes.selection import WHOLE_FILE, Selection
 from neuroseg.volumes.values import Finding, Sample, is_label_like, label_findings, raw_findings
 from neuroseg.volumes.volume import Volume
+from neuroseg.volumes.zarr_nodes import open_node
 
 if TYPE_CHECKING:
     from neuroseg.storage.workspace import Workspace

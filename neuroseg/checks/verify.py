@@ -17,7 +17,7 @@ from funlib.geometry import Roi
 from neuroseg.errors import InputError, NeurosegError
 from neuroseg.evaluation.artifacts import Difference, compared
 from neuroseg.execution.block import Begin
-from neuroseg.execution.handover import die_with_parent
+from neuroseg.execution.parent import die_with_parent
 from neuroseg.execution.safe_path import nothing_imported_from_here
 from neuroseg.fragments.settings import DISTANCE_BASINS
 from neuroseg.geometry import Triple, describe, triple, whole

@@ -110,8 +110,8 @@ def _opened(segmentation: str) -> tuple[Workspace | None, Volume, dict[str, Any]
     from neuroseg.run.pipeline import workspace_at
     from neuroseg.storage.workspace import named_workspace
     from neuroseg.volumes.addresses import open_any
-    from neuroseg.volumes.zarr_nodes import open_node
     from neuroseg.volumes.volume import open_volume
+    from neuroseg.volumes.zarr_nodes import open_node
 
     workspace = named_workspace(segmentation)
     if workspace is None:

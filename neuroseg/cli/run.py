@@ -237,11 +237,8 @@ def _after_segmentation(workspace: Path) -> Sequence[str]:
 def _carry_out(verb: str, given: dict[str, Any], next_steps: Callable[[Path], Sequence[str]]) -> None:
     """Run one of the pipeline's verbs with a command's arguments by name, and print what came of it."""
     from neuroseg.execution.cluster.site import Cluster, site_named
-    from neuroseg.execution.recruits import forked
     from neuroseg.run import pipeline
     from neuroseg.run.options import options_from
-    from neuroseg.run.resolve import local_workers
-    from neuroseg.run.worker import stand
     from neuroseg.storage.arrays import use_threads
 
     use_threads(1)
@@ -249,10 +246,7 @@ def _carry_out(verb: str, given: dict[str, Any], next_steps: Callable[[Path], Se
     options = options_from(given["config"], flags)
     cluster = Cluster(site_named(given["cluster"]) if given["cluster"] else None, given["dask_address"])
     more: dict[str, Any] = {"restart": given["restart"], "begin": progress.begin, "cluster": cluster}
-    with forked(0 if verb == "predict" else local_workers(options), stand) as recruits:
-        if recruits:
-            more["recruits"] = recruits
-        workspace, summaries = getattr(pipeline, verb)(options, **more)
+    workspace, summaries = getattr(pipeline, verb)(options, **more)
     content = run_summary(workspace, summaries)
     if given["json"]:
         print_json(content)

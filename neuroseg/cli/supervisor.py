@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from neuroseg.execution.ending import is_slow_to_end
-from neuroseg.execution.handover import die_with_parent
+from neuroseg.execution.parent import die_with_parent
 
 INTERRUPTED = 130
 _FAILED = 1

@@ -34,8 +34,8 @@ from neuroseg.storage.publish import publish_text
 from neuroseg.storage.workspace import Workspace
 from neuroseg.volumes.addresses import open_any
 from neuroseg.volumes.affinity_source import open_stored
-from neuroseg.volumes.zarr_nodes import open_node
 from neuroseg.volumes.selection import Selection
+from neuroseg.volumes.zarr_nodes import open_node
 
 _PACKAGES = ("numpy", "numba", "zarr", "torch", "daisy", "pyarrow")
 _VARIABLES = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "SLURM_", "HOSTNAME")
@@ -91,9 +91,9 @@ def forget_failures(workspace: Workspace, stage: str) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def newest_log(workspace: Workspace, stage: str) -> Path | None:
-    """Return the log that a worker of the stage wrote to last, whichever it was."""
-    logs = [*workspace.logs.glob("*.log"), *workspace.logs.glob(f"{stage}/*"), *workspace.logs.glob(f"*/{stage}-*.log")]
+def newest_log(workspace: Workspace) -> Path | None:
+    """Return the log that a worker wrote to last, whichever it was."""
+    logs = workspace.logs.rglob("*.log")
     return max((log for log in logs if log.is_file()), key=lambda log: log.stat().st_mtime, default=None)
 
 

@@ -1,66 +1,95 @@
-"""The executor `local`: worker processes on this machine, fed by a scheduler (execution/scheduler.py).
-
-head                                   worker (one process each)
-starts them through daisy        ->    python -m neuroseg.workers.local WORKSPACE STAGE, or a standing worker
-"""
+"""The executor `local`: workers are processes of this machine, each at the other end of a pair of sockets."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
+import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from neuroseg.blocks import Block
-from neuroseg.execution.block import BLOCK_TIMEOUT_S, Observe
-from neuroseg.execution.handover import become_worker, visit_or_become_worker
-from neuroseg.execution.safe_path import nothing_imported_from_here
-from neuroseg.execution.scheduler import hand_out
-from neuroseg.execution.standing import StandingWorkers
-from neuroseg.stage import Stage
-from neuroseg.storage.ledger import StageLedger
+from neuroseg.errors import NeurosegError
+from neuroseg.execution.channel import Channel
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+# So many workers in a row, for each one wanted, may end without a word about a block between them.
+_FRUITLESS = 3
+_LEAVE_S = 5.0
 
 
-@dataclass(frozen=True)
-class LocalExecutor:
-    """Runs `workers` processes on this machine.
+class LocalWorkers:
+    """Starts worker processes that call themselves `kind` in the names of their logs; see execution.workers.Launcher.
 
-    With `standing`, their work is done by standing workers as long as there are any. Each worker sees one of `gpus`,
-    where there are any, in turn.
+    Each sees one of `gpus`, where there are any, by its place; the place of one that ended falls to the next.
     """
 
-    workspace: Path
-    workers: int
-    logs: Path
-    standing: StandingWorkers | None = None
-    block_timeout_s: float = BLOCK_TIMEOUT_S
-    gpus: Sequence[str] = ()
+    bell = None
 
-    def run(self, stage: Stage, blocks: Sequence[Block], ledger: StageLedger, observe: Observe) -> int:
-        """Run the blocks; see execution.work.Executor."""
-        count = min(self.workers, len(blocks))
-        if len(blocks) == 1 and self.standing is not None:
-            observe(0, 0)
-            if self.standing.did(stage.name, blocks[0].index, self.block_timeout_s):
-                observe(1, 0)
-                return 1
-        with nothing_imported_from_here():
-            return hand_out(
-                stage.name,
-                blocks,
-                ledger,
-                worker=self._worker(stage.name, count),
-                workers=count,
-                logs=self.logs,
-                timeout_s=self.block_timeout_s,
-                observe=observe,
+    def __init__(self, workspace: Path, logs: Path, kind: str, gpus: Sequence[str] = ()) -> None:
+        self._workspace, self._logs, self._kind, self._gpus = workspace.resolve(), logs.resolve(), kind, gpus
+        self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        self._places: dict[Channel, int] = {}
+        self._new: list[Channel] = []
+        self._fruitless = self._progress = 0
+
+    def keep(self, wanted: int, progress: int) -> None:
+        """Start the workers that are missing; raises NeurosegError where they end without having done anything."""
+        ended = [place for place, process in self._processes.items() if process.poll() is not None]
+        for place in ended:
+            del self._processes[place]
+        self._fruitless = self._fruitless + len(ended) if progress == self._progress else 0
+        self._progress = progress
+        if self._fruitless > _FRUITLESS * wanted:
+            raise NeurosegError(f"the workers that {self._kind} keep dying; see {self._log(ended[-1])}")
+        free = (place for place in range(wanted) if place not in self._processes)
+        for place in list(free)[: max(0, wanted - len(self._processes))]:
+            self._start(place)
+
+    def came(self) -> list[Channel]:
+        """Return the channels of the workers that were started since the last call."""
+        new, self._new = self._new, []
+        return new
+
+    def end(self, channel: Channel) -> None:
+        """Kill a worker, which may hang."""
+        with contextlib.suppress(KeyError):
+            self._processes[self._places.pop(channel)].kill()
+
+    def stop(self, *, at_once: bool) -> None:
+        """End all workers; those that do not leave by themselves within seconds are killed."""
+        deadline = time.monotonic() + (0 if at_once else _LEAVE_S)
+        for channel in self.came():
+            channel.close()
+        for process in self._processes.values():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, deadline - time.monotonic()))
+            process.kill()
+            process.wait()
+        self._processes.clear()
+        self._places.clear()
+
+    def _start(self, place: int) -> None:
+        near, far = socket.socketpair()
+        self._logs.mkdir(parents=True, exist_ok=True)
+        # Nothing is imported from the working directory (-P): it may be a folder of others' data.
+        command = [sys.executable, "-P", "-m", "neuroseg.workers.local", str(self._workspace), str(os.getpid())]
+        with far, self._log(place).open("ab") as log:
+            self._processes[place] = subprocess.Popen(
+                command, stdin=far.fileno(), stdout=log, stderr=log, env=self._environment(place)
             )
+        channel = Channel.over(near)
+        self._places[channel] = place
+        self._new.append(channel)
 
-    def _worker(self, stage: str, count: int) -> Callable[[], None]:
-        """Return what a process that daisy starts calls."""
-        command = [sys.executable, "-P", "-m", "neuroseg.workers.local", str(self.workspace.resolve()), stage]
-        if self.standing is None:
-            return partial(become_worker, command, os.getpid(), self.gpus, self.logs)
-        return partial(visit_or_become_worker, self.standing.ready(count), stage, command, os.getpid())
+    def _environment(self, place: int) -> dict[str, str]:
+        """Return a worker's environment: one thread for each library, since several workers share the cores."""
+        environment = {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, "1")}
+        if self._gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = self._gpus[place % len(self._gpus)]
+        return environment
+
+    def _log(self, place: int) -> Path:
+        return self._logs / f"{self._kind}-{place:04d}.log"

@@ -14,7 +14,7 @@ class SerialExecutor:
     """Opens the stage once and processes its blocks in order."""
 
     def run(self, stage: Stage, blocks: Sequence[Block], ledger: StageLedger, observe: Observe) -> int:
-        """Run the blocks; see execution.work.Executor."""
+        """Run the blocks; see execution.block.Executor."""
         done = failed = 0
         observe(done, failed)
         with stage.open() as process:

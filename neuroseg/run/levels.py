@@ -13,8 +13,8 @@ from neuroseg.geometry import Nanometres
 from neuroseg.networks.card import Card
 from neuroseg.storage.remote import is_remote
 from neuroseg.volumes.metadata import ome_levels
-from neuroseg.volumes.zarr_nodes import open_node
 from neuroseg.volumes.selection import WHOLE_FILE, Selection
+from neuroseg.volumes.zarr_nodes import open_node
 
 _WARN_RATIO, _REFUSE_RATIO = 1.5, 3.0
 

@@ -10,20 +10,16 @@ from pathlib import Path
 from neuroseg.blocks import Block
 from neuroseg.errors import InputError, unknown_name
 from neuroseg.execution.block import Begin, Choose, Executor, ledger_of
-from neuroseg.execution.cluster.dask import DaskConnection, dask_executor
-from neuroseg.execution.cluster.site import NO_CLUSTER, NO_SITE, Cluster, Site
-from neuroseg.execution.cluster.slurm import cancel_leftovers, slurm_executor
-from neuroseg.execution.crew import forget_secrets
-from neuroseg.execution.local import LocalExecutor
-from neuroseg.execution.recruits import Recruit
-from neuroseg.execution.serial import SerialExecutor
-from neuroseg.execution.standing import StandingWorkers
+from neuroseg.execution.cluster.site import NO_CLUSTER, Cluster
+from neuroseg.execution.cluster.slurm import cancel_leftovers
+from neuroseg.execution.door import forget_secrets
 from neuroseg.run.damage import as_published, replace_missing, restart_of
+from neuroseg.run.executors import Executors
 from neuroseg.run.finished import is_finished, is_published, published_mark, views_of, wanted_mark
 from neuroseg.run.in_memory import segmentation_of as segmentation_of
 from neuroseg.run.inputs import changes_in_words, reads_input, require_input, require_mask, unchanged_input
 from neuroseg.run.methods import check_methods
-from neuroseg.run.options import CLUSTERS, Options
+from neuroseg.run.options import Options
 from neuroseg.run.plan import PREDICTION, SEGMENTATION, Plan, read_plan, write_plan
 from neuroseg.run.resolve import plan_of_run, plan_of_segmentation
 from neuroseg.run.space_needed import needed_bytes
@@ -64,7 +60,6 @@ def segment(
     restart: str | None = None,
     begin: Begin = silent,
     cluster: Cluster = NO_CLUSTER,
-    recruits: Sequence[Recruit] = (),
 ) -> Outcome:
     """Segment the affinities in a workspace, or affinities or boundaries from elsewhere."""
     brought = options.affinities or options.boundaries
@@ -75,7 +70,7 @@ def segment(
         workspace, plan, options = plan_of_segmentation(options)
         if is_kept and plan.mask is not None:
             require_mask(plan, plan.mask)  # it says which blocks there are
-    return _execute(workspace, plan, options, SEGMENTATION, restart, begin, cluster, recruits)
+    return _execute(workspace, plan, options, SEGMENTATION, restart, begin, cluster)
 
 
 def run(
@@ -84,11 +79,10 @@ def run(
     restart: str | None = None,
     begin: Begin = silent,
     cluster: Cluster = NO_CLUSTER,
-    recruits: Sequence[Recruit] = (),
 ) -> Outcome:
     """Predict and segment."""
     workspace, plan, options = plan_of_run(options)
-    return _execute(workspace, plan, options, PREDICTION + SEGMENTATION, restart, begin, cluster, recruits)
+    return _execute(workspace, plan, options, PREDICTION + SEGMENTATION, restart, begin, cluster)
 
 
 def _execute(
@@ -99,7 +93,6 @@ def _execute(
     restart: str | None,
     begin: Begin,
     cluster: Cluster,
-    recruits: Sequence[Recruit] = (),
 ) -> Outcome:
     """Run the stages called `names` (a pyramid's levels count as `pyramid`), after a restart where one is asked for."""
     if names != PREDICTION:
@@ -111,12 +104,7 @@ def _execute(
         raise InputError(f"the mask {plan.mask.path} has no voxel in the region {plan.roi}; nothing would be segmented")
     if not options.force and isinstance(workspace.artifacts, Path):
         require_space(workspace.path, needed_bytes(workspace, stages, len(plan.offsets)))
-    site = cluster.described() if plan.executor in CLUSTERS else NO_SITE
-    with (
-        workspace.locked(),
-        StandingWorkers(workspace.path, workspace.logs, recruits) as standing,
-        DaskConnection(cluster.dask_address, plan.workers or 2) as dask,
-    ):
+    with workspace.locked(), Executors(workspace, plan, stages, cluster) as executors:
         forget_secrets(workspace.path)
         cancel_leftovers(workspace.path)
         if plan.kind == "raw" and PREDICTION[-1] not in names:
@@ -135,7 +123,7 @@ def _execute(
         write_plan(workspace, plan, options)
         if restart is not None:
             _discard(workspace, every[first:])
-        choose = partial(_executor, workspace, plan, site, dask, standing)
+        choose = partial(_executor, workspace, plan, executors)
         summaries = _run_all(workspace, plan, every, stages, choose, begin)
         if views_of(stages):
             remove(intermediates(workspace, options.keep or "all"))
@@ -251,34 +239,11 @@ def _invalidate(workspace: Workspace, published: Path, later: Sequence[Stage], *
 
 
 def _executor(
-    workspace: Workspace,
-    plan: Plan,
-    site: Site,
-    dask: DaskConnection,
-    standing: StandingWorkers,
-    stage: Stage,
-    pending: Sequence[Block],
+    workspace: Workspace, plan: Plan, executors: Executors, stage: Stage, pending: Sequence[Block]
 ) -> Executor:
-    """Return the plan's executor; one block alone is not worth the start of a worker, where none stands yet.
-
-    What the stage reads of the user's is compared first: blocks are also done again, long after they were.
-
-    Workers that predict do not stand: they would keep the network in memory, and there may be fewer of them.
-    """
+    """Return what runs a stage. What the stage reads of the user's is compared first: blocks are also done again."""
     require_brought(workspace, plan, stage)
-    limit = plan.block_timeout_s
-    if plan.executor == "slurm":
-        return slurm_executor(workspace.path, workspace.logs, site, stage.name, plan.workers or None, limit)
-    if plan.executor == "dask":
-        return dask_executor(dask, workspace.path, workspace.logs, site, stage.name, plan.workers or None, limit)
-    if plan.executor == "serial" or (len(pending) == 1 and not standing.are_there):
-        return SerialExecutor()
-    if stage.name in PREDICTION:
-        from neuroseg.affinities.device import own_gpus
-
-        gpus = own_gpus(plan.device)
-        return LocalExecutor(workspace.path, plan.prediction_workers, workspace.logs, None, limit, gpus)
-    return LocalExecutor(workspace.path, plan.workers, workspace.logs, standing, limit)
+    return executors.choose(stage, pending)
 
 
 def require_brought(workspace: Workspace, plan: Plan, stage: Stage) -> None:

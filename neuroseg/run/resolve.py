@@ -245,17 +245,6 @@ def _plan_of_affinities(options: Options) -> Plan:
     )
 
 
-def local_workers(options: Options) -> int:
-    """Return how many workers of this machine the options, and those that their workspace remembers, ask for."""
-    if not options.output and not options.volume:
-        return 0
-    workspace = (named_workspace(options.volume) if options.volume else None) or _workspace_for(options)
-    remembered = read_options(workspace) if is_workspace(workspace.path) else Options()
-    if (options.executor or remembered.executor or "local") != "local":
-        return 0
-    return options.workers or remembered.workers or own_cores()
-
-
 def _common(options: Options, shape: Any, grid: Grid, device: str) -> dict[str, Any]:
     """Return the part of the plan that does not depend on the kind of input."""
     shape, voxel_size_nm = triple(shape), grid.voxel_size_nm

@@ -121,7 +121,7 @@ def _describe_deaths(workspace: Workspace, stage: Stage, failed: Sequence[Block]
     """Describe blocks whose workers died without a word, as far as it can be told from here."""
     for block in failed[:_LISTED_FAILURES]:
         if not failure_folder(workspace.path, stage.name, block.index).exists():
-            describe_failure(workspace, stage, block, "its worker died\n", log=newest_log(workspace, stage.name))
+            describe_failure(workspace, stage, block, "its worker died\n", log=newest_log(workspace))
 
 
 def _failure_report(stage: Stage, failed: Sequence[Block], ledger: StageLedger, causes: Mapping[int, str]) -> str:

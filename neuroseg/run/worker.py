@@ -1,20 +1,21 @@
-"""What a worker process does: stages of a workspace, or single blocks, as its plan says."""
+"""What a worker process does: stages of a workspace, as its plan says."""
 
 from __future__ import annotations
 
 import importlib
 import logging
-import os
 import signal
-import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from neuroseg.execution.block import forget_peak_memory, process_block
-from neuroseg.execution.scheduler import drain
-from neuroseg.execution.standing import Work, serve
+from neuroseg.execution.block import ledger_of
+from neuroseg.execution.channel import Channel
+from neuroseg.execution.serving import serve
 from neuroseg.run.plan import read_plan
+from neuroseg.stage import Stage
 from neuroseg.storage.arrays import use_threads
+from neuroseg.storage.ledger import StageLedger
 from neuroseg.storage.workspace import Workspace
 
 
@@ -42,37 +43,15 @@ def _load_compiler() -> None:
         del sys.modules[unwanted]
 
 
-def stand(control: socket.socket) -> None:
-    """Be a standing worker, hired through `control`; before that it costs nothing."""
-    serve(control, set_up, do)
-
-
-def do(workspace_path: Path, work: Work) -> bool:
-    """Do what a visitor of a standing worker wants; returns whether it is done, and need not be tried otherwise."""
-    if "block" in work:
-        return do_block(workspace_path, work["stage"], work["block"])
-    os.environ["DAISY_CONTEXT"] = work["context"]
-    drain_stage(workspace_path, work["stage"])
-    return True
-
-
-def do_block(workspace_path: Path, stage_name: str, index: int) -> bool:
-    """Process one block; returns whether it is done."""
-    forget_peak_memory()
+def work(
+    workspace_path: Path, channel: Channel, *, alone: bool = False, lost: Callable[[], None] = lambda: None
+) -> None:
+    """Be a worker of a run until it is over; see execution.serving.serve."""
+    set_up()
     workspace = Workspace(workspace_path)
-    stage = read_plan(workspace).stage(workspace, stage_name)
-    try:
-        with stage.open() as process:
-            ledger = workspace.ledger(stage.name, stage.identity, stage.scope)
-            return process_block(process, stage.lattice.block(index, stage.halo), ledger, stage)
-    except Exception:
-        logging.exception("stage %s, block %d is left to another worker", stage_name, index)
-        return False
 
+    def find(name: str) -> tuple[Stage, StageLedger]:
+        stage = read_plan(workspace).stage(workspace, name)
+        return stage, ledger_of(workspace, stage)
 
-def drain_stage(workspace_path: Path, stage_name: str, *, alone: bool = False) -> None:
-    """Rebuild the stage from the workspace's run.yaml and drain its blocks; `alone` as in scheduler.drain."""
-    forget_peak_memory()
-    workspace = Workspace(workspace_path)
-    stage = read_plan(workspace).stage(workspace, stage_name)
-    drain(stage, workspace.ledger(stage.name, stage.identity, stage.scope), alone=alone)
+    serve(channel, find, alone=alone, lost=lost)

@@ -122,10 +122,9 @@ class StageLedger:
 
     def mark_running(self, block: Block) -> None:
         """Note that a block was begun, and where it had been before, that a worker died of it or with it."""
-        mark = self.folder / "running" / f"{block.index:08d}"
-        for each in [mark, self.folder / "again" / mark.name] if mark.exists() else [mark]:
-            each.parent.mkdir(parents=True, exist_ok=True)
-            each.touch()
+        name = f"{block.index:08d}"
+        if not _created(self.folder / "running", name):
+            _created(self.folder / "again", name)
 
     def running(self) -> list[int]:
         """Return the blocks that were begun and are neither done nor failed; where nobody works, they were cut off."""
@@ -142,11 +141,16 @@ class StageLedger:
             shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def mark_done(self, block: Block, record: Mapping[str, Any], stored: Sequence[Stored] = ()) -> None:
-        """Mark a block complete, with numbers about it and what it stored; a failure of the block is removed."""
+        """Mark a block complete, with numbers about it and what it stored; a failure of the block is removed.
+
+        The mark is not flushed to disk: what it tells of is, and a mark that a crash takes away only costs the block
+        once more.
+        """
         name = "-".join([self._name(block), *(f"{each.files}.{each.size}" for each in stored)])
-        publish_text(self.folder / "done" / name, json.dumps({**record, "time": time.time()}))
+        publish_text(self.folder / "done" / name, json.dumps({**record, "time": time.time()}), flush=False)
         for past in ("failed", "running"):
-            (self.folder / past / f"{block.index:08d}").unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                os.unlink(f"{self.folder}/{past}/{block.index:08d}")
 
     def mark_failed(self, block: Block, cause: str) -> None:
         """Record why a block failed; not flushed to disk, since a failure that is forgotten is only tried again."""
@@ -261,6 +265,19 @@ def _read_name(name: str) -> tuple[str, list[Stored] | None]:
     index, token, *counts = name.split("-")
     stored = [Stored(int(files), int(size)) for files, _, size in (count.partition(".") for count in counts)]
     return f"{index}-{token}", stored or None
+
+
+def _created(folder: Path, name: str) -> bool:
+    """Return whether an empty mark was made; False where there was one."""
+    path = f"{folder}/{name}"
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    except FileExistsError:
+        return False
+    except FileNotFoundError:
+        folder.mkdir(parents=True, exist_ok=True)
+        return _created(folder, name)
+    return True
 
 
 def _marks(folder: Path, names: re.Pattern[str], *, least_bytes: int = 1) -> list[Path]:

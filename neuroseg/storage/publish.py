@@ -26,7 +26,8 @@ def published(path: Place, *, flush: bool = True) -> Iterator[Path]:
             yield Path(folder) / path.name
             path.write(Path(folder) / path.name)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if not os.path.isdir(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
     # Processes of several machines may write one file, and process numbers repeat.
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:

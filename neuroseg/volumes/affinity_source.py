@@ -19,11 +19,11 @@ from neuroseg.volumes.axes import Layout
 from neuroseg.volumes.chunk_cache import remembering
 from neuroseg.volumes.content import Content, content_of, sample_checksums
 from neuroseg.volumes.first_look import require_shares
-from neuroseg.volumes.zarr_nodes import open_node
 from neuroseg.volumes.placement import UNKNOWN
 from neuroseg.volumes.selection import WHOLE_FILE, Selection
 from neuroseg.volumes.soundness import require_regular_chunks
 from neuroseg.volumes.volume import Volume, facts_of_zarr, opened, require_voxel_size
+from neuroseg.volumes.zarr_nodes import open_node
 
 BOUNDARY_OFFSETS: tuple[Triple, ...] = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
 _NAMED_ARRAYS = 8

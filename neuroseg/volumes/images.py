@@ -10,8 +10,8 @@ from typing import Any
 from neuroseg.errors import InputError
 from neuroseg.storage.remote import is_remote
 from neuroseg.volumes.metadata import Level, ome_levels
-from neuroseg.volumes.zarr_nodes import open_node
 from neuroseg.volumes.soundness import METADATA
+from neuroseg.volumes.zarr_nodes import open_node
 
 logger = logging.getLogger(__name__)
 

@@ -19,11 +19,11 @@ from neuroseg.volumes.axes import PLAIN, Layout, named_axes
 from neuroseg.volumes.description import Facts, description_of, plain_facts
 from neuroseg.volumes.images import level_of_image, member, members
 from neuroseg.volumes.metadata import Level, array_attributes, ome_attributes, ome_levels
-from neuroseg.volumes.zarr_nodes import open_node
 from neuroseg.volumes.placement import CENTRE, CORNER, UNKNOWN, Grid
 from neuroseg.volumes.selection import WHOLE_FILE, Selection
 from neuroseg.volumes.soundness import require_regular_chunks
 from neuroseg.volumes.stored_chunks import require_chunks
+from neuroseg.volumes.zarr_nodes import open_node
 
 _LOOKED_THROUGH_VOXELS = 2**22  # a tenth of a second
 _SAMPLED_BOXES = 8

@@ -144,9 +144,7 @@ def run_apart(volume: str, model: str, workspace: Path, workers: int) -> subproc
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_killed_standing_worker_costs_nothing_but_time(
-    workers: int, raw_volume: str, tiny_model: str, tmp_path: Path
-) -> None:
+def test_a_killed_worker_costs_nothing_but_time(workers: int, raw_volume: str, tiny_model: str, tmp_path: Path) -> None:
     expected, _ = pipeline.run(options(raw_volume, tiny_model, tmp_path / "a", blocks="64", executor="serial"))
     killed = Workspace(tmp_path / "b")
     with run_apart(raw_volume, tiny_model, killed.path, workers) as head:
@@ -159,25 +157,10 @@ def test_a_killed_standing_worker_costs_nothing_but_time(
         assert np.array_equal(array, arrays(expected)[name]), name
 
 
-def test_standing_workers_die_with_the_head(raw_volume: str, tiny_model: str, tmp_path: Path) -> None:
+def test_workers_die_with_the_head(raw_volume: str, tiny_model: str, tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "w")
     with run_apart(raw_volume, tiny_model, workspace.path, workers=2) as head:
         wait_until(lambda: bool(processes(workspace, "fragments")))
         workers = processes(workspace, "fragments")
         head.kill()
     wait_until(lambda: not any(is_running(worker) for worker in workers), seconds=20)
-
-
-def test_where_no_socket_fits_every_stage_starts_its_own_workers(
-    raw_volume: str, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    far = tmp_path / ("long" * 25)
-    far.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(far))
-    given = {"blocks": "24", "executor": "local", "workers": 1}
-    workspace, _ = pipeline.run(options(raw_volume, tiny_model, tmp_path / "w", **given))
-    used = [processes(workspace, stage) for stage in ("fragments", "edges", "relabel")]
-    assert len(set.union(*used)) == 3, "a process of its own for each stage"
-    expected, _ = pipeline.run(options(raw_volume, tiny_model, tmp_path / "a", blocks="64", executor="serial"))
-    for name, array in arrays(workspace).items():
-        assert np.array_equal(array, arrays(expected)[name]), name

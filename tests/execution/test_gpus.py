@@ -7,23 +7,17 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
 
 from neuroseg.affinities.device import gpu_kind, own_gpus, require_kind
 from neuroseg.errors import NeurosegError
+from neuroseg.execution.local import LocalWorkers
 from neuroseg.run import pipeline
 from neuroseg.run.options import Options
 from neuroseg.run.plan import read_plan
 from neuroseg.storage.first import first_recorded
-
-BECOME = """
-import os, sys
-from pathlib import Path
-from neuroseg.execution.handover import become_worker
-say = "import os; print(os.environ['CUDA_VISIBLE_DEVICES'], flush=True); input()"
-become_worker([sys.executable, "-c", say], os.getppid(), ["3", "GPU-7"], Path(sys.argv[1]))
-"""
 
 
 def properties(name: str, major: int = 9, minor: int = 0, multiprocessors: int = 132) -> SimpleNamespace:
@@ -31,27 +25,29 @@ def properties(name: str, major: int = 9, minor: int = 0, multiprocessors: int =
     return SimpleNamespace(name=name, major=major, minor=minor, multi_processor_count=multiprocessors)
 
 
-def begun(places: Path) -> tuple[subprocess.Popen[str], str]:
-    """A worker that waits, and the GPU that it sees."""
-    worker = subprocess.Popen(
-        [sys.executable, "-c", BECOME, str(places)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert worker.stdout is not None
-    return worker, worker.stdout.readline().strip()
-
-
-def end(worker: subprocess.Popen[str]) -> None:
-    worker.communicate("\n")
+def seen_gpus() -> dict[int, str]:
+    """The GPU that each worker process of this one sees, by the process."""
+    processes = psutil.Process().children()
+    found = {process.pid: process.environ() for process in processes}
+    return {pid: given["CUDA_VISIBLE_DEVICES"] for pid, given in found.items() if "CUDA_VISIBLE_DEVICES" in given}
 
 
 def test_workers_take_gpus_in_turn_and_places_that_fell_free(tmp_path: Path) -> None:
-    workers = [begun(tmp_path) for _ in range(3)]
-    assert [gpu for _, gpu in workers] == ["3", "GPU-7", "3"]
-    end(workers[1][0])
-    again = begun(tmp_path)
-    assert again[1] == "GPU-7"
-    for worker, _ in (workers[0], workers[2], again):
-        end(worker)
+    workers = LocalWorkers(tmp_path, tmp_path / "logs", "predict", ["3", "GPU-7"])
+    try:
+        workers.keep(3, 0)
+        first = seen_gpus()
+        assert sorted(first.values()) == ["3", "3", "GPU-7"]
+        channels = workers.came()
+        workers.end(channels[1])
+        victim = next(pid for pid, gpu in first.items() if gpu == "GPU-7")
+        psutil.wait_procs([psutil.Process(victim)], timeout=10)
+        workers.keep(3, 1)
+        assert sorted(seen_gpus().values()) == ["3", "3", "GPU-7"], "the place that fell free is taken again"
+        for channel in (*channels, *workers.came()):
+            channel.close()
+    finally:
+        workers.stop(at_once=True)
 
 
 def test_the_gpus_are_those_that_this_process_may_see(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +112,7 @@ def test_a_stage_that_another_kind_of_gpu_began_is_not_opened(
 
 def test_a_child_whose_parent_is_gone_ends() -> None:
     """What a fork meets whose parent died before it could ask the kernel to be told."""
-    script = "from neuroseg.execution.handover import die_with_parent; import os; {}; print('lives')"
+    script = "from neuroseg.execution.parent import die_with_parent; import os; {}; print('lives')"
     lives, dies = (
         subprocess.run([sys.executable, "-c", script.format(f"die_with_parent({parent})")], capture_output=True)
         for parent in ("os.getppid()", "os.getppid() + 1")

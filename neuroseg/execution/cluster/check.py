@@ -6,14 +6,11 @@ says what it is.
 
 from __future__ import annotations
 
-import json
 import secrets
 import shutil
-import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +18,9 @@ from typing import Any
 from neuroseg import __version__
 from neuroseg.errors import NeurosegError
 from neuroseg.execution.cluster.site import STAGES, Site
-from neuroseg.execution.cluster.slurm import SlurmCrew
-from neuroseg.execution.crew import EVERY_INTERFACE, own_hosts, secret_path
+from neuroseg.execution.cluster.slurm import SlurmJobs
+from neuroseg.execution.door import Door, new_secret, own_hosts, secret_path
 from neuroseg.execution.ending import slow_to_end
-from neuroseg.execution.gateway import Gateway
-from neuroseg.execution.handshake import new_secret
 
 PROBE = "neuroseg.workers.probe"
 _LOOK_S = 0.5
@@ -59,42 +54,40 @@ def _checked(site: Site, folder: Path, stages: tuple[str, ...], wait_s: float) -
     folder = folder / f".check-{token}"
     folder.mkdir(parents=True)
     began = time.monotonic()
-    with (
-        new_secret(secret_path(folder, token)) as secret,
-        _listening() as (port, heard),
-        Gateway(secret, ("127.0.0.1", port), interface=EVERY_INTERFACE, port=site.port) as gateway,
-        slow_to_end(),
-    ):
+    asked = site.resources(stages[0])
+    with new_secret(secret_path(folder, token)) as secret, Door(secret, port=site.port) as door, slow_to_end():
         hosts = [site.host] if site.host else own_hosts()
-        head = ",".join(f"{host}:{gateway.port}" for host in hosts)
-        crew = SlurmCrew(folder, folder, site, stages[0], PROBE, token, head)
+        head = ",".join(f"{host}:{door.port}" for host in hosts)
+        jobs = SlurmJobs(folder, folder, site, stages[0], asked, PROBE, token, head)
+        said: dict[str, Any] = {}
         try:
-            crew.send(1, threading.Event())
-            problem = _waited(crew, heard, wait_s)
+            jobs.send(1, threading.Event())
+            said, problem = _waited(jobs, door, wait_s)
         except NeurosegError as error:
             problem = str(error)
         finally:
-            crew.dismiss(at_once=True)
-    said = heard[0] if heard else {}
-    problem = problem or _mismatch(said, site.resources(stages[0]).gpus) or _activation(said, crew)
+            jobs.dismiss(at_once=True)
+    problem = problem or _mismatch(said, asked.gpus) or _activation(said, jobs)
     if problem is None or not any(folder.glob("*.log")):
         shutil.rmtree(folder)
     return Checked(stages, said, time.monotonic() - began, problem)
 
 
-def _waited(crew: SlurmCrew, heard: list[dict[str, Any]], wait_s: float) -> str | None:
-    """Wait for the job's word; returns what is wrong when none comes."""
+def _waited(jobs: SlurmJobs, door: Door, wait_s: float) -> tuple[dict[str, Any], str | None]:
+    """Wait for the job's word; returns it, or nothing and what is wrong when none comes."""
     deadline, ended = time.monotonic() + wait_s, None
-    while not heard:
+    while not (came := door.came()):
         now = time.monotonic()
         if now > deadline:
-            return f"no word from the job in {wait_s:g} s; {crew.waits_for() or 'it does not wait in the queue'}"
-        if crew.alive() == 0:
+            return {}, f"no word from the job in {wait_s:g} s; {jobs.waits_for() or 'it does not wait in the queue'}"
+        if jobs.alive() == 0:
             ended = ended or now
             if now > ended + _LATEST_S:
-                return f"the job ended without reaching the head; {crew.last_words()}"
+                return {}, f"the job ended without reaching the head; {jobs.last_words()}"
         time.sleep(_LOOK_S)
-    return None
+    said = came[0].receive()
+    came[0].close()
+    return (said, None) if said else ({}, f"the job reached the head and said nothing; {jobs.last_words()}")
 
 
 def _mismatch(said: dict[str, Any], gpus: int) -> str | None:
@@ -105,31 +98,6 @@ def _mismatch(said: dict[str, Any], gpus: int) -> str | None:
     return None
 
 
-def _activation(said: dict[str, Any], crew: SlurmCrew) -> str | None:
+def _activation(said: dict[str, Any], jobs: SlurmJobs) -> str | None:
     failed = said.get("activate", "ok")
-    return None if failed == "ok" else f"`activate` failed, {failed}; {crew.last_words()}"
-
-
-@contextmanager
-def _listening() -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """Stand where the scheduler does; yields the port and the messages that come, one JSON line each."""
-    heard: list[dict[str, Any]] = []
-
-    def listen() -> None:
-        while True:
-            try:
-                connection, _ = listening.accept()
-            except OSError:
-                return
-            with connection, connection.makefile() as lines:
-                if line := lines.readline():
-                    heard.append(json.loads(line))
-
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=listen, name="listening", daemon=True)
-        thread.start()
-        try:
-            yield listening.getsockname()[1], heard
-        finally:
-            listening.shutdown(socket.SHUT_RDWR)
-            thread.join()
+    return None if failed == "ok" else f"`activate` failed, {failed}; {jobs.last_words()}"

@@ -1,9 +1,9 @@
 """The executor `dask`: workers as tasks of any Dask cluster. The one file that imports dask and distributed.
 
-    head                                   Dask worker
-    scheduler, gateway, crew        ->     a task that starts `neuroseg.workers.remote` and waits for it
+    head                 Dask worker
+    crew          ->     a task that starts `neuroseg.workers.remote` and waits for it
 
-Dask only places workers: blocks are handed out by the head's scheduler, so that nothing is a graph of a million tasks.
+Dask only places workers: blocks are handed out by the head, so that nothing is a graph of a million tasks.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ from types import TracebackType
 from typing import Any
 
 from neuroseg.errors import NeurosegError
-from neuroseg.execution.cluster.site import Site
-from neuroseg.execution.crew import WORKER, Crew, RemoteExecutor, newest_words, own_hosts
+from neuroseg.execution.cluster.crew import WORKER, newest_words
 from neuroseg.execution.ending import slow_to_end
 
 _PATIENCE_S = 30
@@ -68,31 +67,12 @@ class DaskConnection:
             return self._client
 
 
-def dask_executor(
-    connection: DaskConnection,
-    workspace: Path,
-    logs: Path,
-    site: Site,
-    stage: str,
-    workers: int | None,
-    block_timeout_s: float,
-) -> RemoteExecutor:
-    """Return the executor of one stage; `workers` overrides the site's number, which is 2 where it says none."""
-    asked = site.resources(stage)
+class DaskJobs:
+    """Workers as tasks; those that need GPUs ask for the Dask resource `GPU`. See execution.cluster.crew.Jobs."""
 
-    def enlist(stage: str, token: str, head: str) -> Crew:
-        arguments = [str(workspace.resolve()), stage, token, head]
-        return DaskCrew(connection.client(), arguments, logs / "dask", asked.gpus)
-
-    hosts = [site.host] if site.host else ["127.0.0.1", *own_hosts()]
-    return RemoteExecutor(workspace, workers or asked.workers or 2, logs, enlist, hosts, site.port, block_timeout_s)
-
-
-class DaskCrew:
-    """Workers of one stage as tasks; those that need GPUs ask for the Dask resource `GPU`."""
-
-    def __init__(self, client: Any, arguments: Sequence[str], logs: Path, gpus: int) -> None:
-        self._client, self._logs, self._arguments = client, logs.resolve(), list(arguments)
+    def __init__(self, client: Any, workspace: Path, logs: Path, kind: str, gpus: int, token: str, head: str) -> None:
+        self._client, self._logs, self._kind = client, logs.resolve(), kind
+        self._arguments = [str(workspace.resolve()), token, head]
         self._resources = {"GPU": gpus} if gpus else None
         self._futures: list[Any] = []
         logs.mkdir(parents=True, exist_ok=True)
@@ -106,7 +86,9 @@ class DaskCrew:
         if not self._client.scheduler_info()["workers"]:
             logger.warning("the Dask cluster has no worker yet; waiting for one")
         self._futures += [
-            self._client.submit(run_worker, self._arguments, str(self._logs), pure=False, resources=self._resources)
+            self._client.submit(
+                run_worker, self._arguments, str(self._logs), self._kind, pure=False, resources=self._resources
+            )
             for _ in range(count)
         ]
 
@@ -122,13 +104,13 @@ class DaskCrew:
             self._client.cancel(self._futures, force=True)
 
     def last_words(self) -> str:
-        """Return the newest log of the stage and its last lines."""
-        return newest_words(self._logs, self._arguments[1])
+        """Return the newest log of such workers and its last lines."""
+        return newest_words(self._logs, self._kind)
 
 
-def run_worker(arguments: Sequence[str], logs: str) -> int:
+def run_worker(arguments: Sequence[str], logs: str, kind: str) -> int:
     """Run a worker as a process of the Dask worker's, and return its exit code: the task."""
-    log = Path(logs) / f"{arguments[1]}-{platform.node()}-{os.getpid()}.log"
+    log = Path(logs) / f"{kind}-{platform.node()}-{os.getpid()}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     line = [sys.executable, "-P", "-m", WORKER, *arguments]
     with log.open("ab") as file:

@@ -1,4 +1,4 @@
-"""The executor `slurm`: one job array per stage, whose tasks are workers.
+"""The executor `slurm`: one job array for each kind of worker, whose tasks are workers.
 
 What it needs of SLURM is sbatch, squeue and scancel (slurm_commands.py); accounting is not asked.
 """
@@ -14,9 +14,9 @@ import time
 from importlib import resources
 from pathlib import Path
 
+from neuroseg.execution.cluster.crew import newest_words
 from neuroseg.execution.cluster.site import Resources, Site
 from neuroseg.execution.cluster.slurm_commands import alive, can_cancel, cancel, submitted, waiting
-from neuroseg.execution.crew import WORKER, Crew, RemoteExecutor, newest_words, own_hosts
 from neuroseg.storage.publish import publish_text
 from neuroseg.storage.state import entries_in
 
@@ -27,25 +27,19 @@ _LOOK_S = 0.2
 logger = logging.getLogger(__name__)
 
 
-def slurm_executor(
-    workspace: Path, logs: Path, site: Site, stage: str, workers: int | None, block_timeout_s: float
-) -> RemoteExecutor:
-    """Return the executor of one stage; `workers` overrides the site's number, which is 2 where it says none."""
-    asked = site.resources(stage)
+class SlurmJobs:
+    """Workers as tasks of job arrays that bear one name, by which they are counted and cancelled.
 
-    def enlist(stage: str, token: str, head: str) -> Crew:
-        return SlurmCrew(workspace, logs / "slurm", site, stage, WORKER, token, head)
+    `kind` is what they call themselves in logs and in jobs.json; `asked` what each task asks for. The command of a task
+    is `python -m MODULE WORKSPACE TOKEN HEAD`.
+    """
 
-    hosts = [site.host] if site.host else own_hosts()
-    return RemoteExecutor(workspace, workers or asked.workers or 2, logs, enlist, hosts, site.port, block_timeout_s)
-
-
-class SlurmCrew:
-    """Workers of one stage as tasks of job arrays that bear one name, by which they are counted and cancelled."""
-
-    def __init__(self, workspace: Path, logs: Path, site: Site, stage: str, module: str, token: str, head: str) -> None:
-        self._workspace, self._logs, self._site, self._stage = workspace.resolve(), logs.resolve(), site, stage
-        self._module, self._arguments = module, [stage, token, head]
+    def __init__(
+        self, workspace: Path, logs: Path, site: Site, kind: str, asked: Resources, module: str, token: str, head: str
+    ) -> None:
+        self._workspace, self._logs, self._site = workspace.resolve(), logs.resolve(), site
+        self._kind, self._asked = kind, asked
+        self._module, self._arguments = module, [token, head]
         self._jobs: set[str] = set()
         self.name = f"{job_name(workspace)}-{token}"
         logs.mkdir(parents=True, exist_ok=True)
@@ -53,17 +47,17 @@ class SlurmCrew:
     def send(self, count: int, over: threading.Event) -> None:
         """Submit an array of `count` tasks; raises NeurosegError with what sbatch says when it refuses."""
         script = resources.files("neuroseg.workers") / "slurm" / "worker.sbatch"
-        flags = sbatch_flags(self._site.resources(self._stage))
+        flags = sbatch_flags(self._asked)
         common = ["--parsable", f"--job-name={self.name}", f"--array=0-{count - 1}", f"--chdir={self._workspace}"]
         folder = str(self._logs).replace("%", "%%")
-        output = f"--output={folder}/{self._stage}-%A_%a.log"
+        output = f"--output={folder}/{self._kind}-%A_%a.log"
         python = self._site.python or sys.executable
         worker = [python, "-P", "-m", self._module, str(self._workspace), *self._arguments]
         line = ["sbatch", *flags, *common, output, str(script), self._site.activate, *self._site.launch, *worker]
         job = submitted(line, self.name, self._jobs, over)
         if job is not None:
             self._jobs.add(job)
-            record(self._workspace / JOBS, {"job": job, "name": self.name, "stage": self._stage, "tasks": count})
+            record(self._workspace / JOBS, {"job": job, "name": self.name, "kind": self._kind, "tasks": count})
 
     def alive(self) -> int | None:
         """Return how many tasks wait or run; None when the controller does not answer."""
@@ -82,8 +76,8 @@ class SlurmCrew:
         forget(self._workspace / JOBS, self.name)
 
     def last_words(self) -> str:
-        """Return the newest log of the stage and its last lines."""
-        return newest_words(self._logs, self._stage)
+        """Return the newest log of such workers and its last lines."""
+        return newest_words(self._logs, self._kind)
 
 
 def job_name(workspace: Path) -> str:

@@ -1,0 +1,198 @@
+"""The workers of a run, as the head sees them: it gives them blocks, and notices those that die or hang.
+
+    head                                        worker (a process of its own, here or on another machine)
+    schedule: which block is next   <- channel ->  serving.py: sets stages up, processes blocks
+
+A worker serves one stage after the other. Where workers come from differs by executor (a `Launcher`); the rest is here.
+"""
+
+from __future__ import annotations
+
+import logging
+import selectors
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from neuroseg.blocks import Block
+from neuroseg.errors import DiskFullError
+from neuroseg.execution.block import BLOCK_TIMEOUT_S, Observe
+from neuroseg.execution.channel import Channel
+from neuroseg.execution.scheduler import Schedule
+from neuroseg.stage import Stage
+from neuroseg.storage.ledger import StageLedger
+
+# How often workers are counted and clocks looked at.
+_LOOK_S = 0.25
+# A worker completes one block while it computes the next.
+_IN_HAND = 2
+
+logger = logging.getLogger(__name__)
+
+
+class Launcher(Protocol):
+    """Where workers come from."""
+
+    def keep(self, wanted: int, progress: int) -> None:
+        """See to it that so many workers are there or on their way; returns at once.
+
+        `progress` counts what workers have done or failed so far: where it does not grow, those that end are replaced
+        later and later, and not for ever. Raises NeurosegError when nobody will come any more.
+        """
+        ...
+
+    def came(self) -> list[Channel]:
+        """Return the channels of workers that came since the last call."""
+        ...
+
+    @property
+    def bell(self) -> Any:
+        """What can be waited at for a worker to come; None where `keep` alone brings them."""
+        ...
+
+    def end(self, channel: Channel) -> None:
+        """End a worker, whatever it is doing; its channel is closed already."""
+        ...
+
+    def stop(self, *, at_once: bool) -> None:
+        """End all workers, whether they wait or work; unless `at_once`, those that were told to leave may."""
+        ...
+
+
+@dataclass(eq=False)
+class _Worker:
+    """A worker whose stage is set up (`is_ready`), and the blocks in its hand, by when they were given."""
+
+    channel: Channel
+    is_ready: bool = False
+    in_hand: dict[int, float] = field(default_factory=dict)
+    begun: set[int] = field(default_factory=set)
+
+    @property
+    def is_free(self) -> bool:
+        return self.is_ready and len(self.in_hand) < _IN_HAND and self.begun == self.in_hand.keys()
+
+
+class Workers:
+    """Up to `most` workers of one kind; the first block starts them. Leaving the context ends them."""
+
+    def __init__(self, launcher: Launcher, most: int, block_timeout_s: float = BLOCK_TIMEOUT_S) -> None:
+        self._launcher, self._most, self._timeout_s = launcher, most, block_timeout_s
+        self._workers: list[_Worker] = []
+        self._progress = 0
+        self._next_look = 0.0
+        self._selector = selectors.DefaultSelector()
+        if launcher.bell is not None:
+            self._selector.register(launcher.bell, selectors.EVENT_READ)
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop(at_once=False)
+        self._selector.close()
+
+    @property
+    def are_there(self) -> bool:
+        """Whether any worker has come and not gone."""
+        return bool(self._workers)
+
+    def run(self, stage: Stage, blocks: Sequence[Block], ledger: StageLedger, observe: Observe) -> int:
+        """Run the blocks; see execution.block.Executor. Raises NeurosegError when no worker can be had."""
+        with Schedule(stage.name, blocks) as schedule:
+            try:
+                self._serve(stage.name, schedule, len(blocks), observe)
+            except BaseException:
+                self.stop(at_once=True)  # what they were writing is about to be removed
+                raise
+            for worker in self._workers:
+                worker.channel.send({"close": stage.name})
+                worker.is_ready = False
+            observe(schedule.done, schedule.failed)
+            return schedule.done
+
+    def _serve(self, stage: str, schedule: Schedule, blocks: int, observe: Observe) -> None:
+        """Give blocks to workers until none is left."""
+        self._next_look = next_word = 0.0
+        for worker in self._workers:
+            worker.channel.send({"open": stage})
+        while not schedule.is_over:
+            if time.monotonic() >= next_word:
+                next_word = time.monotonic() + _LOOK_S
+                observe(schedule.done, schedule.failed)
+            left = blocks - schedule.done - schedule.failed
+            self._attend(stage, schedule, min(self._most, left))
+
+    def stop(self, *, at_once: bool) -> None:
+        """End all workers, `at_once` whatever they are doing."""
+        for worker in self._workers:
+            self._selector.unregister(worker.channel)
+            if not at_once:
+                worker.channel.send({"end": True})
+            worker.channel.close()
+        self._workers.clear()
+        self._launcher.stop(at_once=at_once)
+
+    def _attend(self, stage: str, schedule: Schedule, wanted: int) -> None:
+        """Wait for what workers say, for a moment, and answer it."""
+        if time.monotonic() >= self._next_look:
+            self._look(stage, schedule, wanted)
+        for channel in self._launcher.came():
+            self._workers.append(worker := _Worker(channel))
+            self._selector.register(channel, selectors.EVENT_READ, worker)
+            channel.send({"open": stage})
+        for key, _ in self._selector.select(_LOOK_S):
+            if key.data is not None:
+                self._hear(key.data, stage, schedule)
+        self._give(stage, schedule)
+
+    def _look(self, stage: str, schedule: Schedule, wanted: int) -> None:
+        """Replace workers that ended, and end those that have had a block for too long."""
+        now = time.monotonic()
+        self._next_look = now + _LOOK_S
+        for worker in list(self._workers):
+            if any(now > given + self._timeout_s for given in worker.in_hand.values()):
+                logger.warning("a worker has had a block of stage %s for %g s: it is ended", stage, self._timeout_s)
+                self._lose(worker, schedule)
+        self._launcher.keep(wanted, self._progress)
+
+    def _hear(self, worker: _Worker, stage: str, schedule: Schedule) -> None:
+        match worker.channel.receive():
+            case {"opened": opened}:
+                worker.is_ready = opened == stage
+            case {"begun": index} if index in worker.in_hand:
+                worker.begun.add(index)
+            case {"done": index} if index in worker.in_hand:
+                self._take_back(worker, index, schedule, done=True)
+            case {"failed": index} if index in worker.in_hand:
+                self._take_back(worker, index, schedule, done=False)
+            case {"full": str(why)}:
+                raise DiskFullError(why)
+            case _:
+                self._lose(worker, schedule)
+
+    def _take_back(self, worker: _Worker, index: int, schedule: Schedule, *, done: bool) -> None:
+        del worker.in_hand[index]
+        worker.begun.discard(index)
+        self._progress += 1
+        schedule.take_back(index, done=done)
+
+    def _lose(self, worker: _Worker, schedule: Schedule) -> None:
+        """Let go of a worker that is gone, or shall be: its blocks have failed this time."""
+        self._selector.unregister(worker.channel)
+        self._workers.remove(worker)
+        worker.channel.close()
+        self._launcher.end(worker.channel)
+        for index in list(worker.in_hand):
+            self._take_back(worker, index, schedule, done=False)
+        self._next_look = 0.0
+
+    def _give(self, stage: str, schedule: Schedule) -> None:
+        """Give a block to each worker that may begin one, those with an empty hand first."""
+        for worker in sorted((each for each in self._workers if each.is_free), key=lambda each: len(each.in_hand)):
+            block = schedule.next()
+            if block is None:
+                return
+            worker.in_hand[block.index] = time.monotonic()
+            worker.channel.send({"stage": stage, "block": block.index})

@@ -1,0 +1,176 @@
+"""The door and the channels behind it: who knows the secret comes in, nobody else is heard or waited for."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import pickle
+import socket
+import stat
+import threading
+import time
+from contextlib import ExitStack
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+
+from neuroseg.errors import NeurosegError
+from neuroseg.execution.channel import Channel, connected
+from neuroseg.execution.door import Door, new_secret
+
+SECRET = b"s" * 32
+Address = tuple[str, int]
+
+
+def at(door: Door) -> list[Address]:
+    return [("127.0.0.1", door.port)]
+
+
+def next_in(door: Door, seconds: float = 10) -> Channel:
+    """The next worker that comes in."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if came := door.came():
+            return came[0]
+        time.sleep(0.01)
+    raise AssertionError("nobody came")
+
+
+def local_door(secret: bytes = SECRET, port: int = 0) -> Door:
+    return Door(secret, interface="127.0.0.1", port=port)
+
+
+def test_who_knows_the_secret_is_heard_and_answered() -> None:
+    with local_door() as door:
+        worker = connected(at(door), SECRET)
+        head = next_in(door)
+        head.send({"stage": "edges", "block": 7})
+        assert worker.receive() == {"stage": "edges", "block": 7}
+        worker.send({"done": 7})
+        assert head.receive() == {"done": 7}
+        worker.close()
+        assert head.receive() is None
+        head.send({"end": True})  # to nobody: lost, not raised
+        head.close()
+
+
+def test_another_secret_is_refused_and_told_nowhere(caplog: pytest.LogCaptureFixture) -> None:
+    with local_door() as door, caplog.at_level(logging.WARNING):
+        with pytest.raises(NeurosegError, match="does not know the secret"):
+            connected(at(door), b"x" * 32)
+        time.sleep(0.1)
+        assert door.came() == []
+    assert "does not know the secret" in caplog.text
+    assert SECRET.decode() not in caplog.text
+
+
+class Harm:
+    """Writes a file where it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Path.touch, (self.path,))
+
+
+def cut_off(connection: Connection) -> bool:
+    """Whether the other end has let go."""
+    try:
+        connection.recv_bytes()
+    except (EOFError, OSError):
+        return True
+    return False
+
+
+def test_nothing_of_a_stranger_is_read_beyond_its_proof(tmp_path: Path) -> None:
+    """A pickle in the place of the proof, or a long message, is neither loaded nor kept."""
+    with local_door() as door:
+        for said in (pickle.dumps(Harm(tmp_path / "executed")), b"\xff" * 1000):
+            with socket.create_connection(at(door)[0]) as stranger:
+                connection = Connection(os.dup(stranger.fileno()))
+                connection.recv_bytes()
+                connection.send_bytes(said)
+                assert connection.recv_bytes() == b"#FAILURE#" if len(said) <= 256 else cut_off(connection)
+                connection.close()
+        assert door.came() == []
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_head_that_does_not_know_the_secret_gets_no_work_done() -> None:
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def pretend() -> None:
+        end, _ = listening.accept()
+        connection = Connection(end.detach())
+        connection.send_bytes(b"#CHALLENGE#" + b"n" * 20)
+        connection.recv_bytes()
+        connection.send_bytes(b"#WELCOME#")
+        connection.recv_bytes()
+        connection.send_bytes(b"p" * 16)
+        connection.close()
+
+    pretending = threading.Thread(target=pretend)
+    pretending.start()
+    with listening, pytest.raises(NeurosegError, match="no proof"):
+        connected([("127.0.0.1", listening.getsockname()[1])], SECRET)
+    pretending.join()
+
+
+def test_a_hundred_connections_that_say_nothing_hold_up_nobody() -> None:
+    with local_door() as door, ExitStack() as silent:
+        for _ in range(100):
+            silent.enter_context(socket.create_connection(at(door)[0]))
+        began = time.monotonic()
+        worker = connected(at(door), SECRET)
+        next_in(door).close()
+        assert time.monotonic() - began < 5
+        worker.close()
+
+
+def test_a_message_that_is_no_message_ends_the_connection() -> None:
+    for said in (b"no json", b"[1, 2]", b"x" * (2 << 20)):
+        one, other = socket.socketpair()
+        channel, connection = Channel.over(one), Connection(other.detach())
+        sending = threading.Thread(target=_send, args=(connection, said))
+        sending.start()
+        assert channel.receive() is None, said[:10]
+        channel.close()
+        sending.join()
+
+
+def _send(connection: Connection, said: bytes) -> None:
+    with contextlib.suppress(OSError):
+        connection.send_bytes(said)
+    connection.close()
+
+
+def test_the_first_address_that_answers_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        nobody = ("127.0.0.1", closed.getsockname()[1])
+    with local_door() as door:
+        connected([nobody, *at(door)], SECRET).close()
+        next_in(door).close()
+    with pytest.raises(NeurosegError, match="head does not answer"):
+        connected([nobody], SECRET)
+
+
+def test_the_secret_is_readable_by_its_user_alone_and_gone_afterwards(tmp_path: Path) -> None:
+    path = tmp_path / ".secret"
+    path.write_bytes(b"of a run that was killed")
+    path.chmod(0o644)
+    with new_secret(path) as secret:
+        assert path.read_bytes() == secret != b"of a run that was killed"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert not path.exists()
+    with new_secret(path) as other:
+        assert other != secret
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(NeurosegError, match=rf"cannot listen at port {port}"), local_door(port=port):
+            pass
