@@ -54,7 +54,7 @@ def measured(volume: Path, workspace: Path, executor: str) -> dict[str, object]:
     command = [
         sys.executable,
         "-m",
-        "neuroseg.cli.supervisor",
+        "neuroseg",
         "segment",
         "--affinities",
         str(volume),

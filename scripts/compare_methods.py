@@ -37,7 +37,7 @@ METHODS = [
 
 def neuroseg(*arguments: str) -> dict[str, Any]:
     """Run one command in a process of its own and return what it prints as JSON; its messages go to stderr."""
-    command = [sys.executable, "-m", "neuroseg.cli.main", *arguments, "--json"]
+    command = [sys.executable, "-m", "neuroseg", *arguments, "--json"]
     content: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     return content
 

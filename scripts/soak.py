@@ -95,7 +95,7 @@ def prepared(folder: Path, seed: int) -> tuple[Path, np.ndarray]:
 
 def neuroseg(volume: Path, workspace: Path) -> list[str]:
     """Return the command that segments the volume."""
-    command = [sys.executable, "-m", "neuroseg.cli.supervisor", "segment", "--affinities", str(volume)]
+    command = [sys.executable, "-m", "neuroseg", "segment", "--affinities", str(volume)]
     return [*command, "-o", str(workspace), "--keep", "all"]
 
 

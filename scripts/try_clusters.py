@@ -128,7 +128,7 @@ def disturb(space: Workspace, stage: str, head: subprocess.Popen[bytes]) -> dict
 
 def begun(given: argparse.Namespace, arm: str, *more: str) -> subprocess.Popen[bytes]:
     """Begin a run in an arm's workspace."""
-    command = [sys.executable, "-m", "neuroseg.cli.supervisor", "run", given.volume, "--blocks", given.blocks]
+    command = [sys.executable, "-m", "neuroseg", "run", given.volume, "--blocks", given.blocks]
     command += ["-o", str(workspace(given, arm).path), "--workers", str(WORKERS), *more]
     with (given.folder / f"{arm}.log").open("ab") as log:
         return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)

@@ -98,7 +98,7 @@ def stage_room_imports_another(found: Import) -> bool:
 
 def top_is_imported(found: Import) -> bool:
     """Nothing imports the command line (but itself) or the workers."""
-    if not found.file.startswith("neuroseg/"):
+    if not found.file.startswith("neuroseg/") or found.file == "neuroseg/__main__.py":
         return False
     return found.is_of("neuroseg.workers", "workers") or (found.is_of("neuroseg.cli") and found.room != "cli")
 

@@ -30,8 +30,7 @@ from neuroseg.cli import (
     verify,
 )
 from neuroseg.cli.command import TypedCommand
-from neuroseg.cli.supervisor import INTERRUPTED, way_on
-from neuroseg.cli.supervisor import main as main
+from neuroseg.cli.interruption import INTERRUPTED, way_on
 from neuroseg.errors import InputError, NeurosegError
 from neuroseg.storage.space import describe_full, is_disk_full
 
@@ -134,7 +133,3 @@ def exit_code(arguments: list[str]) -> int:
 def _interrupted(arguments: list[str]) -> int:
     print(f"interrupted{way_on(arguments)}", file=sys.stderr)
     return INTERRUPTED
-
-
-if __name__ == "__main__":
-    main()

@@ -2,9 +2,8 @@
 
     shell -> supervisor -> head (a process group of its own) -> workers (in that group)
 
-The head cannot do this itself: while blocks run, the scheduler answers Ctrl-C by waiting for the blocks in hand, and
-compiled code answers nothing. Blocks are atomic, so workers may be ended at any moment. Nothing heavy is imported
-here: Ctrl-C is answered from the first moment.
+The head ends its workers itself, as soon as it hears of Ctrl-C; but compiled code, which it may be in, hears nothing.
+Nothing heavy is imported here: Ctrl-C is answered from the first moment.
 """
 
 from __future__ import annotations
@@ -14,25 +13,21 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
 from typing import NoReturn
 
+from neuroseg.cli.interruption import INTERRUPTED, heed_interrupts, way_on
 from neuroseg.execution.ending import is_slow_to_end
 from neuroseg.execution.parent import die_with_parent
 
-INTERRUPTED = 130
 _FAILED = 1
 _LONG_S = 3600.0
 _GRACE_S = 4.0  # for the head to remove what is half-written, before it is killed
 _LONG_GRACE_S = 120.0  # where it announces that it is slow to end; a second Ctrl-C does not wait for it
-_CONTINUING = ("predict", "segment", "run", "pretrain", "train", "adapt")
 # nohup has SIGHUP ignored and means it; a script's background command has SIGINT ignored, but shall be stoppable.
 _HANGUP = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL else set()
 _ENDING = {signal.SIGINT, signal.SIGTERM} | _HANGUP
 _HEEDED = _ENDING | {signal.SIGTSTP, signal.SIGCHLD}
-_END_WORKERS = signal.SIGUSR1  # ends a process by default; the head alone lets it pass
-_MOMENT_S = 0.01
-_AGAIN_S = 0.3  # the scheduler replaces a worker that ended, until it has seen that the run is interrupted
+_LOOK_S = 0.3
 
 
 def main() -> None:
@@ -51,11 +46,8 @@ def _lead(supervisor: int) -> int:
     os.setpgid(0, 0)
     die_with_parent(supervisor)
     heed_interrupts()
-    signal.signal(_END_WORKERS, lambda number, frame: None)
     # The supervisor answers it, also where it goes to every process of a job, or to the head alone.
     signal.signal(signal.SIGTERM, lambda number, frame: os.kill(os.getppid(), number))
-    # Messages get a descriptor of their own: the executor sends what compiled libraries write to descriptor 2 to a log.
-    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEEDED)
         from neuroseg.cli.main import exit_code
@@ -74,25 +66,6 @@ def _leave(code: int) -> NoReturn:
     sys.exit(code)
 
 
-def heed_interrupts() -> None:
-    """Let Ctrl-C raise KeyboardInterrupt, wherever it falls.
-
-    Where Python cannot raise it (a finaliser, a callback of an import's lock) it would be reported and forgotten; there
-    it is heard again a moment later.
-    """
-    report = sys.unraisablehook
-
-    def again(unraisable: sys.UnraisableHookArgs) -> None:
-        if issubclass(unraisable.exc_type, KeyboardInterrupt):
-            signal.setitimer(signal.ITIMER_REAL, _MOMENT_S)
-        else:
-            report(unraisable)
-
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGALRM, signal.default_int_handler)
-    sys.unraisablehook = again
-
-
 def _supervise(head: int) -> int:
     """Wait for the head; returns the exit code when no process of its group is left."""
     with contextlib.suppress(OSError):
@@ -100,7 +73,7 @@ def _supervise(head: int) -> int:
     interrupted: float | None = None
     slow = 0.0
     while not _has_ended(head):
-        heard = signal.sigtimedwait(_HEEDED, _AGAIN_S if interrupted else _LONG_S)
+        heard = signal.sigtimedwait(_HEEDED, _LOOK_S if interrupted else _LONG_S)
         number = heard.si_signo if heard else None
         slow = time.monotonic() if is_slow_to_end() else slow
         if number == signal.SIGTSTP:
@@ -111,8 +84,6 @@ def _supervise(head: int) -> int:
         # A second Ctrl-C does not wait. SIGTERM may come again and again: from the cluster, its script, the head.
         elif interrupted and (number in _ENDING - {signal.SIGTERM} or _is_late(interrupted, slow)):
             _tell(head, signal.SIGKILL)
-        if interrupted:
-            _tell(head, _END_WORKERS)
     _tell(head, signal.SIGKILL)
     code = os.waitstatus_to_exitcode(os.waitpid(head, 0)[1])
     if code == -signal.SIGKILL:
@@ -123,12 +94,6 @@ def _supervise(head: int) -> int:
     if interrupted and code:
         return INTERRUPTED
     return _FAILED if code < 0 else code
-
-
-def way_on(arguments: Sequence[str]) -> str:
-    """Return what a message adds for a command that, given again, does only what is left; nothing for others."""
-    command = next((argument for argument in arguments if not argument.startswith("-")), "")
-    return "; the same command continues where it stopped" if command in _CONTINUING else ""
 
 
 def _is_late(interrupted: float, slow: float) -> bool:
@@ -152,7 +117,3 @@ def _pause_with(group: int) -> None:
     _tell(group, signal.SIGSTOP)
     os.kill(os.getpid(), signal.SIGSTOP)
     _tell(group, signal.SIGCONT)
-
-
-if __name__ == "__main__":
-    main()

@@ -40,7 +40,7 @@ class Cube:
 
 def command(*arguments: str) -> list[str]:
     """Return the command line of `neuroseg ARGUMENTS` in this environment."""
-    return [sys.executable, "-m", "neuroseg.cli.main", *arguments]
+    return [sys.executable, "-m", "neuroseg", *arguments]
 
 
 def prepared(folder: Path, raw: str | None, edge: int, cores: int) -> Cube:

@@ -57,9 +57,7 @@ def neuroseg(*arguments: str, may_refuse: bool = False) -> dict[str, Any]:
 
     Raises CalledProcessError when it fails, unless it may refuse and tells what it found all the same.
     """
-    ended = subprocess.run(
-        [sys.executable, "-m", "neuroseg.cli.supervisor", *arguments, "--json"], stdout=subprocess.PIPE
-    )
+    ended = subprocess.run([sys.executable, "-m", "neuroseg", *arguments, "--json"], stdout=subprocess.PIPE)
     if not (may_refuse and ended.stdout):
         ended.check_returncode()
     content: dict[str, Any] = json.loads(ended.stdout)

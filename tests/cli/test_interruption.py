@@ -26,7 +26,7 @@ _PATIENCE_S = 240.0
 
 
 def start(arguments: list[str]) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "neuroseg.cli.supervisor", *arguments]
+    command = [sys.executable, "-m", "neuroseg", *arguments]
     # A background shell ignores SIGINT, and so would what it starts until it says otherwise.
     heeding = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -78,7 +78,7 @@ def test_an_interrupted_run_ends_at_once_and_a_rerun_gives_the_same_bytes(tiny_m
     ledger = workspace / "ledger"
     moments: list[tuple[signal.Signals, Callable[[subprocess.Popen[str]], bool]]] = [
         (signal.SIGINT, has_head),  # while the libraries are imported
-        (signal.SIGINT, lambda process: (ledger / "affinities" / "pending.json").exists()),  # while workers start
+        (signal.SIGINT, lambda process: (workspace / "logs" / "predict-0000.log").exists()),  # while workers start
         (signal.SIGTERM, lambda process: has_marks(workspace, "affinities")),  # while a block is predicted
         (signal.SIGINT, lambda process: (ledger / "fragments" / "identity.yaml").exists()),  # between stages
     ]
@@ -104,7 +104,7 @@ def test_an_interrupted_run_ends_at_once_and_a_rerun_gives_the_same_bytes(tiny_m
 def test_an_interrupt_that_falls_into_a_finaliser_is_heard_after_it() -> None:
     script = """
 import os, signal, time
-from neuroseg.cli.supervisor import heed_interrupts
+from neuroseg.cli.interruption import heed_interrupts
 
 class Finalised:
     def __del__(self):

@@ -91,7 +91,7 @@ def test_a_killed_head_and_its_workers_leave_a_run_that_resumes(
     expected, _ = pipeline.run(options(raw_volume, tiny_model, tmp_path / "a", blocks="64", executor="serial"))
     workspace = tmp_path / "b"
     command = [
-        sys.executable, "-m", "neuroseg.cli.main", "run", raw_volume, "--model", tiny_model, "-o", str(workspace),
+        sys.executable, "-m", "neuroseg", "run", raw_volume, "--model", tiny_model, "-o", str(workspace),
         "--blocks", "16", "--workers", "2",
     ]  # fmt: skip
     head = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
@@ -137,7 +137,7 @@ def wait_until(true: Callable[[], bool], seconds: float = 120) -> None:
 
 def run_apart(volume: str, model: str, workspace: Path, workers: int) -> subprocess.Popen[bytes]:
     command = [
-        sys.executable, "-m", "neuroseg.cli.main", "run", volume, "--model", model, "-o", str(workspace),
+        sys.executable, "-m", "neuroseg", "run", volume, "--model", model, "-o", str(workspace),
         "--blocks", "16", "--workers", str(workers),
     ]  # fmt: skip
     return subprocess.Popen(command, stderr=subprocess.DEVNULL)

@@ -53,7 +53,7 @@ def test_the_template_trains_or_pretrains(variables: dict[str, str], command: st
     assert (done.returncode, done.stdout) == (0, f"neuroseg {command} CONFIG -o a folder\n"), done.stderr
     several = started(tmp_path, SLURM_GPUS_ON_NODE="4", **variables)
     assert several.stderr == "safe: 1\n", "torchrun would put the working directory first"
-    assert several.stdout.endswith(f"--nproc-per-node 4 -m neuroseg.cli.supervisor {command} CONFIG -o a folder\n")
+    assert several.stdout.endswith(f"--nproc-per-node 4 -m neuroseg {command} CONFIG -o a folder\n")
 
 
 def test_the_template_refuses_other_commands(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_a_stopped_job_saves_and_goes_back_to_the_queue(configuration: Path, tmp
     path.write_text(yaml.safe_dump(content))
     path_of_command = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     # By the command, as in the job: this process may have been left with fewer threads by what it did before.
-    uncut = [sys.executable, "-m", "neuroseg.cli.supervisor", "train", str(path), "-o", str(tmp_path / "uncut")]
+    uncut = [sys.executable, "-m", "neuroseg", "train", str(path), "-o", str(tmp_path / "uncut")]
     subprocess.run([*uncut, "--device", "cpu"], check=True, capture_output=True)
     flags = ["--parsable", "--time=10", "--output", str(tmp_path / "job.log"), "--chdir", str(tmp_path)]
     job = subprocess.run(

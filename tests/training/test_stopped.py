@@ -19,7 +19,7 @@ STEPS = 40
 
 
 def begun(configuration: Path, folder: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "neuroseg.cli.supervisor", "train", str(configuration), "-o", str(folder)]
+    command = [sys.executable, "-m", "neuroseg", "train", str(configuration), "-o", str(folder)]
     return subprocess.Popen([*command, "--device", "cpu"], stderr=subprocess.DEVNULL)
 
 

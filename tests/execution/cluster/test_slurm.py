@@ -71,7 +71,7 @@ def wait_until(true: Callable[[], object], seconds: float = 120) -> None:
 
 def started(affinities: str, workspace: Path, *more: str) -> subprocess.Popen[str]:
     command = [
-        sys.executable, "-m", "neuroseg.cli.supervisor", "segment", "--affinities", affinities, "-o", str(workspace),
+        sys.executable, "-m", "neuroseg", "segment", "--affinities", affinities, "-o", str(workspace),
         "--blocks", "16", "--executor", "slurm", *more,
     ]  # fmt: skip
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
