@@ -28,8 +28,8 @@ def run(volume: str, *, restart: str | None = None, **options: Any) -> Any:
 
 def _call(verb: str, flags: dict[str, Any], restart: str | None) -> Any:
     # Imported here: `import neuroseg` alone must stay quick.
-    from neuroseg.run import pipeline
-    from neuroseg.run.options import options_from
+    from neuroseg.runs import pipeline
+    from neuroseg.runs.options import options_from
 
     workspace, _ = getattr(pipeline, verb)(options_from(None, flags), restart=restart)
     return workspace

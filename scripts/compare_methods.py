@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from neuroseg.run.pipeline import workspace_at
+from neuroseg.runs.pipeline import workspace_at
 
 THRESHOLD = 0.5
 METHODS = [

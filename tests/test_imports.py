@@ -105,7 +105,7 @@ def top_is_imported(found: Import) -> bool:
 
 def execution_knows_a_stage(found: Import) -> bool:
     """Execution knows the stage contract, never a stage or a plan."""
-    return found.room == "execution" and found.is_of("neuroseg.run", *(f"neuroseg.{room}" for room in STAGE_ROOMS))
+    return found.room == "execution" and found.is_of("neuroseg.runs", *(f"neuroseg.{room}" for room in STAGE_ROOMS))
 
 
 def storage_knows_who_uses_it(found: Import) -> bool:
@@ -151,12 +151,12 @@ BREACHES = [
     (stage_room_imports_another, "neuroseg/edges/stage.py", "from neuroseg import fragments"),
     (stage_room_imports_another, "neuroseg/segmentation/stage.py", "from neuroseg.agglomeration.tree import x"),
     (stage_room_imports_another, "neuroseg/fragments/new.py", "import neuroseg.networks.card"),
-    (top_is_imported, "neuroseg/run/pipeline.py", "from neuroseg.cli import main"),
+    (top_is_imported, "neuroseg/runs/pipeline.py", "from neuroseg.cli import main"),
     (top_is_imported, "neuroseg/execution/new.py", "import neuroseg.workers.slurm"),
     (execution_knows_a_stage, "neuroseg/execution/new.py", "from neuroseg.fragments.stage import FragmentsStage"),
-    (execution_knows_a_stage, "neuroseg/execution/new.py", "def f():\n    from neuroseg.run.plan import read_plan"),
+    (execution_knows_a_stage, "neuroseg/execution/new.py", "def f():\n    from neuroseg.runs.plan import read_plan"),
     (storage_knows_who_uses_it, "neuroseg/storage/new.py", "from neuroseg.volumes.volume import Volume"),
-    (storage_knows_who_uses_it, "neuroseg/volumes/new.py", "from neuroseg.run import plan"),
+    (storage_knows_who_uses_it, "neuroseg/volumes/new.py", "from neuroseg.runs import plan"),
     (storage_knows_who_uses_it, "neuroseg/volumes/new.py", "from neuroseg.stage import Stage"),
 ]
 

@@ -11,8 +11,8 @@ import pytest
 import zarr
 
 from neuroseg.cli.main import exit_code
-from neuroseg.run import pipeline
-from neuroseg.run.options import Options
+from neuroseg.runs import pipeline
+from neuroseg.runs.options import Options
 from neuroseg.storage.arrays import open_array
 from neuroseg.storage.parts import read_parts, read_table
 from neuroseg.storage.workspace import Workspace

@@ -19,7 +19,7 @@ def main(workspace: str, head: str) -> None:
     die_with_parent(int(head))
     channel = Channel.over(socket.socket(fileno=os.dup(0)))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # what this process starts must not hold the connection
-    from neuroseg.run.worker import work
+    from neuroseg.runs.worker import work
 
     work(Path(workspace), channel)
 

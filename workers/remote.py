@@ -17,7 +17,7 @@ from neuroseg.execution.channel import connected
 from neuroseg.execution.cluster.slurm_commands import leave_together
 from neuroseg.execution.door import secret_path
 from neuroseg.execution.parent import die_with_parent
-from neuroseg.run.worker import set_up, work
+from neuroseg.runs.worker import set_up, work
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from neuroseg.errors import NeurosegError
 from neuroseg.geometry import Nanometres, contact_channels, parse_roi, triple
 from neuroseg.networks.bundle import open_bundle
-from neuroseg.run.levels import largest_ratio
-from neuroseg.run.plan import Plan, read_plan
+from neuroseg.runs.levels import largest_ratio
+from neuroseg.runs.plan import Plan, read_plan
 from neuroseg.volumes.first_look import sample_values
 from neuroseg.volumes.values import raw_findings, sampled_boxes
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from neuroseg.blocks import Block
 from neuroseg.execution.block import Begin, ledger_of
-from neuroseg.run.damage import missing_blocks
-from neuroseg.run.finished import stages_as_stored
-from neuroseg.run.plan import Plan
+from neuroseg.runs.damage import missing_blocks
+from neuroseg.runs.finished import stages_as_stored
+from neuroseg.runs.plan import Plan
 from neuroseg.segmentation.stage import PyramidStage, RelabelStage
 from neuroseg.stage import Stage
 from neuroseg.storage.integrity import damaged_blocks

@@ -44,7 +44,7 @@ def volume_contents(volume: Volume, selection: Selection = WHOLE_FILE) -> dict[s
 
 def workspace_contents(workspace: Workspace) -> dict[str, Any]:
     """Return what a workspace was made of, how far its stages are, and where its segmentation lies, if there is one."""
-    from neuroseg.run.plan import read_plan
+    from neuroseg.runs.plan import read_plan
 
     plan = read_plan(workspace)
     stages = []

@@ -5,10 +5,10 @@ from __future__ import annotations
 from neuroseg.errors import InputError
 from neuroseg.execution.block import complete_block
 from neuroseg.execution.failures import forget_failure
-from neuroseg.run.damage import counted, missing_blocks
-from neuroseg.run.inputs import at_input, reads_input, require_input
-from neuroseg.run.options import Options
-from neuroseg.run.pipeline import workspace_at
+from neuroseg.runs.damage import counted, missing_blocks
+from neuroseg.runs.inputs import at_input, reads_input, require_input
+from neuroseg.runs.options import Options
+from neuroseg.runs.pipeline import workspace_at
 from neuroseg.storage.workspace import Workspace
 
 

@@ -18,8 +18,8 @@ from funlib.geometry import Roi
 from neuroseg.execution.block import Begin
 from neuroseg.fragments.settings import DISTANCE_WATERSHED, SEEDED_WATERSHED
 from neuroseg.geometry import Triple
-from neuroseg.run import pipeline
-from neuroseg.run.options import Options
+from neuroseg.runs import pipeline
+from neuroseg.runs.options import Options
 from neuroseg.storage.workspace import Workspace
 
 THRESHOLD = 0.5

@@ -21,10 +21,10 @@ from neuroseg.execution.parent import die_with_parent
 from neuroseg.execution.safe_path import nothing_imported_from_here
 from neuroseg.fragments.settings import DISTANCE_BASINS
 from neuroseg.geometry import Triple, describe, triple, whole
-from neuroseg.run import pipeline
-from neuroseg.run.options import Options
-from neuroseg.run.plan import Plan
-from neuroseg.run.resolve import plan_of_run
+from neuroseg.runs import pipeline
+from neuroseg.runs.options import Options
+from neuroseg.runs.plan import Plan
+from neuroseg.runs.resolve import plan_of_run
 from neuroseg.storage.arrays import create_array, open_array
 from neuroseg.storage.state import numbers_in
 from neuroseg.storage.workspace import Workspace

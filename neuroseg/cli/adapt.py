@@ -50,7 +50,7 @@ def adapt(
     then: neuroseg run volume.zarr --model runs/mine/bundle
     """
     from neuroseg.networks.bundle import open_bundle
-    from neuroseg.run.levels import nearest_level
+    from neuroseg.runs.levels import nearest_level
     from neuroseg.storage.naming import default_workspace
     from neuroseg.storage.publish import publish_text, require_folder
     from neuroseg.training.adapt import Request

@@ -30,7 +30,7 @@ def check(
     Example: neuroseg check volume.neuroseg
     """
     from neuroseg.checks.completeness import checked
-    from neuroseg.run.pipeline import workspace_at
+    from neuroseg.runs.pipeline import workspace_at
 
     results = list(checked(*workspace_at(workspace), progress.begin))
     broken = [result for result in results if not result.is_whole]

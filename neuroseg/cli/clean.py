@@ -25,8 +25,8 @@ def clean(
     Examples: neuroseg clean volume.neuroseg --dry-run
     neuroseg clean volume.neuroseg --keep segmentation
     """
-    from neuroseg.run.finished import is_finished
-    from neuroseg.run.pipeline import workspace_at
+    from neuroseg.runs.finished import is_finished
+    from neuroseg.runs.pipeline import workspace_at
     from neuroseg.storage.cleaning import KEEP, intermediates, remove
     from neuroseg.storage.trees import bytes_at
 

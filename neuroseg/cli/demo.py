@@ -100,8 +100,8 @@ def _make_volume(folder: Path, shape: tuple[int, int, int]) -> None:
 
 
 def _segment(folder: Path, workers: int | None) -> tuple[Any, dict[str, Any]]:
-    from neuroseg.run import pipeline
-    from neuroseg.run.options import options_from
+    from neuroseg.runs import pipeline
+    from neuroseg.runs.options import options_from
 
     flags = {"volume": str(folder / "volume.zarr"), "blocks": _BLOCKS, "workers": workers}
     workspace, summaries = pipeline.run(options_from(None, flags), begin=progress.begin)

@@ -15,7 +15,7 @@ from neuroseg.cli.summary import print_json
 from neuroseg.errors import InputError
 
 if TYPE_CHECKING:
-    from neuroseg.run.plan import Plan
+    from neuroseg.runs.plan import Plan
     from neuroseg.storage.workspace import Workspace
     from neuroseg.tables import Table
     from neuroseg.volumes.volume import Volume
@@ -106,8 +106,8 @@ def evaluated(request: Request) -> dict[str, Any]:
 
 def _opened(segmentation: str) -> tuple[Workspace | None, Volume, dict[str, Any]]:
     """Return the workspace if it is one, the labels, and what they themselves say of their making."""
-    from neuroseg.run.finished import require_whole_artifact
-    from neuroseg.run.pipeline import workspace_at
+    from neuroseg.runs.finished import require_whole_artifact
+    from neuroseg.runs.pipeline import workspace_at
     from neuroseg.storage.workspace import named_workspace
     from neuroseg.volumes.addresses import open_any
     from neuroseg.volumes.volume import open_volume
@@ -127,8 +127,8 @@ def _opened(segmentation: str) -> tuple[Workspace | None, Volume, dict[str, Any]
 
 def _require_whole_around(path: str) -> None:
     """Raise DamagedError where a path names an artifact of a workspace on this machine, and files of it are missing."""
-    from neuroseg.run.finished import require_whole_artifact
-    from neuroseg.run.pipeline import workspace_at
+    from neuroseg.runs.finished import require_whole_artifact
+    from neuroseg.runs.pipeline import workspace_at
     from neuroseg.storage.naming import workspace_around
     from neuroseg.storage.remote import is_remote
 
@@ -141,8 +141,8 @@ def _require_whole_around(path: str) -> None:
 def _swept(request: Request, workspace: Workspace | None, made_by: dict[str, Any]) -> tuple[Workspace, Plan]:
     """Return the workspace whose merge tree answers every threshold, and its plan."""
     from neuroseg.agglomeration.names import MERGE_TREE
-    from neuroseg.run.finished import require_whole_artifact
-    from neuroseg.run.plan import read_plan
+    from neuroseg.runs.finished import require_whole_artifact
+    from neuroseg.runs.plan import read_plan
 
     if workspace is None:
         option = "--sweep" if request.sweep else "--plot"

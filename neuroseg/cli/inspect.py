@@ -99,7 +99,7 @@ def _bytes(gigabytes: float) -> str:
 def _described(address: str, blocks: str, selection: Selection) -> dict[str, Any]:
     from neuroseg.blocks import whole_lattice
     from neuroseg.checks.contents import LABELS, volume_contents
-    from neuroseg.run.space_needed import BYTES_PER_VOXEL, bytes_of_run
+    from neuroseg.runs.space_needed import BYTES_PER_VOXEL, bytes_of_run
     from neuroseg.volumes.addresses import open_any
 
     opened = open_any(address, selection=selection)

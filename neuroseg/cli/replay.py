@@ -29,7 +29,7 @@ def replay(
     Example: neuroseg replay volume.neuroseg fragments 5 --pdb --serial
     """
     from neuroseg.checks.replay import replay_block
-    from neuroseg.run.cores import own_cores
+    from neuroseg.runs.cores import own_cores
     from neuroseg.storage.arrays import use_threads
 
     use_threads(1 if serial else own_cores())

@@ -224,7 +224,7 @@ def run(
 def _after_segmentation(workspace: Path) -> Sequence[str]:
     """Return what a user may want to do next: another threshold near the stored one, scores against a truth."""
     from neuroseg.agglomeration.names import MERGE_TREE
-    from neuroseg.run.pipeline import workspace_at
+    from neuroseg.runs.pipeline import workspace_at
 
     plan = workspace_at(str(workspace))[1]
     score = "score it against a ground truth: see neuroseg evaluate --help"
@@ -237,8 +237,8 @@ def _after_segmentation(workspace: Path) -> Sequence[str]:
 def _carry_out(verb: str, given: dict[str, Any], next_steps: Callable[[Path], Sequence[str]]) -> None:
     """Run one of the pipeline's verbs with a command's arguments by name, and print what came of it."""
     from neuroseg.execution.cluster.site import Cluster, site_named
-    from neuroseg.run import pipeline
-    from neuroseg.run.options import options_from
+    from neuroseg.runs import pipeline
+    from neuroseg.runs.options import options_from
     from neuroseg.storage.arrays import use_threads
 
     use_threads(1)

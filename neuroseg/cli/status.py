@@ -66,7 +66,7 @@ def state_of(rows: Sequence[Mapping[str, Any]], *, is_worked_on: bool, is_publis
     Between two stages nothing is pending and the run is not done: what counts is that somebody works. A prediction is
     done without a segmentation, which is done once it is published.
     """
-    from neuroseg.run.plan import PREDICTION
+    from neuroseg.runs.plan import PREDICTION
 
     if is_worked_on:
         return RUNNING
@@ -80,9 +80,9 @@ def state_of(rows: Sequence[Mapping[str, Any]], *, is_worked_on: bool, is_publis
 
 def _read(path: str) -> tuple[str, list[dict[str, Any]], list[dict[str, Any]]]:
     """Return the run's state, one row per stage, and one per worker, from the ledger."""
-    from neuroseg.run.damage import missing_blocks
-    from neuroseg.run.finished import is_finished, stages_as_stored
-    from neuroseg.run.pipeline import workspace_at
+    from neuroseg.runs.damage import missing_blocks
+    from neuroseg.runs.finished import is_finished, stages_as_stored
+    from neuroseg.runs.pipeline import workspace_at
 
     workspace, plan = workspace_at(path)
     # Before the ledger: what is read after the run has ended is complete.

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from neuroseg.run.stages import StageSummary
+    from neuroseg.runs.stages import StageSummary
     from neuroseg.storage.workspace import Workspace
 
 

@@ -63,7 +63,7 @@ def verify(
     given = dict(locals())
     from neuroseg.checks.verify import verify
     from neuroseg.geometry import describe, parse_triple
-    from neuroseg.run.options import options_from
+    from neuroseg.runs.options import options_from
     from neuroseg.storage.arrays import use_threads
 
     use_threads(1)

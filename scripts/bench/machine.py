@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from report import Row, timed
 
 from neuroseg.fragments.settings import BasinSettings
-from neuroseg.run.in_memory import fragments_and_tables
+from neuroseg.runs.in_memory import fragments_and_tables
 from neuroseg.volumes.affinity_source import BOUNDARY_OFFSETS
 
 _EDGE = 128

@@ -11,9 +11,9 @@ from pathlib import Path
 from cube import Cube
 from report import Row, timed
 
-from neuroseg.run import pipeline
-from neuroseg.run.options import Options
-from neuroseg.run.stages import StageSummary
+from neuroseg.runs import pipeline
+from neuroseg.runs.options import Options
+from neuroseg.runs.stages import StageSummary
 from neuroseg.storage.arrays import use_threads
 
 

@@ -17,7 +17,7 @@ from neuroseg.agglomeration.partition import segment_lookup
 from neuroseg.fragments.settings import BasinSettings
 from neuroseg.geometry import Triple, slices, whole
 from neuroseg.networks.bundle import open_bundle
-from neuroseg.run.in_memory import fragments_and_tables
+from neuroseg.runs.in_memory import fragments_and_tables
 from neuroseg.tables import NODES, Table
 from neuroseg.volumes.affinity_source import BOUNDARY_OFFSETS, open_boundaries
 

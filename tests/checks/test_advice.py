@@ -15,8 +15,8 @@ from scipy import ndimage
 
 from neuroseg.checks.advice import MERGED, NOTHING, PIECES, Facts, advice, advice_on, symptom_of
 from neuroseg.cli.main import exit_code
-from neuroseg.run import pipeline
-from neuroseg.run.options import Options
+from neuroseg.runs import pipeline
+from neuroseg.runs.options import Options
 
 USUAL = np.bincount(np.repeat([10, 130, 250], [15, 20, 65]), minlength=256)
 

@@ -12,8 +12,8 @@ import zarr
 from neuroseg.checks.verify import cuts_of
 from neuroseg.cli.main import exit_code
 from neuroseg.evaluation.artifacts import compared
-from neuroseg.run import pipeline
-from neuroseg.run.options import Options
+from neuroseg.runs import pipeline
+from neuroseg.runs.options import Options
 from neuroseg.storage.arrays import open_array
 from neuroseg.storage.parts import part_path, read_table, write_table
 from neuroseg.storage.workspace import Workspace

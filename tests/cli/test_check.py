@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from neuroseg.cli.main import exit_code
-from neuroseg.run import pipeline
-from tests.run.test_damage import alter, cut_short, largest_file
-from tests.run.test_stages import boundaries
+from neuroseg.runs import pipeline
+from tests.runs.test_damage import alter, cut_short, largest_file
+from tests.runs.test_stages import boundaries
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,10 @@ import pytest
 import yaml
 
 from neuroseg.cli.main import exit_code
-from neuroseg.run import pipeline
+from neuroseg.runs import pipeline
 from neuroseg.storage.arrays import open_array
 from neuroseg.storage.state import entries_in, mapping_in, numbers_in
-from tests.run.test_stages import boundaries
+from tests.runs.test_stages import boundaries
 
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda content: b"",

@@ -35,7 +35,7 @@ from pathlib import Path
 import numpy as np
 from neuroseg.agglomeration.partition import root
 from neuroseg.storage.parts import read_table, write_table
-from neuroseg.run.worker import set_up
+from neuroseg.runs.worker import set_up
 
 set_up()
 assert root(np.array([0, 0, 1]), 2) == 0

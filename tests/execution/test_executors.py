@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from neuroseg.errors import BlocksFailedError
-from neuroseg.run import pipeline
-from neuroseg.run.options import Options
+from neuroseg.runs import pipeline
+from neuroseg.runs.options import Options
 from neuroseg.storage.arrays import open_array
 from neuroseg.storage.workspace import Workspace
 from tests.conftest import make_volume
@@ -57,7 +57,7 @@ def test_a_failing_block_is_reported_and_the_others_are_done(executor: str, tiny
     again = Options.model_validate({"volume": str(workspace.path), "executor": executor, "workers": 2})
     with pytest.MonkeyPatch.context() as patch:
         # Otherwise the shard would be found and made again.
-        patch.setattr("neuroseg.run.damage._EXAMINED", 0)
+        patch.setattr("neuroseg.runs.damage._EXAMINED", 0)
         with pytest.raises(BlocksFailedError, match=r"stage fragments, block 0 \(0:16,0:20,0:20\)"):
             pipeline.segment(again)
     ledger = workspace.ledger("fragments", {})

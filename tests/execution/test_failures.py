@@ -12,8 +12,8 @@ import pytest
 from neuroseg.cli.main import exit_code
 from neuroseg.errors import BlocksFailedError
 from neuroseg.execution.failures import failure_folder
-from neuroseg.run import pipeline
-from neuroseg.run.options import Options
+from neuroseg.runs import pipeline
+from neuroseg.runs.options import Options
 from neuroseg.storage.arrays import open_array
 from neuroseg.storage.workspace import Workspace
 from tests.conftest import make_volume
@@ -30,7 +30,7 @@ def failed(tiny_model: str, tmp_path: Path) -> tuple[Workspace, Callable[[], obj
     shard.write_bytes(whole[: len(whole) // 2].ljust(len(whole), b"\0"))
     with pytest.MonkeyPatch.context() as patch:
         # Otherwise the shard would be found and made again.
-        patch.setattr("neuroseg.run.damage._EXAMINED", 0)
+        patch.setattr("neuroseg.runs.damage._EXAMINED", 0)
         with pytest.raises(BlocksFailedError, match="neuroseg replay"):
             pipeline.segment(Options(volume=str(workspace.path), executor="serial"))
     return workspace, lambda: shard.write_bytes(whole)

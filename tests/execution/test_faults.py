@@ -14,8 +14,8 @@ from scipy import ndimage
 
 from neuroseg.errors import BlocksFailedError
 from neuroseg.execution.failures import failure_folder
-from neuroseg.run import pipeline
-from neuroseg.run.options import Options
+from neuroseg.runs import pipeline
+from neuroseg.runs.options import Options
 from neuroseg.storage.arrays import open_array
 from neuroseg.storage.workspace import Workspace
 from tests.execution.clusters import EXECUTORS

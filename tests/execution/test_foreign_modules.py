@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from neuroseg.execution.safe_path import nothing_imported_from_here
-from neuroseg.run import pipeline
-from neuroseg.run.options import Options
+from neuroseg.runs import pipeline
+from neuroseg.runs.options import Options
 from neuroseg.training.learning.gradients import require_right_gradients
 from tests.execution.clusters import EXECUTORS
 

@@ -14,9 +14,9 @@ import torch
 from neuroseg.affinities.device import gpu_kind, own_gpus, require_kind
 from neuroseg.errors import NeurosegError
 from neuroseg.execution.local import LocalWorkers
-from neuroseg.run import pipeline
-from neuroseg.run.options import Options
-from neuroseg.run.plan import read_plan
+from neuroseg.runs import pipeline
+from neuroseg.runs.options import Options
+from neuroseg.runs.plan import read_plan
 from neuroseg.storage.first import first_recorded
 
 

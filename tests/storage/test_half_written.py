@@ -12,8 +12,8 @@ import pytest
 import zarr
 
 from neuroseg.blocks import whole_lattice
-from neuroseg.run import pipeline
-from neuroseg.run.options import Options
+from neuroseg.runs import pipeline
+from neuroseg.runs.options import Options
 from neuroseg.storage.arrays import create_array
 from neuroseg.storage.half_written import remove_half_written
 from neuroseg.storage.workspace import Workspace

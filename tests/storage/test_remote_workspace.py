@@ -15,9 +15,9 @@ import zarr
 from neuroseg.cli.evaluate import Request, evaluated
 from neuroseg.errors import InputError, RunRefusedError
 from neuroseg.evaluation.artifacts import compared
-from neuroseg.run import pipeline
-from neuroseg.run.finished import is_finished
-from neuroseg.run.options import Options
+from neuroseg.runs import pipeline
+from neuroseg.runs.finished import is_finished
+from neuroseg.runs.options import Options
 from neuroseg.storage.cleaning import intermediates, remove
 from neuroseg.storage.naming import default_workspace, is_workspace
 from neuroseg.storage.remote_path import RemotePath, remote_path

@@ -15,8 +15,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from neuroseg.errors import InputError, RunRefusedError
 from neuroseg.networks.bundle import open_bundle
-from neuroseg.run import pipeline
-from neuroseg.run.options import Options
+from neuroseg.runs import pipeline
+from neuroseg.runs.options import Options
 from neuroseg.training.data.affinity_targets import UNLABELLED, affinity_targets
 from neuroseg.training.data.samples import LabelledVolume, Samples, sampling_shares
 from neuroseg.training.learning.optimiser import learning_rate

@@ -17,7 +17,7 @@ from neuroseg.evaluation.metrics import entropy, scores_of
 from neuroseg.fragments.settings import BasinSettings, wants_sections
 from neuroseg.geometry import slices, triple, whole
 from neuroseg.networks.card import Card
-from neuroseg.run.in_memory import segmentation_of
+from neuroseg.runs.in_memory import segmentation_of
 from neuroseg.training.perturbations.appearance import Float
 from neuroseg.training.perturbations.draw import perturbed
 

@@ -21,7 +21,7 @@ from neuroseg.evaluation.metrics import Scores
 from neuroseg.evaluation.sweep import sweep
 from neuroseg.fragments.settings import BasinSettings, wants_sections
 from neuroseg.geometry import triple, whole
-from neuroseg.run.in_memory import fragments_and_tables
+from neuroseg.runs.in_memory import fragments_and_tables
 from neuroseg.training.data.labelled import OpenedVolume
 from neuroseg.training.settings import TrainingSettings
 

@@ -16,8 +16,8 @@ import pytest
 
 from neuroseg.errors import NeurosegError
 from neuroseg.execution.cluster.site import Cluster, Resources, Site
-from neuroseg.run import pipeline
-from neuroseg.run.options import Options
+from neuroseg.runs import pipeline
+from neuroseg.runs.options import Options
 from neuroseg.storage.workspace import Workspace
 from tests.execution.cluster.test_slurm import SHAPE, affinities, expected, segmentation, wait_until
 from tests.execution.clusters import needs_dask

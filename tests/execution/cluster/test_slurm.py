@@ -23,8 +23,8 @@ from neuroseg.errors import NeurosegError
 from neuroseg.execution.block import own_job
 from neuroseg.execution.cluster.site import Cluster, Resources, Site
 from neuroseg.execution.cluster.slurm import job_name, sbatch_flags
-from neuroseg.run import pipeline
-from neuroseg.run.options import Options
+from neuroseg.runs import pipeline
+from neuroseg.runs.options import Options
 from neuroseg.storage.arrays import open_array
 from neuroseg.storage.workspace import Workspace
 from tests.execution.clusters import needs_slurm

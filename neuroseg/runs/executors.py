@@ -15,8 +15,8 @@ from neuroseg.execution.cluster.slurm import SlurmJobs
 from neuroseg.execution.local import LocalWorkers
 from neuroseg.execution.serial import SerialExecutor
 from neuroseg.execution.workers import Launcher, Workers
-from neuroseg.run.options import CLUSTERS
-from neuroseg.run.plan import Plan
+from neuroseg.runs.options import CLUSTERS
+from neuroseg.runs.plan import Plan
 from neuroseg.stage import Stage
 from neuroseg.storage.workspace import Workspace
 

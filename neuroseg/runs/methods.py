@@ -15,8 +15,8 @@ from neuroseg.agglomeration.waterz import QUANTILES
 from neuroseg.errors import InputError
 from neuroseg.fragments.settings import DISTANCE_BASINS, DISTANCE_WATERSHED, MUTEX_WATERSHED, SEEDED_WATERSHED
 from neuroseg.geometry import long_range_channels
-from neuroseg.run.options import Options
-from neuroseg.run.plan import Plan
+from neuroseg.runs.options import Options
+from neuroseg.runs.plan import Plan
 
 _PACKAGES = {
     SEEDED_WATERSHED: "skimage",

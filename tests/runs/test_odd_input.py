@@ -10,8 +10,8 @@ import pytest
 import zarr
 
 from neuroseg.errors import RunRefusedError
-from neuroseg.run import pipeline
-from neuroseg.run.options import Options
+from neuroseg.runs import pipeline
+from neuroseg.runs.options import Options
 from neuroseg.storage.arrays import open_array
 from neuroseg.storage.workspace import Workspace
 from neuroseg.volumes.volume import open_volume

@@ -22,7 +22,7 @@ from neuroseg.execution.block import BLOCK_TIMEOUT_S
 from neuroseg.fragments.settings import DISTANCE_BASINS, FRAGMENTS, MUTEX_WATERSHED, BasinSettings
 from neuroseg.fragments.stage import CutFragmentsStage, FragmentsStage
 from neuroseg.geometry import Nanometres, Triple, contact_channels, long_range_channels, parse_roi
-from neuroseg.run.options import Options
+from neuroseg.runs.options import Options
 from neuroseg.segmentation.stage import PyramidStage, RelabelStage, pyramid_stages
 from neuroseg.stage import Stage
 from neuroseg.storage.workspace import Workspace

@@ -14,9 +14,9 @@ import zarr
 
 from neuroseg.checks.replay import replay_block
 from neuroseg.errors import InputError, RunRefusedError
-from neuroseg.run import pipeline
-from neuroseg.run.options import Options
-from neuroseg.run.plan import read_plan
+from neuroseg.runs import pipeline
+from neuroseg.runs.options import Options
+from neuroseg.runs.plan import read_plan
 from neuroseg.storage.arrays import open_array
 from neuroseg.storage.workspace import Workspace
 from tests.conftest import make_volume

@@ -8,7 +8,7 @@ import pytest
 
 from neuroseg.errors import InputError
 from neuroseg.execution.cluster.site import site_named
-from neuroseg.run.options import options_from
+from neuroseg.runs.options import options_from
 
 
 def read(tmp_path: Path, text: str) -> str:

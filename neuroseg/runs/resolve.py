@@ -13,11 +13,11 @@ from neuroseg.execution.block import BLOCK_TIMEOUT_S
 from neuroseg.fragments.settings import DISTANCE_BASINS, wants_sections
 from neuroseg.geometry import Triple, describe, parse_roi, parse_triple, triple, whole
 from neuroseg.networks.bundle import bundled_names, open_bundle
-from neuroseg.run.cores import own_cores, predicting_workers
-from neuroseg.run.inputs import at_input
-from neuroseg.run.levels import in_words, nearest_level, require_suitable_size
-from neuroseg.run.options import CLUSTERS, NO_MASK, Options, min_size_voxels
-from neuroseg.run.plan import MaskPlan, Plan, read_options, read_plan
+from neuroseg.runs.cores import own_cores, predicting_workers
+from neuroseg.runs.inputs import at_input
+from neuroseg.runs.levels import in_words, nearest_level, require_suitable_size
+from neuroseg.runs.options import CLUSTERS, NO_MASK, Options, min_size_voxels
+from neuroseg.runs.plan import MaskPlan, Plan, read_options, read_plan
 from neuroseg.storage.naming import default_workspace, is_unused, is_workspace
 from neuroseg.storage.workspace import Workspace, named_workspace, workspace_of
 from neuroseg.volumes.addresses import open_any

@@ -14,9 +14,9 @@ from scipy import ndimage
 
 from neuroseg.cli.main import exit_code
 from neuroseg.errors import InputError, RunRefusedError
-from neuroseg.run import methods as alternatives
-from neuroseg.run import pipeline
-from neuroseg.run.options import Options, options_from
+from neuroseg.runs import methods as alternatives
+from neuroseg.runs import pipeline
+from neuroseg.runs.options import Options, options_from
 from neuroseg.storage.arrays import open_array
 from neuroseg.storage.parts import read_table
 from neuroseg.storage.workspace import Workspace

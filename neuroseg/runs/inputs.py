@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from neuroseg.errors import InputError, RunRefusedError
-from neuroseg.run.plan import MaskPlan, Plan
+from neuroseg.runs.plan import MaskPlan, Plan
 from neuroseg.stage import Stage
 from neuroseg.storage.workspace import Workspace
 from neuroseg.volumes.addresses import open_any

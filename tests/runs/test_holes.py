@@ -17,14 +17,14 @@ from neuroseg.cli.main import exit_code
 from neuroseg.errors import BlocksFailedError, InputError, RunRefusedError
 from neuroseg.evaluation.artifacts import compared
 from neuroseg.execution import serial
-from neuroseg.run import damage as mending
-from neuroseg.run import pipeline
-from neuroseg.run.finished import is_finished
-from neuroseg.run.options import Options
+from neuroseg.runs import damage as mending
+from neuroseg.runs import pipeline
+from neuroseg.runs.finished import is_finished
+from neuroseg.runs.options import Options
 from neuroseg.storage.cleaning import intermediates, remove
 from neuroseg.storage.workspace import Workspace
-from tests.run.test_damage import alter
-from tests.run.test_stages import boundaries
+from tests.runs.test_damage import alter
+from tests.runs.test_stages import boundaries
 
 SHARD = Path("fragments.zarr/c/0/0/1")
 OTHER = Path("fragments.zarr/c/1/1/0")
@@ -89,7 +89,7 @@ def test_a_run_killed_before_it_looked_at_its_input_once_more(
 
     with monkeypatch.context() as patch:
         at_first_block_of("relabel", lambda: (tmp_path / "w" / SHARD).unlink(), patch)
-        patch.setattr("neuroseg.run.stages.undermined", lambda *given: killed() if given[2].name == "relabel" else [])
+        patch.setattr("neuroseg.runs.stages.undermined", lambda *given: killed() if given[2].name == "relabel" else [])
         with pytest.raises(KeyboardInterrupt):
             pipeline.segment(boundaries(tmp_path, "serial"))
     made, _ = pipeline.segment(boundaries(tmp_path, "serial"))

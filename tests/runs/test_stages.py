@@ -16,9 +16,9 @@ from scipy import ndimage
 from neuroseg.blocks import Block, Lattice, whole_lattice
 from neuroseg.errors import BlocksFailedError
 from neuroseg.execution.serial import SerialExecutor
-from neuroseg.run import pipeline
-from neuroseg.run.options import Options
-from neuroseg.run.stages import run_stage
+from neuroseg.runs import pipeline
+from neuroseg.runs.options import Options
+from neuroseg.runs.stages import run_stage
 from neuroseg.stage import Process
 from neuroseg.storage import ledger as ledgers
 from neuroseg.storage.arrays import open_array

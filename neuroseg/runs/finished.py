@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from neuroseg.errors import DamagedError, InputError
-from neuroseg.run.damage import as_published, require_whole
-from neuroseg.run.plan import Plan, hash_of
+from neuroseg.runs.damage import as_published, require_whole
+from neuroseg.runs.plan import Plan, hash_of
 from neuroseg.segmentation.stage import PyramidStage, RelabelStage
 from neuroseg.stage import Stage
 from neuroseg.storage.arrays import is_array

@@ -12,7 +12,7 @@ from pathlib import Path
 from neuroseg.execution.block import ledger_of
 from neuroseg.execution.channel import Channel
 from neuroseg.execution.serving import serve
-from neuroseg.run.plan import read_plan
+from neuroseg.runs.plan import read_plan
 from neuroseg.stage import Stage
 from neuroseg.storage.arrays import use_threads
 from neuroseg.storage.ledger import StageLedger

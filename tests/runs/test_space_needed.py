@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from neuroseg.run import pipeline
-from neuroseg.run.options import Options
-from neuroseg.run.resolve import plan_of_run
-from neuroseg.run.space_needed import BYTES_PER_VOXEL, bytes_of_run, needed_bytes
+from neuroseg.runs import pipeline
+from neuroseg.runs.options import Options
+from neuroseg.runs.resolve import plan_of_run
+from neuroseg.runs.space_needed import BYTES_PER_VOXEL, bytes_of_run, needed_bytes
 from neuroseg.stage import Stage
 from neuroseg.storage.workspace import Workspace
 

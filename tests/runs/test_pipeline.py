@@ -16,10 +16,10 @@ from scipy import ndimage
 from neuroseg.agglomeration.scorings import parse_scoring
 from neuroseg.errors import InputError, RunRefusedError
 from neuroseg.fragments.settings import BasinSettings
-from neuroseg.run import pipeline
-from neuroseg.run.in_memory import segmentation_of
-from neuroseg.run.options import Options
-from neuroseg.run.stages import StageSummary, run_stage
+from neuroseg.runs import pipeline
+from neuroseg.runs.in_memory import segmentation_of
+from neuroseg.runs.options import Options
+from neuroseg.runs.stages import StageSummary, run_stage
 from neuroseg.storage.arrays import open_array
 from neuroseg.storage.parts import read_parts, read_table
 from neuroseg.storage.workspace import Workspace

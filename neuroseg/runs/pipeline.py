@@ -13,17 +13,17 @@ from neuroseg.execution.block import Begin, Choose, Executor, ledger_of
 from neuroseg.execution.cluster.site import NO_CLUSTER, Cluster
 from neuroseg.execution.cluster.slurm import cancel_leftovers
 from neuroseg.execution.door import forget_secrets
-from neuroseg.run.damage import as_published, replace_missing, restart_of
-from neuroseg.run.executors import Executors
-from neuroseg.run.finished import is_finished, is_published, published_mark, views_of, wanted_mark
-from neuroseg.run.in_memory import segmentation_of as segmentation_of
-from neuroseg.run.inputs import changes_in_words, reads_input, require_input, require_mask, unchanged_input
-from neuroseg.run.methods import check_methods
-from neuroseg.run.options import Options
-from neuroseg.run.plan import PREDICTION, SEGMENTATION, Plan, read_plan, write_plan
-from neuroseg.run.resolve import plan_of_run, plan_of_segmentation
-from neuroseg.run.space_needed import needed_bytes
-from neuroseg.run.stages import StageSummary, run_stage
+from neuroseg.runs.damage import as_published, replace_missing, restart_of
+from neuroseg.runs.executors import Executors
+from neuroseg.runs.finished import is_finished, is_published, published_mark, views_of, wanted_mark
+from neuroseg.runs.in_memory import segmentation_of as segmentation_of
+from neuroseg.runs.inputs import changes_in_words, reads_input, require_input, require_mask, unchanged_input
+from neuroseg.runs.methods import check_methods
+from neuroseg.runs.options import Options
+from neuroseg.runs.plan import PREDICTION, SEGMENTATION, Plan, read_plan, write_plan
+from neuroseg.runs.resolve import plan_of_run, plan_of_segmentation
+from neuroseg.runs.space_needed import needed_bytes
+from neuroseg.runs.stages import StageSummary, run_stage
 from neuroseg.segmentation.stage import PyramidStage, RelabelStage, finish_metadata
 from neuroseg.stage import Stage
 from neuroseg.storage.cleaning import intermediates, remove

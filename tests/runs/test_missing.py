@@ -18,16 +18,16 @@ import zarr
 from neuroseg.cli.main import exit_code
 from neuroseg.errors import NeurosegError
 from neuroseg.evaluation.artifacts import compared
-from neuroseg.run import pipeline
-from neuroseg.run.damage import missing_blocks
-from neuroseg.run.options import Options
-from neuroseg.run.pipeline import workspace_at
+from neuroseg.runs import pipeline
+from neuroseg.runs.damage import missing_blocks
+from neuroseg.runs.options import Options
+from neuroseg.runs.pipeline import workspace_at
 from neuroseg.storage.arrays import open_array
 from neuroseg.storage.cleaning import intermediates, remove
 from neuroseg.storage.stored import Stored
 from neuroseg.storage.workspace import Workspace
 from tests.conftest import make_volume
-from tests.run.test_damage import emptied, largest_file
+from tests.runs.test_damage import emptied, largest_file
 
 ARRAYS = ("affinities.zarr", "provisional.zarr", "fragments.zarr", "segmentation.zarr/0", "segmentation.zarr/1")
 

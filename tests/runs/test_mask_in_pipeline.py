@@ -9,9 +9,9 @@ import pytest
 import zarr
 
 from neuroseg.errors import InputError, RunRefusedError
-from neuroseg.run import pipeline
-from neuroseg.run.options import Options
-from neuroseg.run.stages import StageSummary
+from neuroseg.runs import pipeline
+from neuroseg.runs.options import Options
+from neuroseg.runs.stages import StageSummary
 from neuroseg.storage.arrays import open_array
 from neuroseg.storage.workspace import Workspace
 from tests.conftest import make_volume

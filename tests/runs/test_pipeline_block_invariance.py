@@ -14,8 +14,8 @@ from neuroseg.evaluation.artifacts import compared
 from neuroseg.networks.architectures import build_network
 from neuroseg.networks.bundle import save_bundle
 from neuroseg.networks.card import Card, NetworkCard, TileCard
-from neuroseg.run import pipeline
-from neuroseg.run.options import Options
+from neuroseg.runs import pipeline
+from neuroseg.runs.options import Options
 from neuroseg.storage.arrays import open_array
 from neuroseg.storage.workspace import Workspace
 from tests.conftest import make_volume

@@ -12,8 +12,8 @@ import zarr
 from scipy import ndimage
 
 from neuroseg.errors import NeurosegError
-from neuroseg.run import pipeline
-from neuroseg.run.options import Options
+from neuroseg.runs import pipeline
+from neuroseg.runs.options import Options
 from neuroseg.storage.arrays import open_array
 from neuroseg.storage.workspace import Workspace
 

@@ -11,7 +11,7 @@ from neuroseg.errors import BlocksFailedError, DamagedError, DiskFullError
 from neuroseg.execution.block import Begin, Choose, ledger_of, run_blocks
 from neuroseg.execution.failures import alike, also, describe_failure, failure_folder, forget_failures, newest_log
 from neuroseg.geometry import describe
-from neuroseg.run.damage import counted, mend, undermined
+from neuroseg.runs.damage import counted, mend, undermined
 from neuroseg.stage import Stage
 from neuroseg.storage.half_written import remove_half_written
 from neuroseg.storage.ledger import StageLedger
