@@ -1,35 +1,25 @@
 """Blockwise neuron segmentation of electron-microscopy volumes of any size.
 
     import neuroseg
-    neuroseg.run("volume.zarr", blocks=256)
+    run = neuroseg.run("volume.zarr", blocks=256)
+    run.segmentation[40]
 
-mirrors the command line: `predict`, `segment` and `run` take the same options by name and return the workspace.
+`predict`, `segment` and `run` take the options of the commands of the same names; see neuroseg.api.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from neuroseg.api import Run, open_run, predict, run, segment
 
 __version__ = "0.1.0"
+__all__ = ["Run", "__version__", "open_run", "predict", "run", "segment"]
 
 
-def predict(volume: str, *, restart: str | None = None, **options: Any) -> Any:
-    """Predict the affinities of a volume; returns its workspace. Options as in `neuroseg predict --help`."""
-    return _call("predict", {"volume": volume, **options}, restart)
+def __getattr__(name: str) -> Any:
+    # Fetched when first asked for: `import neuroseg` alone must stay quick.
+    if name in __all__:
+        from neuroseg import api
 
-
-def segment(volume: str | None = None, *, restart: str | None = None, **options: Any) -> Any:
-    """Segment a volume's affinities, or `affinities=` or `boundaries=` from elsewhere; returns the workspace."""
-    return _call("segment", {"volume": volume, **options}, restart)
-
-
-def run(volume: str, *, restart: str | None = None, **options: Any) -> Any:
-    """Predict and segment a volume; returns its workspace. Options as in `neuroseg run --help`."""
-    return _call("run", {"volume": volume, **options}, restart)
-
-
-def _call(verb: str, flags: dict[str, Any], restart: str | None) -> Any:
-    # Imported here: `import neuroseg` alone must stay quick.
-    from neuroseg.runs import pipeline
-    from neuroseg.runs.options import options_from
-
-    workspace, _ = getattr(pipeline, verb)(options_from(None, flags), restart=restart)
-    return workspace
+        return getattr(api, name)
+    raise AttributeError(f"module 'neuroseg' has no attribute {name!r}")

@@ -41,9 +41,9 @@ def demo(
     print("2. raw -> affinities -> fragments -> edges -> merge tree -> segmentation, by daisy workers", file=sys.stderr)
     workspace, content = _segment(folder, workers)
     print("3. scores against the truth, and a figure", file=sys.stderr)
-    from neuroseg.cli.evaluate import Request, evaluated
+    from neuroseg.checks.score import Request, score
 
-    scores = evaluated(Request(str(workspace.path), str(folder / "truth.zarr")))
+    scores = score(Request(str(workspace.path), str(folder / "truth.zarr")), progress.voxels_done)
     figure = folder / "segmentation.png"
     _draw(figure, folder, workspace)
     content |= {"scores": scores, "figure": str(figure), "seconds": round(time.monotonic() - started, 1)}
@@ -103,8 +103,8 @@ def _segment(folder: Path, workers: int | None) -> tuple[Any, dict[str, Any]]:
     from neuroseg.runs import pipeline
     from neuroseg.runs.options import options_from
 
-    flags = {"volume": str(folder / "volume.zarr"), "blocks": _BLOCKS, "workers": workers}
-    workspace, summaries = pipeline.run(options_from(None, flags), begin=progress.begin)
+    options = options_from(volume=str(folder / "volume.zarr"), blocks=_BLOCKS, workers=workers)
+    workspace, summaries = pipeline.run(options, begin=progress.begin)
     return workspace, run_summary(workspace, summaries)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,12 +12,15 @@ from neuroseg.cli import progress
 from neuroseg.cli.selecting import Axes, Channel, Time
 from neuroseg.cli.summary import print_json, print_summary, run_summary
 
+if TYPE_CHECKING:
+    from neuroseg.execution.cluster.site import Cluster
+    from neuroseg.runs.options import Options
+    from neuroseg.runs.stages import StageSummary
+    from neuroseg.storage.workspace import Workspace
+
 Triple = tuple[float, float, float]
 
 _THRESHOLD_STEP = 0.1
-# What is not remembered; clusters and their schedulers are trusted with more than options are.
-_NOT_OPTIONS = ("config", "restart", "json", "cluster", "dask_address")
-
 Output = Annotated[
     str | None,
     typer.Option(
@@ -129,7 +132,17 @@ def predict(
     \b
     Example: neuroseg predict volume.zarr --blocks 256 --workers 2
     """
-    _carry_out("predict", locals(), lambda workspace: [f"neuroseg segment {workspace}"])
+    from neuroseg.runs import pipeline
+
+    options = _options(
+        config, volume=volume, output=output, input=input, blocks=blocks, model=model, device=device, blend=blend,
+        level=level,
+        axes=axes, channel=channel, time=time, range=range, invert=invert, normalise=normalise, force=force,
+        voxel_size=voxel_size, roi=roi, mask=mask, workers=workers, executor=executor, block_timeout=block_timeout,
+    )  # fmt: skip
+    where = _cluster(cluster, dask_address)
+    workspace, summaries = pipeline.predict(options, restart=restart, begin=progress.begin, cluster=where)
+    _print(workspace, summaries, [f"neuroseg segment {workspace.path}"], json=json)
 
 
 def segment(
@@ -172,7 +185,19 @@ def segment(
     Examples: neuroseg segment volume.zarr --threshold 0.4
     neuroseg segment --affinities theirs.zarr --offsets='-1,0,0;0,-1,0;0,0,-1' -o theirs.neuroseg
     """
-    _carry_out("segment", locals(), _after_segmentation)
+    from neuroseg.runs import pipeline
+
+    options = _options(
+        config, volume=volume, output=output, input=input, affinities=affinities, boundaries=boundaries,
+        offsets=offsets,
+        axes=axes, channel=channel, time=time, blocks=blocks, threshold=threshold, scoring=scoring,
+        agglomeration=agglomeration, fragments=fragments, per_section=per_section, mask_boundary=mask_boundary,
+        long_range=long_range, min_size=min_size, small=small, keep=keep, force=force, voxel_size=voxel_size, roi=roi,
+        mask=mask, workers=workers, executor=executor, block_timeout=block_timeout,
+    )  # fmt: skip
+    where = _cluster(cluster, dask_address)
+    workspace, summaries = pipeline.segment(options, restart=restart, begin=progress.begin, cluster=where)
+    _print(workspace, summaries, _after_segmentation(workspace.path), json=json)
 
 
 def run(
@@ -218,7 +243,20 @@ def run(
     \b
     Example: neuroseg run volume.zarr --blocks 256
     """
-    _carry_out("run", locals(), _after_segmentation)
+    from neuroseg.runs import pipeline
+
+    options = _options(
+        config, volume=volume, output=output, input=input, blocks=blocks, model=model, device=device, blend=blend,
+        level=level,
+        axes=axes, channel=channel, time=time, range=range, invert=invert, normalise=normalise, force=force,
+        threshold=threshold, scoring=scoring, agglomeration=agglomeration, fragments=fragments,
+        per_section=per_section, mask_boundary=mask_boundary, long_range=long_range, min_size=min_size, small=small,
+        keep=keep, voxel_size=voxel_size, roi=roi, mask=mask, workers=workers, executor=executor,
+        block_timeout=block_timeout,
+    )  # fmt: skip
+    where = _cluster(cluster, dask_address)
+    workspace, summaries = pipeline.run(options, restart=restart, begin=progress.begin, cluster=where)
+    _print(workspace, summaries, _after_segmentation(workspace.path), json=json)
 
 
 def _after_segmentation(workspace: Path) -> Sequence[str]:
@@ -234,21 +272,24 @@ def _after_segmentation(workspace: Path) -> Sequence[str]:
     return [f"neuroseg segment {workspace} --threshold {other:g}   (stored: {plan.threshold:g}; takes seconds)", score]
 
 
-def _carry_out(verb: str, given: dict[str, Any], next_steps: Callable[[Path], Sequence[str]]) -> None:
-    """Run one of the pipeline's verbs with a command's arguments by name, and print what came of it."""
-    from neuroseg.execution.cluster.site import Cluster, site_named
-    from neuroseg.runs import pipeline
+def _options(config: Path | None, **given: object) -> Options:
     from neuroseg.runs.options import options_from
     from neuroseg.storage.arrays import use_threads
 
     use_threads(1)
-    flags = {name: value for name, value in given.items() if name not in _NOT_OPTIONS}
-    options = options_from(given["config"], flags)
-    cluster = Cluster(site_named(given["cluster"]) if given["cluster"] else None, given["dask_address"])
-    more: dict[str, Any] = {"restart": given["restart"], "begin": progress.begin, "cluster": cluster}
-    workspace, summaries = getattr(pipeline, verb)(options, **more)
+    return options_from(config, **given)
+
+
+def _cluster(site: str | None, dask_address: str | None) -> Cluster:
+    """Return where workers run. It comes from the command line alone: a cluster is trusted with more than options."""
+    from neuroseg.execution.cluster.site import Cluster, site_named
+
+    return Cluster(site_named(site) if site else None, dask_address)
+
+
+def _print(workspace: Workspace, summaries: Sequence[StageSummary], next_steps: Sequence[str], *, json: bool) -> None:
     content = run_summary(workspace, summaries)
-    if given["json"]:
+    if json:
         print_json(content)
     else:
-        print_summary(content, next_steps(workspace.path))
+        print_summary(content, next_steps)

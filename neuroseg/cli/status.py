@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -12,20 +11,16 @@ from neuroseg.cli.inspect import JsonFlag
 from neuroseg.cli.summary import print_json
 from neuroseg.errors import NeurosegError
 
-_RECENT_S = 600.0
 _CLEAR = "\033[H\033[J"
 _COUNTED = ("done", "running", "failed", "left")
 _EVERY_S = 2.0
 
-RUNNING, DONE, FAILED, STOPPED = "running", "done", "failed", "stopped"
 _EXPLAINED = {
-    RUNNING: "running",
-    DONE: "done",
-    FAILED: "not running: blocks failed and {left} are left; give the run's command again to redo them",
-    STOPPED: "not running: {left} blocks are left; give the run's command again to continue",
+    "running": "running",
+    "done": "done",
+    "failed": "not running: blocks failed and {left} are left; give the run's command again to redo them",
+    "stopped": "not running: {left} blocks are left; give the run's command again to continue",
 }
-
-Records = list[dict[str, Any]]
 
 
 def status(
@@ -41,8 +36,10 @@ def status(
     \b
     Example: neuroseg status volume.neuroseg --watch
     """
+    from neuroseg.checks.run_state import DONE, RUNNING, run_state
+
     while True:
-        state, stages, workers = _read(workspace)
+        state, stages, workers = run_state(workspace)
         left = sum(row["left"] for row in stages)
         if json:
             print_json({"workspace": workspace, "state": state, "stages": stages, "workers": workers})
@@ -58,102 +55,6 @@ def status(
         if state != RUNNING:
             raise NeurosegError(f"{workspace} is {_EXPLAINED[state].format(left=left)}")
         time.sleep(_EVERY_S)
-
-
-def state_of(rows: Sequence[Mapping[str, Any]], *, is_worked_on: bool, is_published: bool) -> str:
-    """Return whether a run goes on, is done, has failed blocks, or was stopped, from its stages' rows.
-
-    Between two stages nothing is pending and the run is not done: what counts is that somebody works. A prediction is
-    done without a segmentation, which is done once it is published.
-    """
-    from neuroseg.runs.plan import PREDICTION
-
-    if is_worked_on:
-        return RUNNING
-    predicted = [row for row in rows if row["stage"] in PREDICTION]
-    wanted = predicted if not any(row["begun"] for row in rows if row not in predicted) else rows
-    if any(row["failed"] for row in wanted):
-        return FAILED
-    complete = bool(wanted) and all(row["left"] == 0 for row in wanted)
-    return DONE if complete and (wanted is predicted or is_published) else STOPPED
-
-
-def _read(path: str) -> tuple[str, list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return the run's state, one row per stage, and one per worker, from the ledger."""
-    from neuroseg.runs.damage import missing_blocks
-    from neuroseg.runs.finished import is_finished, stages_as_stored
-    from neuroseg.runs.pipeline import workspace_at
-
-    workspace, plan = workspace_at(path)
-    # Before the ledger: what is read after the run has ended is complete.
-    rows, all_records, is_worked_on = [], {}, workspace.is_worked_on()
-    for stage in stages_as_stored(workspace, plan):
-        ledger = workspace.ledger(stage.name, stage.identity, stage.scope)
-        blocks = list(stage.lattice.blocks(stage.halo))
-        left = len(ledger.pending(blocks))
-        records, failures = ledger.records(), ledger.failures()
-        all_records[stage.name] = records
-        rate = recent_rate(records)
-        block_voxels = sum(block.write_roi.size for block in blocks) / max(1, len(blocks))
-        rows.append(
-            {
-                "stage": stage.name,
-                "begun": ledger.is_claimed(),
-                "blocks": len(blocks),
-                "done": len(blocks) - left,
-                "running": len(ledger.running()) if is_worked_on else 0,
-                "failed": len(failures),
-                "failures": {index: cause.splitlines()[0] for index, cause in failures.items()},
-                "left": left,
-                # A run looks itself; asked every two seconds it would only be slowed down.
-                "missing": 0 if is_worked_on else len(missing_blocks(workspace, stage)),
-                "mvoxel_per_s": rate,
-                "overall_mvoxel_per_s": _rate(records),
-                "seconds_left": left * block_voxels / 1e6 / rate if rate and left and is_worked_on else None,
-            }
-        )
-    state = state_of(rows, is_worked_on=is_worked_on, is_published=is_finished(workspace, plan))
-    return state, rows, worker_rows(all_records, time.time())
-
-
-def recent_rate(records: Records) -> float | None:
-    """Return the Mvoxel/s of the last ten minutes of work: a pause before it does not count."""
-    last = max((record["time"] for record in records), default=0.0)
-    return _rate([record for record in records if record["time"] > last - _RECENT_S])
-
-
-def worker_rows(records: dict[str, Records], now: float) -> list[dict[str, Any]]:
-    """Return one row per process that completed a block in the last ten minutes, from the records by stage."""
-    by_worker: dict[tuple[str, int], list[tuple[str, dict[str, Any]]]] = {}
-    for stage, each in records.items():
-        for record in each:
-            if record["time"] > now - _RECENT_S and {"host", "process"} <= record.keys():
-                by_worker.setdefault((record["host"], record["process"]), []).append((stage, record))
-    return [_worker_row(*worker, made, now) for worker, made in sorted(by_worker.items())]
-
-
-def _worker_row(host: str, process: int, made: list[tuple[str, dict[str, Any]]], now: float) -> dict[str, Any]:
-    stage, last = max(made, key=lambda pair: pair[1]["time"])
-    return {
-        "host": host,
-        "process": process,
-        "job": last.get("job"),
-        "device": last.get("device", "-"),
-        "blocks": len(made),
-        "mvoxel_per_s": _rate([record for name, record in made if name == stage]),
-        "peak_mib": last["peak_mib"],
-        "stage": stage,
-        "block": last["block"],
-        "seconds_ago": now - last["time"],
-    }
-
-
-def _rate(records: Iterable[dict[str, Any]]) -> float | None:
-    """Return the Mvoxel/s from the first block's begin to the last one's end."""
-    records = list(records)
-    last = max((record["time"] for record in records), default=0.0)
-    first = min((record["time"] - record["seconds"] for record in records), default=0.0)
-    return sum(record["voxels"] for record in records) / (last - first) / 1e6 if last > first else None
 
 
 def _print_stages(workspace: str, rows: list[dict[str, Any]]) -> None:

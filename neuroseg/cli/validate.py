@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from neuroseg.cli import progress, run
-from neuroseg.cli.evaluate import Request, evaluated
 from neuroseg.cli.summary import print_json
 from neuroseg.cli.train import asked
 from neuroseg.configuration import validated
@@ -168,6 +167,7 @@ def _opened(volume: VolumeSettings, folders: Sequence[str]) -> Judged:
 
 def _tried(volume: Judged, model: str, folder: Path, given: dict[str, Any], restart: bool) -> dict[str, Any]:
     """Predict, segment, score and draw one volume."""
+    from neuroseg.checks.score import Request, score
     from neuroseg.checks.validate import carry_out
 
     made = carry_out(volume, model, folder, given, restart=restart, begin=progress.begin)
@@ -175,7 +175,7 @@ def _tried(volume: Judged, model: str, folder: Path, given: dict[str, Any], rest
     for way, workspace in made.segmented.items():
         curve = folder / f"{way}.png" if way == "waterz" else None
         request = Request(str(workspace.path), volume.labels, volume.roi, way == "waterz", _NO_LABEL, plot=curve)
-        scores[way] = evaluated(request)
+        scores[way] = score(request, progress.voxels_done)
     _draw(volume, made, folder / "segmentations.png")
     return {"raw": volume.raw, "labels": volume.labels, "roi": volume.roi, "blocks": made.blocks, "scores": scores}
 

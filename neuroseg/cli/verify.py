@@ -60,15 +60,18 @@ def verify(
     Examples: neuroseg verify volume.zarr --crop 256
     neuroseg verify volume.zarr --crop 64,512,512 --at 0,1000,1000 --blocks 32,256,256
     """
-    given = dict(locals())
     from neuroseg.checks.verify import verify
     from neuroseg.geometry import describe, parse_triple
     from neuroseg.runs.options import options_from
     from neuroseg.storage.arrays import use_threads
 
     use_threads(1)
-    flags = {name: value for name, value in given.items() if name not in ("crop", "at", "output", "config", "json")}
-    options = options_from(config, flags)
+    options = options_from(
+        config, volume=volume, affinities=affinities, boundaries=boundaries, offsets=offsets, blocks=blocks,
+        model=model, device=device, blend=blend, level=level, range=range, invert=invert, normalise=normalise,
+        force=force, threshold=threshold, scoring=scoring, per_section=per_section, long_range=long_range, mask=mask,
+        mask_boundary=mask_boundary, min_size=min_size, voxel_size=voxel_size, workers=workers,
+    )  # fmt: skip
     size = parse_triple(crop, "--crop")
     begin = None if at is None else parse_triple(at, "--at", least=0)
     with _folder(output) as folder:

@@ -110,11 +110,11 @@ class Options(Section):
         return self.model_copy(update=absolute)
 
 
-def options_from(config: Path | None, flags: dict[str, Any]) -> Options:
-    """Return the options of a configuration file overridden by the flags that were given (not None or False).
+def options_from(config: Path | None = None, **given: object) -> Options:
+    """Return the options of a configuration file, overridden by those that are given (not None or False).
 
     The file holds options at its top level, or under `options` as in a workspace's run.yaml. Raises InputError for
-    unknown keys and for values that no run could use.
+    unknown names and for values that no run could use.
     """
     content: dict[str, Any] = {}
     if config is not None:
@@ -124,8 +124,8 @@ def options_from(config: Path | None, flags: dict[str, Any]) -> Options:
             content = {
                 key: value for key, value in content["options"].items() if key not in ("volume", "input", "output")
             }
-    given = {key: value for key, value in flags.items() if value is not None and value is not False}
-    options = validated({**content, **given}, Options, str(config) if config else "options")
+    flags = {name: value for name, value in given.items() if value is not None and value is not False}
+    options = validated({**content, **flags}, Options, str(config) if config else "options")
     _check(options)
     return options
 

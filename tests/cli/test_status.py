@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from neuroseg.blocks import Block
+from neuroseg.checks.run_state import recent_rate, state_of, worker_rows
 from neuroseg.cli.main import exit_code
-from neuroseg.cli.status import recent_rate, state_of, worker_rows
 from neuroseg.storage.ledger import StageLedger
 from neuroseg.storage.workspace import Workspace
 

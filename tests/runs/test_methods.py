@@ -236,10 +236,10 @@ def test_channels_may_come_in_any_order_and_far_ones_point_either_way(tmp_path: 
 )
 def test_an_unknown_method_names_the_close_ones(flag: str, value: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        options_from(None, {flag: value})
+        options_from(None, **{flag: value})
 
 
 def test_a_configuration_file_may_say_on_as_yaml_reads_it(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text("long_range: on\nper_section: off\n")
-    options = options_from(tmp_path / "run.yaml", {})
+    options = options_from(tmp_path / "run.yaml")
     assert (options.long_range, options.per_section) == ("on", "off")

@@ -15,7 +15,7 @@ def read(tmp_path: Path, text: str) -> str:
     """Return the error of a configuration file."""
     (tmp_path / "run.yaml").write_text(text)
     with pytest.raises(InputError) as raised:
-        options_from(tmp_path / "run.yaml", {})
+        options_from(tmp_path / "run.yaml")
     assert "\n" not in str(raised.value)
     return str(raised.value)
 
@@ -54,7 +54,7 @@ def test_a_number_that_no_run_could_use_is_named(text: str, found: str, tmp_path
 
 def test_numbers_as_text_are_numbers(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text("threshold: 4e-1\nworkers: '2'\nper_section: on\nforce: yes\n")
-    options = options_from(tmp_path / "run.yaml", {})
+    options = options_from(tmp_path / "run.yaml")
     assert (options.threshold, options.workers, options.per_section, options.force) == (0.4, 2, "on", True)
 
 

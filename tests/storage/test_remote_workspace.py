@@ -12,7 +12,7 @@ import obstore
 import pytest
 import zarr
 
-from neuroseg.cli.evaluate import Request, evaluated
+from neuroseg.checks.score import Request, score
 from neuroseg.errors import InputError, RunRefusedError
 from neuroseg.evaluation.artifacts import compared
 from neuroseg.runs import pipeline
@@ -66,7 +66,7 @@ def test_a_run_there_is_continued_changed_judged_and_cleaned(place: Line, tiny_m
     pipeline.segment(Options.model_validate({"volume": ADDRESS, "threshold": 0.2}))
     other = ran(tiny_model, "other.neuroseg", executor="serial", threshold=0.2)
     assert differences(there, other) == []
-    scores = evaluated(Request(ADDRESS, "other.neuroseg/segmentation.zarr", sweep=True))
+    scores = score(Request(ADDRESS, "other.neuroseg/segmentation.zarr", sweep=True))
     assert scores["voi_sum"] == 0
     paths = intermediates(there, "fragments")
     assert sum(map(bytes_at, paths)) > 0

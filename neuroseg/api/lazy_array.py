@@ -1,0 +1,45 @@
+"""An array that lies on disk or on a server: read where it is indexed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from neuroseg.geometry import Nanometres
+
+
+@dataclass(frozen=True)
+class LazyArray:
+    """An array `(z, y, x)`, or with channels first, and where its voxels lie; `array[10, :, ::2]` reads that part.
+
+    `offset_nm` is the centre of the first voxel.
+    """
+
+    stored: Any
+    voxel_size_nm: Nanometres
+    offset_nm: Nanometres
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Voxels along each axis, channels first."""
+        return tuple(self.stored.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the voxels."""
+        dtype: np.dtype[Any] = np.dtype(self.stored.dtype)
+        return dtype
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+    def __getitem__(self, index: Any) -> NDArray[Any]:
+        return np.asarray(self.stored[index])
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[...], dtype)

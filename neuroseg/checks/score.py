@@ -1,0 +1,167 @@
+"""A run, or labels of any origin, against a ground truth -> scores, errors object by object, every threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from neuroseg.agglomeration.names import MERGE_TREE
+from neuroseg.errors import InputError
+from neuroseg.evaluation.boxes import compare, compared_places
+from neuroseg.evaluation.evaluate import border_of, overlap_of, report, require_labels
+from neuroseg.evaluation.objects import object_errors, write_objects
+from neuroseg.evaluation.sweep import sweep
+from neuroseg.runs.finished import require_whole_artifact
+from neuroseg.runs.pipeline import workspace_at
+from neuroseg.runs.plan import Plan, read_plan
+from neuroseg.storage.arrays import open_array
+from neuroseg.storage.naming import workspace_around
+from neuroseg.storage.parts import read_table
+from neuroseg.storage.publish import require_publishable
+from neuroseg.storage.remote import is_remote
+from neuroseg.storage.workspace import Workspace, named_workspace
+from neuroseg.tables import NODES, TREE, Table
+from neuroseg.volumes.addresses import open_any
+from neuroseg.volumes.axes import PLAIN
+from neuroseg.volumes.first_look import require_label_values
+from neuroseg.volumes.volume import Volume, open_volume
+from neuroseg.volumes.zarr_nodes import open_node
+
+_WORST_SHOWN = 5
+
+Progress = Callable[[int, int], None]
+"""progress(voxels done, voxels in all)"""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to compare, what counts, and what to write beside the scores."""
+
+    segmentation: str
+    truth: str
+    roi: str | None = None
+    sweep: bool = False
+    ignore: Sequence[int] = (0,)
+    border_nm: float = 0.0
+    plot: Path | None = None
+    objects: Path | None = None
+
+
+def _silent(what: str) -> Progress:
+    return lambda done, total: None
+
+
+def score(request: Request, shown: Callable[[str], Progress] = _silent) -> dict[str, Any]:
+    """Return the scores by name; those of every threshold under `sweep` where they are asked for or plotted.
+
+    Everything that can be wrong with the request is found before the first voxel is read; then a sample of the values
+    is looked at: an image scores like labels, without an error.
+    """
+    for path, suffix in ((request.plot, ".png"), (request.objects, ".csv")):
+        if path:
+            require_publishable(path, suffix)
+    workspace, labels, made_by = _opened(request.segmentation)
+    require_labels(labels)
+    truth = require_labels(open_any(request.truth))
+    overlap = overlap_of(labels, truth, request.roi or made_by.get("roi"))
+    border = border_of(labels, truth, request.border_nm)
+    swept = _swept(request, workspace, made_by) if request.sweep or request.plot else None
+    for volume in (truth,) if workspace else (labels, truth):
+        require_label_values(volume)
+    volumes = [labels] if swept is None else [labels, _fragments(swept[0], labels)]
+    tables = compare(volumes, truth, overlap, request.ignore, border=border, progress=shown("evaluate"))
+    result = report(tables[0], overlap, labels)
+    result |= {"threshold": made_by.get("threshold"), "scoring": made_by.get("scoring")}
+    result |= {"ignore": list(request.ignore), "border_nm": request.border_nm}
+    result |= {"assumptions": list(overlap.assumptions)}
+    if swept is not None:
+        result["sweep"] = _sweep(*swept, tables[1])
+    if request.plot:
+        _plot(request, result)
+    if request.objects:
+        places = compared_places(labels, truth, overlap, request.ignore, progress=shown("objects"))
+        result |= _objects(request.objects, tables[0], places, labels)
+    return result
+
+
+def _opened(segmentation: str) -> tuple[Workspace | None, Volume, dict[str, Any]]:
+    """Return the workspace if it is one, the labels, and what they themselves say of their making."""
+    workspace = named_workspace(segmentation)
+    if workspace is None:
+        _require_whole_around(segmentation)
+        return None, open_any(segmentation), {}
+    if not workspace.segmentation.exists():
+        raise InputError(f"{segmentation} has no segmentation yet; run neuroseg segment {segmentation}")
+    require_whole_artifact(*workspace_at(segmentation), workspace.segmentation.name)
+    # The workspace's plan may be ahead of the segmentation that is stored.
+    made_by = open_node(workspace.segmentation).attrs["neuroseg"]
+    return workspace, open_volume(str(workspace.segmentation)), made_by
+
+
+def _require_whole_around(path: str) -> None:
+    """Raise DamagedError where a path names an artifact of a workspace on this machine, and files of it are missing."""
+    folder = None if is_remote(path) else workspace_around(Path(path))
+    if folder is not None:
+        artifact = Path(path).absolute().relative_to(folder).parts[0]
+        require_whole_artifact(*workspace_at(str(folder)), artifact)
+
+
+def _swept(request: Request, workspace: Workspace | None, made_by: dict[str, Any]) -> tuple[Workspace, Plan]:
+    """Return the workspace whose merge tree answers every threshold, and its plan."""
+    if workspace is None:
+        option = "--sweep" if request.sweep else "--plot"
+        raise InputError(
+            f"{option} needs the merge tree of a workspace; {request.segmentation} is a plain label volume"
+        )
+    plan = read_plan(workspace)
+    if plan.agglomeration != MERGE_TREE:
+        raise InputError(
+            f"{plan.agglomeration} gives one partition, not a tree with every threshold; evaluate without --sweep, or "
+            f"first neuroseg segment {workspace.path} --agglomeration tree --restart agglomeration"
+        )
+    if not all(path.exists() for path in (workspace.fragments, workspace.tree, workspace.all_nodes)):
+        raise InputError(
+            f"{workspace.path} lacks fragments or merge tree; neuroseg run with --restart fragments (affinities, where "
+            "they were removed too) makes them again"
+        )
+    require_whole_artifact(workspace, plan, workspace.fragments.name)
+    if plan.scoring != made_by["scoring"]:
+        raise InputError(f"the merge tree is not that of the segmentation; run neuroseg segment {workspace.path}")
+    return workspace, plan
+
+
+def _fragments(workspace: Workspace, labels: Volume) -> Volume:
+
+    array = open_array(workspace.fragments)
+    return replace(labels, path=str(workspace.fragments), array=array, layout=PLAIN)
+
+
+def _sweep(workspace: Workspace, plan: Plan, counted: Table) -> list[dict[str, float]]:
+
+    results = sweep(
+        read_table(workspace.tree, TREE),
+        read_table(workspace.all_nodes, NODES),
+        counted,
+        min_size_voxels=plan.min_size_voxels,
+        small=plan.small,
+    )
+    return [{"threshold": threshold, **scores.as_dict()} for threshold, scores in results]
+
+
+def _plot(request: Request, result: dict[str, Any]) -> None:
+    from neuroseg.views.curve import threshold_curve
+
+    assert request.plot is not None
+    title = f"{Path(request.segmentation).name}, {result['scoring']}, {result['roi']}"
+    threshold_curve(request.plot, result["sweep"], result, title)
+    result["plot"] = str(request.plot)
+
+
+def _objects(path: Path, counted: Table, places: Table, labels: Volume) -> dict[str, Any]:
+
+    rows = object_errors(counted, places, labels.shape)
+    write_objects(path, rows)
+    worst = [dict(zip(rows, row, strict=True)) for row in zip(*(c[:_WORST_SHOWN] for c in rows.values()), strict=True)]
+    return {"objects": str(path), "worst": [row for row in worst if row["bits"] > 0]}
