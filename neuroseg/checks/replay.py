@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
+
 from neuroseg.errors import InputError
-from neuroseg.execution.block import complete_block
+from neuroseg.execution.block import record_done
 from neuroseg.execution.failures import forget_failure
 from neuroseg.runs.damage import counted, missing_blocks
 from neuroseg.runs.inputs import at_input, reads_input, require_input
@@ -45,8 +47,11 @@ def replay_block(path: str, stage_name: str, index: int, place: str | None = Non
                     f"run `neuroseg segment {path}` to make them again"
                 )
         block = stage.lattice.block(index, stage.halo)
+        started = time.monotonic()
         with stage.open() as process:
-            complete_block(process, block, ledger, stage)
+            if (finish := process(block)) is not None:
+                finish()
+        record_done(block, ledger, stage, started)
         ledger.keep_newest([block])
         forget_failure(workspace.path, stage.name, index)
     return workspace

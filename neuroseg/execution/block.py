@@ -26,8 +26,6 @@ from neuroseg.storage.workspace import Workspace
 
 # Longer than any block takes; a worker that hangs is noticed by then.
 BLOCK_TIMEOUT_S = 6 * 3600.0
-# Blocks whose workers died are tried alone unless there are more: then it is not a block that kills them.
-_MOST_ALONE = 8
 
 Observe = Callable[[int, int], None]
 """Told (blocks done, blocks failed) of this run, now and then."""
@@ -58,53 +56,33 @@ def ledger_of(workspace: Workspace, stage: Stage) -> StageLedger:
     return workspace.ledger(stage.name, stage.identity, stage.scope)
 
 
-def run_blocks(
-    executor: Executor, stage: Stage, blocks: Sequence[Block], ledger: StageLedger, observe: Observe
-) -> list[Block]:
-    """Run the blocks of a stage; returns those that are not done.
-
-    A worker that dies takes none along but the block that it dies of: it completes one block while it begins the next,
-    and a block that kills it may do so each time in the same company. So blocks that are left without a word are run
-    once more, each alone, unless there are many.
-
-    What the workers reported counts; the marks are only asked which blocks are left, and network disks list them late.
-    """
-    if executor.run(stage, blocks, ledger, observe) == len(blocks):
-        return []
-    ledger.refresh()
-    left, failures = ledger.pending(blocks), ledger.failures()
-    silent = [block for block in left if block.index not in failures]
-    if not 1 < len(silent) <= _MOST_ALONE:
-        return left
-    logger.info("the workers of %d blocks of stage %s died; each is tried alone", len(silent), stage.name)
-    for block in silent:
-        counted = _counted_on(observe, done=len(blocks) - len(left), failed=len(left) - 1)
-        if executor.run(stage, [block], ledger, counted):
-            left.remove(block)
-    return left
-
-
-def _counted_on(observe: Observe, *, done: int, failed: int) -> Observe:
-    return lambda more_done, more_failed: observe(done + more_done, failed + more_failed)
-
-
-def complete_block(
+def process_block(
     process: Process, block: Block, ledger: StageLedger, stage: Stage, begun: Callable[[], None] = lambda: None
-) -> None:
-    """Process one block and mark it done once its files are on disk; raises what the stage raises.
+) -> bool:
+    """Process one block and mark it done or failed in the ledger; returns whether it is done.
 
-    Calls `begun` when the next one may begin.
+    A failure is described in the workspace (failures.py). Calls `begun` once, as soon as the next block may begin.
+    Raises DiskFullError when the disk is full: no other block could be written either.
     """
     started = time.monotonic()
     try:
-        ledger.mark_running(block)
-        finish = process(block)
-    finally:
-        begun()
-    if finish is not None:
-        finish()
-    workspace = Workspace(ledger.run_folder)
-    stored, files = settled(workspace.artifacts, stage.outputs, block)
+        try:
+            ledger.mark_running(block)
+            finish = process(block)
+        finally:
+            begun()
+        if finish is not None:
+            finish()
+        record_done(block, ledger, stage, started)
+    except Exception as error:
+        _record_failure(error, block, ledger, stage)
+        return False
+    return True
+
+
+def record_done(block: Block, ledger: StageLedger, stage: Stage, started: float) -> None:
+    """Mark a block done that was begun at `started`, once its files are on disk."""
+    stored, files = settled(Workspace(ledger.run_folder).artifacts, stage.outputs, block)
     record = {
         "seconds": round(time.monotonic() - started, 4),
         "voxels": int(block.write_roi.size),
@@ -119,40 +97,28 @@ def complete_block(
     ledger.mark_done(block, record, stored)
 
 
-def process_block(
-    process: Process, block: Block, ledger: StageLedger, stage: Stage, begun: Callable[[], None] = lambda: None
-) -> bool:
-    """Process one block and mark it done or failed in the ledger; returns whether it is done.
-
-    A failure is described in the workspace (execution/failures.py). Calls `begun` once, as soon as the next block may
-    begin. Raises DiskFullError when the disk is full: no other block could be written either.
-    """
+def _record_failure(error: Exception, block: Block, ledger: StageLedger, stage: Stage) -> None:
+    """Mark a block failed and describe why; raises DiskFullError when the disk is full."""
+    where = f"stage {stage.name}, block {block.index} ({describe(block.write_roi)})"
+    plain, trace = isinstance(error, NeurosegError), "".join(traceback.format_exception(error))
+    cause = str(error) if plain else f"{type(error).__name__}: {error}"
+    full = describe_full(error, ledger.run_folder) if is_disk_full(error) else ""
+    logger.info("%s failed: %s", where, cause)
     try:
-        complete_block(process, block, ledger, stage, begun)
-    except Exception as error:
-        where = f"stage {stage.name}, block {block.index} ({describe(block.write_roi)})"
-        plain = isinstance(error, NeurosegError)
-        cause = str(error) if plain else f"{type(error).__name__}: {error}"
-        details = "" if plain else f"\n{traceback.format_exc()}"
-        full = describe_full(error, ledger.run_folder) if is_disk_full(error) else ""
-        logger.info("%s failed: %s", where, cause)
-        try:
-            ledger.mark_failed(block, f"{where}: {full or cause + details}")
-        except OSError as unwritable:
-            if full or is_disk_full(unwritable):
-                raise DiskFullError(f"{where}: {cause}, which could not be recorded: {unwritable}") from unwritable
-            logger.warning("%s: the failure could not be recorded: %s", where, unwritable)
-            return False
-        if full:
-            raise DiskFullError(f"{where}: {full}") from error
-        try:
-            if may_describe(ledger.run_folder, stage.name):
-                describe_failure(Workspace(ledger.run_folder), stage, block, traceback.format_exc())
-        except Exception as undescribed:
-            # What could be told of the failure must not become another one.
-            logger.warning("%s: could not be described: %s", where, undescribed)
-        return False
-    return True
+        ledger.mark_failed(block, f"{where}: {full or cause}" + ("" if full or plain else f"\n{trace}"))
+    except OSError as unwritable:
+        if full or is_disk_full(unwritable):
+            raise DiskFullError(f"{where}: {cause}, which could not be recorded: {unwritable}") from unwritable
+        logger.warning("%s: the failure could not be recorded: %s", where, unwritable)
+        return
+    if full:
+        raise DiskFullError(f"{where}: {full}") from error
+    try:
+        if may_describe(ledger.run_folder, stage.name):
+            describe_failure(Workspace(ledger.run_folder), stage, block, trace)
+    except Exception as undescribed:
+        # What could be told of the failure must not become another one.
+        logger.warning("%s: could not be described: %s", where, undescribed)
 
 
 def own_job() -> str | None:

@@ -82,6 +82,8 @@ class Workers:
         self._workers: list[_Worker] = []
         self._progress = 0
         self._next_look = 0.0
+        self._apart: set[int] = set()
+        self._waiting: list[Block] = []
         self._selector = selectors.DefaultSelector()
         if launcher.bell is not None:
             self._selector.register(launcher.bell, selectors.EVENT_READ)
@@ -100,9 +102,20 @@ class Workers:
 
     def run(self, stage: Stage, blocks: Sequence[Block], ledger: StageLedger, observe: Observe) -> int:
         """Run the blocks; see execution.block.Executor. Raises NeurosegError when no worker can be had."""
+        self._next_look, self._apart, self._waiting = 0.0, set(), []
+        for worker in self._workers:
+            worker.channel.send({"open": stage.name})
         with Schedule(stage.name, blocks) as schedule:
             try:
-                self._serve(stage.name, schedule, len(blocks), observe)
+                while not schedule.is_over:
+                    if time.monotonic() >= self._next_look:
+                        observe(schedule.done, schedule.failed)
+                        self._look(schedule, len(blocks))
+                    self._welcome(stage.name)
+                    for key, _ in self._selector.select(_LOOK_S):
+                        if key.data is not None:
+                            self._hear(key.data, stage.name, schedule)
+                    self._give(stage.name, schedule)
             except BaseException:
                 self.stop(at_once=True)  # what they were writing is about to be removed
                 raise
@@ -111,18 +124,6 @@ class Workers:
                 worker.is_ready = False
             observe(schedule.done, schedule.failed)
             return schedule.done
-
-    def _serve(self, stage: str, schedule: Schedule, blocks: int, observe: Observe) -> None:
-        """Give blocks to workers until none is left."""
-        self._next_look = next_word = 0.0
-        for worker in self._workers:
-            worker.channel.send({"open": stage})
-        while not schedule.is_over:
-            if time.monotonic() >= next_word:
-                next_word = time.monotonic() + _LOOK_S
-                observe(schedule.done, schedule.failed)
-            left = blocks - schedule.done - schedule.failed
-            self._attend(stage, schedule, min(self._most, left))
 
     def stop(self, *, at_once: bool) -> None:
         """End all workers, `at_once` whatever they are doing."""
@@ -134,28 +135,23 @@ class Workers:
         self._workers.clear()
         self._launcher.stop(at_once=at_once)
 
-    def _attend(self, stage: str, schedule: Schedule, wanted: int) -> None:
-        """Wait for what workers say, for a moment, and answer it."""
-        if time.monotonic() >= self._next_look:
-            self._look(stage, schedule, wanted)
-        for channel in self._launcher.came():
-            self._workers.append(worker := _Worker(channel))
-            self._selector.register(channel, selectors.EVENT_READ, worker)
-            channel.send({"open": stage})
-        for key, _ in self._selector.select(_LOOK_S):
-            if key.data is not None:
-                self._hear(key.data, stage, schedule)
-        self._give(stage, schedule)
-
-    def _look(self, stage: str, schedule: Schedule, wanted: int) -> None:
+    def _look(self, schedule: Schedule, blocks: int) -> None:
         """Replace workers that ended, and end those that have had a block for too long."""
         now = time.monotonic()
         self._next_look = now + _LOOK_S
         for worker in list(self._workers):
             if any(now > given + self._timeout_s for given in worker.in_hand.values()):
-                logger.warning("a worker has had a block of stage %s for %g s: it is ended", stage, self._timeout_s)
+                logger.warning("a worker has had a block for %g s: it is ended", self._timeout_s)
                 self._lose(worker, schedule)
-        self._launcher.keep(wanted, self._progress)
+        left = blocks - schedule.done - schedule.failed
+        self._launcher.keep(min(self._most, left), self._progress)
+
+    def _welcome(self, stage: str) -> None:
+        """Have workers that came set the stage up."""
+        for channel in self._launcher.came():
+            self._workers.append(worker := _Worker(channel))
+            self._selector.register(channel, selectors.EVENT_READ, worker)
+            channel.send({"open": stage})
 
     def _hear(self, worker: _Worker, stage: str, schedule: Schedule) -> None:
         match worker.channel.receive():
@@ -179,20 +175,36 @@ class Workers:
         schedule.take_back(index, done=done)
 
     def _lose(self, worker: _Worker, schedule: Schedule) -> None:
-        """Let go of a worker that is gone, or shall be: its blocks have failed this time."""
+        """Let go of a worker that is gone, or shall be: its blocks have failed this time.
+
+        Where it had two, either may be the cause: from now on each is tried apart from others.
+        """
         self._selector.unregister(worker.channel)
         self._workers.remove(worker)
         worker.channel.close()
         self._launcher.end(worker.channel)
+        if len(worker.in_hand) > 1:
+            self._apart |= worker.in_hand.keys()
         for index in list(worker.in_hand):
             self._take_back(worker, index, schedule, done=False)
         self._next_look = 0.0
 
     def _give(self, stage: str, schedule: Schedule) -> None:
         """Give a block to each worker that may begin one, those with an empty hand first."""
-        for worker in sorted((each for each in self._workers if each.is_free), key=lambda each: len(each.in_hand)):
-            block = schedule.next()
-            if block is None:
-                return
-            worker.in_hand[block.index] = time.monotonic()
-            worker.channel.send({"stage": stage, "block": block.index})
+        for worker in sorted(self._workers, key=lambda each: len(each.in_hand)):
+            if not worker.is_free or not self._apart.isdisjoint(worker.in_hand):
+                continue
+            block = self._next(schedule, is_empty=not worker.in_hand)
+            if block is not None:
+                worker.in_hand[block.index] = time.monotonic()
+                worker.channel.send({"stage": stage, "block": block.index})
+
+    def _next(self, schedule: Schedule, *, is_empty: bool) -> Block | None:
+        """Return the next block for a worker; those that are tried apart wait for one whose hand `is_empty`."""
+        if is_empty and self._waiting:
+            return self._waiting.pop()
+        while (block := schedule.next()) is not None:
+            if is_empty or block.index not in self._apart:
+                return block
+            self._waiting.append(block)
+        return None

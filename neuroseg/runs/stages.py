@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from neuroseg.blocks import Block
 from neuroseg.errors import BlocksFailedError, DamagedError, DiskFullError
-from neuroseg.execution.block import Begin, Choose, ledger_of, run_blocks
+from neuroseg.execution.block import Begin, Choose, ledger_of
 from neuroseg.execution.failures import alike, also, describe_failure, failure_folder, forget_failures, newest_log
 from neuroseg.geometry import describe
 from neuroseg.runs.damage import counted, mend, undermined
@@ -82,13 +82,15 @@ def _run_once(
     observe = begin(stage.name, len(pending), voxels)
     began = time.time()
     try:
-        failed = run_blocks(choose(stage, pending), stage, pending, ledger, observe)
+        done = choose(stage, pending).run(stage, pending, ledger, observe)
     except DiskFullError as error:
         raise _disk_full(workspace, stage, ledger, len(ledger.pending(pending))) from error
     finally:
         _clear_up(workspace, stage, ledger)
-    if failed:
-        causes = ledger.failures()
+    # What the workers reported counts; the marks are only asked what is left, and network disks list them late.
+    if done < len(pending):
+        ledger.refresh()
+        failed, causes = ledger.pending(pending), ledger.failures()
         if is_full(workspace.path) or any(DISK_FULL in cause for cause in causes.values()):
             raise _disk_full(workspace, stage, ledger, len(failed))
         _describe_deaths(workspace, stage, failed)

@@ -7,8 +7,9 @@ import os
 if os.environ.get("IDLE_BLOCKS"):
     from neuroseg.execution import block as work
 
+    process_block = work.process_block
+
     def _idle(process, block, ledger, stage, begun=lambda: None):  # type: ignore[no-untyped-def]
-        work.complete_block(lambda block: None, block, ledger, stage, begun)
-        return True
+        return process_block(lambda block: None, block, ledger, stage, begun)
 
     work.process_block = _idle
