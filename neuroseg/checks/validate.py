@@ -1,4 +1,4 @@
-"""One prediction, two published ways to segment it, scored side by side: how a trained model is judged.
+"""One prediction, two published ways to segment it, scored side by side: how a trained model is validated.
 
     waterz   seeded watershed within each section, merged by the median of the contacts' maxima (quantile 50)
     lmc      distance-transform watershed within each section, one multicut of the graph (the research code's name)
@@ -33,7 +33,7 @@ POSTPROCESSINGS: Mapping[str, Mapping[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Judged:
+class ValidationVolume:
     """A volume with truth: its addresses and the region that counts."""
 
     raw: str
@@ -43,7 +43,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Trial:
+class Validation:
     """Where the prediction and its segmentations lie, and the blocks of both segmentations."""
 
     predicted: Workspace
@@ -51,15 +51,15 @@ class Trial:
     blocks: Triple
 
 
-def carry_out(
-    volume: Judged,
+def validate_on(
+    volume: ValidationVolume,
     model: str,
     folder: Path,
     given: Mapping[str, Any],
     *,
     restart: bool = False,
     begin: Begin = pipeline.silent,
-) -> Trial:
+) -> Validation:
     """Predict the region of a volume and segment it both ways in workspaces below `folder`.
 
     Resumes what is there, or with `restart` makes all of it again. `given` are options of the run (blocks, workers,
@@ -87,7 +87,7 @@ def carry_out(
         later = {key: value for key, value in given.items() if key != "device"}
         options = Options.model_validate({"threshold": THRESHOLD, **common, **later, **methods, **source})
         segmented[name], _ = pipeline.segment(options, restart=again, begin=begin)
-    return Trial(predicted, segmented, pipeline.workspace_at(output)[1].blocks)
+    return Validation(predicted, segmented, pipeline.workspace_at(output)[1].blocks)
 
 
 def whole_sections(roi: Roi) -> Triple | None:
@@ -103,10 +103,10 @@ def whole_sections(roi: Roi) -> Triple | None:
 
 
 def in_turn(
-    volumes: list[Judged], trial: Callable[[int, Judged], dict[str, Any]]
+    volumes: list[ValidationVolume], validated: Callable[[int, ValidationVolume], dict[str, Any]]
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, float]]]:
-    """Return the trials of several volumes, and the mean of their scores per way to segment."""
-    rows = [trial(number, volume) for number, volume in enumerate(volumes)]
+    """Return the validations of several volumes, and the mean of their scores per way to segment."""
+    rows = [validated(number, volume) for number, volume in enumerate(volumes)]
     names = ("voi_split", "voi_merge", "voi_sum", "arand")
     means = {
         way: {name: sum(row["scores"][way][name] for row in rows) / len(rows) for name in names}

@@ -16,7 +16,7 @@ from neuroseg.configuration import validated
 from neuroseg.errors import InputError
 
 if TYPE_CHECKING:
-    from neuroseg.checks.validate import Judged, Trial
+    from neuroseg.checks.validate import Validation, ValidationVolume
     from neuroseg.training.settings import TrainingSettings, VolumeSettings
 
 
@@ -65,8 +65,8 @@ def validate(
 
     \b
     Examples: neuroseg validate seg_snemi3d_d5_u200
-    neuroseg validate fib25_light --model fib25_light --on validation -o judged
-    neuroseg validate --model runs/mine/bundle --volume raw.zarr --truth labels.h5:ids --roi 0:20,:,: -o judged
+    neuroseg validate fib25_light --model fib25_light --on validation -o validated
+    neuroseg validate --model runs/mine/bundle --volume raw.zarr --truth labels.h5:ids --roi 0:20,:,: -o validated
     """
     from neuroseg.checks.validate import in_turn
     from neuroseg.networks.bundle import open_bundle
@@ -91,10 +91,10 @@ def validate(
     given = {"blocks": blocks, "workers": workers, "executor": executor, "device": device, "threshold": threshold}
     chosen = {key: value for key, value in given.items() if value is not None}
 
-    def trial(number: int, judged: Judged) -> dict[str, Any]:
-        return _tried(judged, str(bundle.path), folder / str(number), chosen, restart)
+    def validated(number: int, volume: ValidationVolume) -> dict[str, Any]:
+        return _validated(volume, str(bundle.path), folder / str(number), chosen, restart)
 
-    rows, means = in_turn(volumes, trial)
+    rows, means = in_turn(volumes, validated)
     trained = bundle.card.training
     content = {
         "configuration": name or trained.configuration or None,
@@ -123,13 +123,13 @@ def _configured(
 
     if is_optional and configuration is None and named is None:
         if model is None:
-            raise InputError("which model shall be judged? Give --model, or a configuration that was trained")
+            raise InputError("which model shall be validated? Give --model, or a configuration that was trained")
         return None, None
     path = asked(configuration, named)
     return path, read_settings(path, TrainingSettings)
 
 
-def _of_configuration(settings: TrainingSettings, on: str) -> tuple[str, list[Judged]]:
+def _of_configuration(settings: TrainingSettings, on: str) -> tuple[str, list[ValidationVolume]]:
     """Return what the configuration judges on, and its volumes."""
     if on not in OTHER:
         raise InputError(f"--on {on!r} is neither test nor validation")
@@ -141,8 +141,8 @@ def _of_configuration(settings: TrainingSettings, on: str) -> tuple[str, list[Ju
 
 def _one_volume(
     volume: str, truth: str | None, roi: str | None, voxel_size: run.Triple | None, model: str
-) -> tuple[str, list[Judged]]:
-    """Return a name for one volume judged by one model, and the volume with its truth."""
+) -> tuple[str, list[ValidationVolume]]:
+    """Return a name for one volume that one model is validated on, and the volume with its truth."""
     import hashlib
 
     from neuroseg.storage.naming import default_workspace
@@ -156,21 +156,23 @@ def _one_volume(
     return f"{default_workspace(volume).stem}-{told_apart}", [_opened(asked_for, (".",))]
 
 
-def _opened(volume: VolumeSettings, folders: Sequence[str]) -> Judged:
-    from neuroseg.checks.validate import Judged
+def _opened(volume: VolumeSettings, folders: Sequence[str]) -> ValidationVolume:
+    from neuroseg.checks.validate import ValidationVolume
     from neuroseg.geometry import describe
     from neuroseg.training.data.labelled import open_labelled
 
     opened = open_labelled(volume, folders)
-    return Judged(opened.raw.path, opened.labels.path, describe(opened.region), opened.voxel_size_nm)
+    return ValidationVolume(opened.raw.path, opened.labels.path, describe(opened.region), opened.voxel_size_nm)
 
 
-def _tried(volume: Judged, model: str, folder: Path, given: dict[str, Any], restart: bool) -> dict[str, Any]:
+def _validated(
+    volume: ValidationVolume, model: str, folder: Path, given: dict[str, Any], restart: bool
+) -> dict[str, Any]:
     """Predict, segment, score and draw one volume."""
     from neuroseg.checks.score import Request, score
-    from neuroseg.checks.validate import carry_out
+    from neuroseg.checks.validate import validate_on
 
-    made = carry_out(volume, model, folder, given, restart=restart, begin=progress.begin)
+    made = validate_on(volume, model, folder, given, restart=restart, begin=progress.begin)
     scores = {}
     for way, workspace in made.segmented.items():
         curve = folder / f"{way}.png" if way == "waterz" else None
@@ -180,7 +182,7 @@ def _tried(volume: Judged, model: str, folder: Path, given: dict[str, Any], rest
     return {"raw": volume.raw, "labels": volume.labels, "roi": volume.roi, "blocks": made.blocks, "scores": scores}
 
 
-def _draw(volume: Judged, made: Trial, path: Path) -> None:
+def _draw(volume: ValidationVolume, made: Validation, path: Path) -> None:
     """Draw the middle of the region, no more of it than a picture shows: raw, affinities, segmentations, truth."""
     import numpy as np
     from funlib.geometry import Coordinate
