@@ -1,6 +1,7 @@
 """What the head and its workers say to each other: short JSON messages over a connection of multiprocessing.
 
     head                                          worker
+                                            <-    {"job": "207_1"}   as SLURM calls it; null elsewhere
     {"open": "fragments"}                   ->    sets the stage up
                                             <-    {"opened": "fragments"}
     {"stage": "fragments", "block": 7}      ->    processes the block

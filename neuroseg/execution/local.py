@@ -53,8 +53,8 @@ class LocalWorkers:
         new, self._new = self._new, []
         return new
 
-    def end(self, channel: Channel) -> None:
-        """Kill a worker, which may hang."""
+    def end(self, channel: Channel, job: str | None) -> None:
+        """Kill a worker that hangs."""
         with contextlib.suppress(KeyError):
             self._processes[self._places.pop(channel)].kill()
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from neuroseg.blocks import Block
 from neuroseg.errors import DiskFullError, NeurosegError
-from neuroseg.execution.block import forget_peak_memory, process_block
+from neuroseg.execution.block import forget_peak_memory, own_job, process_block
 from neuroseg.execution.channel import Channel
 from neuroseg.stage import Process, Stage
 from neuroseg.storage.ledger import StageLedger
@@ -46,6 +46,7 @@ def serve(channel: Channel, find: Find, *, alone: bool, lost: Callable[[], None]
     its trouble, on a machine that may be unlike the others'. It ends, too, when the head is gone: blocks are atomic,
     and nobody waits for the one in hand. Then `lost` is called before.
     """
+    channel.send({"job": own_job()})
     lanes = _Lanes(channel, find, alone)
     for act in (lambda: _watch(channel, lanes.over, lost), lanes.run):
         threading.Thread(target=_or_end, args=(act,), daemon=True).start()

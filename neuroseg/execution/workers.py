@@ -51,8 +51,8 @@ class Launcher(Protocol):
         """What can be waited at for a worker to come; None where `keep` alone brings them."""
         ...
 
-    def end(self, channel: Channel) -> None:
-        """End a worker, whatever it is doing; its channel is closed already."""
+    def end(self, channel: Channel, job: str | None) -> None:
+        """End a worker that hangs, or the job of a cluster that it is; its channel is closed already."""
         ...
 
     def stop(self, *, at_once: bool) -> None:
@@ -65,6 +65,7 @@ class _Worker:
     """A worker whose stage is set up (`is_ready`), and the blocks in its hand, by when they were given."""
 
     channel: Channel
+    job: str | None = None
     is_ready: bool = False
     in_hand: dict[int, float] = field(default_factory=dict)
     begun: set[int] = field(default_factory=set)
@@ -143,6 +144,7 @@ class Workers:
             if any(now > given + self._timeout_s for given in worker.in_hand.values()):
                 logger.warning("a worker has had a block for %g s: it is ended", self._timeout_s)
                 self._lose(worker, schedule)
+                self._launcher.end(worker.channel, worker.job)
         left = blocks - schedule.done - schedule.failed
         self._launcher.keep(min(self._most, left), self._progress)
 
@@ -155,6 +157,8 @@ class Workers:
 
     def _hear(self, worker: _Worker, stage: str, schedule: Schedule) -> None:
         match worker.channel.receive():
+            case {"job": job}:
+                worker.job = job
             case {"opened": opened}:
                 worker.is_ready = opened == stage
             case {"begun": index} if index in worker.in_hand:
@@ -182,7 +186,6 @@ class Workers:
         self._selector.unregister(worker.channel)
         self._workers.remove(worker)
         worker.channel.close()
-        self._launcher.end(worker.channel)
         if len(worker.in_hand) > 1:
             self._apart |= worker.in_hand.keys()
         for index in list(worker.in_hand):

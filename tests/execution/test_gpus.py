@@ -39,7 +39,7 @@ def test_workers_take_gpus_in_turn_and_places_that_fell_free(tmp_path: Path) -> 
         first = seen_gpus()
         assert sorted(first.values()) == ["3", "3", "GPU-7"]
         channels = workers.came()
-        workers.end(channels[1])
+        workers.end(channels[1], None)
         victim = next(pid for pid, gpu in first.items() if gpu == "GPU-7")
         psutil.wait_procs([psutil.Process(victim)], timeout=10)
         workers.keep(3, 1)

@@ -56,6 +56,10 @@ class Jobs(Protocol):
         """Return where a worker's messages lie, and the last of them."""
         ...
 
+    def end(self, job: str) -> None:
+        """End one of them, by what it calls itself."""
+        ...
+
     def dismiss(self, *, at_once: bool) -> None:
         """End all workers, whether they wait or work; unless `at_once`, those that are about to end may."""
         ...
@@ -77,6 +81,7 @@ class Crew:
         self._hosts, self._port = list(hosts) or own_hosts(), port
         self._held = ExitStack()
         self._wanted = self._progress = 0
+        self._hanging: list[str] = []
         self._over = threading.Event()
         self._error: BaseException | None = None
         self._attending: threading.Thread | None = None
@@ -108,8 +113,10 @@ class Crew:
         if self._error is not None:
             raise self._error
 
-    def end(self, channel: Channel) -> None:
-        """Nothing: a worker leaves when its channel is closed, and one that cannot is the cluster's to end."""
+    def end(self, channel: Channel, job: str | None) -> None:
+        """Cancel the job of a worker that hangs: it may be unable to leave, and would count as alive."""
+        if job is not None:
+            self._hanging.append(job)
 
     def stop(self, *, at_once: bool) -> None:
         """Cancel what is left of the jobs."""
@@ -138,6 +145,8 @@ class Crew:
                 told = True
                 if self._progress == 0 and (waiting := self._jobs.waits_for()):
                     logger.warning("the workers wait: %s", waiting)
+            while self._hanging:
+                self._jobs.end(self._hanging.pop())
             alive = self._jobs.alive()
             missing = 0 if alive is None else self._wanted - alive
             if missing <= 0 or time.monotonic() < sent + pause:

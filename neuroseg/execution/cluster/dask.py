@@ -103,6 +103,9 @@ class DaskJobs:
         if self._client.status == "running":
             self._client.cancel(self._futures, force=True)
 
+    def end(self, job: str) -> None:
+        """Nothing: a Dask worker may run tasks of others."""
+
     def last_words(self) -> str:
         """Return the newest log of such workers and its last lines."""
         return newest_words(self._logs, self._kind)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from neuroseg.execution.cluster.crew import newest_words
 from neuroseg.execution.cluster.site import Resources, Site
-from neuroseg.execution.cluster.slurm_commands import alive, can_cancel, cancel, submitted, waiting
+from neuroseg.execution.cluster.slurm_commands import alive, can_cancel, cancel, cancel_job, submitted, waiting
 from neuroseg.storage.publish import publish_text
 from neuroseg.storage.state import entries_in
 
@@ -74,6 +74,10 @@ class SlurmJobs:
             time.sleep(_LOOK_S)
         cancel(self.name)
         forget(self._workspace / JOBS, self.name)
+
+    def end(self, job: str) -> None:
+        """Cancel one task."""
+        cancel_job(job)
 
     def last_words(self) -> str:
         """Return the newest log of such workers and its last lines."""

@@ -85,18 +85,27 @@ def waiting(name: str) -> str:
 
 def cancel(name: str) -> None:
     """Cancel the jobs of a name."""
+    _cancel(f"--name={name}", f"jobs called {name}")
+
+
+def cancel_job(job: str) -> None:
+    """Cancel one job, or one task of an array."""
+    _cancel(job, f"job {job}")
+
+
+def _cancel(which: str, called: str) -> None:
     failure: NeurosegError | None = None
     for pause_s in _CANCEL_PAUSES_S:
         time.sleep(pause_s)
         try:
-            _asked(["scancel", f"--name={name}", _own()])
+            _asked(["scancel", which, _own()])
             return
         except BusyError as error:
             failure = error
         except NeurosegError as error:
             failure = error
             break
-    logger.warning("jobs called %s could not be cancelled, they end by themselves: %s", name, failure)
+    logger.warning("%s could not be cancelled, they end by themselves: %s", called, failure)
 
 
 def leave_together() -> None:

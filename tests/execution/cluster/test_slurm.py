@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import zarr
 from scipy import ndimage
@@ -100,6 +101,21 @@ def test_jobs_that_are_cancelled_or_requeued_are_replaced(
     assert 3 <= sum(entry["tasks"] for entry in recorded) <= 5, "those that were requeued are not replaced too"
     assert all(entry["over"] for entry in recorded)
     assert not list((tmp_path / "w").glob(".secret*"))
+
+
+@needs_slurm
+def test_workers_that_are_all_stopped_are_cancelled_and_replaced(
+    affinities: str, expected: np.ndarray, tmp_path: Path
+) -> None:
+    """A stopped process cannot leave, and the controller takes it for one that works."""
+    with started(affinities, tmp_path / "w", "--workers", "2", "--block-timeout", "5") as head:
+        wait_until(lambda: done(tmp_path / "w") > 2)
+        for worker in psutil.process_iter(["cmdline"]):
+            if {"neuroseg.workers.remote", str(tmp_path / "w")} <= set(worker.info["cmdline"] or []):
+                worker.suspend()
+        assert head.wait(240) == 0, head.stderr and head.stderr.read()
+    np.testing.assert_array_equal(segmentation(Workspace(tmp_path / "w")), expected)
+    assert jobs(tmp_path / "w") == []
 
 
 @contextmanager
