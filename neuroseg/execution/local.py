@@ -43,7 +43,8 @@ class LocalWorkers:
         self._fruitless = self._fruitless + len(ended) if progress == self._progress else 0
         self._progress = progress
         if self._fruitless > _FRUITLESS * wanted:
-            raise NeurosegError(f"the workers that {self._kind} keep dying; see {self._log(ended[-1])}")
+            newest = max(self._logs.glob(f"{self._kind}-*.log"), key=lambda log: log.stat().st_mtime).name
+            raise NeurosegError(f"the workers that {self._kind} keep dying; see {newest} in {self._logs}")
         free = (place for place in range(wanted) if place not in self._processes)
         for place in list(free)[: max(0, wanted - len(self._processes))]:
             self._start(place)

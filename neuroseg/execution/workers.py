@@ -27,6 +27,8 @@ from neuroseg.storage.ledger import StageLedger
 _LOOK_S = 0.25
 # A worker completes one block while it computes the next.
 _IN_HAND = 2
+# A network may come from a slow disk.
+_OPENING_S = 120.0
 
 logger = logging.getLogger(__name__)
 
@@ -62,13 +64,27 @@ class Launcher(Protocol):
 
 @dataclass(eq=False)
 class _Worker:
-    """A worker whose stage is set up (`is_ready`), and the blocks in its hand, by when they were given."""
+    """A worker, and the blocks in its hand, by when they were given.
+
+    While it sets a stage up, `opening` says since when.
+    """
 
     channel: Channel
     job: str | None = None
+    opening: float | None = None
     is_ready: bool = False
     in_hand: dict[int, float] = field(default_factory=dict)
     begun: set[int] = field(default_factory=set)
+
+    def open(self, stage: str) -> None:
+        self.opening, self.is_ready = time.monotonic(), False
+        self.channel.send({"open": stage})
+
+    def is_late(self, timeout_s: float) -> bool:
+        """Whether it has had a block, or has been setting a stage up, for too long."""
+        now = time.monotonic()
+        is_stuck = self.opening is not None and now > self.opening + max(timeout_s, _OPENING_S)
+        return is_stuck or any(now > given + timeout_s for given in self.in_hand.values())
 
     @property
     def is_free(self) -> bool:
@@ -105,7 +121,7 @@ class Workers:
         """Run the blocks; see execution.block.Executor. Raises NeurosegError when no worker can be had."""
         self._next_look, self._apart, self._waiting = 0.0, set(), []
         for worker in self._workers:
-            worker.channel.send({"open": stage.name})
+            worker.open(stage.name)
         with Schedule(stage.name, blocks) as schedule:
             try:
                 while not schedule.is_over:
@@ -138,13 +154,11 @@ class Workers:
 
     def _look(self, schedule: Schedule, blocks: int) -> None:
         """Replace workers that ended, and end those that have had a block for too long."""
-        now = time.monotonic()
-        self._next_look = now + _LOOK_S
-        for worker in list(self._workers):
-            if any(now > given + self._timeout_s for given in worker.in_hand.values()):
-                logger.warning("a worker has had a block for %g s: it is ended", self._timeout_s)
-                self._lose(worker, schedule)
-                self._launcher.end(worker.channel, worker.job)
+        self._next_look = time.monotonic() + _LOOK_S
+        for worker in [each for each in self._workers if each.is_late(self._timeout_s)]:
+            logger.warning("a worker has had a block for %g s: it is ended", self._timeout_s)
+            self._lose(worker, schedule)
+            self._launcher.end(worker.channel, worker.job)
         left = blocks - schedule.done - schedule.failed
         self._launcher.keep(min(self._most, left), self._progress)
 
@@ -153,14 +167,14 @@ class Workers:
         for channel in self._launcher.came():
             self._workers.append(worker := _Worker(channel))
             self._selector.register(channel, selectors.EVENT_READ, worker)
-            channel.send({"open": stage})
+            worker.open(stage)
 
     def _hear(self, worker: _Worker, stage: str, schedule: Schedule) -> None:
         match worker.channel.receive():
             case {"job": job}:
                 worker.job = job
             case {"opened": opened}:
-                worker.is_ready = opened == stage
+                worker.opening, worker.is_ready = None, opened == stage
             case {"begun": index} if index in worker.in_hand:
                 worker.begun.add(index)
             case {"done": index} if index in worker.in_hand:
