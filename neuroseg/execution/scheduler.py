@@ -13,6 +13,7 @@ from typing import Any
 from neuroseg.blocks import Block
 
 _RETRIES = 2
+_HOPELESS = 100
 _NEVER_S = 1e9  # how long a block may take is ours to say (workers.py)
 
 
@@ -28,6 +29,7 @@ class Schedule:
         self._stage, self._blocks = stage, blocks
         self._success, self._failure = daisy.BlockStatus.SUCCESS, daisy.BlockStatus.FAILED
         self._held: dict[int, Any] = {}
+        self._failed_once: set[int] = set()
         self._scheduler: Any = daisy.Scheduler(
             daisy.Task(
                 stage,
@@ -50,17 +52,25 @@ class Schedule:
         self._scheduler = None
 
     def next(self) -> Block | None:
-        """Return the next block, None when all others are done, given up or in hand."""
-        unit = self._scheduler.acquire_block(self._stage)
-        if unit is None:
-            return None
-        block: Block = self._blocks[unit.write_roi.begin[0]]
-        self._held[block.index] = unit
-        return block
+        """Return the next block, None when all others are done, given up or in hand.
+
+        Where very many failed and none is done, it is not chance: what failed is not tried again.
+        """
+        while (unit := self._scheduler.acquire_block(self._stage)) is not None:
+            block: Block = self._blocks[unit.write_roi.begin[0]]
+            if block.index not in self._failed_once or self.done or len(self._failed_once) < _HOPELESS:
+                self._held[block.index] = unit
+                return block
+            self._release(unit, done=False)
+        return None
 
     def take_back(self, index: int, *, done: bool) -> None:
         """Note that a block that was handed out is done, or failed this time."""
-        unit = self._held.pop(index)
+        if not done:
+            self._failed_once.add(index)
+        self._release(self._held.pop(index), done=done)
+
+    def _release(self, unit: Any, *, done: bool) -> None:
         unit.status = self._success if done else self._failure
         self._scheduler.release_block(unit)
 

@@ -16,6 +16,7 @@ from neuroseg.errors import DiskFullError, NeurosegError
 from neuroseg.execution import workers as head
 from neuroseg.execution.channel import Channel
 from neuroseg.execution.local import LocalWorkers
+from neuroseg.execution.scheduler import Schedule
 from neuroseg.execution.workers import Launcher, Workers
 from neuroseg.geometry import Triple
 from neuroseg.stage import Process
@@ -153,6 +154,23 @@ def test_blocks_that_lost_a_worker_together_are_tried_apart(tmp_path: Path) -> N
     assert len(taken) == 2
     assert all(company[index] == set() for index in taken), "neither is in hand beside another block again"
     assert any(company.values()), "others are"
+
+
+def test_where_everything_fails_little_is_tried_again() -> None:
+    lattice = whole_lattice((1000, 1, 1), (1, 1, 1))
+    with Schedule("toy", list(lattice.blocks((0, 0, 0)))) as schedule:
+        tries = 0
+        while (block := schedule.next()) is not None:
+            tries += 1
+            schedule.take_back(block.index, done=False)
+        assert (schedule.failed, schedule.is_over) == (1000, True)
+        assert tries == 1000
+    with Schedule("toy", list(lattice.blocks((0, 0, 0)))) as schedule:
+        tries = 0
+        while (block := schedule.next()) is not None:
+            tries += 1
+            schedule.take_back(block.index, done=block.index % 2 == 1)
+        assert (schedule.failed, schedule.done, tries) == (500, 500, 500 + 3 * 500)
 
 
 def test_a_full_disk_ends_the_stage(tmp_path: Path) -> None:
