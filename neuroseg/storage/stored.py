@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,7 +67,20 @@ def artifact_at(place: Place) -> Artifact | None:
         if place.suffix == ".zarr" or (place / "c").is_dir():
             raise ValueError(f"{place} has no {_DESCRIPTION}")
         return Artifact(place)
-    described = json.loads((place / _DESCRIPTION).read_bytes())
+    if isinstance(place, RemotePath):
+        return _array_at(place, (place / _DESCRIPTION).read_bytes())
+    known = (place / _DESCRIPTION).stat()
+    return _array_on_disk(place, known.st_mtime_ns, known.st_size, known.st_ino)
+
+
+@lru_cache(maxsize=64)
+def _array_on_disk(place: Path, *_: int) -> Artifact:
+    """Return an array; its description is read again when the file is another one: every block asks for it."""
+    return _array_at(place, (place / _DESCRIPTION).read_bytes())
+
+
+def _array_at(place: Place, content: bytes) -> Artifact:
+    described = json.loads(content)
     try:
         shape = tuple(int(size) for size in described["shape"])
         shard = tuple(int(size) for size in described["chunk_grid"]["configuration"]["chunk_shape"])
