@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
+import math
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import yaml
 from funlib.geometry import Roi
 
 from neuroseg.errors import InputError, NeurosegError
 from neuroseg.evaluation.artifacts import Difference, compared
 from neuroseg.execution.block import Begin
 from neuroseg.execution.parent import die_with_parent
-from neuroseg.execution.safe_path import nothing_imported_from_here
 from neuroseg.fragments.settings import DISTANCE_BASINS
 from neuroseg.geometry import Triple, describe, triple, whole
 from neuroseg.runs import pipeline
@@ -26,7 +28,6 @@ from neuroseg.runs.options import Options
 from neuroseg.runs.plan import Plan
 from neuroseg.runs.resolve import plan_of_run
 from neuroseg.storage.arrays import create_array, open_array
-from neuroseg.storage.state import numbers_in
 from neuroseg.storage.workspace import Workspace
 from neuroseg.volumes.addresses import open_any
 from neuroseg.volumes.affinity_source import open_stored
@@ -40,6 +41,7 @@ _CAUSES = {
     "edges": "contacts were counted twice or left out at a block's face: a fault of neuroseg, please report it",
     "merges/tree": "the order of merges changed the tree: a fault of neuroseg, please report it",
 }
+_LOOK_S = 0.02
 _OTHER_CAUSE = "what it is made from is equal: a fault of neuroseg, please report it"
 
 
@@ -113,54 +115,45 @@ def verify(
 def _compared_cuts(
     options: Options, cuts: Sequence[Cut], shape: Triple, folder: Path, show: Begin
 ) -> Iterator[Compared]:
-    reference = _carry_out(options, Cut(shape, "serial", 1), folder / "whole.neuroseg", show)
+    reference = _carry_out(options, Cut(shape, "serial", 1), shape, folder / "whole.neuroseg", show)
     for number, cut in enumerate(cuts, start=1):
-        made = _carry_out(options, cut, folder / f"cut-{number}.neuroseg", show)
+        made = _carry_out(options, cut, shape, folder / f"cut-{number}.neuroseg", show)
         yield Compared(cut, made.path, dict(compared(reference, made)))
 
 
-def _carry_out(options: Options, cut: Cut, path: Path, show: Begin) -> Workspace:
+def _carry_out(options: Options, cut: Cut, shape: Triple, path: Path, show: Begin) -> Workspace:
     """Run one cut; returns its workspace."""
     given = {
         "output": str(path), "blocks": ",".join(map(str, cut.blocks)), "executor": cut.executor, "workers": cut.workers,
     }  # fmt: skip
     chosen = options.model_copy(update=given)
     if cut.killed:
-        _killed_run(chosen, path)
+        _killed_run(chosen, cut, shape, path)
     verb = pipeline.run if chosen.volume else pipeline.segment
     return verb(chosen, begin=show)[0]
 
 
-def _killed_run(options: Options, path: Path) -> None:
+def _killed_run(options: Options, cut: Cut, shape: Triple, path: Path) -> None:
     """Begin a run in processes of its own and kill them all once a third of the first stage's blocks are done."""
-    context = multiprocessing.get_context("spawn")
-    child = context.Process(target=_run_in_group, args=(options.model_dump(), os.getpid()))
-    with nothing_imported_from_here():
-        child.start()
+    config = path.with_suffix(".yaml")
+    given = options.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    config.write_text(yaml.safe_dump(given))
+    count = math.prod(-(-size // block) for size, block in zip(shape, cut.blocks, strict=True))
+    done = path / "ledger" / ("affinities" if options.volume else "fragments") / "done"
+    verb = ["run", options.volume] if options.volume else ["segment"]
+    # Nothing is imported from the working directory (-P), and the run does not outlive this process.
+    child = subprocess.Popen(
+        [sys.executable, "-P", "-m", "neuroseg", *verb, "--config", str(config)],
+        preexec_fn=partial(die_with_parent, os.getpid()), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
     try:
-        while child.is_alive() and not _third_is_done(
-            path / "ledger" / ("affinities" if options.volume else "fragments")
-        ):
-            time.sleep(0.02)
+        while child.poll() is None and not (done.is_dir() and 3 * len(list(done.iterdir())) >= count):
+            time.sleep(_LOOK_S)
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid or 0, signal.SIGKILL)
-        child.join()
-    if child.exitcode not in (0, -signal.SIGKILL):
-        raise NeurosegError(f"the run that was to be killed ended by itself with exit code {child.exitcode}")
-
-
-def _third_is_done(ledger: Path) -> bool:
-    pending, done = ledger / "pending.json", ledger / "done"
-    count = len(numbers_in(pending) or [])
-    return count > 0 and done.is_dir() and 3 * len(list(done.iterdir())) >= count
-
-
-def _run_in_group(given: dict[str, object], parent: int) -> None:
-    os.setsid()
-    die_with_parent(parent)
-    options = Options.model_validate(given)
-    (pipeline.run if options.volume else pipeline.segment)(options)
+        child.kill()  # its head and its workers die with it
+        child.wait()
+    if child.returncode not in (0, -signal.SIGKILL):
+        raise NeurosegError(f"the run that was to be killed ended by itself with exit code {child.returncode}")
 
 
 def _cropped(options: Options, plan: Plan, roi: Roi, folder: Path) -> dict[str, object]:

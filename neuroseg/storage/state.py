@@ -1,6 +1,6 @@
 """State files: the small YAML and JSON files by which a workspace remembers, whatever a crash or a hand left of them.
 
-    run.yaml  store.yaml  jobs.json  ledger/STAGE/{identity.yaml, pending.json, done/*}  ->  their content, or None
+    run.yaml  store.yaml  jobs.json  ledger/STAGE/{identity.yaml, done/*}  ->  their content, or None
 
 An empty, cut or foreign file is never an error here: each reader knows whether it may go on without.
 """
@@ -31,12 +31,6 @@ def entries_in(path: Path) -> list[dict[str, Any]] | None:
     """Return the list of mappings in a file; None where there is no file, or something else in it."""
     found = _parsed(path)
     return found if isinstance(found, list) and all(isinstance(entry, dict) for entry in found) else None
-
-
-def numbers_in(path: Path) -> list[int] | None:
-    """Return the list of whole numbers in a file; None where there is no file, or something else in it."""
-    found = _parsed(path)
-    return found if isinstance(found, list) and all(type(number) is int for number in found) else None
 
 
 def _parsed(path: Path) -> Any:

@@ -62,8 +62,9 @@ def _peak_mib(content: dict[str, Any]) -> int:
 def _start_up_seconds(workspace: Path) -> float:
     """Return the longest time, over the stages that workers ran, from handing out blocks to the first one begun."""
     longest = 0.0
-    for pending in (workspace / "ledger").glob("*/pending.json"):
-        marks = [json.loads(mark.read_text()) for mark in (pending.parent / "done").iterdir()]
-        first = min(mark["time"] - mark["seconds"] for mark in marks)
-        longest = max(longest, first - pending.stat().st_mtime)
+    for claimed in (workspace / "ledger").glob("*/identity.yaml"):
+        marks = [json.loads(mark.read_text()) for mark in (claimed.parent / "done").iterdir()]
+        if len(marks) > 1:
+            first = min(mark["time"] - mark["seconds"] for mark in marks)
+            longest = max(longest, first - claimed.stat().st_mtime)
     return longest

@@ -27,7 +27,11 @@ ARTIFACTS = [
 
 
 def test_a_sound_pipeline_is_identical_however_it_is_cut(
-    raw_volume: str, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    raw_volume: str,
+    tiny_model: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     command = ["verify", raw_volume, "--model", tiny_model, "--crop", "30,32,34", "--at", "7,9,0", "--workers", "2"]
     assert exit_code([*command, "--mask-boundary", "0.4", "-o", str(tmp_path / "f"), "--json"]) == 0
@@ -36,6 +40,7 @@ def test_a_sound_pipeline_is_identical_however_it_is_cut(
     assert report["crop"] == "7:37,9:41,0:34"
     assert [list(cut["artifacts"]) for cut in report["cuts"]] == [ARTIFACTS] * 2
     assert report["cuts"][0]["cut"] == "blocks 15,16,17, 2 daisy workers, killed and resumed"
+    assert "was killed; continuing after it" in caplog.text, "the first cut was"
     labels = open_array(tmp_path / "f" / "cut-1.neuroseg" / "segmentation.zarr" / "0")[:]
     assert labels.shape == (30, 32, 34)
     assert len(np.unique(labels)) > 2

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 from pathlib import Path
 
 import pytest
 import torch
 
-from neuroseg.execution.safe_path import nothing_imported_from_here
 from neuroseg.runs import pipeline
 from neuroseg.runs.options import Options
 from neuroseg.training.learning.gradients import require_right_gradients
@@ -49,30 +46,3 @@ def test_the_trial_of_gradients_imports_nothing_from_where_it_is_called(
     )  # fmt: skip
     assert not (tmp_path / "executed").exists()
     assert not caplog.records, "it could not be tried"
-
-
-def test_those_that_overlap_are_all_protected_and_leave_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
-    one, other = nothing_imported_from_here(), nothing_imported_from_here()
-    one.__enter__()
-    other.__enter__()
-    one.__exit__(None, None, None)
-    assert os.environ["PYTHONSAFEPATH"] == "1"
-    other.__exit__(None, None, None)
-    assert "PYTHONSAFEPATH" not in os.environ
-    monkeypatch.setenv("PYTHONSAFEPATH", "")
-    with nothing_imported_from_here():
-        assert os.environ["PYTHONSAFEPATH"] == "1"
-    assert os.environ["PYTHONSAFEPATH"] == ""
-
-
-def test_a_process_that_is_spawned_imports_nothing_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("pickle", "multiprocessing"):
-        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w').write(__file__)\n")
-    monkeypatch.chdir(tmp_path)
-    child = multiprocessing.get_context("spawn").Process(target=os.getpid)
-    with nothing_imported_from_here():
-        child.start()
-    child.join()
-    assert child.exitcode == 0
-    assert not (tmp_path / "executed").exists()
