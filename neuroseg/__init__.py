@@ -24,3 +24,8 @@ def __getattr__(name: str) -> Any:
 
         return getattr(api, name)
     raise AttributeError(f"module 'neuroseg' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    # Editors and notebooks complete these names before they are first used.
+    return sorted({*globals(), *__all__})

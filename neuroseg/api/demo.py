@@ -27,11 +27,12 @@ class DemoVolume(NamedTuple):
     truth: Path
 
 
-def demo_volume(folder: str | Path, *, shape: Sequence[int] = (128, 128, 192)) -> DemoVolume:
+def demo_volume(folder: str | Path, *, shape: int | Sequence[int] = (128, 128, 192)) -> DemoVolume:
     """Return the paths of a synthetic EM volume and its true labels, written into `folder`.
 
-    `shape` is in voxels (z, y, x), at least 48 each; voxels are 10 nm. The raw values are uint8, the labels uint64, one
-    id per neurite. The same shape gives the same voxels. An earlier demo in `folder` is removed, with its results.
+    `shape` is in voxels, N or (z, y, x), at least 48 each; voxels are 10 nm. The raw values are uint8, the labels
+    uint64, one id per neurite. The same shape gives the same voxels. An earlier demo in `folder` is removed, with its
+    results.
 
     Raises:
         InputError: `shape` is too small, or `folder` is a file, or contains other files than an earlier demo.
@@ -49,9 +50,9 @@ def demo_volume(folder: str | Path, *, shape: Sequence[int] = (128, 128, 192)) -
     return demo
 
 
-def _checked_shape(shape: Sequence[int]) -> Triple:
+def _checked_shape(shape: int | Sequence[int]) -> Triple:
     """Return the shape as three integers; raises InputError where a side is too short."""
-    voxels = triple(shape)
+    voxels = triple((shape,) * 3 if isinstance(shape, int) else shape)
     if min(voxels) < LEAST_VOXELS:
         raise InputError(f"shape {voxels} has a side below {LEAST_VOXELS} voxels; use for example (48, 96, 96)")
     return voxels

@@ -37,7 +37,7 @@ def test_an_earlier_demo_is_replaced_with_its_results(demo: neuroseg.DemoVolume,
     (tmp_path / "elsewhere.txt").touch()
     (folder / "link").symlink_to(tmp_path)
     (tmp_path / "link").symlink_to(folder)
-    again = neuroseg.demo_volume(tmp_path / "link", shape=(48, 48, 48))
+    again = neuroseg.demo_volume(tmp_path / "link", shape=48)
     assert sorted(path.name for path in folder.iterdir()) == [".neuroseg-demo", "truth.zarr", "volume.zarr"]
     assert open_volume(str(again.volume)).shape == (48, 48, 48)
     assert (tmp_path / "elsewhere.txt").exists()
@@ -53,9 +53,10 @@ def test_a_folder_of_other_files_is_left_as_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "message"), [((48, 47, 96), "below 48 voxels"), ((48, 96), r"three values \(z, y, x\) are needed")]
+    ("shape", "message"),
+    [(47, "below 48 voxels"), ((48, 47, 96), "below 48 voxels"), ((48, 96), r"three values \(z, y, x\) are needed")],
 )
-def test_a_demo_volume_has_room_for_neurites(shape: tuple[int, ...], message: str, tmp_path: Path) -> None:
+def test_a_demo_volume_has_room_for_neurites(shape: int | tuple[int, ...], message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
         neuroseg.demo_volume(tmp_path / "demo", shape=shape)
     assert not (tmp_path / "demo").exists()
