@@ -10,15 +10,12 @@ from typing import Annotated, Any
 
 import typer
 
+from neuroseg.api.demo import LEAST_VOXELS, demo_volume
 from neuroseg.cli import progress
 from neuroseg.cli.summary import print_json, print_summary, run_summary
-from neuroseg.errors import InputError
-from neuroseg.geometry import parse_triple
+from neuroseg.geometry import Triple, parse_triple
 
 _BLOCKS = "64,128,128"
-_SEED = 7
-# Fewer voxels hold hardly a neurite.
-_LEAST = 48
 
 
 def demo(
@@ -33,7 +30,7 @@ def demo(
     Example: neuroseg demo
     """
     started = time.monotonic()
-    voxels = parse_triple(shape, "--shape", least=_LEAST)
+    voxels = parse_triple(shape, "--shape", least=LEAST_VOXELS)
     if folder.exists():
         print(f"starting afresh: replaces {folder}", file=sys.stderr)
     print(f"1. a synthetic EM volume of {' x '.join(map(str, voxels))} voxels with known truth", file=sys.stderr)
@@ -70,33 +67,11 @@ def _activation() -> str:
     return f"  source {Path(sys.executable).parent / 'activate'}\n"
 
 
-def _make_volume(folder: Path, shape: tuple[int, int, int]) -> None:
-    """Write volume.zarr and truth.zarr, afresh."""
-    import numpy as np
-
-    from neuroseg.storage.arrays import open_array, use_threads
-    from neuroseg.views.synthetic import synthetic_volume
-    from neuroseg.volumes.volume import create_volume
+def _make_volume(folder: Path, shape: Triple) -> None:
+    from neuroseg.storage.arrays import use_threads
 
     use_threads(1)
-    if folder.exists() and any(folder.iterdir()):
-        if not (folder / ".neuroseg-demo").exists():
-            raise InputError(f"{folder} is not empty and not an earlier demo; choose another folder")
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / ".neuroseg-demo").touch()
-    made = synthetic_volume(shape, _SEED)
-    for name, array, labels in (("volume", made.raw, False), ("truth", made.labels.astype(np.uint64), True)):
-        path = folder / f"{name}.zarr"
-        create_volume(
-            path,
-            shape=shape,
-            dtype=array.dtype.type,
-            block=(64, 64, 64),
-            voxel_size_nm=made.voxel_size_nm,
-            labels=labels,
-        )
-        open_array(path / "0", writable=True)[:] = array
+    demo_volume(folder, shape=shape)
 
 
 def _segment(folder: Path, workers: int | None) -> tuple[Any, dict[str, Any]]:

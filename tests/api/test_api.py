@@ -89,6 +89,12 @@ def test_importing_the_package_alone_loads_next_to_nothing() -> None:
         _ = neuroseg.nothing
 
 
+def test_the_functions_are_listed_before_they_are_used() -> None:
+    program = "import neuroseg; print({*neuroseg.__all__} - {*dir(neuroseg)})"
+    found = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert found.stdout.strip() == "set()"
+
+
 def test_fragments_of_no_segment_and_no_fragments_at_all() -> None:
     nodes = {name: np.array([3, 5], dtype) for name, dtype in NODES.items()}
     lookup = {"fragment": np.array([3, 5], np.uint64), "segment": np.array([0, 1], np.uint64)}
