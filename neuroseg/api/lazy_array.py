@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 from neuroseg.geometry import Nanometres
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LazyArray:
     """An array `(z, y, x)`, or with channels first, and where its voxels lie; `array[10, :, ::2]` reads that part.
 
@@ -37,6 +37,9 @@ class LazyArray:
     def ndim(self) -> int:
         """The number of axes."""
         return len(self.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
         return np.asarray(self.stored[index])

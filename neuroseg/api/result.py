@@ -49,17 +49,28 @@ class Run:
         plan = read_plan(self._workspace)
         return LazyArray(open_array(self._workspace.affinities), plan.voxel_size_nm, plan.offset_nm)
 
-    def segment(self, *, threshold: float | None = None, **options: Any) -> Run:
+    def segment(
+        self,
+        *,
+        threshold: float | None = None,
+        restart: str | None = None,
+        cluster: str | None = None,
+        dask_address: str | None = None,
+        **options: Any,
+    ) -> Run:
         """Segment again, with another threshold or any option of `neuroseg.segment`; returns this run.
 
         Another threshold alone takes seconds: the merge tree holds them all.
 
         >>> run.segment(threshold=0.6).segments()["segment"].size
         """
+        from neuroseg.execution.cluster.site import Cluster, site_named
         from neuroseg.runs import pipeline
         from neuroseg.runs.options import options_from
 
-        pipeline.segment(options_from(volume=str(self.path), threshold=threshold, **options))
+        where = Cluster(site_named(cluster) if cluster else None, dask_address)
+        asked = options_from(volume=str(self.path), threshold=threshold, **options)
+        pipeline.segment(asked, restart=restart, cluster=where)
         return self
 
     def evaluate(self, truth: str | Path, *, roi: str | None = None, sweep: bool = False) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from neuroseg.api.result import Run
+from neuroseg.errors import InputError
 
 if TYPE_CHECKING:
     from neuroseg.execution.cluster.site import Cluster
@@ -67,7 +68,7 @@ def predict(
 
 
 def segment(
-    volume: str | Path | None = None,
+    volume: str | Path | Run | None = None,
     *,
     output: str | Path | None = None,
     affinities: str | Path | None = None,
@@ -179,8 +180,16 @@ def run(
     return Run(workspace.path)
 
 
-def _text(path: str | Path | None) -> str | None:
-    return None if path is None else str(path)
+def _text(path: str | Path | Run | None) -> str | None:
+    """Return a path as text; raises InputError for what is none, such as an array."""
+    if isinstance(path, Run):
+        return str(path.path)
+    if path is None or isinstance(path, str | Path):
+        return None if path is None else str(path)
+    raise InputError(
+        f"a {type(path).__name__} is not a path; give the path of a volume (an array is written to one with "
+        "zarr.create_array, or neuroseg import)"
+    )
 
 
 def _cluster(site: str | None, dask_address: str | None) -> Cluster:

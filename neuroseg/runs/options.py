@@ -72,7 +72,8 @@ class Options(Section):
     @field_validator("blocks", mode="before")
     @classmethod
     def _joined(cls, value: object) -> object:
-        """Accept [64, 256, 256] beside 64,256,256."""
+        """Accept [64, 256, 256] beside 64,256,256, and numbers of numpy."""
+        value = value.tolist() if hasattr(value, "tolist") else value
         return ",".join(map(str, value)) if isinstance(value, list | tuple) else value
 
     @field_validator("per_section", "long_range", mode="before")

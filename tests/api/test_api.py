@@ -58,7 +58,8 @@ def test_another_threshold_and_a_truth(made: neuroseg.Run) -> None:
     swept = made.evaluate(labels, roi="0:16,:,:", sweep=True)
     assert len(swept["sweep"]) > 5
     before = made.segments()["segment"].size
-    again = made.segment(threshold=0.0, executor="serial")
+    again = neuroseg.segment(made, threshold=0.0, executor="serial", blocks=np.array([16, 32, 48]))
+    assert len(made.segmentation) == 48
     assert again == made == neuroseg.open_run(made.path)
     assert made.segments()["segment"].size >= before
 
@@ -68,6 +69,10 @@ def test_what_is_wrong_is_said_as_on_the_command_line(made: neuroseg.Run, tmp_pa
         neuroseg.open_run(tmp_path)
     with pytest.raises(InputError, match=r"--threshold 2\.0 must lie in"):
         neuroseg.segment(made.path, threshold=2.0)
+    with pytest.raises(InputError, match="a ndarray is not a path"):
+        neuroseg.run(np.zeros(3))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="unknown stage to restart"):
+        made.segment(restart="fragmnts")
     with pytest.raises(InputError, match="has no segmentation yet"):
         _ = neuroseg.Run(tmp_path / "w").segmentation
 
