@@ -118,6 +118,11 @@ def storage_knows_who_uses_it(found: Import) -> bool:
     return not found.is_of(*(f"neuroseg.{name}" for name in (*allowed, *words)))
 
 
+def suites_are_imported(found: Import) -> bool:
+    """Only tests import the suites, and only the suites import pytest: an installation may lack it."""
+    return found.room != "testing" and found.is_of("neuroseg.testing", "pytest")
+
+
 RULES = [
     vocabulary_reaches_out,
     algorithm_reads_or_writes,
@@ -125,6 +130,7 @@ RULES = [
     top_is_imported,
     execution_knows_a_stage,
     storage_knows_who_uses_it,
+    suites_are_imported,
 ]
 
 
@@ -160,6 +166,9 @@ BREACHES = [
     (storage_knows_who_uses_it, "neuroseg/storage/new.py", "from neuroseg.volumes.volume import Volume"),
     (storage_knows_who_uses_it, "neuroseg/volumes/new.py", "from neuroseg.runs import plan"),
     (storage_knows_who_uses_it, "neuroseg/volumes/new.py", "from neuroseg.stage import Stage"),
+    (suites_are_imported, "neuroseg/checks/new.py", "from neuroseg.testing.stages import StageTests"),
+    (suites_are_imported, "workers/new.py", "from neuroseg import testing"),
+    (suites_are_imported, "neuroseg/runs/new.py", "def f():\n    import pytest"),
 ]
 
 
@@ -169,6 +178,7 @@ def test_each_rule_sees_a_breach(rule: Callable[[Import], bool], file: str, sour
 
 
 ALLOWED = [
+    ("neuroseg/testing/new.py", "import pytest\nfrom neuroseg.testing import footprint\nimport neuroseg.runs"),
     ("neuroseg/geometry.py", "import re\nimport numpy as np\nfrom funlib.geometry import Roi\nfrom . import errors"),
     ("neuroseg/edges/stage.py", "from neuroseg.storage import files\nfrom neuroseg.edges import nodes\nimport zarr"),
     ("neuroseg/affinities/new.py", "from neuroseg.networks.bundle import Bundle\nimport torch"),
@@ -195,10 +205,13 @@ def modules() -> dict[str, Path]:
 
 
 def shared_names(names: Iterable[str]) -> list[list[str]]:
-    """The modules of one name in different rooms; a room's stage and settings, and commands, may have any."""
+    """The modules of one name in different rooms; a room's stage and settings may share theirs.
+
+    Commands are called as what they do, suites as what they test.
+    """
     by_name: dict[str, list[str]] = {}
     for name in names:
-        if not name.startswith("neuroseg.cli."):
+        if not name.startswith(("neuroseg.cli.", "neuroseg.testing.")):
             by_name.setdefault(name.rpartition(".")[2], []).append(name)
     return [found for word, found in by_name.items() if len(found) > 1 and word not in ("stage", "settings")]
 

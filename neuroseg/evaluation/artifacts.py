@@ -37,15 +37,21 @@ def compared(one: Workspace, other: Workspace) -> Iterator[tuple[str, Difference
     """Yield every artifact of `one`, in the order in which they are made, and how `other`'s differs from it.
 
     Arrays are compared voxel by voxel, a slab at a time; tables after their parts are combined and sorted. Chunks and
-    part files follow the blocks and are not compared. What only one of the two has differs as a whole.
+    part files follow the blocks and are not compared. What only one of the two has differs as a whole; arrays, merges
+    and levels that neither has are left out.
     """
     for name in ("affinities.zarr", "fragments.zarr"):
         if one.artifact(name).exists() or other.artifact(name).exists():
             yield name, array_difference(name, one.artifact(name), other.artifact(name))
     for name, read in _TABLES.items():
-        yield name, table_difference(name, read(one), read(other))
-    levels = sorted({path.name for w in (one, other) for path in w.segmentation.iterdir() if path.is_dir()}, key=int)
-    for level in levels:
+        file = _WHOLE_FILES.get(name)
+        have = [file is None or workspace.artifact(file).exists() for workspace in (one, other)]
+        if all(have):
+            yield name, table_difference(name, read(one), read(other))
+        elif any(have):
+            yield name, Difference(name, 1, 1, ())
+    images = [workspace.segmentation for workspace in (one, other) if workspace.segmentation.is_dir()]
+    for level in sorted({path.name for image in images for path in image.iterdir() if path.is_dir()}, key=int):
         name = f"segmentation.zarr/{level}"
         yield name, array_difference(name, one.artifact(name), other.artifact(name))
 
@@ -93,6 +99,8 @@ def _parts(folder: Place, columns: Any) -> Table:
     return combined(read_parts(folder, blocks, columns), columns)
 
 
+# Tables that are one file; the others are folders of parts, empty where there is no folder.
+_WHOLE_FILES = {"merges/tree": "merges/tree.parquet", "merges/lookup": "merges/lookup.npy"}
 _TABLES: dict[str, Callable[[Workspace], Table]] = {
     "sections": lambda workspace: _parts(workspace.sections, SECTIONS),
     "edges": lambda workspace: _parts(workspace.edges, EDGES),

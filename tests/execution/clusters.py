@@ -1,13 +1,26 @@
-"""Which executors can be tested here, and the SLURM that some of them need."""
+"""Which executors can be tested here, the SLURM that some of them need, and their suite."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import ClassVar
 
 import pytest
+
+from neuroseg.blocks import Block
+from neuroseg.execution.block import Choose, Executor, Observe
+from neuroseg.execution.cluster.site import NO_CLUSTER, Cluster
+from neuroseg.runs.executors import Executors
+from neuroseg.runs.plan import read_plan
+from neuroseg.stage import Stage
+from neuroseg.storage.ledger import StageLedger
+from neuroseg.storage.workspace import Workspace
+from neuroseg.testing.executors import ExecutorTests
 
 
 def _reason() -> str:
@@ -30,3 +43,26 @@ def needs_slurm(test: Callable[..., None]) -> Callable[..., None]:
     for mark in SLURM:
         test = mark(test)
     return test
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """Runs blocks by what `choose` returns for them."""
+
+    choose: Choose
+
+    def run(self, stage: Stage, blocks: Sequence[Block], ledger: StageLedger, observe: Observe) -> int:
+        return self.choose(stage, blocks).run(stage, blocks, ledger, observe)
+
+
+class ExecutorOfRun(ExecutorTests):
+    """Passes the suite what `--executor NAME --workers 2` chooses for the stages of a run."""
+
+    name: ClassVar[str]
+    cluster: ClassVar[Cluster] = NO_CLUSTER
+
+    @contextmanager
+    def executor(self, workspace: Workspace) -> Iterator[Executor]:
+        plan = read_plan(workspace).model_copy(update={"executor": self.name, "workers": 2})
+        with Executors(workspace, plan, plan.stages(workspace), self.cluster) as executors:
+            yield _Chosen(executors.choose)

@@ -1,0 +1,78 @@
+"""What a block leaves behind: which files and voxels it changed, and which inputs it has no business with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuroseg.blocks import Block
+from neuroseg.geometry import slices
+from neuroseg.storage.arrays import is_array, open_array
+from neuroseg.storage.stored import artifact_at, files_of
+from neuroseg.storage.workspace import Workspace
+
+# A file that is replaced has another inode, one that is written in place another time.
+Stamp = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """The stamps of all files below a folder, and the values of the arrays among a stage's outputs."""
+
+    stamps: dict[Path, Stamp]
+    arrays: dict[str, NDArray[Any]]
+
+    @classmethod
+    def of(cls, folder: Path, workspace: Workspace, outputs: Sequence[str]) -> Footprint:
+        """Return what there is now."""
+        stats = {path: path.stat() for path in folder.rglob("*") if path.is_file()}
+        stamps = {path: (stat.st_ino, stat.st_mtime_ns, stat.st_size) for path, stat in stats.items()}
+        places = {name: workspace.artifact(name) for name in outputs}
+        arrays = {name: np.asarray(open_array(place)[:]) for name, place in places.items() if is_array(place)}
+        return cls(stamps, arrays)
+
+    def foreign_files(
+        self, before: Footprint, workspace: Workspace, outputs: Sequence[str], block: Block
+    ) -> list[Path]:
+        """Return the files that changed since `before` and do not belong to a block."""
+        own = {Path(str(file)) for name in outputs for file in files_of(workspace.artifact(name), block)}
+        paths = self.stamps.keys() | before.stamps.keys()
+        return sorted(path for path in paths - own if self.stamps.get(path) != before.stamps.get(path))
+
+    def foreign_voxels(self, before: Footprint, block: Block) -> dict[str, int]:
+        """Return how many voxels outside a block's write_roi changed since `before`, by array; only where any did."""
+        counts = {}
+        for name, array in self.arrays.items():
+            outside = np.ones(array.shape[-3:], bool)
+            outside[slices(block.write_roi)] = False
+            counts[name] = int(((array != before.arrays[name]) & outside).sum())
+        return {name: count for name, count in counts.items() if count}
+
+
+def files_outside(workspace: Workspace, inputs: Iterable[str], block: Block) -> list[Path]:
+    """Return the files of arrays among a stage's inputs that hold no voxel of a block's read_roi."""
+    read = Block(block.index, block.read_roi, block.read_roi)
+    files: list[Path] = []
+    for name in inputs:
+        place = workspace.artifact(name)
+        artifact = artifact_at(place)
+        if artifact is None or artifact.shape is None:
+            continue
+        touched = {Path(str(file)) for file in artifact.files(read)}
+        shards = (path for path in Path(str(place / "c")).rglob("*") if path.is_file())
+        files += sorted(path for path in shards if path not in touched)
+    return files
+
+
+def remove_others(workspace: Workspace, names: Sequence[str]) -> None:
+    """Remove every file of a workspace that belongs to none of some artifacts."""
+    root = Path(str(workspace.artifacts))
+    for path in [path for path in root.rglob("*") if path.is_file()]:
+        where = path.relative_to(root).as_posix()
+        if not any(where == name or where.startswith(f"{name}/") for name in names):
+            path.unlink()
