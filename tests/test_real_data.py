@@ -38,6 +38,7 @@ def edge_table(workspace: Workspace) -> Table:
 
 
 # In one process: each would predict anew.
+@pytest.mark.long
 @pytest.mark.xdist_group("predicted")
 @pytest.mark.parametrize("blocks", ["96", "128", "100,128,80", "256", "48,100,33"])
 def test_every_artifact_is_the_same_for_any_blocks(predicted: Workspace, blocks: str, tmp_path: Path) -> None:
@@ -68,6 +69,7 @@ def test_a_boundary_map_alone_segments_well(
     assert min(row["voi_sum"] for row in rows) < 0.50
 
 
+@pytest.mark.long
 def test_the_bundled_model_segments_sections_it_was_not_trained_on(
     data_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

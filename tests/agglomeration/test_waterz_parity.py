@@ -36,6 +36,8 @@ from tests.agglomeration.volumes import (
 waterz = pytest.importorskip("waterz")
 
 MEAN = "OneMinus<MeanAffinity<RegionGraphType, ScoreValue>>"
+# Every partition of a random volume in the quick run, those of real ones in the long one.
+QUICK_FIRST = [pytest.param(name, marks=[] if name == "random" else [pytest.mark.long]) for name in VOLUMES]
 QUANTILES = ["quantile:25", "quantile:50", "quantile:50:all", "quantile:75"]
 
 
@@ -65,7 +67,7 @@ def volume(request: pytest.FixtureRequest) -> Volume:
     return volume_called(request.param, folder)
 
 
-@pytest.mark.parametrize("volume", VOLUMES, indirect=True)
+@pytest.mark.parametrize("volume", QUICK_FIRST, indirect=True)
 def test_mean_equals_waterz_at_every_threshold(volume: Volume) -> None:
     affinities = dithered(volume.affinities)
     tree = merge_tree(float_edges(affinities, volume), {}, parse_scoring("mean"))
@@ -81,7 +83,7 @@ def test_mean_equals_waterz_at_every_threshold(volume: Volume) -> None:
         np.testing.assert_array_equal(partition(ours), partition(segments), f"threshold {threshold}")
 
 
-@pytest.mark.parametrize("volume", VOLUMES, indirect=True)
+@pytest.mark.parametrize("volume", QUICK_FIRST, indirect=True)
 @pytest.mark.parametrize("scoring", QUANTILES)
 def test_with_the_ties_of_waterz_quantiles_equal_it_at_every_threshold(volume: Volume, scoring: str) -> None:
     affinities = volume.affinities.astype(np.float32) / 255
@@ -96,7 +98,7 @@ def test_with_the_ties_of_waterz_quantiles_equal_it_at_every_threshold(volume: V
     assert len(set(regions)) > 25
 
 
-@pytest.mark.parametrize("volume", VOLUMES, indirect=True)
+@pytest.mark.parametrize("volume", QUICK_FIRST, indirect=True)
 @pytest.mark.parametrize("scoring", ["mean", *QUANTILES])
 def test_we_are_about_as_far_from_waterz_as_it_is_from_itself(
     volume: Volume, scoring: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]

@@ -60,7 +60,17 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(
 def test_a_disk_that_fills_up_ends_the_run_and_a_rerun_continues(
     disk: Path, affinities: str, tmp_path: Path, executor: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["segment", "--affinities", affinities, "--blocks", "16", "--workers", "1", "--executor", executor]
+    arguments = [
+        "segment",
+        "--affinities",
+        affinities,
+        "--blocks",
+        "16,32,32",
+        "--workers",
+        "1",
+        "--executor",
+        executor,
+    ]
     filled = [*arguments, "-o", str(disk / "w"), "--force"]
     remount(disk, "size=500k")
     assert exit_code(filled) == 1

@@ -99,6 +99,7 @@ def contained(image: Path) -> dict[str, str]:
     return {**bare(image), **said, "PATH": f"{image}/bin:/usr/bin:/bin"}
 
 
+@pytest.mark.long
 def test_a_container_is_healthy_and_helps(image: Path) -> None:
     health = json.loads(" ".join(instructions("HEALTHCHECK")).split("CMD ")[1])
     entry, default = (json.loads(instructions(word)[0]) for word in ("ENTRYPOINT", "CMD"))
@@ -108,6 +109,7 @@ def test_a_container_is_healthy_and_helps(image: Path) -> None:
         assert expected in found.stdout
 
 
+@pytest.mark.long
 def test_a_container_has_nothing_to_compile(image: Path) -> None:
     assert len(list((image / "kernels").rglob("*.nbi"))) > 10
     assert all(path.stat().st_mode & 0o002 for path in (image / "kernels").rglob("*") if path.is_dir())
@@ -156,6 +158,7 @@ def healthily(command: list[str], environment: dict[str, str]) -> bool:
     return False
 
 
+@pytest.mark.long
 def test_head_and_workers_of_compose_give_the_bytes_of_one_process(image: Path, services: None, tmp_path: Path) -> None:
     made = synthetic_volume((40, 64, 64), 3)
     stored = zarr.create_array(

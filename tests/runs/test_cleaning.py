@@ -15,14 +15,26 @@ from neuroseg.runs import pipeline
 from neuroseg.runs.options import Options
 from neuroseg.storage.arrays import open_array
 from neuroseg.storage.workspace import Workspace
+from tests.conftest import make_volume
 
 Run = tuple[Workspace, Options]
 
 
+@pytest.fixture(scope="module")
+def whole(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> Options:
+    """The options of a finished run."""
+    folder = tmp_path_factory.mktemp("whole")
+    volume = make_volume(folder / "V.zarr", (40, 50, 45))
+    options = Options(volume=volume, model=tiny_model, output=str(folder / "w"), blocks="32", executor="serial")
+    pipeline.run(options)
+    return options
+
+
 @pytest.fixture
-def finished(raw_volume: str, tiny_model: str, tmp_path: Path) -> Run:
-    options = Options(volume=raw_volume, model=tiny_model, output=str(tmp_path / "w"), blocks="32", executor="serial")
-    return pipeline.run(options)[0], options
+def finished(whole: Options, tmp_path: Path) -> Run:
+    """A copy of the finished run, to be cleaned, and its options."""
+    shutil.copytree(str(whole.output), tmp_path / "w")
+    return Workspace(tmp_path / "w"), whole.model_copy(update={"output": str(tmp_path / "w")})
 
 
 def labels(workspace: Workspace) -> np.ndarray:
@@ -81,7 +93,7 @@ def test_an_unfinished_run_is_not_cleaned(raw_volume: str, tiny_model: str, tmp_
 
 
 def test_a_larger_region_predicts_again_what_was_removed(raw_volume: str, tiny_model: str, tmp_path: Path) -> None:
-    given = Options(volume=raw_volume, model=tiny_model, output=str(tmp_path / "w"), blocks="16", executor="serial")
+    given = Options(volume=raw_volume, model=tiny_model, output=str(tmp_path / "w"), blocks="16,32,32", executor="serial")
     pipeline.run(given.model_copy(update={"roi": "0:16,0:50,0:45", "keep": "fragments"}))
     grown, _ = pipeline.run(given)
     fresh, _ = pipeline.run(given.model_copy(update={"output": str(tmp_path / "f")}))

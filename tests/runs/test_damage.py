@@ -33,15 +33,29 @@ READERS = [
 ]
 
 
-@pytest.fixture
-def options(tmp_path: Path) -> Options:
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with affinities and their finished segmentation."""
+    folder = tmp_path_factory.mktemp("whole")
     smooth = ndimage.gaussian_filter(np.random.default_rng(5).random((3, 20, 30, 34)), (0, 1.5, 2, 2))
     values = np.round(255 * (smooth - smooth.min()) / np.ptp(smooth)).astype(np.uint8)
     attributes = {"offsets": OFFSETS, "voxel_size": [10, 10, 10]}
-    array = zarr.create_array(str(tmp_path / "A.zarr"), shape=values.shape, dtype="u1", attributes=attributes)
+    array = zarr.create_array(str(folder / "A.zarr"), shape=values.shape, dtype="u1", attributes=attributes)
     array[:] = values
-    given = {"affinities": str(tmp_path / "A.zarr"), "output": str(tmp_path / "w"), "blocks": "20,16,20"}
+    pipeline.segment(options_in(folder))
+    return folder
+
+
+def options_in(folder: Path) -> Options:
+    given = {"affinities": str(folder / "A.zarr"), "output": str(folder / "w"), "blocks": "20,16,20"}
     return Options.model_validate({**given, "executor": "serial"})
+
+
+@pytest.fixture
+def options(whole: Path, tmp_path: Path) -> Options:
+    """The options of a copy of the finished segmentation, to be damaged."""
+    shutil.copytree(whole / "w", tmp_path / "w")
+    return options_in(whole).model_copy(update={"output": str(tmp_path / "w")})
 
 
 def largest_file(path: Path) -> Path:
@@ -165,22 +179,24 @@ def test_an_array_without_its_description_is_made_again_whole(options: Options, 
 
 
 @pytest.mark.parametrize("damage", [cut_short, alter])
-def test_a_damaged_shard_of_the_users_own_is_named(options: Options, damage: Callable[[Path], None]) -> None:
-    array = zarr.open_array(options.affinities, mode="r")
+def test_a_damaged_shard_of_the_users_own_is_named(
+    whole: Path, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    array = zarr.open_array(str(whole / "A.zarr"), mode="r")
     again = zarr.create_array(
-        options.affinities, data=array[:], overwrite=True, attributes=dict(array.attrs),
+        str(tmp_path / "A.zarr"), data=array[:], attributes=dict(array.attrs),
         compressors=zarr.codecs.ZstdCodec(checksum=True),
     )  # fmt: skip
     assert again.shape[0] == 3
-    damage(largest_file(Path(options.affinities) / "c"))
+    damage(largest_file(tmp_path / "A.zarr" / "c"))
     with pytest.raises(NeurosegError, match=r"A\.zarr cannot be read at .*, is it damaged\?"):
-        pipeline.segment(options)
+        pipeline.segment(options_in(tmp_path))
 
 
 def test_damaged_affinities_are_predicted_again(
     raw_volume: str, tiny_model: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    given = {"volume": raw_volume, "model": tiny_model, "output": str(tmp_path / "w"), "blocks": "16"}
+    given = {"volume": raw_volume, "model": tiny_model, "output": str(tmp_path / "w"), "blocks": "32"}
     options = Options.model_validate({**given, "executor": "serial"})
     workspace, _ = pipeline.run(options)
     expected, file = labels(workspace), largest_file(workspace.affinities / "c")

@@ -56,7 +56,7 @@ def test_only_what_is_inside_is_predicted_and_segmented(
     assert blockwise["affinities"] == blockwise["fragments"] == blockwise["edges"] == (2 * 3 * 2, 2 * 3 * 2)
 
 
-@pytest.mark.parametrize("blocks", ["16", "13,20,9"])
+@pytest.mark.parametrize("blocks", ["16,24,32", "13,20,9"])
 def test_a_mask_hides_the_blocks_too(volume: str, mask: str, tiny_model: str, tmp_path: Path, blocks: str) -> None:
     more = {"mask": mask, "mask_boundary": 0.45}
     whole, _ = run(volume, tiny_model, tmp_path / "a", blocks="64", **more)

@@ -30,15 +30,35 @@ OFFSETS = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
 SHAPE = (30, 44, 37)
 
 
-@pytest.fixture
-def affinities(tmp_path: Path) -> str:
+@pytest.fixture(scope="module")
+def affinities(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Smooth random affinities on disk, as float32, with funlib's attributes."""
+    path = str(tmp_path_factory.mktemp("affinities") / "A.zarr")
     smooth = ndimage.gaussian_filter(np.random.default_rng(5).random((3, *SHAPE)), (0, 1.5, 2, 2))
     values = ((smooth - smooth.min()) / np.ptp(smooth)).astype(np.float32)
     attributes = {"offsets": OFFSETS, "voxel_size": [20, 10, 10], "offset": [0, 40, 0]}
-    array = zarr.create_array(str(tmp_path / "A.zarr"), shape=values.shape, dtype="f4", attributes=attributes)
+    array = zarr.create_array(path, shape=values.shape, dtype="f4", attributes=attributes)
     array[:] = values
-    return str(tmp_path / "A.zarr")
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(affinities: str, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A finished segmentation in blocks of 16 at the threshold 0.3."""
+    return segment(affinities, tmp_path_factory.mktemp("whole") / "w", blocks="16", threshold=0.3)
+
+
+@pytest.fixture(scope="module")
+def coarse(affinities: str, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """The same at the threshold 0.6, made anew."""
+    return segment(affinities, tmp_path_factory.mktemp("coarse") / "w", blocks="16", threshold=0.6)
+
+
+@pytest.fixture
+def made(whole: Workspace, tmp_path: Path) -> Workspace:
+    """A copy of the finished segmentation, to be changed."""
+    shutil.copytree(whole.path, tmp_path / "w")
+    return Workspace(tmp_path / "w")
 
 
 def segment(source: str, workspace: Path, **more: object) -> Workspace:
@@ -92,27 +112,24 @@ def test_a_finished_run_does_nothing_again(affinities: str, tmp_path: Path) -> N
     assert [summary.blocks for summary in summaries] == [0] * len(summaries)
 
 
-def test_another_threshold_redoes_only_the_segmentation(affinities: str, tmp_path: Path) -> None:
-    made = segment(affinities, tmp_path / "w", blocks="16", threshold=0.3)
+def test_another_threshold_redoes_only_the_segmentation(made: Workspace, coarse: Workspace) -> None:
     before = labels(made)
     _, summaries = pipeline.segment(Options(volume=str(made.path), threshold=0.6))
     assert [s.stage for s in summaries if s.blocks] == ["lookup", "relabel"]
     after = labels(made)
     assert after.max() < before.max()
-    fresh = segment(affinities, tmp_path / "f", blocks="16", threshold=0.6)
-    assert np.array_equal(after, labels(fresh))
+    assert np.array_equal(after, labels(coarse))
 
 
 @pytest.mark.parametrize(("key", "value"), [("scoring", "quantile:50"), ("blocks", "20"), ("per_section", "on")])
 def test_a_changed_parameter_is_refused_and_restart_redoes_it(
-    affinities: str, tmp_path: Path, key: str, value: str
+    affinities: str, made: Workspace, tmp_path: Path, key: str, value: str
 ) -> None:
-    made = segment(affinities, tmp_path / "w", blocks="16")
     with pytest.raises(RunRefusedError, match="->"):
-        segment(affinities, tmp_path / "w", **{"blocks": "16", key: value})
-    given = {"affinities": affinities, "output": str(made.path), "executor": "serial", "blocks": "16", key: value}
-    pipeline.segment(Options.model_validate(given), restart="all")
-    fresh = segment(affinities, tmp_path / "f", **{"blocks": "16", key: value})
+        segment(affinities, made.path, **{"blocks": "16", key: value})
+    changed = {"affinities": affinities, "executor": "serial", "blocks": "16", "threshold": 0.3, key: value}
+    pipeline.segment(Options.model_validate({**changed, "output": str(made.path)}), restart="all")
+    fresh, _ = pipeline.segment(Options.model_validate({**changed, "output": str(tmp_path / "f")}))
     assert np.array_equal(labels(made), labels(fresh))
 
 
@@ -130,18 +147,18 @@ def test_a_region_grows_without_a_trace_of_the_smaller_one(
 ) -> None:
     def run(workspace: str, roi: str | None) -> tuple[Workspace, list[StageSummary]]:
         given = {"volume": raw_volume, "model": tiny_model, "output": str(tmp_path / workspace), "roi": roi}
-        return pipeline.run(Options.model_validate({**given, "blocks": "16", "executor": "serial"}))
+        return pipeline.run(Options.model_validate({**given, "blocks": "16,16,45", "executor": "serial"}))
 
     small, first = run("w", "0:20,5:32,0:45")
     assert labels(small)[20:].max() == 0
     assert labels(small)[:, :5].max() == 0
     grown, second = run("w", None)
     assert "the last run was of the region 0:20,5:32,0:45, this one is of all; --roi 0:20,5:32,0:45" in caplog.text
-    assert 0 < second[0].blocks < 36, "affinities of untouched blocks are kept"
+    assert 0 < second[0].blocks < 12, "affinities of untouched blocks are kept"
     fresh, _ = run("f", None)
     assert np.array_equal(open_array(grown.affinities)[:], open_array(fresh.affinities)[:])
     assert np.array_equal(labels(grown), labels(fresh))
-    assert first[0].blocks == 12
+    assert first[0].blocks == 4
 
 
 def stop_after(stage: str, patch: pytest.MonkeyPatch) -> None:
@@ -157,17 +174,17 @@ def stop_after(stage: str, patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("stage", ["fragments", "edges", "lookup", "relabel"])
-def test_a_run_of_another_region_that_stopped_leaves_no_trace(affinities: str, tmp_path: Path, stage: str) -> None:
-    made = segment(affinities, tmp_path / "w", blocks="16", threshold=0.3)
+def test_a_run_of_another_region_that_stopped_leaves_no_trace(
+    affinities: str, made: Workspace, coarse: Workspace, stage: str
+) -> None:
     with pytest.MonkeyPatch.context() as patch:
         stop_after(stage, patch)
         with pytest.raises(KeyboardInterrupt):
-            segment(affinities, tmp_path / "w", blocks="16", threshold=0.3, roi="0:18,:,5:30")
-    segment(affinities, tmp_path / "w", blocks="16", threshold=0.3)
+            segment(affinities, made.path, blocks="16", threshold=0.3, roi="0:18,:,5:30")
+    segment(affinities, made.path, blocks="16", threshold=0.3)
     pipeline.segment(Options(volume=str(made.path), threshold=0.6))
-    fresh = segment(affinities, tmp_path / "f", blocks="16", threshold=0.6)
-    assert np.array_equal(open_array(made.fragments)[:], open_array(fresh.fragments)[:])
-    assert np.array_equal(labels(made), labels(fresh))
+    assert np.array_equal(open_array(made.fragments)[:], open_array(coarse.fragments)[:])
+    assert np.array_equal(labels(made), labels(coarse))
 
 
 def test_a_workspace_can_be_segmented_again_from_anywhere_without_volume_and_model(
@@ -197,8 +214,7 @@ def test_restarting_a_segmentation_keeps_the_affinities(raw_volume: str, tiny_mo
     assert np.array_equal(labels(made), before)
 
 
-def test_a_refused_restart_destroys_nothing(affinities: str, tmp_path: Path) -> None:
-    made = segment(affinities, tmp_path / "w", blocks="16")
+def test_a_refused_restart_destroys_nothing(made: Workspace) -> None:
     with pytest.raises(RunRefusedError, match="block_voxels"):
         pipeline.segment(Options(volume=str(made.path), blocks="8"), restart="edges")
     assert made.tree.exists()
@@ -213,8 +229,7 @@ def test_other_offsets_are_refused(affinities: str, tmp_path: Path) -> None:
         segment(affinities, tmp_path / "w", offsets="1,0,0;0,-1,0;0,0,-1")
 
 
-def test_the_old_segmentation_stays_until_the_new_one_is_whole(affinities: str, tmp_path: Path) -> None:
-    made = segment(affinities, tmp_path / "w", blocks="16", threshold=0.3)
+def test_the_old_segmentation_stays_until_the_new_one_is_whole(made: Workspace) -> None:
     before = labels(made)
     with pytest.MonkeyPatch.context() as patch:
         stop_after("lookup", patch)
@@ -299,8 +314,7 @@ def test_the_input_is_never_written(affinities: str, tmp_path: Path) -> None:
     assert open_volume(str(tmp_path / "w" / "segmentation.zarr")).read(Roi((0, 0, 0), (1, 1, 1))).shape == (1, 1, 1)
 
 
-def test_a_remembered_threshold_belongs_to_its_scoring(affinities: str, tmp_path: Path) -> None:
-    segment(affinities, tmp_path / "w", blocks="16", threshold=0.3, scoring="mean")
+def test_a_remembered_threshold_belongs_to_its_scoring(affinities: str, made: Workspace, tmp_path: Path) -> None:
     segment(affinities, tmp_path / "w", blocks="16")
     assert pipeline.workspace_at(str(tmp_path / "w"))[1].threshold == 0.3
     given = {"affinities": affinities, "output": str(tmp_path / "w"), "scoring": "quantile:50"}
@@ -308,9 +322,8 @@ def test_a_remembered_threshold_belongs_to_its_scoring(affinities: str, tmp_path
     assert pipeline.workspace_at(str(tmp_path / "w"))[1].threshold == 0.5
 
 
-def test_no_stage_writes_what_it_reads(affinities: str, tmp_path: Path) -> None:
+def test_no_stage_writes_what_it_reads(made: Workspace) -> None:
     """A worker that reads a part of a shard while another one replaces it may get zeros."""
-    made = segment(affinities, tmp_path / "w", blocks="16")
     for method in ("distance-basins", "seeded-watershed"):
         plan = pipeline.workspace_at(str(made.path))[1].model_copy(update={"fragments": method})
         for stage in plan.segmentation_stages(made):

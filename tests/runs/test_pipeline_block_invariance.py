@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,35 +30,53 @@ def assert_same(one: Workspace, other: Workspace) -> None:
     assert not differences
 
 
-def superhuman_model(folder: Path) -> str:
+def superhuman_model(folder: Path, parameters: dict[str, Any]) -> str:
     """A bundle of the superhuman network with random weights and a small window."""
     torch.manual_seed(1)
     card = Card(
         name="superhuman",
-        network=NetworkCard(architecture="superhuman", parameters={}),
+        network=NetworkCard(architecture="superhuman", parameters=parameters),
         offsets=((-1, 0, 0), (0, -1, 0), (0, 0, -1)),
         voxel_size_nm=(30, 6, 6),
         tile=TileCard(output_voxels=(4, 16, 16), context_voxels=(1, 8, 8)),
     )
-    save_bundle(folder, card, build_network("superhuman", {}).state_dict())
+    save_bundle(folder, card, build_network("superhuman", parameters).state_dict())
     return str(folder)
 
 
-@pytest.mark.parametrize("blend", ["centre", "gaussian"])
-@pytest.mark.parametrize("network", ["light", "superhuman"])
-def test_from_raw_for_both_networks_and_blends(network: str, blend: str, tiny_model: str, tmp_path: Path) -> None:
-    model, voxel = (tiny_model, 10) if network == "light" else (superhuman_model(tmp_path / "model"), 30)
-    size = [voxel, 10, 10] if network == "light" else [30, 6, 6]
+NETWORKS = ("light", "narrow superhuman", "superhuman")
+CUTS = {
+    "odd blocks": {"blocks": "8,21,17", "executor": "serial"},
+    "two workers": {"blocks": "8,16,33", "executor": "local", "workers": 2},
+}
+# One run that starts processes is quick enough for every day; the network of full width is not.
+LONG = {
+    ("light", "centre", "two workers"), ("light", "gaussian", "two workers"),
+    ("narrow superhuman", "centre", "two workers"), *itertools.product(["superhuman"], ["centre", "gaussian"], CUTS),
+}  # fmt: skip
+CASES = [
+    pytest.param(*case, marks=[pytest.mark.long] if case in LONG else [])
+    for case in itertools.product(NETWORKS, ("centre", "gaussian"), CUTS)
+]
+
+
+@pytest.mark.parametrize(("network", "blend", "cut"), CASES)
+def test_from_raw_for_both_networks_and_blends(
+    network: str, blend: str, cut: str, tiny_model: str, tmp_path: Path
+) -> None:
+    model, size = tiny_model, [10, 10, 10]
+    if network != "light":
+        widths = {"widths": [2, 3, 4, 5, 6]} if network == "narrow superhuman" else {}
+        model, size = superhuman_model(tmp_path / "model", widths), [30, 6, 6]
     volume = make_volume(tmp_path / "V.zarr", (9, 37, 50), voxel_size=size, offset=[70, -20, 5])
 
-    def made(name: str, blocks: str, **more: object) -> Workspace:
-        given = {"volume": volume, "model": model, "blend": blend, "output": str(tmp_path / name), "blocks": blocks}
-        return pipeline.run(Options.model_validate({**given, "executor": "serial", **more}))[0]
+    def made(name: str, **more: object) -> Workspace:
+        given = {"volume": volume, "model": model, "blend": blend, "output": str(tmp_path / name), **more}
+        return pipeline.run(Options.model_validate(given))[0]
 
-    whole = made("whole", "64")
+    whole = made("whole", blocks="64", executor="serial")
     assert len(np.unique(open_array(whole.fragments)[:])) > 5
-    assert_same(whole, made("odd", "8,21,17"))
-    assert_same(whole, made("daisy", "8,16,33", executor="local", workers=2))
+    assert_same(whole, made("cut", **CUTS[cut]))
 
 
 def smooth() -> np.ndarray:

@@ -36,7 +36,7 @@ def configuration(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "targets": {"auxiliary_offsets": [[0, 0, -3]], "descriptor_sigma_nm": 40},
         "optimiser": {"steps": 24, "batch": 1, "patch_voxels": [24, 24, 24], "margin_voxels": [2, 2, 2],
                       "warm_up_steps": 2, "learning_rate": 0.01},
-        "validation": {"every_steps": 12, "scorings": ["mean"], "tile_voxels": [16, 16, 16],
+        "validation": {"every_steps": 12, "scorings": ["mean"], "statistics_samples": 4, "tile_voxels": [16, 16, 16],
                        "context_voxels": [8, 8, 8]},
     }  # fmt: skip
     path = folder / "small.yaml"

@@ -21,6 +21,7 @@ from neuroseg.training.settings import TrainingSettings
 
 OFFSETS = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
 EXPERIMENTS = Path(__file__).parents[2] / "scripts" / "experiments"
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture

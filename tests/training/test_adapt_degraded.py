@@ -11,6 +11,7 @@ import pytest
 import zarr
 
 EXPERIMENTS = Path(__file__).parents[2] / "scripts" / "experiments"
+pytestmark = pytest.mark.long
 
 
 def test_a_volume_is_degraded_once_and_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from neuroseg.configuration import load_configuration
 from neuroseg.training.settings import TrainingSettings
 
 EXPERIMENTS = Path(__file__).parents[2] / "scripts" / "experiments"
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from neuroseg.training.pretraining_settings import PretrainingSettings
 from neuroseg.training.settings import TrainingSettings
 
 EXPERIMENTS = Path(__file__).parents[2] / "scripts" / "experiments"
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture

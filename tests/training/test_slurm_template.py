@@ -62,6 +62,7 @@ def test_the_template_refuses_other_commands(tmp_path: Path) -> None:
     assert "NEUROSEG_COMMAND is adapt" in done.stderr
 
 
+@pytest.mark.long
 @needs_slurm
 def test_a_stopped_job_saves_and_goes_back_to_the_queue(configuration: Path, tmp_path: Path) -> None:
     content = yaml.safe_load(configuration.read_text())

@@ -42,7 +42,13 @@ def uncut(longer: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, t
     return weights
 
 
-@pytest.mark.parametrize("everyone", [False, True], ids=["its head", "each of its processes, the first twice"])
+@pytest.mark.parametrize(
+    "everyone",
+    [
+        pytest.param(False, marks=pytest.mark.long, id="its head"),
+        pytest.param(True, id="each of its processes, the first twice"),
+    ],
+)
 def test_a_training_that_is_ended_saves_first(
     longer: Path, uncut: dict[str, torch.Tensor], tmp_path: Path, everyone: bool
 ) -> None:

@@ -19,21 +19,24 @@ from neuroseg.networks.bundle import open_bundle, save_bundle
 from neuroseg.networks.card import TrainingCard
 
 
-@pytest.fixture
-def judged(configuration: Path, tmp_path: Path) -> Path:
+def judged_on(configuration: Path, folder: Path, *regions: str) -> Path:
+    """A copy of the configuration that is judged on regions of its volume."""
     content = yaml.safe_load(configuration.read_text())
-    content["data"]["test"] = [
-        {**content["data"]["validation"], "region": region} for region in ("0:12,:,:", "12:24,:,:")
-    ]
-    path = tmp_path / "judged.yaml"
+    content["data"]["test"] = [{**content["data"]["validation"], "region": region} for region in regions]
+    path = folder / "judged.yaml"
     path.write_text(yaml.safe_dump(content))
     return path
 
 
+@pytest.fixture
+def judged(configuration: Path, tmp_path: Path) -> Path:
+    return judged_on(configuration, tmp_path, "0:12,:,:")
+
+
 def test_both_ways_are_scored_side_by_side_and_the_command_resumes(
-    judged: Path, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    configuration: Path, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = tmp_path / "validation"
+    judged, folder = judged_on(configuration, tmp_path, "0:12,:,:", "12:24,:,:"), tmp_path / "validation"
     command = ["validate", str(judged), "--model", tiny_model, "-o", str(folder), "--executor", "serial", "--json"]
     assert exit_code(command) == 0
     found = json.loads(capsys.readouterr().out)

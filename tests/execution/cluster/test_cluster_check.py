@@ -23,6 +23,7 @@ def checked(tmp_path: Path, text: str, *more: str) -> int:
     return exit_code(["cluster", "check", described(tmp_path, text), "-o", str(tmp_path), *more])
 
 
+@pytest.mark.long
 @needs_slurm
 def test_each_kind_of_job_is_tried_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = "default: {workers: 2}\nstages: {edges: {workers: 9}, relabel: {partition: gpu}}"
@@ -33,6 +34,7 @@ def test_each_kind_of_job_is_tried_once(tmp_path: Path, capsys: pytest.CaptureFi
     assert list(tmp_path.iterdir()) == [tmp_path / "lab.yaml"], "nothing is left"
 
 
+@pytest.mark.long
 @needs_slurm
 @pytest.mark.parametrize(
     ("text", "told"),
@@ -56,6 +58,7 @@ def test_what_is_wrong_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str
         assert list(left.glob("*.log")), "what is left is what the job said"
 
 
+@pytest.mark.long
 @needs_slurm
 def test_a_head_that_jobs_cannot_reach_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert checked(tmp_path, "host: nobody.invalid") == 1

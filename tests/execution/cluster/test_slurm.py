@@ -82,6 +82,7 @@ def done(workspace: Path, stage: str = "fragments") -> int:
     return len(Workspace(workspace).ledger(stage, {}).done())
 
 
+@pytest.mark.long
 @needs_slurm
 def test_jobs_that_are_cancelled_or_requeued_are_replaced(
     affinities: str, expected: np.ndarray, tmp_path: Path
@@ -136,6 +137,7 @@ def _resumed(node: str) -> bool:
     return "drain" not in said("sinfo", "--noheader", f"--nodes={node}", "--format=%T")
 
 
+@pytest.mark.long
 @needs_slurm
 @pytest.mark.parametrize("how", ["Ctrl-C", "kill -9"])
 def test_no_job_outlives_the_head_and_the_run_resumes(
@@ -161,6 +163,7 @@ def test_no_job_outlives_the_head_and_the_run_resumes(
     np.testing.assert_array_equal(segmentation(workspace), expected)
 
 
+@pytest.mark.long
 @needs_slurm
 def test_what_a_killed_head_left_in_the_queue_is_cancelled_by_the_next(
     affinities: str, expected: np.ndarray, tmp_path: Path
@@ -175,6 +178,7 @@ def test_what_a_killed_head_left_in_the_queue_is_cancelled_by_the_next(
     np.testing.assert_array_equal(segmentation(workspace), expected)
 
 
+@pytest.mark.long
 @needs_slurm
 def test_a_head_that_is_a_job_goes_back_to_the_queue_and_resumes(
     affinities: str, expected: np.ndarray, tmp_path: Path
@@ -218,12 +222,14 @@ def test_what_slurm_refuses_is_said(command_line: Callable[[Site], None]) -> Non
         command_line(Site(default=Resources(partition="nowhere")))
 
 
+@pytest.mark.long
 @needs_slurm
 def test_workers_that_cannot_start_end_the_run_with_their_last_words(command_line: Callable[[Site], None]) -> None:
     with pytest.raises(NeurosegError, match=r"(?s)no block was done meanwhile.*module-of-nobody: command not found"):
         command_line(Site(activate="module-of-nobody", launch=("/no/such/container",)))
 
 
+@pytest.mark.long
 @needs_slurm
 def test_it_is_said_what_the_workers_wait_for(
     command_line: Callable[[Site], None], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -75,7 +75,7 @@ def trained_by_two(path: Path, folder: Path) -> list[str]:
     return said
 
 
-@pytest.mark.parametrize("consistent", [False, True])
+@pytest.mark.parametrize("consistent", [pytest.param(False, marks=pytest.mark.long), True])
 def test_two_processes_have_the_loss_and_the_weights_of_one(
     consistent: bool, configuration: Path, tmp_path: Path
 ) -> None:
