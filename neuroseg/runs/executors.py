@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from types import TracebackType
 
@@ -12,6 +12,7 @@ from neuroseg.execution.cluster.crew import WORKER, Crew, Jobs
 from neuroseg.execution.cluster.dask import DaskConnection, DaskJobs
 from neuroseg.execution.cluster.site import NO_SITE, STAGES, Cluster, Resources
 from neuroseg.execution.cluster.slurm import SlurmJobs
+from neuroseg.execution.door import own_hosts
 from neuroseg.execution.local import LocalWorkers
 from neuroseg.execution.serial import SerialExecutor
 from neuroseg.execution.workers import Launcher, Workers
@@ -101,9 +102,11 @@ class Executors:
 
         if self._plan.executor == "local":
             return LocalWorkers(workspace, logs, kind, self._gpus() if kind == _PREDICT else ())
-        enlist: Callable[[str, str], Jobs] = as_slurm_jobs if self._plan.executor == "slurm" else as_dask_tasks
-        hosts = [site.host] if site.host else []
-        return Crew(workspace, enlist, most, hosts, site.port)
+        hosts = [site.host] if site.host else own_hosts()
+        if self._plan.executor == "slurm":
+            return Crew(workspace, as_slurm_jobs, most, hosts, site.port)
+        # A Dask cluster may be of this machine alone, whose name leads nowhere.
+        return Crew(workspace, as_dask_tasks, most, hosts if site.host else ["127.0.0.1", *hosts], site.port)
 
     def _gpus(self) -> list[str]:
         from neuroseg.affinities.device import own_gpus

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from neuroseg.errors import NeurosegError
 from neuroseg.execution.channel import Channel
-from neuroseg.execution.door import Door, new_secret, own_hosts, secret_path
+from neuroseg.execution.door import Door, new_secret, secret_path
 from neuroseg.execution.ending import slow_to_end
 
 WORKER = "neuroseg.workers.remote"
@@ -72,13 +72,11 @@ Enlist = Callable[[str, str], Jobs]
 class Crew:
     """Keeps workers coming, in a thread of its own: a cluster may take long to answer. See execution.workers.Launcher.
 
-    The first time it sends for `most`. Workers reach the head at `hosts`, tried in order (default: whatever this
-    machine is called), and `port` (0: a free one).
+    The first time it sends for `most`. Workers reach the head at `hosts`, tried in order, and `port` (0: a free one).
     """
 
-    def __init__(self, workspace: Path, enlist: Enlist, most: int, hosts: Sequence[str] = (), port: int = 0) -> None:
-        self._workspace, self._enlist, self._most = workspace, enlist, most
-        self._hosts, self._port = list(hosts) or own_hosts(), port
+    def __init__(self, workspace: Path, enlist: Enlist, most: int, hosts: Sequence[str], port: int = 0) -> None:
+        self._most = most
         self._held = ExitStack()
         self._wanted = self._progress = 0
         self._hanging: list[str] = []
@@ -90,7 +88,7 @@ class Crew:
             self._held.enter_context(slow_to_end())
             secret = self._held.enter_context(new_secret(secret_path(workspace, token)))
             self._door = self._held.enter_context(Door(secret, port=port))
-            self._jobs = enlist(token, ",".join(f"{host}:{self._door.port}" for host in self._hosts))
+            self._jobs = enlist(token, ",".join(f"{host}:{self._door.port}" for host in hosts))
         except BaseException:
             self._held.close()
             raise
