@@ -16,8 +16,9 @@ def main(folder: str, token: str, head: str) -> None:
     """Reach the head as a worker does, and say who is there."""
     addresses = [(host, int(port)) for host, _, port in (one.rpartition(":") for one in head.split(","))]
     secret = secret_path(Path(folder), token).read_bytes()
+    about = _about()  # it may take long: the head waits for whoever is connected
     channel = connected(addresses, secret)
-    channel.send(_about())
+    channel.send(about)
     channel.close()
 
 

@@ -10,6 +10,8 @@ import os
 import signal
 import socket
 import sys
+import threading
+import time
 from pathlib import Path
 
 from neuroseg.errors import NeurosegError
@@ -18,6 +20,8 @@ from neuroseg.execution.cluster.slurm_commands import leave_together
 from neuroseg.execution.door import secret_path
 from neuroseg.execution.parent import die_with_parent
 from neuroseg.runs.worker import set_up, work
+
+_LOOK_S, _PATIENCE_S = 2.0, 3.0
 
 logger = logging.getLogger(__name__)
 
@@ -30,12 +34,13 @@ def main(workspace: str, token: str, head: str) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     logger.info("worker of %s on %s", workspace, socket.gethostname())
     addresses = [(host, int(port)) for host, _, port in (one.rpartition(":") for one in head.split(","))]
+    path = secret_path(Path(workspace), token)
     try:
-        secret = secret_path(Path(workspace), token).read_bytes()
+        secret = path.read_bytes()
         channel = connected(addresses, secret)
     except FileNotFoundError:
-        logger.info("the run has ended; nothing to do")
-        leave_together()
+        logger.info("no %s: the run has ended, or this machine does not see the workspace", path)
+        leave_together(token)
         return
     except NeurosegError as error:
         logger.error("%s", error)
@@ -44,13 +49,22 @@ def main(workspace: str, token: str, head: str) -> None:
     def lost() -> None:
         """Have the other jobs cancelled too when it is the head that is gone, and not this worker that was let go."""
         try:
-            connected(addresses, secret).close()
+            connected(addresses, secret, patience_s=_PATIENCE_S).close()
         except NeurosegError as error:
             logger.warning("leaving: %s", error)
-            leave_together()
+            leave_together(token)
 
+    threading.Thread(target=_watch, args=(path,), name="secret", daemon=True).start()
     work(Path(workspace), channel, alone=True, lost=lost)
     logger.info("the run is over")
+
+
+def _watch(secret: Path) -> None:
+    """End this process soon after its secret is gone: the run is over, or another has begun in the workspace."""
+    while secret.exists():
+        time.sleep(_LOOK_S)
+    time.sleep(_LOOK_S)  # for the head's last word
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ class Cut:
     killed: bool = False
 
     def __str__(self) -> str:
-        by = "serial" if self.executor == "serial" else f"{self.workers} daisy workers"
+        by = "serial" if self.executor == "serial" else f"{self.workers} workers"
         return f"blocks {','.join(map(str, self.blocks))}, {by}{', killed and resumed' if self.killed else ''}"
 
 
@@ -88,7 +88,7 @@ def crop_region(shape: Triple, crop: Triple, begin: Triple | None) -> Roi:
 
 
 def cuts_of(crop: Triple, blocks: Triple | None, workers: int) -> list[Cut]:
-    """Return the ways to cut a crop: the user's blocks (or halves) by daisy, killed and resumed, and odd ones."""
+    """Return the ways to cut a crop: the user's blocks (or halves) by workers that are killed, and odd ones."""
     halves = triple([max(1, -(-size // 2)) for size in crop])
     odd = triple([max(1, size * share // 100) for size, share in zip(crop, (37, 61, 43), strict=True)])
     return [Cut(blocks or halves, "local", workers, killed=True), Cut(odd, "serial", 1)]

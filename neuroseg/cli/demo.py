@@ -35,7 +35,7 @@ def demo(
         print(f"starting afresh: replaces {folder}", file=sys.stderr)
     print(f"1. a synthetic EM volume of {' x '.join(map(str, voxels))} voxels with known truth", file=sys.stderr)
     _make_volume(folder, voxels)
-    print("2. raw -> affinities -> fragments -> edges -> merge tree -> segmentation, by daisy workers", file=sys.stderr)
+    print("2. raw -> affinities -> fragments -> edges -> merge tree -> segmentation", file=sys.stderr)
     workspace, content = _segment(folder, workers)
     print("3. scores against the truth, and a figure", file=sys.stderr)
     from neuroseg.checks.score import Request, score

@@ -53,7 +53,7 @@ def verify(
 ) -> None:
     """Prove on your own volume that the result does not depend on how the work is cut up.
 
-    A crop is segmented as one block, then in blocks by daisy workers that are killed and resumed on the way, then in
+    A crop is segmented as one block, then in blocks by workers that are killed and resumed on the way, then in
     odd blocks; every artifact is compared. Exit code 1 and where they differ, if they do.
 
     \b

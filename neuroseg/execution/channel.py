@@ -17,20 +17,22 @@ ends prove that they know the run's secret before anything else is read. Nothing
 from __future__ import annotations
 
 import contextlib
+import hmac
 import json
 import os
+import secrets
 import socket
 import struct
 import threading
 from collections.abc import Mapping, Sequence
-from multiprocessing import AuthenticationError
-from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
+from multiprocessing.connection import Connection
 from typing import Any
 
 from neuroseg.errors import NeurosegError
 
 _MOST_BYTES = 1 << 20
 _PATIENCE_S, _PROOF_S = 20.0, 10
+_NONCE_BYTES, _MOST_PROOF_BYTES = 32, 256
 _QUIET_S, _PROBES_S, _PROBES = 15, 5, 3
 
 
@@ -70,7 +72,7 @@ class Channel:
             self._connection.close()
 
 
-def connected(addresses: Sequence[tuple[str, int]], secret: bytes) -> Channel:
+def connected(addresses: Sequence[tuple[str, int]], secret: bytes, patience_s: float = _PATIENCE_S) -> Channel:
     """Return a channel to the head at the first address where someone knows the secret.
 
     Raises NeurosegError when there is none: the run has ended, or no address leads there from this machine.
@@ -78,37 +80,60 @@ def connected(addresses: Sequence[tuple[str, int]], secret: bytes) -> Channel:
     failures = []
     for host, port in addresses:
         try:
-            end = socket.create_connection((host, port), timeout=_PATIENCE_S)
+            end = socket.create_connection((host, port), timeout=patience_s)
         except OSError as error:
             failures.append(f"{host}:{port}: {error}")
             continue
         try:
             keep_alive(end)
-            return Channel(introduced(end, secret, comes=True))
+            return Channel(introduced(end, secret, "worker"))
         except OSError as error:
             failures.append(f"{host}:{port} does not know the secret of this run, or not ours: {error}")
     raise NeurosegError("the head does not answer: " + "; ".join(failures))
 
 
-def introduced(end: socket.socket, secret: bytes, *, comes: bool) -> Connection:
-    """Return the connection over a socket, closed itself, when both ends have proved that they know the secret.
+def introduced(end: socket.socket, secret: bytes, role: str) -> Connection:
+    """Return the connection over a socket when both ends have proved that they know the secret; the socket is closed.
 
-    Who `comes` answers first. Raises PermissionError where the other end does not know the secret, or says nothing for
-    ten seconds.
+    `role` is what this end is, head or worker. Raises PermissionError where the other end does not know the secret, or
+    says nothing for ten seconds.
+
+        head    -> worker   a nonce
+        worker  -> head     a nonce of its own, and HMAC-SHA256(secret, "worker", both)
+        head    -> worker   HMAC-SHA256(secret, "head", both)
     """
     with end:
         end.setblocking(True)
         _wait_at_most(end, _PROOF_S)
         connection = Connection(os.dup(end.fileno()))
-        steps = (answer_challenge, deliver_challenge) if comes else (deliver_challenge, answer_challenge)
         try:
-            for step in steps:
-                step(connection, secret)
-        except (AuthenticationError, OSError, EOFError, AssertionError) as error:
+            _prove(connection, secret, role)
+        except (OSError, EOFError) as error:
             connection.close()
             raise PermissionError(f"no proof: {error or 'cut off'}") from error
         _wait_at_most(end, 0)
     return connection
+
+
+def _prove(connection: Connection, secret: bytes, role: str) -> None:
+    ours = secrets.token_bytes(_NONCE_BYTES)
+    if role == "head":
+        connection.send_bytes(ours)
+        answer = connection.recv_bytes(_MOST_PROOF_BYTES)
+        theirs, shown = answer[:_NONCE_BYTES], answer[_NONCE_BYTES:]
+        if not hmac.compare_digest(shown, _proof(secret, "worker", ours, theirs)):
+            raise PermissionError("it is wrong")
+        connection.send_bytes(_proof(secret, "head", ours, theirs))
+    else:
+        theirs = connection.recv_bytes(_MOST_PROOF_BYTES)
+        connection.send_bytes(ours + _proof(secret, "worker", theirs, ours))
+        if not hmac.compare_digest(connection.recv_bytes(_MOST_PROOF_BYTES), _proof(secret, "head", theirs, ours)):
+            raise PermissionError("it is wrong")
+
+
+def _proof(secret: bytes, role: str, of_head: bytes, of_worker: bytes) -> bytes:
+    """Return what shows that `role` knows the secret, for these two nonces alone."""
+    return hmac.digest(secret, role.encode() + of_head + of_worker, "sha256")
 
 
 def _wait_at_most(end: socket.socket, seconds: int) -> None:

@@ -13,6 +13,7 @@ import queue
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,7 @@ _SECRET = ".secret-"
 _SECRET_BYTES = 32
 # So many may be about to prove themselves; one more cuts off who came first.
 _MOST_STRANGERS = 64
+_PAUSE_S = 0.1
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +43,7 @@ class Door:
         self._inside: queue.SimpleQueue[Channel] = queue.SimpleQueue()
         self._strangers: list[socket.socket] = []
         self._turn = threading.Lock()
+        self._closing = False
 
     def __enter__(self) -> Door:
         try:
@@ -59,6 +62,7 @@ class Door:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._closing = True
         _cut(self._listening)
         self._accepting.join()
         self._listening.close()
@@ -83,21 +87,35 @@ class Door:
     def _accept(self) -> None:
         while True:
             try:
-                end, peer = self._listening.accept()
-            except OSError:
-                return
-            with self._turn:
-                self._strangers.append(end)
-                if len(self._strangers) > _MOST_STRANGERS:
-                    _cut(self._strangers[0])
+                self._accept_one(*self._listening.accept())
+            except (OSError, RuntimeError) as error:  # no file, or no thread, more is allowed
+                if self._closing:
+                    return
+                logger.warning("a worker could not be let in: %s", error)
+                time.sleep(_PAUSE_S)
+
+    def _accept_one(self, end: socket.socket, peer: object) -> None:
+        with self._turn:
+            self._strangers.append(end)
+            if len(self._strangers) > _MOST_STRANGERS:
+                _cut(self._strangers[0])
+        try:
             _started(self._let_in, end, peer)
+        except RuntimeError:
+            with self._turn:
+                self._strangers.remove(end)
+            end.close()
+            raise
 
     def _let_in(self, end: socket.socket, peer: object) -> None:
         try:
             keep_alive(end)
-            connection = introduced(end, self._secret, comes=False)
-        except OSError as error:
+            connection = introduced(end, self._secret, "head")
+        except PermissionError as error:
             logger.warning("refused a connection from %s: it does not know the secret of this run (%s)", peer, error)
+            return
+        except OSError as error:
+            logger.warning("lost a connection from %s: %s", peer, error)
             return
         finally:
             with self._turn:

@@ -42,7 +42,7 @@ class LocalWorkers:
             del self._processes[place]
         self._fruitless = self._fruitless + len(ended) if progress == self._progress else 0
         self._progress = progress
-        if self._fruitless > _FRUITLESS * wanted:
+        if wanted and self._fruitless > _FRUITLESS * wanted:
             newest = max(self._logs.glob(f"{self._kind}-*.log"), key=lambda log: log.stat().st_mtime).name
             raise NeurosegError(f"the workers that {self._kind} keep dying; see {newest} in {self._logs}")
         free = (place for place in range(wanted) if place not in self._processes)

@@ -8,6 +8,7 @@ A worker serves one stage after the other. Where workers come from differs by ex
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import selectors
 import time
@@ -37,7 +38,7 @@ class Launcher(Protocol):
     """Where workers come from."""
 
     def keep(self, wanted: int, progress: int) -> None:
-        """See to it that so many workers are there or on their way; returns at once.
+        """See to it that so many workers are there or on their way; returns at once. 0: those there may stay.
 
         `progress` counts what workers have done or failed so far: where it does not grow, those that end are replaced
         later and later, and not for ever. Raises NeurosegError when nobody will come any more.
@@ -92,10 +93,13 @@ class _Worker:
 
 
 class Workers:
-    """Up to `most` workers of one kind; the first block starts them. Leaving the context ends them."""
+    """Workers of one kind, `most` of which work at a time.
+
+    The first block starts them. Leaving the context ends them.
+    """
 
     def __init__(self, launcher: Launcher, most: int, block_timeout_s: float = BLOCK_TIMEOUT_S) -> None:
-        self._launcher, self._most, self._timeout_s = launcher, most, block_timeout_s
+        self._launcher, self.most, self._timeout_s = launcher, most, block_timeout_s
         self._workers: list[_Worker] = []
         self._progress = 0
         self._next_look = 0.0
@@ -139,28 +143,32 @@ class Workers:
             for worker in self._workers:
                 worker.channel.send({"close": stage.name})
                 worker.is_ready = False
+            self._launcher.keep(0, self._progress)
             observe(schedule.done, schedule.failed)
             return schedule.done
 
     def stop(self, *, at_once: bool) -> None:
         """End all workers, `at_once` whatever they are doing."""
-        for worker in self._workers:
-            self._selector.unregister(worker.channel)
-            if not at_once:
-                worker.channel.send({"end": True})
-            worker.channel.close()
-        self._workers.clear()
-        self._launcher.stop(at_once=at_once)
+        try:
+            while self._workers:
+                channel = self._workers.pop().channel
+                with contextlib.suppress(KeyError, OSError, ValueError):  # an interrupt may fall anywhere
+                    self._selector.unregister(channel)
+                if not at_once:
+                    channel.send({"end": True})
+                channel.close()
+        finally:
+            self._launcher.stop(at_once=at_once)
 
     def _look(self, schedule: Schedule, blocks: int) -> None:
         """Replace workers that ended, and end those that have had a block for too long."""
         self._next_look = time.monotonic() + _LOOK_S
         for worker in [each for each in self._workers if each.is_late(self._timeout_s)]:
-            logger.warning("a worker has had a block for %g s: it is ended", self._timeout_s)
+            logger.warning("a worker took too long (more than %g s): it is ended", self._timeout_s)
             self._lose(worker, schedule)
             self._launcher.end(worker.channel, worker.job)
         left = blocks - schedule.done - schedule.failed
-        self._launcher.keep(min(self._most, left), self._progress)
+        self._launcher.keep(min(self.most, left), self._progress)
 
     def _welcome(self, stage: str) -> None:
         """Have workers that came set the stage up."""
@@ -174,7 +182,8 @@ class Workers:
             case {"job": job}:
                 worker.job = job
             case {"opened": opened}:
-                worker.opening, worker.is_ready = None, opened == stage
+                if opened == stage:
+                    worker.opening, worker.is_ready = None, True
             case {"begun": index} if index in worker.in_hand:
                 worker.begun.add(index)
             case {"done": index} if index in worker.in_hand:
@@ -208,7 +217,7 @@ class Workers:
 
     def _give(self, stage: str, schedule: Schedule) -> None:
         """Give a block to each worker that may begin one, those with an empty hand first."""
-        for worker in sorted(self._workers, key=lambda each: len(each.in_hand)):
+        for worker in sorted(self._workers[: self.most], key=lambda each: len(each.in_hand)):
             if not worker.is_free or not self._apart.isdisjoint(worker.in_hand):
                 continue
             block = self._next(schedule, is_empty=not worker.in_hand)

@@ -57,16 +57,21 @@ class Executors:
         if self._plan.executor == "serial" or (len(pending) == 1 and not is_cluster and kind not in self._kinds):
             return SerialExecutor()
         if kind not in self._kinds:
-            self._kinds[kind] = self._workers(kind, stage)
+            self._kinds[kind] = Workers(self._launcher(kind, stage), 0, self._plan.block_timeout_s)
+        self._kinds[kind].most = self._count(kind, stage)
         return self._kinds[kind]
 
     def _let_go(self, stage: Stage) -> None:
+        """End workers that no later stage needs, and while a prediction goes on, all that would wait for its end."""
         names = [each.name for each in self._stages]
         if stage.name not in names:
             return
         needed = {self._kind(each) for each in self._stages[names.index(stage.name) :]}
+        if self._kind(stage).startswith(_PREDICT):
+            needed = {self._kind(stage)}
         for kind in self._kinds.keys() - needed:
-            self._kinds.pop(kind).__exit__()
+            self._kinds[kind].__exit__()
+            del self._kinds[kind]
 
     def _kind(self, stage: Stage) -> str:
         """Return the kind of worker: on a cluster, stages whose jobs ask for the same share theirs."""
@@ -80,17 +85,13 @@ class Executors:
         """Return what a worker for a stage asks for, however many there are."""
         return self._site.resources(stage).model_copy(update={"workers": None})
 
-    def _workers(self, kind: str, stage: Stage) -> Workers:
-        alike = [each for each in self._stages if self._kind(each) == kind] or [stage]
-        blocks = max(len(each.lattice.indices()) for each in alike)
-        asked = [self._site.resources(each.name).workers for each in alike]
-        wanted = self._plan.workers or max((count for count in asked if count), default=_FEWEST_JOBS)
-        if kind.startswith(_PREDICT) and self._plan.executor not in CLUSTERS:
-            wanted = self._plan.prediction_workers
-        most = min(wanted, blocks)
-        return Workers(self._launcher(kind, stage, most), most, self._plan.block_timeout_s)
+    def _count(self, kind: str, stage: Stage) -> int:
+        """Return how many workers of a kind a stage is done by at a time."""
+        if self._plan.executor in CLUSTERS:
+            return self._plan.workers or self._site.resources(stage.name).workers or _FEWEST_JOBS
+        return self._plan.prediction_workers if kind == _PREDICT else self._plan.workers
 
-    def _launcher(self, kind: str, stage: Stage, most: int) -> Launcher:
+    def _launcher(self, kind: str, stage: Stage) -> Launcher:
         workspace, logs, site = self._workspace.path, self._workspace.logs, self._site
         asked = site.resources(stage.name)
 
@@ -104,9 +105,9 @@ class Executors:
             return LocalWorkers(workspace, logs, kind, self._gpus() if kind == _PREDICT else ())
         hosts = [site.host] if site.host else own_hosts()
         if self._plan.executor == "slurm":
-            return Crew(workspace, as_slurm_jobs, most, hosts, site.port)
+            return Crew(workspace, as_slurm_jobs, hosts, site.port)
         # A Dask cluster may be of this machine alone, whose name leads nowhere.
-        return Crew(workspace, as_dask_tasks, most, hosts if site.host else ["127.0.0.1", *hosts], site.port)
+        return Crew(workspace, as_dask_tasks, hosts if site.host else ["127.0.0.1", *hosts], site.port)
 
     def _gpus(self) -> list[str]:
         from neuroseg.affinities.device import own_gpus

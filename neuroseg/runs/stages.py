@@ -90,7 +90,9 @@ def _run_once(
     # What the workers reported counts; the marks are only asked what is left, and network disks list them late.
     if done < len(pending):
         ledger.refresh()
-        failed, causes = ledger.pending(pending), ledger.failures()
+    # A worker that was given up may have ended its block after all.
+    if done < len(pending) and (failed := ledger.pending(pending)):
+        causes = ledger.failures()
         if is_full(workspace.path) or any(DISK_FULL in cause for cause in causes.values()):
             raise _disk_full(workspace, stage, ledger, len(failed))
         _describe_deaths(workspace, stage, failed)

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from neuroseg.errors import NeurosegError
-from neuroseg.execution.channel import Channel, connected
+from neuroseg.execution.channel import Channel, connected, introduced
 from neuroseg.execution.door import Door, new_secret
 
 SECRET = b"s" * 32
@@ -93,7 +93,7 @@ def test_nothing_of_a_stranger_is_read_beyond_its_proof(tmp_path: Path) -> None:
                 connection = Connection(os.dup(stranger.fileno()))
                 connection.recv_bytes()
                 connection.send_bytes(said)
-                assert connection.recv_bytes() == b"#FAILURE#" if len(said) <= 256 else cut_off(connection)
+                assert cut_off(connection)
                 connection.close()
         assert door.came() == []
     assert not (tmp_path / "executed").exists()
@@ -105,11 +105,9 @@ def test_a_head_that_does_not_know_the_secret_gets_no_work_done() -> None:
     def pretend() -> None:
         end, _ = listening.accept()
         connection = Connection(end.detach())
-        connection.send_bytes(b"#CHALLENGE#" + b"n" * 20)
+        connection.send_bytes(b"n" * 32)
         connection.recv_bytes()
-        connection.send_bytes(b"#WELCOME#")
-        connection.recv_bytes()
-        connection.send_bytes(b"p" * 16)
+        connection.send_bytes(b"p" * 32)
         connection.close()
 
     pretending = threading.Thread(target=pretend)
@@ -117,6 +115,51 @@ def test_a_head_that_does_not_know_the_secret_gets_no_work_done() -> None:
     with listening, pytest.raises(NeurosegError, match="no proof"):
         connected([("127.0.0.1", listening.getsockname()[1])], SECRET)
     pretending.join()
+
+
+def test_a_worker_cannot_be_used_to_convince_another() -> None:
+    """Who passes one worker's nonce to another as the head's gets a proof of a worker, which is none of a head."""
+    ends = [socket.socketpair() for _ in range(2)]
+    refused: list[Exception] = []
+
+    def work(end: socket.socket) -> None:
+        try:
+            introduced(end, SECRET, "worker")
+        except PermissionError as error:
+            refused.append(error)
+
+    workers = [threading.Thread(target=work, args=(far,)) for _, far in ends]
+    for each in workers:
+        each.start()
+    one, other = (Connection(near.detach()) for near, _ in ends)
+    one.send_bytes(b"n" * 32)
+    nonce = one.recv_bytes()[:32]
+    other.send_bytes(nonce)
+    one.send_bytes(other.recv_bytes()[32:])
+    workers[0].join(20)
+    assert len(refused) == 1
+    for connection in (one, other):
+        connection.close()
+    workers[1].join(20)
+
+
+def test_a_door_that_can_open_no_more_files_lets_in_the_next_who_comes(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with local_door() as door:
+        started, refusals = threading.Thread.start, [RuntimeError("can't start new thread")]
+
+        def start(thread: threading.Thread) -> None:
+            if thread.name == "door" and refusals:
+                raise refusals.pop()
+            started(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", start)
+        with pytest.raises(NeurosegError):
+            connected(at(door), SECRET, patience_s=1)
+        connected(at(door), SECRET).close()
+        next_in(door).close()
+    assert "could not be let in: can't start new thread" in caplog.text
 
 
 def test_a_hundred_connections_that_say_nothing_hold_up_nobody() -> None:

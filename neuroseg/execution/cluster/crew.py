@@ -1,4 +1,4 @@
-"""Workers on other machines: sent for as jobs, they come to the head's door; those that ended are replaced.
+"""Workers on other machines: sent for as jobs, they come to the head's door. While there is work, who ends is replaced.
 
     head                                                    worker (a job of the cluster)
     crew: sends for workers       -> jobs (slurm.py, dask.py) ->  python -m neuroseg.workers.remote WORKSPACE TOKEN HEAD
@@ -33,6 +33,7 @@ _TOLD_LINES = 5
 _FRUITLESS = 3
 # Whoever ends this soon after it was sent for was sent to a bad place: the next one is sent later and later.
 _SOON_S, _LONGEST_PAUSE_S = 30.0, 60.0
+_JOIN_S = 5.0
 
 logger = logging.getLogger(__name__)
 
@@ -72,13 +73,12 @@ Enlist = Callable[[str, str], Jobs]
 class Crew:
     """Keeps workers coming, in a thread of its own: a cluster may take long to answer. See execution.workers.Launcher.
 
-    The first time it sends for `most`. Workers reach the head at `hosts`, tried in order, and `port` (0: a free one).
+    Workers reach the head at `hosts`, tried in order, and `port` (0: a free one).
     """
 
-    def __init__(self, workspace: Path, enlist: Enlist, most: int, hosts: Sequence[str], port: int = 0) -> None:
-        self._most = most
+    def __init__(self, workspace: Path, enlist: Enlist, hosts: Sequence[str], port: int = 0) -> None:
         self._held = ExitStack()
-        self._wanted = self._progress = 0
+        self._wanted = self._progress = self._fruitless = self._stuck = 0
         self._hanging: list[str] = []
         self._over = threading.Event()
         self._error: BaseException | None = None
@@ -104,26 +104,30 @@ class Crew:
 
     def keep(self, wanted: int, progress: int) -> None:
         """Say how many workers are wanted; raises NeurosegError when none will come any more."""
+        if self._wanted == 0:
+            self._fruitless = 0  # what ended while there was nothing to do does not count
         self._wanted, self._progress = wanted, progress
-        if self._attending is None:
+        if self._attending is None and wanted:
             self._attending = threading.Thread(target=self._attend, name="crew", daemon=True)
             self._attending.start()
         if self._error is not None:
             raise self._error
 
     def end(self, channel: Channel, job: str | None) -> None:
-        """Cancel the job of a worker that hangs: it may be unable to leave, and would count as alive."""
+        """Cancel the job of a worker that hangs; where it has none, it counts as alive no more."""
         if job is not None:
             self._hanging.append(job)
+        else:
+            self._stuck += 1
 
     def stop(self, *, at_once: bool) -> None:
         """Cancel what is left of the jobs."""
         self._over.set()
         try:
             if self._attending is not None:
-                self._attending.join()
-                self._attending = None
+                self._attending.join(_JOIN_S)  # a controller that does not answer is not waited for
                 self._jobs.dismiss(at_once=at_once)
+                self._attending = None
         finally:
             self._held.close()
 
@@ -135,9 +139,9 @@ class Crew:
 
     def _replace(self) -> None:
         """Send for workers, and for others in the place of those that ended while there are blocks for them."""
-        self._jobs.send(self._most, self._over)
+        self._jobs.send(self._wanted, self._over)
         began = sent = time.monotonic()
-        fruitless, before, pause, told = 0, 0, _LOOK_S, False
+        before, pause, told = 0, _LOOK_S, False
         while not self._over.wait(min(_LATER_S, max(_LOOK_S, (time.monotonic() - began) / 60))):
             if not told and time.monotonic() > began + _SILENT_S:
                 told = True
@@ -146,14 +150,14 @@ class Crew:
             while self._hanging:
                 self._jobs.end(self._hanging.pop())
             alive = self._jobs.alive()
-            missing = 0 if alive is None else self._wanted - alive
+            missing = 0 if alive is None else self._wanted - max(0, alive - self._stuck)
             if missing <= 0 or time.monotonic() < sent + pause:
                 continue
-            fruitless = missing if self._progress > before else fruitless + missing
+            self._fruitless = missing if self._progress > before else self._fruitless + missing
             before = self._progress
-            if fruitless > _FRUITLESS * self._wanted:
+            if self._fruitless > _FRUITLESS * self._wanted:
                 raise NeurosegError(
-                    f"{fruitless} workers ended one after the other and no block was done meanwhile; "
+                    f"{self._fruitless} workers ended one after the other and no block was done meanwhile; "
                     f"{self._jobs.last_words()}"
                 )
             pause = min(2 * pause, _LONGEST_PAUSE_S) if time.monotonic() < sent + pause + _SOON_S else _LOOK_S

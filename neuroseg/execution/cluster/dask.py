@@ -8,12 +8,14 @@ Dask only places workers: blocks are handed out by the head, so that nothing is 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import platform
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -21,9 +23,11 @@ from typing import Any
 
 from neuroseg.errors import NeurosegError
 from neuroseg.execution.cluster.crew import WORKER, newest_words
+from neuroseg.execution.door import secret_path
 from neuroseg.execution.ending import slow_to_end
 
 _PATIENCE_S = 30
+_LOOK_S, _LEAVE_S = 0.5, 10.0
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +108,7 @@ class DaskJobs:
             self._client.cancel(self._futures, force=True)
 
     def end(self, job: str) -> None:
-        """Nothing: a Dask worker may run tasks of others."""
+        """Nothing: the task ends its worker when the run is over."""
 
     def last_words(self) -> str:
         """Return the newest log of such workers and its last lines."""
@@ -116,7 +120,15 @@ def run_worker(arguments: Sequence[str], logs: str, kind: str) -> int:
     log = Path(logs) / f"{kind}-{platform.node()}-{os.getpid()}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     line = [sys.executable, "-P", "-m", WORKER, *arguments]
+    secret = secret_path(Path(arguments[0]), arguments[1])
+    # It dies with this process: Dask gives the task of a worker that is gone to another one.
+    environment = {**os.environ, "NEUROSEG_DIES_WITH": str(os.getpid())}
     with log.open("ab") as file:
-        # It dies with this process: Dask gives the task of a worker that is gone to another one.
-        environment = {**os.environ, "NEUROSEG_DIES_WITH": str(os.getpid())}
-        return subprocess.run(line, stdout=file, stderr=file, env=environment, check=False).returncode
+        worker = subprocess.Popen(line, stdout=file, stderr=file, env=environment)
+    while (code := worker.poll()) is None:
+        if not secret.exists():  # the run is over; a worker that hangs does not leave
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return worker.wait(_LEAVE_S)
+            worker.kill()
+        time.sleep(_LOOK_S)
+    return code

@@ -70,10 +70,12 @@ class SlurmJobs:
     def dismiss(self, *, at_once: bool) -> None:
         """Cancel every task of the name; unless `at_once`, after a moment for those that are about to end."""
         deadline = time.monotonic() + _LEAVE_S
-        while not at_once and time.monotonic() < deadline and self.alive():
-            time.sleep(_LOOK_S)
-        cancel(self.name)
-        forget(self._workspace / JOBS, self.name)
+        try:
+            while not at_once and time.monotonic() < deadline and self.alive():
+                time.sleep(_LOOK_S)
+        finally:  # also where it is interrupted
+            cancel(self.name)
+            forget(self._workspace / JOBS, self.name)
 
     def end(self, job: str) -> None:
         """Cancel one task."""

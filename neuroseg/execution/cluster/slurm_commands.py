@@ -108,9 +108,13 @@ def _cancel(which: str, called: str) -> None:
     logger.warning("%s could not be cancelled, they end by themselves: %s", called, failure)
 
 
-def leave_together() -> None:
-    """Begin to cancel all jobs of this one's name, and do not wait: nobody is there to give them work."""
-    if name := os.environ.get("SLURM_JOB_NAME"):
+def leave_together(token: str) -> None:
+    """Begin to cancel all jobs of this one's name, and do not wait: nobody is there to give them work.
+
+    Where this process lies in a job of another name, of a Dask worker or of a user, nothing is cancelled.
+    """
+    name = os.environ.get("SLURM_JOB_NAME", "")
+    if name.startswith("neuroseg-") and name.endswith(f"-{token}"):
         line = ["scancel", f"--name={name}", _own()]
         with contextlib.suppress(OSError):
             subprocess.Popen(line, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
