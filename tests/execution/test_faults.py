@@ -18,13 +18,9 @@ from neuroseg.runs import pipeline
 from neuroseg.runs.options import Options
 from neuroseg.storage.arrays import open_array
 from neuroseg.storage.workspace import Workspace
-from tests.execution.clusters import SLURM, needs_dask
+from tests.execution.clusters import EXECUTORS
 
-PARALLEL = (
-    "local",
-    pytest.param("slurm", marks=(*SLURM, pytest.mark.long)),
-    pytest.param("dask", marks=(needs_dask, pytest.mark.long)),
-)
+PARALLEL = EXECUTORS[1:]
 Inject = Callable[..., Path]
 
 
