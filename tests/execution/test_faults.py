@@ -100,7 +100,7 @@ def test_a_worker_that_dies_or_hangs_once_costs_its_block_a_retry(
     np.testing.assert_array_equal(labels(made), expected)
 
 
-@pytest.mark.parametrize("what", ["rename", "ahead", "behind"])
+@pytest.mark.parametrize("what", ["rename", pytest.param("ahead", marks=pytest.mark.long), "behind"])
 def test_a_disk_or_a_clock_that_fails_once_changes_nothing(
     affinities: str, expected: np.ndarray, tmp_path: Path, inject: Inject, what: str
 ) -> None:
