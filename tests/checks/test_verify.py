@@ -120,6 +120,7 @@ def test_crops_outside_are_refused(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_masks_and_what_a_configuration_removes_do_not_hide_anything(
     raw_volume: str, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

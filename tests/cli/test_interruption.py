@@ -179,6 +179,7 @@ def test_workers_die_with_a_killed_head_and_the_next_run_says_so(
     assert not list(workspace.rglob("*.partial"))
 
 
+@pytest.mark.long
 def test_an_interrupted_verification_leaves_no_process_and_no_folder(
     tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

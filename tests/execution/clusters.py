@@ -35,7 +35,12 @@ NO_SLURM = _reason()
 # Processes that share the tests out give those of the one cluster to one of them.
 SLURM = (pytest.mark.skipif(bool(NO_SLURM), reason=NO_SLURM), pytest.mark.xdist_group("slurm"))
 needs_dask = pytest.mark.skipif(not find_spec("distributed"), reason="the package distributed is not installed")
-EXECUTORS = ("serial", "local", pytest.param("slurm", marks=SLURM), pytest.param("dask", marks=needs_dask))
+EXECUTORS = (
+    "serial",
+    "local",
+    pytest.param("slurm", marks=(*SLURM, pytest.mark.long)),
+    pytest.param("dask", marks=(needs_dask, pytest.mark.long)),
+)
 
 
 def needs_slurm(test: Callable[..., None]) -> Callable[..., None]:

@@ -18,13 +18,9 @@ from neuroseg.runs import pipeline
 from neuroseg.runs.options import Options
 from neuroseg.storage.arrays import open_array
 from neuroseg.storage.workspace import Workspace
-from tests.execution.clusters import SLURM, needs_dask
+from tests.execution.clusters import EXECUTORS
 
-PARALLEL = (
-    "local",
-    pytest.param("slurm", marks=(*SLURM, pytest.mark.long)),
-    pytest.param("dask", marks=(needs_dask, pytest.mark.long)),
-)
+PARALLEL = EXECUTORS[1:]
 Inject = Callable[..., Path]
 
 
@@ -104,7 +100,7 @@ def test_a_worker_that_dies_or_hangs_once_costs_its_block_a_retry(
     np.testing.assert_array_equal(labels(made), expected)
 
 
-@pytest.mark.parametrize("what", ["rename", "ahead", "behind"])
+@pytest.mark.parametrize("what", ["rename", pytest.param("ahead", marks=pytest.mark.long), "behind"])
 def test_a_disk_or_a_clock_that_fails_once_changes_nothing(
     affinities: str, expected: np.ndarray, tmp_path: Path, inject: Inject, what: str
 ) -> None:

@@ -91,6 +91,7 @@ def test_two_processes_have_the_loss_and_the_weights_of_one(
         assert torch.allclose(tensor, two["network"][name], atol=1e-5), name
 
 
+@pytest.mark.long
 def test_two_processes_normalise_labelled_and_perturbed_crops_apart(configuration: Path, tmp_path: Path) -> None:
     trained_by_two(grouped(configuration, "apart", 2, consistent=True, norm="batch"), tmp_path / "apart")
     state = load_checkpoint(tmp_path / "apart" / "checkpoint.pt")
