@@ -93,7 +93,9 @@ def test_an_unfinished_run_is_not_cleaned(raw_volume: str, tiny_model: str, tmp_
 
 
 def test_a_larger_region_predicts_again_what_was_removed(raw_volume: str, tiny_model: str, tmp_path: Path) -> None:
-    given = Options(volume=raw_volume, model=tiny_model, output=str(tmp_path / "w"), blocks="16,32,32", executor="serial")
+    given = Options(
+        volume=raw_volume, model=tiny_model, output=str(tmp_path / "w"), blocks="16,32,32", executor="serial"
+    )
     pipeline.run(given.model_copy(update={"roi": "0:16,0:50,0:45", "keep": "fragments"}))
     grown, _ = pipeline.run(given)
     fresh, _ = pipeline.run(given.model_copy(update={"output": str(tmp_path / "f")}))

@@ -179,9 +179,7 @@ def test_an_array_without_its_description_is_made_again_whole(options: Options, 
 
 
 @pytest.mark.parametrize("damage", [cut_short, alter])
-def test_a_damaged_shard_of_the_users_own_is_named(
-    whole: Path, tmp_path: Path, damage: Callable[[Path], None]
-) -> None:
+def test_a_damaged_shard_of_the_users_own_is_named(whole: Path, tmp_path: Path, damage: Callable[[Path], None]) -> None:
     array = zarr.open_array(str(whole / "A.zarr"), mode="r")
     again = zarr.create_array(
         str(tmp_path / "A.zarr"), data=array[:], attributes=dict(array.attrs),
