@@ -104,6 +104,7 @@ def test_jobs_that_are_cancelled_or_requeued_are_replaced(
     assert not list((tmp_path / "w").glob(".secret*"))
 
 
+@pytest.mark.long
 @needs_slurm
 def test_workers_that_are_all_stopped_are_cancelled_and_replaced(
     affinities: str, expected: np.ndarray, tmp_path: Path
