@@ -1,4 +1,4 @@
-"""Who may import whom (docs of the layout): every module is read, none is imported.
+"""The import rules of docs/architecture.md: every module is read, none is imported.
 
 A new file is covered by the folder it lies in.
 """

@@ -21,7 +21,7 @@ _BLOCK_VOXELS = (64, 64, 64)
 
 
 class DemoVolume(NamedTuple):
-    """Where a synthetic volume lies: `volume` is the zarr of its raw values, `truth` that of its true labels."""
+    """The paths of a synthetic volume: `volume` is the zarr of raw values, `truth` the zarr of true labels."""
 
     volume: Path
     truth: Path

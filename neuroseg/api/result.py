@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Run:
-    """What `neuroseg.run` and its like return, and `open_run` finds again: the workspace at `path`."""
+    """A run and its workspace at `path`: returned by `neuroseg.run`, `predict`, `segment` and `open_run`."""
 
     path: Path
 

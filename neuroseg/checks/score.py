@@ -37,7 +37,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Request:
-    """What to compare, what counts, and what to write beside the scores."""
+    """The two label volumes to compare, the voxels that count, and the files to write."""
 
     segmentation: str
     truth: str

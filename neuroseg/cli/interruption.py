@@ -1,4 +1,4 @@
-"""What Ctrl-C does to a command: it is heard wherever it falls, and the message says whether the command goes on."""
+"""Ctrl-C: it always interrupts the command, and the message says whether the same command continues the work."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def way_on(arguments: Sequence[str]) -> str:
 
 
 def heed_interrupts() -> None:
-    """Let Ctrl-C raise KeyboardInterrupt, wherever it falls.
+    """Make Ctrl-C raise KeyboardInterrupt in any code.
 
-    Where Python cannot raise it (a finaliser, a callback of an import's lock) it would be reported and forgotten; there
-    it is heard again a moment later.
+    In a finaliser or an import lock's callback, Python prints the exception and drops it. Then it is raised again a
+    moment later.
     """
     report = sys.unraisablehook
 

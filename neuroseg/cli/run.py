@@ -281,7 +281,7 @@ def _options(config: Path | None, **given: object) -> Options:
 
 
 def _cluster(site: str | None, dask_address: str | None) -> Cluster:
-    """Return where workers run. It comes from the command line alone: a cluster is trusted with more than options."""
+    """Return where workers run. Only the command line may say so, because a cluster file can contain shell commands."""
     from neuroseg.execution.cluster.site import Cluster, site_named
 
     return Cluster(site_named(site) if site else None, dask_address)

@@ -117,7 +117,7 @@ def _record_failure(error: Exception, block: Block, ledger: StageLedger, stage: 
         if may_describe(ledger.run_folder, stage.name):
             describe_failure(Workspace(ledger.run_folder), stage, block, trace)
     except Exception as undescribed:
-        # What could be told of the failure must not become another one.
+        # An error while a failure is described must not hide the failure.
         logger.warning("%s: could not be described: %s", where, undescribed)
 
 
