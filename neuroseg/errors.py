@@ -29,6 +29,14 @@ class DamagedError(NeurosegError):
     """A file that a stage had made is missing, or not what it was."""
 
 
+class MissingPartError(DamagedError):
+    """A block's part of a table is not there: removed, or not made yet."""
+
+    def __init__(self, message: str, artifact: str, block: int) -> None:
+        super().__init__(message)
+        self.artifact, self.block = artifact, block
+
+
 class DiskFullError(NeurosegError):
     """The disk filled up while a run was writing; what is done is complete, and a rerun continues."""
 

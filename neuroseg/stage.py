@@ -51,6 +51,11 @@ class Stage(Protocol):
         ...
 
     @property
+    def scale(self) -> Triple:
+        """How many voxels of the volume one of its voxels spans; (1, 1, 1) but for levels of a pyramid."""
+        ...
+
+    @property
     def identity(self) -> Mapping[str, Any]:
         """Every parameter whose change would change the stage's bytes, its algorithm number included."""
         ...

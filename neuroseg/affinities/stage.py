@@ -41,6 +41,7 @@ class SectionsStage:
     inputs = ("raw",)
     outputs = ("sections",)
     halo = (0, 0, 0)
+    scale = (1, 1, 1)
     scope = ""
 
     @property
@@ -109,6 +110,7 @@ class AffinitiesStage:
     name = "affinities"
     outputs = ("affinities.zarr",)
     halo = (0, 0, 0)
+    scale = (1, 1, 1)
     scope = ""
 
     @property

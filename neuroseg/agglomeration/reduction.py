@@ -40,6 +40,7 @@ class ReductionStage:
 
     name = "reduction"
     halo = (0, 0, 0)
+    scale = (1, 1, 1)
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -47,6 +47,7 @@ class AgglomerationStage:
     name = "agglomeration"
     outputs = ("merges/tree.parquet", "merges/nodes.parquet")
     halo = (0, 0, 0)
+    scale = (1, 1, 1)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -105,6 +106,7 @@ class PartitionStage:
     name = "agglomeration"
     outputs = AgglomerationStage.outputs
     halo = (0, 0, 0)
+    scale = (1, 1, 1)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -203,6 +205,7 @@ class LookupStage:
     inputs = ("merges/tree.parquet", "merges/nodes.parquet")
     outputs = ("merges/lookup.npy",)
     halo = (0, 0, 0)
+    scale = (1, 1, 1)
 
     @property
     def lattice(self) -> Lattice:

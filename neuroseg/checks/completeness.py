@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neuroseg.blocks import Block
-from neuroseg.execution.block import Begin, ledger_of
+from neuroseg.execution.block import ledger_of
+from neuroseg.execution.task import Begin
 from neuroseg.runs.damage import missing_blocks
 from neuroseg.runs.finished import stages_as_stored
 from neuroseg.runs.plan import Plan

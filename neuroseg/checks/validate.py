@@ -15,7 +15,7 @@ from typing import Any
 
 from funlib.geometry import Roi
 
-from neuroseg.execution.block import Begin
+from neuroseg.execution.task import Begin
 from neuroseg.fragments.settings import DISTANCE_WATERSHED, SEEDED_WATERSHED
 from neuroseg.geometry import Triple
 from neuroseg.runs import pipeline

@@ -19,8 +19,8 @@ from funlib.geometry import Roi
 
 from neuroseg.errors import InputError, NeurosegError
 from neuroseg.evaluation.artifacts import Difference, compared
-from neuroseg.execution.block import Begin
 from neuroseg.execution.parent import die_with_parent
+from neuroseg.execution.task import Begin
 from neuroseg.fragments.settings import DISTANCE_BASINS
 from neuroseg.geometry import Triple, describe, triple, whole
 from neuroseg.runs import pipeline

@@ -23,7 +23,7 @@ from neuroseg.edges.rename import Entries, final_names
 from neuroseg.geometry import Triple, contact_channels, describe, long_range_channels, reach_of, slices, triple
 from neuroseg.stage import Process
 from neuroseg.storage.arrays import ensure_array, open_array, write_region
-from neuroseg.storage.parts import part_path, read_table, write_table
+from neuroseg.storage.parts import part_path, read_part, write_table
 from neuroseg.storage.trees import Place
 from neuroseg.storage.workspace import Workspace
 from neuroseg.tables import ENTRIES
@@ -50,6 +50,7 @@ class EdgesStage:
     provisional: bool
 
     name = "edges"
+    scale = (1, 1, 1)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -105,8 +106,9 @@ class EdgesStage:
             kinds.append((far, space.long_range, space.long_range_bins))
 
         def process(block: Block) -> None:
-            links, around = read(block.write_roi), _with_partners(block, offsets)
-            fragments = named(block, around)
+            around = _with_partners(block, offsets)
+            fragments = named(block, around)  # first: where a part that it needs is not made yet, little was read
+            links = read(block.write_roi)
             for channels, edge_parts, bin_parts in kinds:
                 edges, bins = block_edges(
                     links,
@@ -132,7 +134,7 @@ class EdgesStage:
 
         @lru_cache(maxsize=_CACHED_TABLES)
         def entries_of(block: int) -> Entries:
-            table = read_table(part_path(self.workspace.entries, block), ENTRIES)
+            table = read_part(self.workspace.entries, block, ENTRIES)
             return table["voxel"], table["name"]
 
         def named(block: Block, around: Roi) -> DenseFragments:

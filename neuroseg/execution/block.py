@@ -1,4 +1,4 @@
-"""What every executor does with one block, and what an executor is."""
+"""What every executor does with one block."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ import resource
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 from neuroseg.blocks import Block
-from neuroseg.errors import DiskFullError, NeurosegError
+from neuroseg.errors import DiskFullError, MissingPartError, NeurosegError
 from neuroseg.execution.failures import describe_failure, may_describe
 from neuroseg.geometry import describe
 from neuroseg.stage import Process, Stage
@@ -27,28 +26,7 @@ from neuroseg.storage.workspace import Workspace
 # Longer than any block takes; a worker that hangs is noticed by then.
 BLOCK_TIMEOUT_S = 6 * 3600.0
 
-Observe = Callable[[int, int], None]
-"""Told (blocks done, blocks failed) of this run, now and then."""
-
 logger = logging.getLogger(__name__)
-
-
-class Executor(Protocol):
-    """Runs the given blocks of a stage, each at least once, in any order, and marks each in the ledger.
-
-    A block that raises is marked failed and does not stop the others. Returns when no block is left.
-    """
-
-    def run(self, stage: Stage, blocks: Sequence[Block], ledger: StageLedger, observe: Observe) -> int:
-        """Run the blocks; returns how many of them their workers reported as done."""
-        ...
-
-
-Choose = Callable[[Stage, Sequence[Block]], Executor]
-"""choose(stage, blocks to do) returns the executor that runs them."""
-
-Begin = Callable[[str, int, int], Observe]
-"""begin(stage, blocks to do, their voxels) returns the function that shows what is done."""
 
 
 def ledger_of(workspace: Workspace, stage: Stage) -> StageLedger:
@@ -57,12 +35,19 @@ def ledger_of(workspace: Workspace, stage: Stage) -> StageLedger:
 
 
 def process_block(
-    process: Process, block: Block, ledger: StageLedger, stage: Stage, begun: Callable[[], None] = lambda: None
+    process: Process,
+    block: Block,
+    ledger: StageLedger,
+    stage: Stage,
+    begun: Callable[[], None] = lambda: None,
+    *,
+    early: bool = False,
 ) -> bool:
     """Process one block and mark it done or failed in the ledger; returns whether it is done.
 
     A failure is described in the workspace (failures.py). Calls `begun` once, as soon as the next block may begin.
-    Raises DiskFullError when the disk is full: no other block could be written either.
+    Raises DiskFullError when the disk is full: no other block could be written either. While what the stage reads is
+    still being made (`early`), raises MissingPartError for a part that is not there yet, and leaves no mark.
     """
     started = time.monotonic()
     try:
@@ -75,6 +60,9 @@ def process_block(
             finish()
         record_done(block, ledger, stage, started)
     except Exception as error:
+        if early and isinstance(error, MissingPartError):
+            ledger.unmark_running(block)
+            raise
         _record_failure(error, block, ledger, stage)
         return False
     return True

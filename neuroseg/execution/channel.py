@@ -4,9 +4,12 @@
                                             <-    {"job": "207_1"}   as SLURM calls it; null elsewhere
     {"open": "fragments"}                   ->    sets the stage up
                                             <-    {"opened": "fragments"}
-    {"stage": "fragments", "block": 7}      ->    processes the block
-                                            <-    {"begun": 7}       it may be given another one
-                                            <-    {"done": 7}, {"failed": 7} or {"full": "why nothing can be written"}
+    {"stage": "edges", "block": 7,          ->    processes the block
+     "early": true}                               (not all that the stage reads is made yet)
+                                            <-    {"begun": ["edges", 7]}   it may be given another one
+                                            <-    {"done": ["edges", 7]}, {"failed": ["edges", 7]},
+                                                  {"early": ["edges", 7], "needs": ["entries", 31]}, a part to come,
+                                                  or {"full": "why nothing can be written"}
     {"close": "fragments"}                  ->    forgets the stage
     {"end": true}                           ->    leaves
 

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 
-from neuroseg.blocks import Block
-from neuroseg.execution.block import Observe, process_block
-from neuroseg.stage import Stage
-from neuroseg.storage.ledger import StageLedger
+from neuroseg.errors import MissingPartError
+from neuroseg.execution.block import process_block
+from neuroseg.execution.scheduler import Schedule
+from neuroseg.execution.task import Task
 
 
 class SerialExecutor:
-    """Opens the stage once and processes its blocks in order."""
+    """Opens the stages once and processes their blocks, those of later stages as soon as they can be done."""
 
-    def run(self, stage: Stage, blocks: Sequence[Block], ledger: StageLedger, observe: Observe) -> int:
-        """Run the blocks; see execution.block.Executor."""
-        done = failed = 0
-        observe(done, failed)
-        with stage.open() as process:
-            for block in blocks:
-                if process_block(process, block, ledger, stage):
-                    done += 1
-                else:
-                    failed += 1
-                observe(done, failed)
-        return done
+    def run(self, tasks: Sequence[Task]) -> list[int]:
+        """Run the tasks; see execution.task.Executor."""
+        with Schedule(tasks, retries=0) as schedule, ExitStack() as opened:
+            for task in tasks:
+                task.observe(0, 0)
+            processes = [opened.enter_context(task.stage.open()) for task in tasks]
+            later_first = list(zip(tasks, processes, strict=True))[::-1]
+            while not schedule.is_over:
+                task, process = next(each for each in later_first if schedule.is_ready(each[0].name))
+                unit = schedule.next(task.name)
+                assert unit is not None
+                try:
+                    done = process_block(process, unit.block, task.ledger, task.stage, early=unit.early)
+                    schedule.take_back(unit.key, done=done)
+                except MissingPartError as error:
+                    schedule.put_off(unit.key, error.artifact, error.block)
+                task.observe(schedule.done(task.name), schedule.failed(task.name))
+            return [schedule.done(task.name) for task in tasks]

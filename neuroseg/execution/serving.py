@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from neuroseg.blocks import Block
-from neuroseg.errors import DiskFullError, NeurosegError
+from neuroseg.errors import DiskFullError, MissingPartError, NeurosegError
 from neuroseg.execution.block import forget_peak_memory, own_job, process_block
 from neuroseg.execution.channel import Channel
 from neuroseg.stage import Process, Stage
@@ -74,8 +74,8 @@ class _Lanes:
                     case {"open": str(name)}:
                         self._opened[name] = _open(*self._find(name), alone=self._alone)
                         self._channel.send({"opened": name})
-                    case {"stage": str(name), "block": int(index)}:
-                        self._do(self._opened[name], index, begun=turn.close)
+                    case {"stage": str(name), "block": int(index), "early": bool(early)}:
+                        self._do(self._opened[name], index, early, begun=turn.close)
                     case {"close": str(name)}:
                         self._opened.pop(name).held.close()
                     case {"end": _}:
@@ -83,18 +83,21 @@ class _Lanes:
                     case _:
                         threading.Event().wait()  # for the end, which the loss of the head brings (`_watch`)
 
-    def _do(self, opened: _Opened, index: int, begun: Callable[[], None]) -> None:
+    def _do(self, opened: _Opened, index: int, early: bool, begun: Callable[[], None]) -> None:
         """Process a block and say what became of it; `begun` gives the turn to the other lane."""
+        stage = opened.stage
+        key = [stage.name, index]
 
         def next_please() -> None:
-            self._channel.send({"begun": index})
+            self._channel.send({"begun": key})
             begun()
 
-        stage = opened.stage
         block = stage.lattice.block(index, stage.halo)
         try:
-            done = process_block(opened.process, block, opened.ledger, stage, begun=next_please)
-            self._channel.send({"done" if done else "failed": index})
+            done = process_block(opened.process, block, opened.ledger, stage, begun=next_please, early=early)
+            self._channel.send({"done" if done else "failed": key})
+        except MissingPartError as error:
+            self._channel.send({"early": key, "needs": [error.artifact, error.block]})
         except DiskFullError as error:
             logger.error("%s", error)
             self._channel.send({"full": str(error)})

@@ -45,6 +45,7 @@ class FragmentsStage:
     mask: MaskSource | None
 
     name = "fragments"
+    scale = (1, 1, 1)
     inputs = ("affinities.zarr",)
     outputs = ("provisional.zarr", "entries")
 
@@ -119,6 +120,7 @@ class CutFragmentsStage:
     mask: MaskSource | None
 
     name = "fragments"
+    scale = (1, 1, 1)
     inputs = ("affinities.zarr",)
     outputs = ("fragments.zarr",)
 

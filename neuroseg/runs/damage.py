@@ -2,6 +2,7 @@
 
 marks of done blocks + listed files  ->  blocks whose files are gone or have another size  ->  made again, before use
 blocks that failed + what they read  ->  blocks whose files do not decode                  ->  made again, tried again
+blocks to be made again              ->  those of their inputs that were released          ->  made again first
 
 What is made again is the same bytes and replaces the damaged file when it is whole. So the marks of its blocks, and all
 that was made of them, stay valid, even when this is cut off. Blocks that may have read a missing file as zeros are
@@ -16,8 +17,9 @@ from dataclasses import replace
 
 from neuroseg.blocks import Block
 from neuroseg.errors import BlocksFailedError, DamagedError, NeurosegError
-from neuroseg.execution.block import Begin, Choose, ledger_of
+from neuroseg.execution.block import ledger_of
 from neuroseg.execution.serial import SerialExecutor
+from neuroseg.execution.task import Begin, Choose, Task
 from neuroseg.segmentation.stage import PyramidStage, RelabelStage
 from neuroseg.stage import Stage
 from neuroseg.storage.integrity import damaged_blocks
@@ -74,20 +76,45 @@ def require_whole(workspace: Workspace, stages: Sequence[Stage], artifact: str) 
                 )
 
 
-def replace_missing(workspace: Workspace, every: Sequence[Stage], stage: Stage, choose: Choose, begin: Begin) -> None:
+def replace_missing(
+    workspace: Workspace, every: Sequence[Stage], stage: Stage, choose: Choose, begin: Begin, *, at_once: bool = True
+) -> None:
     """Make again what is missing of what a stage had made; raises NeurosegError when it cannot be made again.
 
-    Of a later stage that was cut off before its inputs were looked at once more, the blocks that read what is missing
-    are unmarked.
+    Of later stages that were cut off before their inputs were looked at once more, the blocks that read what is missing
+    are unmarked. Unless `at_once`, what is missing is only unmarked, too: what it is made of is not complete itself.
     """
     lost = _certainly_missing(workspace, stage)
     if not lost:
         return
-    for reader in every[every.index(stage) + 1 :]:
-        ledger = ledger_of(workspace, reader)
-        if not set(stage.outputs).isdisjoint(reader.inputs) and not ledger.is_verified():
-            ledger.clear(_readers(reader, list(reader.lattice.blocks(reader.halo)), stage, lost))
-    _replace(workspace, every, stage, lost, choose, begin)
+    unverified = [reader for reader in every if not ledger_of(workspace, reader).is_verified()]
+    unmark_readers(workspace, every, stage, lost, only=unverified)
+    if at_once:
+        _replace(workspace, every, stage, lost, choose, begin)
+    else:
+        ledger_of(workspace, stage).clear(lost)
+
+
+def unmark_readers(
+    workspace: Workspace, every: Sequence[Stage], stage: Stage, lost: Sequence[Block], only: Sequence[Stage]
+) -> bool:
+    """Unmark the blocks of `only` some stages that read blocks of an earlier one, and those that read these in turn.
+
+    Returns whether there are any.
+    """
+    gone: list[tuple[Stage, Sequence[Block]]] = [(stage, lost)]
+    for reader in [each for each in every[every.index(stage) + 1 :] if each in only]:
+        ledger, blocks = ledger_of(workspace, reader), list(reader.lattice.blocks(reader.halo))
+        left = {block.index for block in ledger.pending(blocks)}
+        found: dict[int, Block] = {}
+        for maker, made in gone:
+            if not set(maker.outputs).isdisjoint(reader.inputs):
+                found |= {block.index: block for block in _readers(reader, blocks, maker, made)}
+        readers = [found[index] for index in sorted(found.keys() - left)]
+        if readers:
+            ledger.clear(readers)
+            gone.append((reader, readers))
+    return len(gone) > 1
 
 
 def _certainly_missing(workspace: Workspace, stage: Stage) -> list[Block]:
@@ -111,37 +138,32 @@ def _replace(
         )
     logger.warning("%s: made again", what)
     stage.prepare()
-    if not made_again(workspace, stage, lost, choose, begin):
+    if not made_again(workspace, every, stage, lost, choose, begin):
         failed = [cause.splitlines()[0] for cause in ledger_of(workspace, stage).failures().values()]
         raise BlocksFailedError(f"{what} and could not be made again: {failed[0] if failed else 'see the logs'}")
 
 
 def undermined(
-    workspace: Workspace, every: Sequence[Stage], stage: Stage, blocks: Sequence[Block], choose: Choose, begin: Begin
-) -> list[Block]:
-    """Return those of the blocks just done that may have read zeros: what they read went missing meanwhile.
+    workspace: Workspace, every: Sequence[Stage], stages: Sequence[Stage], choose: Choose, begin: Begin
+) -> bool:
+    """Return whether blocks of stages that just ran may have read zeros: what they read went missing meanwhile.
 
     They are unmarked, and what is missing is made again. Raises NeurosegError when it cannot be.
     """
-    suspects: dict[int, Block] = {}
-    for maker in every[: every.index(stage)]:
-        if set(maker.outputs).isdisjoint(stage.inputs):
+    found = False
+    for maker in every[: every.index(stages[-1])]:
+        if not any(not set(maker.outputs).isdisjoint(stage.inputs) for stage in stages):
             continue
         lost = _certainly_missing(workspace, maker)
-        if not lost:
-            continue
-        readers = _readers(stage, blocks, maker, lost)
-        ledger_of(workspace, stage).clear(readers)
-        suspects |= {block.index: block for block in readers}
-        _replace(workspace, every, maker, lost, choose, begin)
-    return [suspects[index] for index in sorted(suspects)]
+        if lost:
+            found = unmark_readers(workspace, every, maker, lost, only=stages) or found
+            _replace(workspace, every, maker, lost, choose, begin)
+    return found
 
 
 def _readers(stage: Stage, blocks: Sequence[Block], maker: Stage, lost: Sequence[Block]) -> list[Block]:
     """Return those of the blocks of a stage that read what blocks of an earlier one had made."""
-    if isinstance(stage, PyramidStage) or not all(
-        _is_array(maker, name) for name in maker.outputs if name in stage.inputs
-    ):
+    if stage.scale != maker.scale or not all(_is_array(maker, name) for name in maker.outputs if name in stage.inputs):
         return list(blocks)  # a level has voxels of its own, and tables are read from any block
     cells = {index for block in lost for index in maker.lattice.indices_touching(block.write_roi)}
     return [block for block in blocks if not cells.isdisjoint(maker.lattice.indices_touching(block.read_roi))]
@@ -154,6 +176,7 @@ def _is_array(maker: Stage, name: str) -> bool:
 def mend(
     workspace: Workspace,
     every: Sequence[Stage],
+    stages: Sequence[Stage],
     stage: Stage,
     blocks: Sequence[Block],
     choose: Choose,
@@ -162,8 +185,8 @@ def mend(
 ) -> bool:
     """Make again what blocks of a stage failed of; returns whether anything was damaged.
 
-    Those of `blocks` that may have read something missing as zeros are unmarked. Raises `error` when it cannot be made
-    again.
+    Those blocks of `stages`, which ran together, that may have read something missing as zeros are unmarked. Raises
+    `error` when it cannot be made again.
     """
     ledger = ledger_of(workspace, stage)
     failed = ledger.failed()
@@ -171,29 +194,44 @@ def mend(
     logger.info("looking for damage among what %d failed blocks of stage %s read", len(left), stage.name)
     damaged = list(_damaged(workspace, every, stage, left[:_EXAMINED]))
     for maker, lost, missing in damaged:
-        ledger.clear(_readers(stage, blocks, maker, missing))
+        unmark_readers(workspace, every, maker, missing, only=stages)
         logger.warning("%s of stage %s cannot be read any more, damaged on disk: made again", counted(lost), maker.name)
         try:
-            if not made_again(workspace, maker, lost, choose, begin):
-                if not mend(workspace, every, maker, lost, choose, begin, error):
+            if not made_again(workspace, every, maker, lost, choose, begin):
+                if not mend(workspace, every, [maker], maker, lost, choose, begin, error):
                     raise error
-                made_again(workspace, maker, lost, choose, begin)
+                made_again(workspace, every, maker, lost, choose, begin)
         except (NeurosegError, OSError) as another:
             raise error from another
     return bool(damaged)
 
 
-def made_again(workspace: Workspace, maker: Stage, blocks: Sequence[Block], choose: Choose, begin: Begin) -> bool:
-    """Process blocks that are done once more; returns whether none failed."""
+def made_again(
+    workspace: Workspace, every: Sequence[Stage], maker: Stage, blocks: Sequence[Block], choose: Choose, begin: Begin
+) -> bool:
+    """Process blocks that are done once more, after what they read and was released; returns whether none failed."""
+    for earlier in every[: every.index(maker)]:
+        if not set(earlier.outputs).isdisjoint(maker.inputs) and (needed := released_for(workspace, earlier, blocks)):
+            made_again(workspace, every, earlier, needed, choose, begin)
     ledger = ledger_of(workspace, maker)
     ledger.clear_failures(blocks)
     observe = begin(maker.name, len(blocks), sum(block.write_roi.size for block in blocks))
     # Workers know the segmentation only where it lies while it is made.
     is_published = workspace.segmentation.name in {name.partition("/")[0] for name in maker.outputs}
-    executor = SerialExecutor() if is_published else choose(maker, blocks)
-    done = executor.run(maker, blocks, ledger, observe)
+    task = Task(maker, blocks, ledger, observe)
+    executor = SerialExecutor() if is_published else choose([task])
+    (done,) = executor.run([task])
     ledger.keep_newest(blocks)
     return done == len(blocks)
+
+
+def released_for(workspace: Workspace, maker: Stage, readers: Sequence[Block]) -> list[Block]:
+    """Return the blocks of a stage whose files were released, and which `readers`, blocks of a later one, read."""
+    released = ledger_of(workspace, maker).released()
+    if not released:
+        return []
+    touched = {index for block in readers for index in maker.lattice.indices_touching(block.read_roi)}
+    return [maker.lattice.block(index, maker.halo) for index in sorted(touched & released)]
 
 
 def _damaged(
@@ -213,7 +251,7 @@ def _damaged(
         found = {block.index: block for block in missing}
         touched = {index for block in blocks for index in lattice.indices_touching(block.read_roi)}
         for name in reads:
-            is_near = _is_array(maker, name) and not isinstance(stage, PyramidStage)
+            is_near = _is_array(maker, name) and stage.scale == maker.scale
             indices = sorted(touched & set(lattice.indices())) if is_near else lattice.indices()
             candidates = [lattice.block(index, maker.halo) for index in indices]
             found |= {block.index: block for block in damaged_blocks(workspace.artifact(name), candidates)}

@@ -1,27 +1,29 @@
-"""Which executor runs a stage. Workers stay for all stages of their kind: `predict` on a GPU, `compute` on a core."""
+"""Which executor runs tasks. Workers stay for all stages of their kind: `predict` on a GPU, `compute` on a core."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from types import TracebackType
 
-from neuroseg.blocks import Block
-from neuroseg.execution.block import Executor
 from neuroseg.execution.cluster.crew import WORKER, Crew, Jobs
 from neuroseg.execution.cluster.dask import DaskConnection, DaskJobs
 from neuroseg.execution.cluster.site import NO_SITE, STAGES, Cluster, Resources
 from neuroseg.execution.cluster.slurm import SlurmJobs
 from neuroseg.execution.door import own_hosts
 from neuroseg.execution.local import LocalWorkers
+from neuroseg.execution.pool import Launcher, Pool
 from neuroseg.execution.serial import SerialExecutor
-from neuroseg.execution.workers import Launcher, Workers
+from neuroseg.execution.task import Executor, Task
+from neuroseg.execution.workers import Share, WorkersExecutor
 from neuroseg.runs.options import CLUSTERS
 from neuroseg.runs.plan import Plan
 from neuroseg.stage import Stage
 from neuroseg.storage.workspace import Workspace
 
 _PREDICT, _COMPUTE = "predict", "compute"
+_PREDICTION = "affinities"
 _FEWEST_JOBS = 2
 
 
@@ -32,7 +34,7 @@ class Executors:
         self._workspace, self._plan, self._stages = workspace, plan, list(stages)
         self._site = cluster.described() if plan.executor in CLUSTERS else NO_SITE
         self._dask = DaskConnection(cluster.dask_address, plan.workers or _FEWEST_JOBS)
-        self._kinds: dict[str, Workers] = {}
+        self._pools: dict[str, Pool] = {}
         self._held = ExitStack()
 
     def __enter__(self) -> Executors:
@@ -43,53 +45,61 @@ class Executors:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         with self._held:
-            for workers in self._kinds.values():
-                self._held.push(workers)
+            for pool in self._pools.values():
+                self._held.push(pool)
 
-    def choose(self, stage: Stage, pending: Sequence[Block]) -> Executor:
-        """Return what runs the pending blocks of a stage; workers that no later stage needs are let go.
+    def choose(self, tasks: Sequence[Task]) -> Executor:
+        """Return what runs the tasks; workers that neither they nor a later stage need are let go.
 
-        One block alone is not worth the start of a worker on this machine, where none is there yet.
+        One block of each is not worth the start of a worker on this machine, where none is there yet.
         """
-        kind = self._kind(stage)
-        self._let_go(stage)
-        is_cluster = self._plan.executor in CLUSTERS
-        if self._plan.executor == "serial" or (len(pending) == 1 and not is_cluster and kind not in self._kinds):
+        kinds = {task.name: self._kind(task.stage) for task in tasks}
+        later = self._needed_after(tasks)
+        for kind in self._pools.keys() - kinds.values() - later:
+            self._pools.pop(kind).stop(at_once=False)
+        is_small = all(len(task.blocks) <= 1 for task in tasks) and not self._pools.keys() & kinds.values()
+        if self._plan.executor == "serial" or (is_small and self._plan.executor not in CLUSTERS):
             return SerialExecutor()
-        if kind not in self._kinds:
-            self._kinds[kind] = Workers(self._launcher(kind, stage), 0, self._plan.block_timeout_s)
-        self._kinds[kind].most = self._count(kind, stage)
-        return self._kinds[kind]
+        shares = {}
+        for task in tasks:
+            kind, most = kinds[task.name], self._count(task.stage)
+            if kind not in self._pools:
+                self._pools[kind] = Pool(partial(self._launcher, kind, task.stage))
+            shares[task.name] = Share(self._pools[kind], most, last=kind not in later)
+        for pool in self._pools.values():
+            pool.most = max((share.most for share in shares.values() if share.pool is pool), default=0)
+        return WorkersExecutor(shares, self._plan.block_timeout_s)
 
-    def _let_go(self, stage: Stage) -> None:
-        """End workers that no later stage needs, and while a prediction goes on, all that would wait for its end."""
-        names = [each.name for each in self._stages]
-        if stage.name not in names:
-            return
-        needed = {self._kind(each) for each in self._stages[names.index(stage.name) :]}
-        if self._kind(stage).startswith(_PREDICT):
-            needed = {self._kind(stage)}
-        for kind in self._kinds.keys() - needed:
-            self._kinds[kind].__exit__()
-            del self._kinds[kind]
+    def _needed_after(self, tasks: Sequence[Task]) -> set[str]:
+        """Return the kinds of worker that stages after the tasks' need."""
+        names, given = [stage.name for stage in self._stages], {task.name for task in tasks}
+        last = max((names.index(name) for name in given if name in names), default=-1)
+        return {self._kind(stage) for stage in self._stages[last + 1 :]}
 
     def _kind(self, stage: Stage) -> str:
-        """Return the kind of worker: on a cluster, stages whose jobs ask for the same share theirs."""
+        """Return the kind of worker: stages whose jobs ask for the same share theirs, prediction on GPUs has its own.
+
+        On this machine's cores prediction shares the others' workers: no more processes than cores compute.
+        """
         name = stage.name.split("-")[0]
-        kind = _PREDICT if name == "affinities" else _COMPUTE
-        alike = [other for other in STAGES if (other == "affinities") == (name == "affinities")]
-        first = next(other for other in alike if self._asked(other) == self._asked(name))
-        return kind if first == alike[0] else f"{kind}-{first}"
+        if self._plan.executor not in CLUSTERS:
+            return _PREDICT if name == _PREDICTION and self._plan.device.startswith("cuda") else _COMPUTE
+        alike = [other for other in STAGES if self._asked(other) == self._asked(name)]
+        if alike == [_PREDICTION]:
+            return _PREDICT
+        others = [other for other in STAGES if other != _PREDICTION]
+        first = next(other for other in alike if other != _PREDICTION)
+        return _COMPUTE if first == others[0] else f"{_COMPUTE}-{first}"
 
     def _asked(self, stage: str) -> Resources:
         """Return what a worker for a stage asks for, however many there are."""
         return self._site.resources(stage).model_copy(update={"workers": None})
 
-    def _count(self, kind: str, stage: Stage) -> int:
-        """Return how many workers of a kind a stage is done by at a time."""
+    def _count(self, stage: Stage) -> int:
+        """Return how many workers a stage is done by at a time."""
         if self._plan.executor in CLUSTERS:
             return self._plan.workers or self._site.resources(stage.name).workers or _FEWEST_JOBS
-        return self._plan.prediction_workers if kind == _PREDICT else self._plan.workers
+        return self._plan.prediction_workers if stage.name == _PREDICTION else self._plan.workers
 
     def _launcher(self, kind: str, stage: Stage) -> Launcher:
         workspace, logs, site = self._workspace.path, self._workspace.logs, self._site

@@ -39,6 +39,12 @@ def require_input(plan: Plan, workspace: Workspace) -> None:
         )
 
 
+def require_brought(workspace: Workspace, plan: Plan, stage: Stage) -> None:
+    """Raise RunRefusedError where a stage reads an input that is not what the workspace was made of."""
+    if reads_input(plan, stage):
+        require_input(plan, workspace)
+
+
 def require_mask(plan: Plan, mask: MaskPlan) -> None:
     """Raise RunRefusedError where a mask is not the one that a workspace was made with; all of it is read."""
     grid = plan.grid

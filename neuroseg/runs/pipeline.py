@@ -2,48 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from neuroseg.blocks import Block
 from neuroseg.errors import InputError, unknown_name
-from neuroseg.execution.block import Begin, Choose, Executor, ledger_of
+from neuroseg.execution.block import ledger_of
 from neuroseg.execution.cluster.site import NO_CLUSTER, Cluster
 from neuroseg.execution.cluster.slurm import cancel_leftovers
 from neuroseg.execution.door import forget_secrets
-from neuroseg.runs.damage import as_published, replace_missing, restart_of
+from neuroseg.execution.task import Begin, Executor, Task
+from neuroseg.execution.task import silent as silent
+from neuroseg.runs.damage import restart_of
 from neuroseg.runs.executors import Executors
-from neuroseg.runs.finished import is_finished, is_published, published_mark, views_of, wanted_mark
+from neuroseg.runs.finished import is_finished, views_of
+from neuroseg.runs.groups import in_groups, run_all
 from neuroseg.runs.in_memory import segmentation_of as segmentation_of
-from neuroseg.runs.inputs import changes_in_words, reads_input, require_input, require_mask, unchanged_input
+from neuroseg.runs.inputs import changes_in_words, require_brought, require_mask
 from neuroseg.runs.methods import check_methods
+from neuroseg.runs.needed import require_held, require_inputs
 from neuroseg.runs.options import Options
 from neuroseg.runs.plan import PREDICTION, SEGMENTATION, Plan, read_plan, write_plan
 from neuroseg.runs.resolve import plan_of_run, plan_of_segmentation
 from neuroseg.runs.space_needed import needed_bytes
-from neuroseg.runs.stages import StageSummary, run_stage
-from neuroseg.segmentation.stage import PyramidStage, RelabelStage, finish_metadata
+from neuroseg.runs.stages import StageSummary
+from neuroseg.segmentation.stage import PyramidStage, RelabelStage
 from neuroseg.stage import Stage
-from neuroseg.storage.cleaning import intermediates, remove
+from neuroseg.storage.cleaning import STREAM, intermediates, remove
 from neuroseg.storage.naming import is_workspace
-from neuroseg.storage.publish import publish_text
 from neuroseg.storage.space import require_space
 from neuroseg.storage.trees import remove_all
 from neuroseg.storage.workspace import Workspace, workspace_of
 
 _RESTARTABLE = ("affinities", "fragments", "edges", "agglomeration", "relabel")
 _REDONE_WITHOUT_ASKING = ("lookup", "relabel", "pyramid")
-# What a segmentation says of its making.
-_MADE_BY = ("fragments", "scoring", "agglomeration", "threshold", "roi")
 
 Outcome = tuple[Workspace, list[StageSummary]]
-
-
-def silent(stage: str, blocks: int, voxels: int) -> Callable[[int, int], None]:
-    """Return an observer that shows nothing."""
-    return lambda done, failed: None
 
 
 def predict(
@@ -103,7 +97,8 @@ def _execute(
     if plan.mask is not None and not plan.lattice.indices():
         raise InputError(f"the mask {plan.mask.path} has no voxel in the region {plan.roi}; nothing would be segmented")
     if not options.force and isinstance(workspace.artifacts, Path):
-        require_space(workspace.path, needed_bytes(workspace, stages, len(plan.offsets)))
+        stream = options.keep == STREAM
+        require_space(workspace.path, needed_bytes(workspace, stages, len(plan.offsets), stream=stream))
     with workspace.locked(), Executors(workspace, plan, stages, cluster) as executors:
         forget_secrets(workspace.path)
         cancel_leftovers(workspace.path)
@@ -114,20 +109,46 @@ def _execute(
             if stage in stages and stage.name.split("-")[0] not in _REDONE_WITHOUT_ASKING:
                 blocks = list(stage.lattice.blocks(stage.halo))
                 ledger_of(workspace, stage).require_same(restart_of(stage.name), in_words, blocks)
+        groups = in_groups(stages)
+        _require_no_later_reader(options, groups)
+        require_held(workspace, every, groups, restarted=every[first:])
         if restart is not None:
-            _require_inputs(workspace, every, first)
+            require_inputs(workspace, every, first)
             for stage in every[first:]:
                 require_brought(workspace, plan, stage)
         elif (pending := _first_pending(workspace, plan, stages)) is not None:
-            _require_inputs(workspace, every, every.index(pending))
+            require_inputs(workspace, every, every.index(pending))
         write_plan(workspace, plan, options)
         if restart is not None:
             _discard(workspace, every[first:])
         choose = partial(_executor, workspace, plan, executors)
-        summaries = _run_all(workspace, plan, every, stages, choose, begin)
+        summaries = run_all(workspace, plan, every, groups, choose, begin, stream=options.keep == STREAM)
         if views_of(stages):
-            remove(intermediates(workspace, options.keep or "all"))
+            _remove_what_is_not_kept(workspace, every, options.keep or "all")
         return workspace, summaries
+
+
+def _remove_what_is_not_kept(workspace: Workspace, every: Sequence[Stage], keep: str) -> None:
+    """Remove intermediate artifacts of a finished run, and what has holes and must not look whole."""
+    for ledger in [ledger_of(workspace, stage) for stage in every if stage.name == PREDICTION[-1]]:
+        if keep == STREAM or ledger.released():
+            ledger.release_all()
+            remove(intermediates(workspace, STREAM))
+    remove(intermediates(workspace, keep))
+
+
+def _require_no_later_reader(options: Options, groups: Sequence[Sequence[Stage]]) -> None:
+    """Raise InputError where affinities cannot be deleted as the run goes on."""
+    if options.keep != STREAM:
+        return
+    makers = [group for group in groups if group[0].name == PREDICTION[-1]]
+    later = [stage for group in groups for stage in group if group not in makers]
+    outputs = {name for group in makers for name in group[0].outputs}
+    if readers := [stage.name for stage in later if not outputs.isdisjoint(stage.inputs)]:
+        raise InputError(
+            f"--keep stream deletes affinities that stage {readers[0]} reads with --agglomeration "
+            f"{options.agglomeration}; use --keep fragments, or --agglomeration merge-tree"
+        )
 
 
 def _first_pending(workspace: Workspace, plan: Plan, stages: Sequence[Stage]) -> Stage | None:
@@ -152,104 +173,11 @@ def _restart_index(restart: str | None, every: Sequence[Stage], stages: Sequence
     return next(index for index, stage in enumerate(every) if stage.name == first)
 
 
-def _run_all(
-    workspace: Workspace,
-    plan: Plan,
-    every: Sequence[Stage],
-    stages: Sequence[Stage],
-    choose: Choose,
-    begin: Begin,
-) -> list[StageSummary]:
-    """Run what is pending; whatever follows a stage that has to run is not done any more, whoever marked it."""
-    views = views_of(stages)
-    published, wanted = published_mark(workspace), wanted_mark(plan, views)
-    if views and not views[0].aside.exists() and not is_published(workspace, published, wanted):
-        for view in views:
-            ledger_of(workspace, view).forget()
-    workspace.remove_unfinished_segmentations(keep=views[0].aside if views else None)
-    for stage in every[: every.index(stages[0])]:
-        replace_missing(workspace, every, stage, choose, begin)
-    summaries = []
-    for stage in stages:
-        if stage in views and is_published(workspace, published, wanted):
-            stored = as_published(workspace, every)
-            replace_missing(workspace, stored, stored[every.index(stage)], choose, begin)
-            summaries.append(StageSummary(stage.name, 0, 0, 0.0, 0))
-            continue
-        replace_missing(workspace, every, stage, choose, begin)
-        ledger = ledger_of(workspace, stage)
-        pending = ledger.pending(list(stage.lattice.blocks(stage.halo)))
-        if (pending or stage is stages[-1]) and _removed(workspace, [stage], every[every.index(stage) + 1 :]):
-            # Marks of what was removed must not pass for voxels: all of it is made again.
-            ledger.forget_blocks()
-            pending = list(stage.lattice.blocks(stage.halo))
-        if pending:
-            _require_inputs(workspace, every, every.index(stage))
-            require_brought(workspace, plan, stage)
-        if pending and stage not in views:
-            _invalidate(workspace, published, every[every.index(stage) + 1 :], keep_labels=stage.name == "lookup")
-        with unchanged_input(plan, workspace, stage, partial(ledger.clear, pending)) if pending else nullcontext():
-            summaries.append(run_stage(workspace, every, stage, pending, choose, begin))
-    if views and not is_published(workspace, published, wanted):
-        made_by = {name: getattr(plan, name) for name in _MADE_BY}
-        levels = [stage for stage in views if isinstance(stage, PyramidStage)]
-        finish_metadata(views[0].aside, levels, plan.grid, made_by)
-        workspace.publish_segmentation(views[0].aside)
-        publish_text(published, wanted)
-    return summaries
-
-
-def _require_inputs(workspace: Workspace, every: Sequence[Stage], first: int) -> None:
-    """Raise InputError when the stages from `first` on read what earlier ones had made and was removed."""
-    earliest = first
-    while lost := _removed(workspace, every[:earliest], every[earliest:]):
-        earliest = every.index(lost[0][0])
-        path = workspace.artifact(lost[0][1])
-    if earliest < first:
-        name = every[earliest].name
-        raise InputError(
-            f"stage {every[first].name} needs what was removed, {path} at the earliest; make it again with neuroseg "
-            f"{'run' if name in PREDICTION else 'segment'} --restart {restart_of(name)}. Nothing was changed"
-        )
-
-
-def _removed(workspace: Workspace, made: Sequence[Stage], reading: Sequence[Stage]) -> list[tuple[Stage, str]]:
-    """Return what the stages in `made` have done, those in `reading` need, and is not there any more."""
-    needed = {name for stage in reading for name in stage.inputs}
-    return [
-        (stage, name)
-        for stage in made
-        for name in stage.outputs
-        # What views make lies aside until all of them are done.
-        if name in needed and not isinstance(stage, RelabelStage | PyramidStage)
-        if not workspace.artifact(name).exists() and ledger_of(workspace, stage).done()
-    ]
-
-
-def _invalidate(workspace: Workspace, published: Path, later: Sequence[Stage], *, keep_labels: bool) -> None:
-    """Unmark the stages that follow one that is about to run; labels of other fragments must not look complete.
-
-    Another threshold (`keep_labels`) leaves the segmentation in place until the new one is swapped in.
-    """
-    for stage in later:
-        ledger_of(workspace, stage).forget_blocks()
-    published.unlink(missing_ok=True)
-    if not keep_labels:
-        remove_all(workspace.segmentation)
-
-
-def _executor(
-    workspace: Workspace, plan: Plan, executors: Executors, stage: Stage, pending: Sequence[Block]
-) -> Executor:
-    """Return what runs a stage. What the stage reads of the user's is compared first: blocks are also done again."""
-    require_brought(workspace, plan, stage)
-    return executors.choose(stage, pending)
-
-
-def require_brought(workspace: Workspace, plan: Plan, stage: Stage) -> None:
-    """Raise RunRefusedError where a stage reads an input that is not what the workspace was made of."""
-    if reads_input(plan, stage):
-        require_input(plan, workspace)
+def _executor(workspace: Workspace, plan: Plan, executors: Executors, tasks: Sequence[Task]) -> Executor:
+    """Return what runs tasks. What they read of the user's is compared first: blocks are also done again."""
+    for task in tasks:
+        require_brought(workspace, plan, task.stage)
+    return executors.choose(tasks)
 
 
 def _require_affinities(workspace: Workspace, plan: Plan, stage: Stage) -> None:

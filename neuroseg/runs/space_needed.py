@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from neuroseg.geometry import whole
+from neuroseg.runs.streaming import blocks_held
 from neuroseg.stage import Stage
 from neuroseg.storage.workspace import Workspace
 
@@ -21,13 +23,20 @@ def bytes_of_run(voxels: int) -> float:
     return voxels * sum(size / 7 if name == "pyramid" else size for name, size in BYTES_PER_VOXEL.items())
 
 
-def needed_bytes(workspace: Workspace, stages: Sequence[Stage], channels: int) -> dict[str, float]:
-    """Return about how many bytes each stage has yet to write, by its name, for affinities of that many channels."""
+def needed_bytes(
+    workspace: Workspace, stages: Sequence[Stage], channels: int, *, stream: bool = False
+) -> dict[str, float]:
+    """Return about how many bytes each stage has yet to write, by its name, for affinities of that many channels.
+
+    With `stream`, of affinities those that are held at a time.
+    """
     needed: dict[str, float] = {}
     for stage in stages:
         name = stage.name.split("-")[0]
         per_voxel = BYTES_PER_VOXEL.get(name, 0.0) * (channels / 3 if name == "affinities" else 1)
         left = _voxels_left(workspace, stage) if per_voxel else 0
+        if stream and name == "affinities":
+            left = min(left, blocks_held(stage.lattice) * math.prod(stage.lattice.block_shape))
         if left:
             needed[name] = needed.get(name, 0.0) + per_voxel * left
     return needed

@@ -1,21 +1,23 @@
-"""One stage: what is pending of it is run, what it finds damaged is made again, what failed is reported."""
+"""Stages that run together: what is pending is run, what they find damaged is made again, what failed is reported."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from neuroseg.blocks import Block
 from neuroseg.errors import BlocksFailedError, DamagedError, DiskFullError
-from neuroseg.execution.block import Begin, Choose, ledger_of
+from neuroseg.execution.block import ledger_of
 from neuroseg.execution.failures import alike, also, describe_failure, failure_folder, forget_failures, newest_log
+from neuroseg.execution.task import Begin, Choose, Task
 from neuroseg.geometry import describe
 from neuroseg.runs.damage import counted, mend, undermined
 from neuroseg.stage import Stage
 from neuroseg.storage.half_written import remove_half_written
 from neuroseg.storage.ledger import StageLedger
 from neuroseg.storage.space import DISK_FULL, free_bytes, is_full, readable
+from neuroseg.storage.stored import remove_parts
 from neuroseg.storage.workspace import Workspace
 
 _LISTED_FAILURES = 10
@@ -27,7 +29,8 @@ _ROUNDS = 3
 class StageSummary:
     """What one stage did in this run; `blocks` is 0 where everything was done before.
 
-    `outside` counts the blocks that the mask left out.
+    `seconds` from its first block to its last; `outside` counts the blocks that the mask left out. `most_bytes` is what
+    its artifact occupied at most where it was released as the run went on, else 0.
     """
 
     stage: str
@@ -36,69 +39,166 @@ class StageSummary:
     seconds: float
     peak_mib: int
     outside: int = 0
+    most_bytes: int = 0
 
 
-def run_stage(
-    workspace: Workspace, every: Sequence[Stage], stage: Stage, pending: Sequence[Block], choose: Choose, begin: Begin
-) -> StageSummary:
-    """Run what is pending of one of `every` stage, after making again what it finds damaged of earlier ones.
+@dataclass(frozen=True)
+class Pending:
+    """What is to be done of a stage."""
+
+    stage: Stage
+    blocks: Sequence[Block]
+
+
+Attach = Callable[[Sequence[Task]], Sequence[Task]]
+"""Given tasks before they run; returns them with what shall be called when their blocks are done."""
+
+
+def run_stages(
+    workspace: Workspace,
+    every: Sequence[Stage],
+    pending: Sequence[Pending],
+    choose: Choose,
+    begin: Begin,
+    attach: Attach = lambda tasks: tasks,
+) -> list[StageSummary]:
+    """Run what is pending of some of `every` stage together, after making again what they find damaged of earlier ones.
 
     Blocks whose input went missing while they ran are done once more. Raises BlocksFailedError when some blocks failed
     for another reason.
     """
-    ledger = ledger_of(workspace, stage)
+    stages = [each.stage for each in pending]
     for _ in range(_ROUNDS):
         try:
-            summary = _run_once(workspace, stage, pending, choose, begin)
+            summaries = _run_once(workspace, pending, choose, begin, attach)
         except (BlocksFailedError, DamagedError) as error:
-            if not mend(workspace, every, stage, pending, choose, begin, error):
+            failed = [each for each in pending if ledger_of(workspace, each.stage).failed()] or pending[:1]
+            mended = [mend(workspace, every, stages, each.stage, each.blocks, choose, begin, error) for each in failed]
+            if not any(mended):
                 raise
-            summary = _run_once(workspace, stage, ledger.pending(pending), choose, begin)
-        pending = undermined(workspace, every, stage, pending, choose, begin)
-        if not pending:
-            ledger.verify()
-            return summary
+            summaries = _run_once(workspace, _still(workspace, pending), choose, begin, attach)
+        if not undermined(workspace, every, stages, choose, begin):
+            for stage in stages:
+                ledger_of(workspace, stage).verify()
+            return summaries
+        pending = _still(workspace, pending)
     raise DamagedError(
-        f"files that stage {stage.name} reads were removed {_ROUNDS} times while it ran; find out what removes files "
-        f"in {workspace.path}, then run the same command again"
+        f"files that stage {stages[-1].name} reads were removed {_ROUNDS} times while it ran; find out what removes "
+        f"files in {workspace.path}, then run the same command again"
     )
 
 
+def _still(workspace: Workspace, pending: Sequence[Pending]) -> list[Pending]:
+    """Return what is left of the stages' blocks."""
+    stages = [each.stage for each in pending]
+    return [
+        Pending(stage, ledger_of(workspace, stage).pending(list(stage.lattice.blocks(stage.halo)))) for stage in stages
+    ]
+
+
 def _run_once(
-    workspace: Workspace, stage: Stage, pending: Sequence[Block], choose: Choose, begin: Begin
-) -> StageSummary:
-    """Run what is pending of one stage; raises BlocksFailedError when some of it failed."""
-    started = time.monotonic()
-    ledger = ledger_of(workspace, stage)
-    _clear_up(workspace, stage, ledger)  # after a run that was killed
+    workspace: Workspace, pending: Sequence[Pending], choose: Choose, begin: Begin, attach: Attach
+) -> list[StageSummary]:
+    """Run what is pending of the stages; raises BlocksFailedError when some of it failed."""
+    began = time.time()
+    for each in pending:
+        _make_ready(workspace, each)
+    clocks = {each.stage.name: _Clock(begin, each) for each in pending if each.blocks}
+    tasks = attach(
+        [
+            Task(each.stage, each.blocks, ledger_of(workspace, each.stage), clocks[each.stage.name])
+            for each in pending
+            if each.blocks
+        ]
+    )
+    done: list[int] = []
+    try:
+        done = choose(tasks).run(tasks) if tasks else []
+    except DiskFullError as error:
+        full = next((task for task in tasks if _full_disk(task.ledger)), tasks[0])
+        raise _disk_full(workspace, full.stage, full.ledger, len(full.ledger.pending(full.blocks))) from error
+    finally:
+        for each in pending:
+            _clear_up(workspace, each.stage, ledger_of(workspace, each.stage))
+    reports: list[str] = []
+    short = [task for task, count in zip(tasks, done, strict=True) if count < len(task.blocks)]
+    for task in short:
+        reports += _failures(workspace, task, alone=not reports)
+    if reports:
+        raise BlocksFailedError("\n".join(reports))
+    return [
+        _summary(workspace, each, began, clocks.get(each.stage.name), is_first=each is pending[0]) for each in pending
+    ]
+
+
+class _Clock:
+    """Shows what is done of a stage, and notes when the first and the last block of it were."""
+
+    def __init__(self, begin: Begin, pending: Pending) -> None:
+        self._show = begin(pending.stage.name, len(pending.blocks), _voxels(pending))
+        self._began = time.monotonic()
+        self._known = 0
+        self._first = self._last = self._began
+
+    def __call__(self, done: int, failed: int) -> None:
+        if done + failed > self._known:
+            self._last = time.monotonic()
+            self._first = self._last if self._known == 0 else self._first
+        self._known = done + failed
+        self._show(done, failed)
+
+    def seconds(self, of_first: float | None) -> float:
+        """Return how long it took, from the beginning, or from `of_first` seconds before the first block was done."""
+        return self._last - (self._began if of_first is None else max(self._began, self._first - of_first))
+
+
+def _make_ready(workspace: Workspace, pending: Pending) -> None:
+    """Clear up after a run that was killed, and have everything there before the first block is handed out."""
+    stage, ledger = pending.stage, ledger_of(workspace, pending.stage)
+    _clear_up(workspace, stage, ledger)
     ledger.claim()
-    outside = len(stage.lattice.indices_touching(stage.lattice.roi)) - len(stage.lattice.indices())
-    if not pending:
-        return StageSummary(stage.name, 0, 0, 0.0, 0, outside)
-    ledger.clear(pending)
+    if not pending.blocks:
+        return
+    ledger.clear(pending.blocks)
+    # A later block may look for a part before it is made: one of an earlier run must not be taken for it.
+    remove_parts([workspace.artifact(name) for name in stage.outputs], pending.blocks)
     forget_failures(workspace, stage.name)
     stage.prepare()
-    voxels = sum(block.write_roi.size for block in pending)
-    observe = begin(stage.name, len(pending), voxels)
-    began = time.time()
-    try:
-        done = choose(stage, pending).run(stage, pending, ledger, observe)
-    except DiskFullError as error:
-        raise _disk_full(workspace, stage, ledger, len(ledger.pending(pending))) from error
-    finally:
-        _clear_up(workspace, stage, ledger)
+
+
+def _voxels(pending: Pending) -> int:
+    return sum(int(block.write_roi.size) for block in pending.blocks)
+
+
+def _failures(workspace: Workspace, task: Task, *, alone: bool) -> list[str]:
+    """Return what failed of a task and why; unless it is `alone`, blocks without a cause wait for earlier stages."""
     # What the workers reported counts; the marks are only asked what is left, and network disks list them late.
-    if done < len(pending):
-        ledger.refresh()
+    task.ledger.refresh()
     # A worker that was given up may have ended its block after all.
-    if done < len(pending) and (failed := ledger.pending(pending)):
-        causes = ledger.failures()
-        if is_full(workspace.path) or any(DISK_FULL in cause for cause in causes.values()):
-            raise _disk_full(workspace, stage, ledger, len(failed))
-        _describe_deaths(workspace, stage, failed)
-        raise BlocksFailedError(_failure_report(stage, failed, ledger, causes))
-    peaks = [int(record["peak_mib"]) for record in ledger.records() if record["time"] >= began]
-    return StageSummary(stage.name, len(pending), voxels, time.monotonic() - started, max(peaks, default=0), outside)
+    left, causes = task.ledger.pending(task.blocks), task.ledger.failures()
+    if left and (is_full(workspace.path) or _full_disk(task.ledger)):
+        raise _disk_full(workspace, task.stage, task.ledger, len(left))
+    failed = left if alone else [block for block in left if block.index in causes]
+    _describe_deaths(workspace, task.stage, failed)
+    return [_failure_report(task.stage, failed, task.ledger, causes)] if failed else []
+
+
+def _full_disk(ledger: StageLedger) -> str:
+    """Return the cause of a failure that was a full disk, where there is one."""
+    return next((cause for cause in ledger.failures().values() if DISK_FULL in cause), "")
+
+
+def _summary(
+    workspace: Workspace, pending: Pending, began: float, clock: _Clock | None, *, is_first: bool
+) -> StageSummary:
+    stage = pending.stage
+    outside = len(stage.lattice.indices_touching(stage.lattice.roi)) - len(stage.lattice.indices())
+    if clock is None:
+        return StageSummary(stage.name, 0, 0, 0.0, 0, outside)
+    ran = [record for record in ledger_of(workspace, stage).records() if record["time"] >= began]
+    peak = max((int(record["peak_mib"]) for record in ran), default=0)
+    seconds = clock.seconds(None if is_first else min((float(record["seconds"]) for record in ran), default=0.0))
+    return StageSummary(stage.name, len(pending.blocks), _voxels(pending), seconds, peak, outside)
 
 
 def _clear_up(workspace: Workspace, stage: Stage, ledger: StageLedger) -> None:
@@ -111,10 +211,9 @@ def _clear_up(workspace: Workspace, stage: Stage, ledger: StageLedger) -> None:
 
 def _disk_full(workspace: Workspace, stage: Stage, ledger: StageLedger, left: int) -> DiskFullError:
     """Return the error of a disk that is full: the one that a block failed of, else the workspace's."""
-    causes = [cause for cause in ledger.failures().values() if DISK_FULL in cause]
     full = f"{DISK_FULL}: {workspace.path} has {readable(free_bytes(workspace.path))} free"
-    if causes:
-        full = causes[0][causes[0].index(DISK_FULL) :].splitlines()[0]
+    if cause := _full_disk(ledger):
+        full = cause[cause.index(DISK_FULL) :].splitlines()[0]
     return DiskFullError(
         f"{full}; {left} {'block' if left == 1 else 'blocks'} of stage {stage.name} are left. Make space, then run the "
         "same command again: it continues where it stopped"

@@ -41,6 +41,7 @@ class RelabelStage:
     name = "relabel"
     inputs = ("fragments.zarr", "merges/lookup.npy")
     halo = (0, 0, 0)
+    scale = (1, 1, 1)
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -89,11 +90,15 @@ class RelabelStage:
 
 @dataclass(frozen=True)
 class PyramidStage:
-    """Halves one level into the next; block by block, aligned to the coarser level."""
+    """Halves one level into the next; block by block, aligned to the coarser level.
+
+    `factors` say along which axes, `scale` what that comes to from the full resolution on.
+    """
 
     aside: Place
     level: int
     factors: Triple
+    scale: Triple
     finer_shape: Triple
     finer_roi: Roi
     block_shape: Triple
@@ -171,8 +176,10 @@ def pyramid_stages(
     for level, factors in enumerate(level_factors(shape, voxel_size_nm), start=1):
         total = total * Coordinate(factors)
         z, y, x = (edge * factor for edge, factor in zip(voxel_size_nm, total, strict=True))
-        coarse = (z, y, x)
-        stages.append(PyramidStage(aside, level, factors, shape, roi, lattice.block_shape, upstream, coarse, offset_nm))
+        coarse, scale = (z, y, x), triple(total)
+        stages.append(
+            PyramidStage(aside, level, factors, scale, shape, roi, lattice.block_shape, upstream, coarse, offset_nm)
+        )
         shape, roi = stages[-1].lattice.volume_shape, stages[-1].lattice.roi
     return stages
 

@@ -9,17 +9,20 @@ from neuroseg.storage.trees import Place, remove_all
 from neuroseg.storage.workspace import REDUCED, Workspace
 
 _REMOVED = ".removed"
-KEEP = ("all", "fragments", "segmentation")
+STREAM = "stream"
+KEEP = ("all", STREAM, "fragments", "segmentation")
 
 
 def intermediates(workspace: Workspace, keep: str) -> list[Place]:
     """Return the artifacts in the workspace that `keep` does not name.
 
     `fragments` keeps what another threshold and `evaluate --sweep` need (fragments, merge tree, segmentation);
-    `segmentation` keeps the segmentation and the table of its segments; `all` keeps everything.
+    `segmentation` keeps the segmentation and the table of its segments; `stream` keeps all but the affinities, `all`
+    keeps everything.
     """
     removed: dict[str, list[Place]] = {
         "all": [],
+        STREAM: [workspace.affinities],
         "fragments": [
             workspace.affinities,
             workspace.provisional,

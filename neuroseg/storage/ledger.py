@@ -4,6 +4,8 @@
     ledger/fragments/done/00000007-9f2c-1.830-0.0
                                          block 7 is complete; a hash of the identity and the block's region; then, for
                                          each artifact of the stage, the number and the bytes of the block's files
+    ledger/affinities/done/00000003-81aa-released
+                                         block 3 was complete; its files were removed once all that read them was done
     ledger/fragments/failed/00000008     why block 8 failed
     ledger/fragments/running/00000009    block 9 was begun, and is done, failed or given up when the stage is over
     ledger/fragments/verified            what the stage read was whole when its last block was done
@@ -18,7 +20,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -34,9 +35,11 @@ from neuroseg.geometry import describe
 from neuroseg.storage.publish import publish_text
 from neuroseg.storage.state import mapping_in
 from neuroseg.storage.stored import Stored
+from neuroseg.storage.trees import renew_listing
 
 _TOKEN_LENGTH = 12
-_DONE = re.compile(r"\d+-[0-9a-f]+(-\d+\.\d+)*")
+_RELEASED = "released"
+_DONE = re.compile(rf"\d+-[0-9a-f]+((-\d+\.\d+)*|-{_RELEASED})")
 _NUMBER = re.compile(r"\d+")
 # What `status` and summaries read of a mark, where it holds nothing else.
 _UNKNOWN: Mapping[str, float] = {"time": 0.0, "seconds": 0.0, "voxels": 0, "peak_mib": 0}
@@ -120,11 +123,39 @@ class StageLedger:
         known = ((block, done.get(self._name(block))) for block in blocks)
         return [(block, stored) for block, stored in known if stored is not None]
 
+    def release(self, block: Block, stored: Sequence[Stored]) -> bool:
+        """Note that a done block's files are about to be removed; False where it is not done, or stored other files."""
+        done, name = self.folder / "done", self._name(block)
+        try:
+            os.replace(done / _mark(name, stored), done / f"{name}-{_RELEASED}")
+        except FileNotFoundError:
+            return False
+        return True
+
+    def released(self) -> set[int]:
+        """Return the blocks that are done and whose files were removed when all that read them was done."""
+        marks = _marks(self.folder / "done", _DONE)
+        return {int(path.name.split("-")[0]) for path in marks if path.name.endswith(_RELEASED)}
+
+    def holds_any(self) -> bool:
+        """Return whether any block is done whose files were not released."""
+        return any(not path.name.endswith(_RELEASED) for path in _marks(self.folder / "done", _DONE))
+
+    def release_all(self) -> None:
+        """Note that the files of all done blocks are about to be removed."""
+        for path in _marks(self.folder / "done", _DONE):
+            index, token, *_ = path.name.split("-")
+            os.replace(path, path.with_name(f"{index}-{token}-{_RELEASED}"))
+
     def mark_running(self, block: Block) -> None:
         """Note that a block was begun, and where it had been before, that a worker died of it or with it."""
         name = f"{block.index:08d}"
         if not _created(self.folder / "running", name):
             _created(self.folder / "again", name)
+
+    def unmark_running(self, block: Block) -> None:
+        """Forget that a block was begun: it waits for another one."""
+        (self.folder / "running" / f"{block.index:08d}").unlink(missing_ok=True)
 
     def running(self) -> list[int]:
         """Return the blocks that were begun and are neither done nor failed; where nobody works, they were cut off."""
@@ -146,8 +177,10 @@ class StageLedger:
         The mark is not flushed to disk: what it tells of is, and a mark that a crash takes away only costs the block
         once more.
         """
-        name = "-".join([self._name(block), *(f"{each.files}.{each.size}" for each in stored)])
-        publish_text(self.folder / "done" / name, json.dumps({**record, "time": time.time()}), flush=False)
+        name = self._name(block)
+        publish_text(
+            self.folder / "done" / _mark(name, stored), json.dumps({**record, "time": time.time()}), flush=False
+        )
         for past in ("failed", "running"):
             with suppress(FileNotFoundError):
                 os.unlink(f"{self.folder}/{past}/{block.index:08d}")
@@ -158,11 +191,10 @@ class StageLedger:
         (self.folder / "running" / f"{block.index:08d}").unlink(missing_ok=True)
 
     def refresh(self) -> None:
-        """Have the next listings show what other machines marked: a change of a folder renews a network disk's view."""
+        """Have the next listings show what other machines marked."""
         for name in ("done", "failed"):
             if (self.folder / name).is_dir():
-                with suppress(OSError), tempfile.TemporaryFile(dir=self.folder / name):
-                    pass
+                renew_listing(self.folder / name)
 
     def clear(self, blocks: Sequence[Block]) -> None:
         """Remove older marks and failures of blocks that are about to be processed again."""
@@ -260,9 +292,14 @@ class StageLedger:
         return f"{block.index:08d}-{self.token(block)}"
 
 
+def _mark(name: str, stored: Sequence[Stored]) -> str:
+    """Return the name of the done mark of a block that stored so much of each artifact."""
+    return "-".join([name, *(f"{each.files}.{each.size}" for each in stored)])
+
+
 def _read_name(name: str) -> tuple[str, list[Stored] | None]:
     """Return `index-token` of a done mark's name, and what the block stored."""
-    index, token, *counts = name.split("-")
+    index, token, *counts = name.removesuffix(f"-{_RELEASED}").split("-")
     stored = [Stored(int(files), int(size)) for files, _, size in (count.partition(".") for count in counts)]
     return f"{index}-{token}", stored or None
 

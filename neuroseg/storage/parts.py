@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from neuroseg.errors import DamagedError
+from neuroseg.errors import DamagedError, MissingPartError
 from neuroseg.storage.publish import published
 from neuroseg.storage.remote_path import RemotePath
-from neuroseg.storage.trees import Place
+from neuroseg.storage.trees import Place, renew_listing
 from neuroseg.tables import LOOKUP, Table
 
 _PAUSES_S = (0.05, 0.5)
@@ -71,8 +71,12 @@ def _opened(path: Place, read: Callable[[pq.ParquetFile], Read]) -> Read:
     """
     for pause_s in (*_PAUSES_S, None):
         try:
-            # An open file: pyarrow would take a path with a colon for a URI.
-            with path.open("rb") as opened, pq.ParquetFile(opened, page_checksum_verification=True) as file:
+            # An open file: pyarrow would take a path with a colon for a URI. Its threads must not read ahead in it: one
+            # that lets go of a buffer of Python's while the process exits aborts it.
+            with (
+                path.open("rb") as opened,
+                pq.ParquetFile(opened, page_checksum_verification=True, pre_buffer=False) as file,
+            ):
                 return read(file)
         except FileNotFoundError:
             raise
@@ -158,6 +162,26 @@ def _load(path: str) -> NDArray[np.uint64]:
 def part_path(folder: Place, block: int) -> Place:
     """Return the file of one block's part."""
     return folder / f"{block:08d}.parquet"
+
+
+def read_part(folder: Place, block: int, columns: Mapping[str, type[np.generic]]) -> Table:
+    """Return one block's part of a table; raises MissingPartError when it is not there, else as `read_table`.
+
+    A network disk may not list yet what another machine has just written: it is asked a second time.
+    """
+    path = part_path(folder, block)
+    try:
+        return read_table(path, columns)
+    except DamagedError as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
+            raise
+    renew_listing(folder)
+    try:
+        return read_table(path, columns)
+    except DamagedError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise MissingPartError(str(error), folder.name, block) from error
+        raise
 
 
 def read_parts(folder: Place, blocks: Iterable[int], columns: Mapping[str, type[np.generic]]) -> list[Table]:

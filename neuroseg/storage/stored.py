@@ -10,10 +10,8 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -22,7 +20,7 @@ from typing import NamedTuple
 from neuroseg.blocks import Block
 from neuroseg.storage.parts import part_path
 from neuroseg.storage.remote_path import RemotePath
-from neuroseg.storage.trees import Place
+from neuroseg.storage.trees import Place, remove_all, renew_listing
 
 _DESCRIPTION = "zarr.json"
 _SINGLE_FILES = (".parquet", ".npy")
@@ -139,17 +137,13 @@ def stored_now(artifact: Artifact, size_of: Callable[[Place], int | None], block
 
 
 def refresh(root: Place, names: Iterable[str], blocks: Iterable[Block]) -> None:
-    """Have a network disk list the folders of blocks' files anew: it may list for a minute what there was before.
-
-    A file that comes and goes in a folder ends what the machine remembers of it.
-    """
+    """Have a network disk list the folders of blocks' files anew."""
     if not isinstance(root, Path):
         return
-    folders = {Path(str(file)).parent for name in names for block in blocks for file in files_of(root / name, block)}
-    for folder in folders:
-        existing = next(place for place in (folder, *folder.parents) if place.is_dir())
-        with suppress(OSError), tempfile.NamedTemporaryFile(dir=existing, prefix=".look-"):
-            pass
+    for folder in {
+        Path(str(file)).parent for name in names for block in blocks for file in files_of(root / name, block)
+    }:
+        renew_listing(folder)
 
 
 def files_of(place: Place, block: Block) -> Iterator[Place]:
@@ -160,6 +154,33 @@ def files_of(place: Place, block: Block) -> Iterator[Place]:
         return
     if artifact is not None:
         yield from artifact.files(block)
+
+
+def file_size(file: Place) -> int | None:
+    """Return the bytes of a file, None where there is none."""
+    if isinstance(file, RemotePath):
+        return file.size
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return None
+
+
+def remove_parts(places: Iterable[Place], blocks: Iterable[Block]) -> None:
+    """Remove blocks' parts of tables; arrays, and files of the whole volume, are left alone."""
+    indices = {block.index for block in blocks}
+    for place in places:
+        if place.suffix or not place.is_dir() or (place / _DESCRIPTION).is_file():
+            continue
+        for file in [file for file, _ in place.files()] if isinstance(place, RemotePath) else list(place.iterdir()):
+            if file.stem.isdigit() and int(file.stem) in indices:
+                remove_all(file)
+
+
+def remove_files(artifact: Artifact, block: Block) -> None:
+    """Remove the files of a block; those that are gone already are no error."""
+    for file in artifact.files(block):
+        remove_all(file)
 
 
 def sizes_in(artifact: Artifact) -> Callable[[Place], int | None]:

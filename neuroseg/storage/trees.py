@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,6 +30,17 @@ def discard(place: Place) -> None:
             shutil.rmtree(place, ignore_errors=True)
         else:
             place.remove_all()
+
+
+def renew_listing(folder: Place) -> None:
+    """Have a network disk list a folder anew: it may list for a minute what there was before.
+
+    A file that comes and goes in the folder ends what this machine remembers of it.
+    """
+    if isinstance(folder, Path):
+        existing = next(place for place in (folder, *folder.parents) if place.is_dir())
+        with suppress(OSError), tempfile.NamedTemporaryFile(dir=existing, prefix=".look-"):
+            pass
 
 
 def move_all(place: Place, target: Place) -> None:

@@ -11,8 +11,9 @@ from functools import cache
 from pathlib import Path
 
 from neuroseg.blocks import Block
-from neuroseg.execution.block import Executor, ledger_of
+from neuroseg.execution.block import ledger_of
 from neuroseg.execution.serial import SerialExecutor
+from neuroseg.execution.task import Executor, Task
 from neuroseg.stage import Stage
 from neuroseg.storage.ledger import StageLedger
 from neuroseg.storage.stored import files_of
@@ -58,6 +59,17 @@ class ExecutorTests:
                 assert work.ledger.pending(work.blocks) == []
                 assert work.ledger.failures() == {}
                 assert differing(work.files, serial_files(name)) == [], name
+
+    def test_later_tasks_find_what_earlier_ones_wrote(self, tmp_path: Path) -> None:
+        """Stages that are given together: the bytes are the same, whichever block of whichever comes next."""
+        workspace = planned_workspace(tmp_path)
+        works = [Work.of(workspace, name) for name in _STAGES]
+        with self.executor(workspace) as executor:
+            done = executor.run([Task(work.stage, work.blocks, work.ledger) for work in works])
+        assert done == [len(work.blocks) for work in works]
+        for name, work in zip(_STAGES, works, strict=True):
+            assert work.ledger.pending(work.blocks) == []
+            assert differing(work.files, serial_files(name)) == [], name
 
     def test_the_order_of_blocks_does_not_show(self, tmp_path: Path) -> None:
         """Blocks in no order at all give the same bytes."""
@@ -154,7 +166,8 @@ class Work:
     def run(self, executor: Executor, blocks: Sequence[Block]) -> Result:
         """Run blocks; nothing that is observed counts as (0, 0)."""
         observed = [(0, 0)]
-        returned = executor.run(self.stage, blocks, self.ledger, lambda done, failed: observed.append((done, failed)))
+        task = Task(self.stage, blocks, self.ledger, lambda done, failed: observed.append((done, failed)))
+        (returned,) = executor.run([task])
         return Result(returned, observed[-1])
 
     def cause_of(self, block: Block) -> str:

@@ -12,13 +12,10 @@ from typing import ClassVar
 
 import pytest
 
-from neuroseg.blocks import Block
-from neuroseg.execution.block import Choose, Executor, Observe
 from neuroseg.execution.cluster.site import NO_CLUSTER, Cluster
+from neuroseg.execution.task import Choose, Executor, Task
 from neuroseg.runs.executors import Executors
 from neuroseg.runs.plan import read_plan
-from neuroseg.stage import Stage
-from neuroseg.storage.ledger import StageLedger
 from neuroseg.storage.workspace import Workspace
 from neuroseg.testing.executors import ExecutorTests
 
@@ -56,8 +53,8 @@ class _Chosen:
 
     choose: Choose
 
-    def run(self, stage: Stage, blocks: Sequence[Block], ledger: StageLedger, observe: Observe) -> int:
-        return self.choose(stage, blocks).run(stage, blocks, ledger, observe)
+    def run(self, tasks: Sequence[Task]) -> list[int]:
+        return self.choose(tasks).run(tasks)
 
 
 class ExecutorOfRun(ExecutorTests):

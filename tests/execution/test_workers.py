@@ -11,15 +11,17 @@ from typing import Any
 
 import pytest
 
-from neuroseg.blocks import Block, whole_lattice
+from neuroseg.blocks import whole_lattice
 from neuroseg.errors import DiskFullError, NeurosegError
-from neuroseg.execution import workers as head
+from neuroseg.execution import pool as pool_module
 from neuroseg.execution.channel import Channel
 from neuroseg.execution.local import LocalWorkers
+from neuroseg.execution.pool import Launcher, Pool
 from neuroseg.execution.scheduler import Schedule
-from neuroseg.execution.workers import Launcher, Workers
+from neuroseg.execution.task import Task
+from neuroseg.execution.workers import Share, WorkersExecutor
 from neuroseg.geometry import Triple
-from neuroseg.stage import Process
+from neuroseg.stage import Process, Stage
 from neuroseg.storage.ledger import StageLedger
 
 Message = Mapping[str, Any]
@@ -34,6 +36,7 @@ class Toy:
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     halo: Triple = (0, 0, 0)
+    scale: Triple = (1, 1, 1)
     scope = ""
     identity: Mapping[str, Any] = {}
     lattice = whole_lattice((4, 1, 1), (1, 1, 1))
@@ -80,22 +83,33 @@ def _play(channel: Channel, answer: Answer) -> None:
     channel.close()
 
 
+def key_of(message: Message) -> list[Any]:
+    return [message["stage"], message["block"]]
+
+
 def honest(message: Message, say: Say) -> None:
     if "open" in message:
         say({"job": None})
         say({"opened": message["open"]})
     if "block" in message:
-        say({"begun": message["block"]})
-        say({"done": message["block"]})
+        say({"begun": key_of(message)})
+        say({"done": key_of(message)})
 
 
 def run(launcher: Launcher, folder: Path, most: int = 2, timeout_s: float = 60) -> int:
-    blocks: list[Block] = list(Toy.lattice.blocks((0, 0, 0)))
-    with Workers(launcher, most, timeout_s) as workers:
-        return workers.run(Toy(), blocks, StageLedger(folder / "ledger" / "toy", {}), lambda done, failed: None)
+    with Pool(lambda: launcher) as pool:
+        pool.most = most
+        executor = WorkersExecutor({"toy": Share(pool, most)}, timeout_s)
+        (done,) = executor.run([task_of(Toy(), folder)])
+        return done
 
 
-@pytest.mark.parametrize("said", [{"done": 99}, {"failed": True}, {"begun": "0"}, {"what": 1}])
+def task_of(stage: Stage, folder: Path) -> Task:
+    blocks = list(stage.lattice.blocks(stage.halo))
+    return Task(stage, blocks, StageLedger(folder / "ledger" / stage.name, {}))
+
+
+@pytest.mark.parametrize("said", [{"done": ["toy", 99]}, {"failed": True}, {"begun": ["toy", "0"]}, {"what": 1}])
 def test_a_worker_that_speaks_of_other_blocks_is_let_go_and_its_block_done_by_another(
     tmp_path: Path, said: Message
 ) -> None:
@@ -109,7 +123,7 @@ def test_a_worker_that_speaks_of_other_blocks_is_let_go_and_its_block_done_by_an
 
 
 def test_workers_that_hang_in_a_block_or_before_it_are_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(head, "_OPENING_S", 0.2)
+    monkeypatch.setattr(pool_module, "OPENING_S", 0.2)
 
     def never_ready(message: Message, say: Say) -> None:
         pass
@@ -132,7 +146,7 @@ def test_blocks_that_lost_a_worker_together_are_tried_apart(tmp_path: Path) -> N
         if "block" not in message:
             return honest(message, say)
         taken.append(message["block"])
-        say({"begun": message["block"]})
+        say({"begun": key_of(message)})
         return len(taken) < 2
 
     def slow(message: Message, say: Say) -> None:
@@ -142,13 +156,13 @@ def test_blocks_that_lost_a_worker_together_are_tried_apart(tmp_path: Path) -> N
         in_hand.add(index)
         for each in in_hand:
             company.setdefault(each, set()).update(in_hand - {each})
-        say({"begun": index})
+        say({"begun": ["toy", index]})
         threading.Timer(0.3, done, [index, say]).start()
         return None
 
     def done(index: int, say: Say) -> None:
         in_hand.discard(index)
-        say({"done": index})
+        say({"done": ["toy", index]})
 
     assert run(Played(dies_with_two, slow), tmp_path) == 4
     assert len(taken) == 2
@@ -156,21 +170,22 @@ def test_blocks_that_lost_a_worker_together_are_tried_apart(tmp_path: Path) -> N
     assert any(company.values()), "others are"
 
 
-def test_where_everything_fails_little_is_tried_again() -> None:
-    lattice = whole_lattice((1000, 1, 1), (1, 1, 1))
-    with Schedule("toy", list(lattice.blocks((0, 0, 0)))) as schedule:
+def test_where_everything_fails_little_is_tried_again(tmp_path: Path) -> None:
+    many = Toy()
+    many.lattice = whole_lattice((1000, 1, 1), (1, 1, 1))
+    with Schedule([task_of(many, tmp_path)]) as schedule:
         tries = 0
-        while (block := schedule.next()) is not None:
+        while (unit := schedule.next("toy")) is not None:
             tries += 1
-            schedule.take_back(block.index, done=False)
-        assert (schedule.failed, schedule.is_over) == (1000, True)
+            schedule.take_back(unit.key, done=False)
+        assert (schedule.failed("toy"), schedule.is_over) == (1000, True)
         assert tries == 1000
-    with Schedule("toy", list(lattice.blocks((0, 0, 0)))) as schedule:
+    with Schedule([task_of(many, tmp_path)]) as schedule:
         tries = 0
-        while (block := schedule.next()) is not None:
+        while (unit := schedule.next("toy")) is not None:
             tries += 1
-            schedule.take_back(block.index, done=block.index % 2 == 1)
-        assert (schedule.failed, schedule.done, tries) == (500, 500, 500 + 3 * 500)
+            schedule.take_back(unit.key, done=unit.block.index % 2 == 1)
+        assert (schedule.failed("toy"), schedule.done("toy"), tries) == (500, 500, 500 + 3 * 500)
 
 
 def test_a_full_disk_ends_the_stage(tmp_path: Path) -> None:

@@ -89,7 +89,9 @@ def test_a_run_killed_before_it_looked_at_its_input_once_more(
 
     with monkeypatch.context() as patch:
         at_first_block_of("relabel", lambda: (tmp_path / "w" / SHARD).unlink(), patch)
-        patch.setattr("neuroseg.runs.stages.undermined", lambda *given: killed() if given[2].name == "relabel" else [])
+        patch.setattr(
+            "neuroseg.runs.stages.undermined", lambda *given: killed() if given[2][0].name == "relabel" else False
+        )
         with pytest.raises(KeyboardInterrupt):
             pipeline.segment(boundaries(tmp_path, "serial"))
     made, _ = pipeline.segment(boundaries(tmp_path, "serial"))

@@ -16,10 +16,10 @@ from scipy import ndimage
 from neuroseg.agglomeration.scorings import parse_scoring
 from neuroseg.errors import InputError, RunRefusedError
 from neuroseg.fragments.settings import BasinSettings
-from neuroseg.runs import pipeline
+from neuroseg.runs import groups, pipeline
 from neuroseg.runs.in_memory import segmentation_of
 from neuroseg.runs.options import Options
-from neuroseg.runs.stages import StageSummary, run_stage
+from neuroseg.runs.stages import StageSummary, run_stages
 from neuroseg.storage.arrays import open_array
 from neuroseg.storage.parts import read_parts, read_table
 from neuroseg.storage.workspace import Workspace
@@ -162,15 +162,15 @@ def test_a_region_grows_without_a_trace_of_the_smaller_one(
 
 
 def stop_after(stage: str, patch: pytest.MonkeyPatch) -> None:
-    """Make every run end as if it were killed once `stage` is done."""
+    """Make every run end as if it were killed once `stage` and those that run with it are done."""
 
-    def run_then_stop(*given: Any) -> StageSummary:
-        summary = run_stage(*given)
-        if summary.stage == stage:
+    def run_then_stop(*given: Any) -> list[StageSummary]:
+        summaries = run_stages(*given)
+        if stage in [summary.stage for summary in summaries]:
             raise KeyboardInterrupt
-        return summary
+        return summaries
 
-    patch.setattr(pipeline, "run_stage", run_then_stop)
+    patch.setattr(groups, "run_stages", run_then_stop)
 
 
 @pytest.mark.parametrize("stage", ["fragments", "edges", "lookup", "relabel"])

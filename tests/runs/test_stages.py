@@ -18,7 +18,7 @@ from neuroseg.errors import BlocksFailedError
 from neuroseg.execution.serial import SerialExecutor
 from neuroseg.runs import pipeline
 from neuroseg.runs.options import Options
-from neuroseg.runs.stages import run_stage
+from neuroseg.runs.stages import Pending, run_stages
 from neuroseg.stage import Process
 from neuroseg.storage import ledger as ledgers
 from neuroseg.storage.arrays import open_array
@@ -37,6 +37,7 @@ class Failing:
     inputs = ("raw",)
     outputs = ("fragments.zarr",)
     halo = (0, 0, 0)
+    scale = (1, 1, 1)
     identity = {"algorithm": 1}  # noqa: RUF012
     scope = ""
 
@@ -56,7 +57,7 @@ class Failing:
 def report(workspace: Workspace, stage: Failing) -> str:
     blocks = list(stage.lattice.blocks())
     with pytest.raises(BlocksFailedError) as failed:
-        run_stage(workspace, [stage], stage, blocks, lambda stage, pending: SerialExecutor(), pipeline.silent)
+        run_stages(workspace, [stage], [Pending(stage, blocks)], lambda tasks: SerialExecutor(), pipeline.silent)
     return str(failed.value)
 
 

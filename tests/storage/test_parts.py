@@ -1,12 +1,14 @@
 """Tables survive a round trip; damaged and missing ones are refused."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from neuroseg.errors import NeurosegError
-from neuroseg.storage.parts import read_table, write_table
+from neuroseg.errors import DamagedError, MissingPartError, NeurosegError
+from neuroseg.storage.parts import part_path, read_part, read_table, write_table
 from neuroseg.storage.publish import published
 from neuroseg.tables import EDGES, empty
 
@@ -59,3 +61,34 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
         write_half()
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["text"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc, which is Linux")
+def test_reading_a_table_starts_no_thread(tmp_path: Path) -> None:
+    """One that let go of a buffer of Python's while the process exits would abort it: exit code 134, now and then."""
+    program = """
+import os, sys
+from pathlib import Path
+from neuroseg.storage.parts import read_table
+from neuroseg.tables import EDGES
+
+before = len(os.listdir("/proc/self/task"))
+read_table(Path(sys.argv[1]), EDGES)
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+    write_table(tmp_path / "t.parquet", TABLE)
+    command = [sys.executable, "-c", program, str(tmp_path / "t.parquet")]
+    found = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert found.stdout == "0\n"
+
+
+def test_a_part_that_is_not_there_is_told_from_one_that_is_damaged(tmp_path: Path) -> None:
+    write_table(part_path(tmp_path / "edges", 7), TABLE)
+    assert np.array_equal(read_part(tmp_path / "edges", 7, EDGES)["u"], TABLE["u"])
+    with pytest.raises(MissingPartError, match="00000008") as missing:
+        read_part(tmp_path / "edges", 8, EDGES)
+    assert (missing.value.artifact, missing.value.block) == ("edges", 8)
+    part_path(tmp_path / "edges", 7).write_bytes(b"PAR1")
+    with pytest.raises(DamagedError, match="is damaged") as damaged:
+        read_part(tmp_path / "edges", 7, EDGES)
+    assert not isinstance(damaged.value, MissingPartError)

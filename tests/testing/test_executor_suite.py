@@ -4,78 +4,93 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from neuroseg.blocks import Block
-from neuroseg.execution.block import Executor, Observe, process_block
+from neuroseg.execution.block import process_block
 from neuroseg.execution.serial import SerialExecutor
-from neuroseg.stage import Stage
-from neuroseg.storage.ledger import StageLedger
+from neuroseg.execution.task import Executor, Task
 from neuroseg.storage.workspace import Workspace
 from neuroseg.testing.executors import ExecutorTests
 
-Run = Callable[[Stage, Sequence[Block], StageLedger, Observe], int]
+Run = Callable[[Sequence[Task]], list[int]]
 serial = SerialExecutor().run
 
 
-def skips_a_block(stage: Stage, blocks: Sequence[Block], ledger: StageLedger, observe: Observe) -> int:
-    return serial(stage, blocks[1:], ledger, observe) + bool(blocks)
+def skips_a_block(tasks: Sequence[Task]) -> list[int]:
+    serial([replace(task, blocks=task.blocks[1:]) for task in tasks])
+    return counts(tasks)
 
 
-def only_marks(stage: Stage, blocks: Sequence[Block], ledger: StageLedger, observe: Observe) -> int:
-    for block in blocks:
-        ledger.mark_done(block, {})
-    observe(len(blocks), 0)
-    return len(blocks)
+def only_marks(tasks: Sequence[Task]) -> list[int]:
+    for task in tasks:
+        for block in task.blocks:
+            task.ledger.mark_done(block, {})
+        task.observe(len(task.blocks), 0)
+    return counts(tasks)
 
 
-def skips_done_blocks(stage: Stage, blocks: Sequence[Block], ledger: StageLedger, observe: Observe) -> int:
-    serial(stage, ledger.pending(blocks), ledger, observe)
-    return len(blocks)
+def later_tasks_first(tasks: Sequence[Task]) -> list[int]:
+    return [serial([task])[0] for task in tasks[::-1]][::-1]
 
 
-def needs_ascending_blocks(stage: Stage, blocks: Sequence[Block], ledger: StageLedger, observe: Observe) -> int:
-    ascending = [block for n, block in enumerate(blocks) if all(other.index < block.index for other in blocks[:n])]
-    return serial(stage, ascending, ledger, observe)
+def skips_done_blocks(tasks: Sequence[Task]) -> list[int]:
+    serial([replace(task, blocks=task.ledger.pending(task.blocks)) for task in tasks])
+    return counts(tasks)
 
 
-def stops_at_a_failure(stage: Stage, blocks: Sequence[Block], ledger: StageLedger, observe: Observe) -> int:
+def needs_ascending_blocks(tasks: Sequence[Task]) -> list[int]:
+    def ascending(blocks: Sequence[Block]) -> list[Block]:
+        return [block for n, block in enumerate(blocks) if all(other.index < block.index for other in blocks[:n])]
+
+    return serial([replace(task, blocks=ascending(task.blocks)) for task in tasks])
+
+
+def stops_at_a_failure(tasks: Sequence[Task]) -> list[int]:
     done = 0
-    with stage.open() as process:
-        for block in blocks:
-            if not process_block(process, block, ledger, stage):
-                break
-            done += 1
-    observe(done, len(blocks) - done)
+    for task in tasks:
+        with task.stage.open() as process:
+            for block in task.blocks:
+                if not process_block(process, block, task.ledger, task.stage):
+                    break
+                done += 1
+        task.observe(done, len(task.blocks) - done)
+    return [done]
+
+
+def hides_failures(tasks: Sequence[Task]) -> list[int]:
+    done = serial(tasks)
+    for task in tasks:
+        task.ledger.clear_failures(task.blocks)
     return done
 
 
-def hides_failures(stage: Stage, blocks: Sequence[Block], ledger: StageLedger, observe: Observe) -> int:
-    done = serial(stage, blocks, ledger, observe)
-    ledger.clear_failures(blocks)
+def marks_nothing(tasks: Sequence[Task]) -> list[int]:
+    done = serial(tasks)
+    for task in tasks:
+        task.ledger.clear(task.blocks)
     return done
 
 
-def marks_nothing(stage: Stage, blocks: Sequence[Block], ledger: StageLedger, observe: Observe) -> int:
-    done = serial(stage, blocks, ledger, observe)
-    ledger.clear(blocks)
-    return done
+def counts_all(tasks: Sequence[Task]) -> list[int]:
+    serial(tasks)
+    return counts(tasks)
 
 
-def counts_all(stage: Stage, blocks: Sequence[Block], ledger: StageLedger, observe: Observe) -> int:
-    serial(stage, blocks, ledger, observe)
-    return len(blocks)
+def shows_nothing(tasks: Sequence[Task]) -> list[int]:
+    return serial([replace(task, observe=lambda done, failed: None) for task in tasks])
 
 
-def shows_nothing(stage: Stage, blocks: Sequence[Block], ledger: StageLedger, observe: Observe) -> int:
-    return serial(stage, blocks, ledger, lambda done, failed: None)
+def notes_that_it_ran(tasks: Sequence[Task]) -> list[int]:
+    (tasks[0].ledger.run_folder / "ran.txt").touch()
+    return serial(tasks)
 
 
-def notes_that_it_ran(stage: Stage, blocks: Sequence[Block], ledger: StageLedger, observe: Observe) -> int:
-    (ledger.run_folder / "ran.txt").touch()
-    return serial(stage, blocks, ledger, observe)
+def counts(tasks: Sequence[Task]) -> list[int]:
+    return [len(task.blocks) for task in tasks]
 
 
 class Suite(ExecutorTests):
@@ -94,6 +109,7 @@ CAUGHT = [
     (only_marks, BYTES),
     (marks_nothing, BYTES),
     (shows_nothing, BYTES),
+    (later_tasks_first, "test_later_tasks_find_what_earlier_ones_wrote"),
     (needs_ascending_blocks, "test_the_order_of_blocks_does_not_show"),
     (skips_done_blocks, "test_blocks_that_are_done_run_again"),
     (stops_at_a_failure, FAILED),

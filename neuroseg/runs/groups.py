@@ -1,0 +1,175 @@
+"""Runs a run's stages in groups: those of a group at the same time, a block as soon as what it reads is done.
+
+    affinities -> fragments -> edges     reduction     agglomeration     lookup     relabel -> pyramid
+
+Of each group: what is pending is found, after making again what is missing; what follows is not done any more; it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+from neuroseg.execution.block import ledger_of
+from neuroseg.execution.task import Begin, Choose
+from neuroseg.runs.damage import as_published, released_for, replace_missing
+from neuroseg.runs.finished import is_published, published_mark, views_of, wanted_mark
+from neuroseg.runs.inputs import reads_input, require_brought, unchanged_input
+from neuroseg.runs.needed import removed, require_inputs
+from neuroseg.runs.plan import PREDICTION, Plan
+from neuroseg.runs.stages import Pending, StageSummary, run_stages
+from neuroseg.runs.streaming import Streaming
+from neuroseg.segmentation.stage import PyramidStage, finish_metadata
+from neuroseg.stage import Stage
+from neuroseg.storage.publish import publish_text
+from neuroseg.storage.trees import remove_all
+from neuroseg.storage.workspace import Workspace
+
+_TOGETHER = (("affinities", "fragments", "edges"), ("relabel", "pyramid"))
+# What a segmentation says of its making.
+_MADE_BY = ("fragments", "scoring", "agglomeration", "threshold", "roi")
+
+
+def run_all(
+    workspace: Workspace,
+    plan: Plan,
+    every: Sequence[Stage],
+    groups: Sequence[Sequence[Stage]],
+    choose: Choose,
+    begin: Begin,
+    *,
+    stream: bool,
+) -> list[StageSummary]:
+    """Run what is pending, the stages of a group at the same time.
+
+    Whatever follows those that have to run is not done any more, whoever marked it. With `stream`, affinities are
+    released as soon as they are read.
+    """
+    stages = [stage for group in groups for stage in group]
+    views = views_of(stages)
+    published, wanted = published_mark(workspace), wanted_mark(plan, views)
+    if views and not views[0].aside.exists() and not is_published(workspace, published, wanted):
+        for view in views:
+            ledger_of(workspace, view).forget()
+    workspace.remove_unfinished_segmentations(keep=views[0].aside if views else None)
+    for stage in every[: every.index(stages[0])]:
+        replace_missing(workspace, every, stage, choose, begin)
+    summaries = []
+    for group in groups:
+        if group[0] in views and is_published(workspace, published, wanted):
+            stored = as_published(workspace, every)
+            for stage in group:
+                replace_missing(workspace, stored, stored[every.index(stage)], choose, begin)
+                summaries.append(StageSummary(stage.name, 0, 0, 0.0, 0))
+            continue
+        pending = _pending_of(workspace, every, group, choose, begin, is_last=group[-1] is stages[-1])
+        for each in [each for each in pending if each.blocks]:
+            require_inputs(workspace, every, every.index(each.stage))
+            require_brought(workspace, plan, each.stage)
+        if any(each.blocks for each in pending) and group[0] not in views:
+            later = every[every.index(group[-1]) + 1 :]
+            _invalidate(workspace, published, later, keep_labels=group[-1].name == "lookup")
+        with _unchanged(workspace, plan, pending):
+            summaries += _run_together(workspace, every, pending, choose, begin, stream=stream)
+    if views and not is_published(workspace, published, wanted):
+        made_by = {name: getattr(plan, name) for name in _MADE_BY}
+        levels = [stage for stage in views if isinstance(stage, PyramidStage)]
+        finish_metadata(views[0].aside, levels, plan.grid, made_by)
+        workspace.publish_segmentation(views[0].aside)
+        publish_text(published, wanted)
+    return summaries
+
+
+def in_groups(stages: Sequence[Stage]) -> list[list[Stage]]:
+    """Return the stages in groups of those that run at the same time, in order."""
+    groups: list[list[Stage]] = []
+    for stage in stages:
+        names = next((names for names in _TOGETHER if stage.name.split("-")[0] in names), ())
+        if groups and groups[-1][0].name in names:
+            groups[-1].append(stage)
+        else:
+            groups.append([stage])
+    return groups
+
+
+def _pending_of(
+    workspace: Workspace, every: Sequence[Stage], group: Sequence[Stage], choose: Choose, begin: Begin, *, is_last: bool
+) -> list[Pending]:
+    """Return what is pending of each stage of a group, after making again what is missing of what is complete."""
+    found: list[Pending] = []
+    for stage in group:
+        ledger, before = ledger_of(workspace, stage), every[: every.index(stage)]
+        is_partial = any(each.blocks for each in found) or any(ledger_of(workspace, each).released() for each in before)
+        replace_missing(workspace, every, stage, choose, begin, at_once=not is_partial)
+        pending = ledger.pending(list(stage.lattice.blocks(stage.halo)))
+        if (pending or is_partial or (is_last and stage is group[-1])) and removed(
+            workspace, [stage], every[every.index(stage) + 1 :]
+        ):
+            # Marks of what was removed must not pass for voxels: all of it is made again.
+            ledger.forget_blocks()
+            pending = list(stage.lattice.blocks(stage.halo))
+        found.append(Pending(stage, pending))
+    return [_with_released(workspace, every, found, each) for each in found]
+
+
+def _with_released(workspace: Workspace, every: Sequence[Stage], found: Sequence[Pending], maker: Pending) -> Pending:
+    """Return what is pending of a stage, and what of it was released and is to be read again: by anybody where no
+    reader runs.
+    """
+    ledger, stage = ledger_of(workspace, maker.stage), maker.stage
+    readers = [each for each in found if not set(stage.outputs).isdisjoint(each.stage.inputs)]
+    again = [block for each in readers for block in released_for(workspace, stage, each.blocks)]
+    if not readers and stage.name == PREDICTION[-1]:
+        again = [stage.lattice.block(index, stage.halo) for index in sorted(ledger.released())]
+    if not again:
+        return maker
+    ledger.clear(again)
+    return Pending(stage, ledger.pending(list(stage.lattice.blocks(stage.halo))))
+
+
+def _run_together(
+    workspace: Workspace,
+    every: Sequence[Stage],
+    pending: Sequence[Pending],
+    choose: Choose,
+    begin: Begin,
+    *,
+    stream: bool,
+) -> list[StageSummary]:
+    """Run what is pending of a group; with `stream`, affinities that it makes and reads are released."""
+    maker, stages = next((stage for stage in every if stage.name == PREDICTION[-1]), None), [p.stage for p in pending]
+    if not stream or maker not in stages or len(stages) == 1:
+        return run_stages(workspace, every, pending, choose, begin)
+    streaming = Streaming(workspace, maker)
+    summaries = run_stages(workspace, every, pending, choose, begin, streaming.attach)
+    return [
+        replace(summary, most_bytes=streaming.most_bytes) if summary.stage == maker.name else summary
+        for summary in summaries
+    ]
+
+
+@contextmanager
+def _unchanged(workspace: Workspace, plan: Plan, pending: Sequence[Pending]) -> Iterator[None]:
+    """Hold that the input stays as it is while stages run; otherwise all that they did is forgotten."""
+    reading = [each.stage for each in pending if each.blocks and reads_input(plan, each.stage)]
+
+    def forget() -> None:
+        for each in pending:
+            ledger_of(workspace, each.stage).clear(each.blocks)
+
+    with unchanged_input(plan, workspace, reading[0], forget) if reading else nullcontext():
+        yield
+
+
+def _invalidate(workspace: Workspace, published: Path, later: Sequence[Stage], *, keep_labels: bool) -> None:
+    """Unmark the stages that follow one that is about to run; labels of other fragments must not look complete.
+
+    Another threshold (`keep_labels`) leaves the segmentation in place until the new one is swapped in.
+    """
+    for stage in later:
+        ledger_of(workspace, stage).forget_blocks()
+    published.unlink(missing_ok=True)
+    if not keep_labels:
+        remove_all(workspace.segmentation)

@@ -1,0 +1,100 @@
+"""`--keep stream`: affinities of a block are removed as soon as every block that reads them is done.
+
+marks of blocks done + readers still to do  ->  blocks that nobody reads any more  ->  marked as released, files removed
+
+A released block whose readers have to run again is made again first (damage.py). The prediction waits while more blocks
+are held than later stages need at a time, so that it does not fill the disk where it is the faster one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+from neuroseg.blocks import Block, Lattice
+from neuroseg.execution.block import ledger_of
+from neuroseg.execution.task import Task
+from neuroseg.geometry import whole
+from neuroseg.stage import Stage
+from neuroseg.storage.stored import Artifact, Stored, artifact_at, file_size, remove_files, stored_now
+from neuroseg.storage.workspace import Workspace
+
+# Blocks come plane by plane, along the axis with the most of them. A block of edges needs those of fragments around it,
+# these the affinities around them: of so many planes blocks are held while later stages keep up, and one more to begin.
+_PLANES = 4
+
+
+def blocks_held(lattice: Lattice) -> int:
+    """Return how many blocks of a lattice are held at a time."""
+    roi = lattice.roi.intersect(whole(lattice.volume_shape))
+    counts: list[int] = [
+        -(-end // width) - begin // width
+        for begin, end, width in zip(roi.begin, roi.end, lattice.block_shape, strict=True)
+    ]
+    return math.prod(counts) * min(_PLANES, max(counts)) // max(1, *counts)
+
+
+class Streaming:
+    """Releases the blocks of one stage, whose only output is an array, as its readers are done with them.
+
+    `most_bytes` is what its files occupied at most at a time.
+    """
+
+    def __init__(self, workspace: Workspace, maker: Stage) -> None:
+        self._workspace, self._maker, self._ledger = workspace, maker, ledger_of(workspace, maker)
+        self._held: dict[int, Stored] = {}
+        self._left: Counter[int] = Counter()
+        self._bytes = self.most_bytes = 0
+        self._limit = blocks_held(maker.lattice)
+
+    def attach(self, tasks: Sequence[Task]) -> list[Task]:
+        """Return the tasks so that blocks are released as they go on; what nobody reads any more is at once."""
+        readers = [task for task in tasks if not set(self._maker.outputs).isdisjoint(task.stage.inputs)]
+        lattice = self._maker.lattice
+        self._left = Counter(
+            index for task in readers for block in task.blocks for index in lattice.indices_touching(block.read_roi)
+        )
+        stored = self._ledger.stored(list(lattice.blocks(self._maker.halo)))
+        self._held = {block.index: each[0] for block, each in stored}
+        self._bytes = sum(each.size for each in self._held.values())
+        self.most_bytes = max(self.most_bytes, self._bytes)
+        for index in list(self._held):
+            self._release_unless_read(index)
+        attached = []
+        for task in tasks:
+            if task.stage == self._maker:
+                attached.append(replace(task, done=self._made, must_wait=lambda: len(self._held) >= self._limit))
+            else:
+                attached.append(replace(task, done=self._read) if task in readers else task)
+        return attached
+
+    def _made(self, block: Block) -> None:
+        """Note what a block stored."""
+        if (artifact := self._artifact()) is not None:
+            self._held[block.index] = stored = stored_now(artifact, file_size, block)
+            self._bytes += stored.size
+            self.most_bytes = max(self.most_bytes, self._bytes)
+            self._release_unless_read(block.index)
+
+    def _read(self, reader: Block) -> None:
+        """Release what no other block reads."""
+        for index in self._maker.lattice.indices_touching(reader.read_roi):
+            self._left[index] -= 1
+            self._release_unless_read(index)
+
+    def _release_unless_read(self, index: int) -> None:
+        if self._left[index] > 0 or index not in self._held:
+            return
+        block, stored = self._maker.lattice.block(index, self._maker.halo), self._held[index]
+        artifact = self._artifact()
+        # The mark first: what is released may still be there, what is marked as stored must be.
+        if artifact is not None and self._ledger.release(block, [stored]):
+            remove_files(artifact, block)
+            self._bytes -= stored.size
+            del self._held[index]
+
+    def _artifact(self) -> Artifact | None:
+        (name,) = self._maker.outputs
+        return artifact_at(self._workspace.artifact(name))
