@@ -12,10 +12,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import reduce
-from operator import add
+from operator import or_
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from neuroseg.blocks import Block
 from neuroseg.execution.task import Task
@@ -63,9 +64,11 @@ class Schedule:
         import daisy.v2 as daisy
 
         self._daisy: Any = daisy
-        axes = _longest_first(tasks)
-        parts = [_daisy_task(daisy, task, axes, retries) for task in tasks if task.blocks]
-        self._scheduler: Any = daisy.Scheduler(reduce(add, parts)) if parts else None
+        axes, given = _longest_first(tasks), [task for task in tasks if task.blocks]
+        region = _region_of(given)
+        parts = {task.name: _daisy_task(daisy, task, region, axes, retries) for task in given}
+        links = [parts[name] + parts[task.name] for task in given for name in _read_by(task, given)]
+        self._scheduler: Any = daisy.Scheduler(reduce(or_, [*links, *parts.values()])) if parts else None
         self._axes = axes
         self._tasks = {
             task.name: _Progress(task, _read_by(task, tasks), {b.index: b for b in task.blocks}) for task in tasks
@@ -73,6 +76,7 @@ class Schedule:
         self._held: dict[Key, Any] = {}
         self._handed: set[Key] = set()
         self._put_off: dict[Key, list[Key]] = defaultdict(list)
+        self._missed: set[tuple[Key, int]] = set()
         self._insisted: set[Key] = set()
         self._look()
 
@@ -117,8 +121,8 @@ class Schedule:
     def put_off(self, key: Key, artifact: str, index: int) -> None:
         """Take back a block that needs what a block of an earlier task has yet to write to an artifact.
 
-        It comes again when that is done; where it already was, what is missing is looked for once more and then counts
-        as a failure.
+        It comes again when that is done. Where it already was, it has just become so, and the block comes again at
+        once; the second time that the same part is missing counts as a failure.
         """
         self._handed.discard(key)
         makers = [name for name, each in self._tasks.items() if artifact in each.task.stage.outputs]
@@ -127,7 +131,9 @@ class Schedule:
         if index in maker.blocks and index not in maker.done and makers:
             self._put_off[waited_for].append(key)
         else:
-            self._insisted.add(key)
+            if (key, index) in self._missed:
+                self._insisted.add(key)
+            self._missed.add((key, index))
             self._tasks[key.stage].next.append(key.number)
 
     def done(self, stage: str) -> int:
@@ -193,26 +199,42 @@ def _block_size(task: Task) -> list[int]:
     return [n * s for n, s in zip(task.stage.lattice.block_shape, task.stage.scale, strict=True)]
 
 
-def _daisy_task(daisy: Any, task: Task, axes: Sequence[int], retries: int) -> Any:
-    """Return a task as daisy's: the box around its blocks, of which it leaves out all others; axes in that order."""
-    stage, size = task.stage, _block_size(task)
-    halo = [n * s for n, s in zip(stage.halo, stage.scale, strict=True)]
-    _, rows, columns = stage.lattice.counts
+def _cells(task: Task) -> NDArray[np.int64]:
+    """Return the lattice cells (z, y, x) of a task's blocks."""
+    _, rows, columns = task.stage.lattice.counts
     indices = np.fromiter((block.index for block in task.blocks), np.int64, len(task.blocks))
-    cells = np.stack([indices // (rows * columns), indices // columns % rows, indices % columns], axis=1)
-    first, last = cells.min(0), cells.max(0)
-    left_out = np.ones(last - first + 1, bool)
-    left_out[tuple((cells - first).T)] = False
-    begin = [int(first[axis]) * size[axis] - halo[axis] for axis in axes]
-    extent = [int(last[axis] - first[axis] + 1) * size[axis] + 2 * halo[axis] for axis in axes]
+    return np.stack([indices // (rows * columns), indices // columns % rows, indices % columns], axis=1)
+
+
+def _region_of(tasks: Sequence[Task]) -> NDArray[np.int64]:
+    """Return where the blocks of all tasks begin and end, in voxels of the volume: `(2, 3)`."""
+    if not tasks:
+        return np.zeros((2, 3), np.int64)
+    begins = [_cells(task).min(0) * _block_size(task) for task in tasks]
+    ends = [(_cells(task).max(0) + 1) * _block_size(task) for task in tasks]
+    return np.stack([np.min(begins, axis=0), np.max(ends, axis=0)])
+
+
+def _daisy_task(daisy: Any, task: Task, region: NDArray[np.int64], axes: Sequence[int], retries: int) -> Any:
+    """Return a task as daisy's: the cells in a region, those without a block left out; axes in the given order.
+
+    All tasks cover one region, or daisy refuses those whose blocks read nothing of another's.
+    """
+    size = np.array(_block_size(task))
+    halo = np.array(task.stage.halo) * task.stage.scale
+    first, last = region[0] // size, -(-region[1] // size)
+    left_out = np.ones(last - first, bool)
+    left_out[tuple((_cells(task) - first).T)] = False
+    order = list(axes)
+    begin, extent, width, reach = first * size - halo, (last - first) * size + 2 * halo, size[order], halo[order]
     return daisy.Task(
         task.name,
-        total_roi=daisy.Roi(begin, extent),
-        read_roi=daisy.Roi([-halo[axis] for axis in axes], [size[axis] + 2 * halo[axis] for axis in axes]),
-        write_roi=daisy.Roi((0, 0, 0), [size[axis] for axis in axes]),
+        total_roi=daisy.Roi(begin[order].tolist(), extent[order].tolist()),
+        read_roi=daisy.Roi((-reach).tolist(), (width + 2 * reach).tolist()),
+        write_roi=daisy.Roi((0, 0, 0), width.tolist()),
         process_function=None,
         read_write_conflict=False,
         max_retries=retries,
         timeout=_NEVER_S,
-        skip_mask=left_out.transpose(axes),
+        skip_mask=left_out.transpose(order),
     )

@@ -20,6 +20,7 @@ from neuroseg.errors import BlocksFailedError, DamagedError, NeurosegError
 from neuroseg.execution.block import ledger_of
 from neuroseg.execution.serial import SerialExecutor
 from neuroseg.execution.task import Begin, Choose, Task
+from neuroseg.runs.pending import released_for
 from neuroseg.segmentation.stage import PyramidStage, RelabelStage
 from neuroseg.stage import Stage
 from neuroseg.storage.integrity import damaged_blocks
@@ -69,6 +70,11 @@ def require_whole(workspace: Workspace, stages: Sequence[Stage], artifact: str) 
     """Raise DamagedError where files of an artifact in the workspace are missing: zarr would read them as zeros."""
     for stage in as_published(workspace, stages):
         for name in stage.outputs:
+            if name == artifact and ledger_of(workspace, stage).released():
+                raise DamagedError(
+                    f"blocks of {artifact} in {workspace.path} were deleted as soon as they were read (--keep stream); "
+                    "predict them again with neuroseg predict"
+                )
             if name.partition("/")[0] == artifact and (lost := missing_blocks(workspace, stage, name)):
                 raise DamagedError(
                     f"{counted(lost)} of {artifact} in {workspace.path} {'is' if len(lost) == 1 else 'are'} missing or "
@@ -102,7 +108,7 @@ def unmark_readers(
 
     Returns whether there are any.
     """
-    gone: list[tuple[Stage, Sequence[Block]]] = [(stage, lost)]
+    gone: list[tuple[Stage, Sequence[Block]]] = [(stage, lost)] if lost else []
     for reader in [each for each in every[every.index(stage) + 1 :] if each in only]:
         ledger, blocks = ledger_of(workspace, reader), list(reader.lattice.blocks(reader.halo))
         left = {block.index for block in ledger.pending(blocks)}
@@ -223,15 +229,6 @@ def made_again(
     (done,) = executor.run([task])
     ledger.keep_newest(blocks)
     return done == len(blocks)
-
-
-def released_for(workspace: Workspace, maker: Stage, readers: Sequence[Block]) -> list[Block]:
-    """Return the blocks of a stage whose files were released, and which `readers`, blocks of a later one, read."""
-    released = ledger_of(workspace, maker).released()
-    if not released:
-        return []
-    touched = {index for block in readers for index in maker.lattice.indices_touching(block.read_roi)}
-    return [maker.lattice.block(index, maker.halo) for index in sorted(touched & released)]
 
 
 def _damaged(

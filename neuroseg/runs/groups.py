@@ -14,12 +14,13 @@ from pathlib import Path
 
 from neuroseg.execution.block import ledger_of
 from neuroseg.execution.task import Begin, Choose
-from neuroseg.runs.damage import as_published, released_for, replace_missing
+from neuroseg.runs.damage import as_published, replace_missing
 from neuroseg.runs.finished import is_published, published_mark, views_of, wanted_mark
 from neuroseg.runs.inputs import reads_input, require_brought, unchanged_input
 from neuroseg.runs.needed import removed, require_inputs
+from neuroseg.runs.pending import Pending, with_released
 from neuroseg.runs.plan import PREDICTION, Plan
-from neuroseg.runs.stages import Pending, StageSummary, run_stages
+from neuroseg.runs.stages import StageSummary, run_stages
 from neuroseg.runs.streaming import Streaming
 from neuroseg.segmentation.stage import PyramidStage, finish_metadata
 from neuroseg.stage import Stage
@@ -111,22 +112,7 @@ def _pending_of(
             ledger.forget_blocks()
             pending = list(stage.lattice.blocks(stage.halo))
         found.append(Pending(stage, pending))
-    return [_with_released(workspace, every, found, each) for each in found]
-
-
-def _with_released(workspace: Workspace, every: Sequence[Stage], found: Sequence[Pending], maker: Pending) -> Pending:
-    """Return what is pending of a stage, and what of it was released and is to be read again: by anybody where no
-    reader runs.
-    """
-    ledger, stage = ledger_of(workspace, maker.stage), maker.stage
-    readers = [each for each in found if not set(stage.outputs).isdisjoint(each.stage.inputs)]
-    again = [block for each in readers for block in released_for(workspace, stage, each.blocks)]
-    if not readers and stage.name == PREDICTION[-1]:
-        again = [stage.lattice.block(index, stage.halo) for index in sorted(ledger.released())]
-    if not again:
-        return maker
-    ledger.clear(again)
-    return Pending(stage, ledger.pending(list(stage.lattice.blocks(stage.halo))))
+    return with_released(workspace, found)
 
 
 def _run_together(

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from neuroseg.errors import InputError
 from neuroseg.execution.block import ledger_of
-from neuroseg.runs.damage import counted, released_for, restart_of
+from neuroseg.runs.damage import counted, restart_of
+from neuroseg.runs.pending import released_for
 from neuroseg.runs.plan import PREDICTION
 from neuroseg.segmentation.stage import PyramidStage, RelabelStage
 from neuroseg.stage import Stage

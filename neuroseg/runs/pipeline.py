@@ -93,6 +93,8 @@ def _execute(
         check_methods(plan, options)
     every = plan.stages(workspace)
     stages = [stage for stage in every if stage.name.split("-")[0] in names]
+    groups = in_groups(stages)
+    _require_no_later_reader(options, groups)
     first = _restart_index(restart, every, stages)
     if plan.mask is not None and not plan.lattice.indices():
         raise InputError(f"the mask {plan.mask.path} has no voxel in the region {plan.roi}; nothing would be segmented")
@@ -109,8 +111,6 @@ def _execute(
             if stage in stages and stage.name.split("-")[0] not in _REDONE_WITHOUT_ASKING:
                 blocks = list(stage.lattice.blocks(stage.halo))
                 ledger_of(workspace, stage).require_same(restart_of(stage.name), in_words, blocks)
-        groups = in_groups(stages)
-        _require_no_later_reader(options, groups)
         require_held(workspace, every, groups, restarted=every[first:])
         if restart is not None:
             require_inputs(workspace, every, first)

@@ -13,6 +13,7 @@ from neuroseg.execution.failures import alike, also, describe_failure, failure_f
 from neuroseg.execution.task import Begin, Choose, Task
 from neuroseg.geometry import describe
 from neuroseg.runs.damage import counted, mend, undermined
+from neuroseg.runs.pending import Pending, still_pending
 from neuroseg.stage import Stage
 from neuroseg.storage.half_written import remove_half_written
 from neuroseg.storage.ledger import StageLedger
@@ -42,14 +43,6 @@ class StageSummary:
     most_bytes: int = 0
 
 
-@dataclass(frozen=True)
-class Pending:
-    """What is to be done of a stage."""
-
-    stage: Stage
-    blocks: Sequence[Block]
-
-
 Attach = Callable[[Sequence[Task]], Sequence[Task]]
 """Given tasks before they run; returns them with what shall be called when their blocks are done."""
 
@@ -76,24 +69,16 @@ def run_stages(
             mended = [mend(workspace, every, stages, each.stage, each.blocks, choose, begin, error) for each in failed]
             if not any(mended):
                 raise
-            summaries = _run_once(workspace, _still(workspace, pending), choose, begin, attach)
+            summaries = _run_once(workspace, still_pending(workspace, stages), choose, begin, attach)
         if not undermined(workspace, every, stages, choose, begin):
             for stage in stages:
                 ledger_of(workspace, stage).verify()
             return summaries
-        pending = _still(workspace, pending)
+        pending = still_pending(workspace, stages)
     raise DamagedError(
         f"files that stage {stages[-1].name} reads were removed {_ROUNDS} times while it ran; find out what removes "
         f"files in {workspace.path}, then run the same command again"
     )
-
-
-def _still(workspace: Workspace, pending: Sequence[Pending]) -> list[Pending]:
-    """Return what is left of the stages' blocks."""
-    stages = [each.stage for each in pending]
-    return [
-        Pending(stage, ledger_of(workspace, stage).pending(list(stage.lattice.blocks(stage.halo)))) for stage in stages
-    ]
 
 
 def _run_once(

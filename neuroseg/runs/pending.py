@@ -1,0 +1,54 @@
+"""What is to be done of stages that run together, what was released and is to be read again included."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from neuroseg.blocks import Block
+from neuroseg.execution.block import ledger_of
+from neuroseg.stage import Stage
+from neuroseg.storage.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Pending:
+    """What is to be done of a stage."""
+
+    stage: Stage
+    blocks: Sequence[Block]
+
+
+def still_pending(workspace: Workspace, stages: Sequence[Stage]) -> list[Pending]:
+    """Return what is left of stages that run together."""
+    return with_released(workspace, [pending_of(workspace, stage) for stage in stages])
+
+
+def pending_of(workspace: Workspace, stage: Stage) -> Pending:
+    """Return what is not done of a stage."""
+    return Pending(stage, ledger_of(workspace, stage).pending(list(stage.lattice.blocks(stage.halo))))
+
+
+def with_released(workspace: Workspace, found: Sequence[Pending]) -> list[Pending]:
+    """Return what is pending of stages that run together, once what they read and was released is unmarked.
+
+    Of a stage without a reader among them, all that was released is wanted again.
+    """
+    for maker in found:
+        ledger, lattice = ledger_of(workspace, maker.stage), maker.stage.lattice
+        readers = [each for each in found if not set(maker.stage.outputs).isdisjoint(each.stage.inputs)]
+        again = [block for each in readers for block in released_for(workspace, maker.stage, each.blocks)]
+        if not readers:
+            again = [lattice.block(index, maker.stage.halo) for index in sorted(ledger.released())]
+        if again:
+            ledger.clear(again)
+    return [pending_of(workspace, each.stage) for each in found]
+
+
+def released_for(workspace: Workspace, maker: Stage, readers: Sequence[Block]) -> list[Block]:
+    """Return the blocks of a stage whose files were released, and which `readers`, blocks of a later one, read."""
+    released = ledger_of(workspace, maker).released()
+    if not released:
+        return []
+    touched = {index for block in readers for index in maker.lattice.indices_touching(block.read_roi)}
+    return [maker.lattice.block(index, maker.halo) for index in sorted(touched & released)]
