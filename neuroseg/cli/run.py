@@ -93,7 +93,8 @@ MinSize = Annotated[str | None, typer.Option(help="Least segment, in voxels (500
 Keep = Annotated[
     str | None,
     typer.Option(
-        help="When done, keep all (default), fragments (another threshold stays possible) or only the segmentation."
+        help="Keep all (default), or less when done: fragments (another threshold stays possible) or only the "
+        "segmentation. stream deletes each block's affinities as soon as they are used: for disks too small for them."
     ),
 ]
 Small = Annotated[str | None, typer.Option(help="Smaller segments: merge (into the best neighbour) or drop.")]

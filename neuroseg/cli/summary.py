@@ -30,6 +30,7 @@ def stage_rows(summaries: Sequence[StageSummary]) -> list[dict[str, Any]]:
             "mvoxel_per_s": round(s.voxels / s.seconds / 1e6, 3) if s.seconds else None,
             "peak_mib": s.peak_mib or None,
             "outside_mask": s.outside,
+            "peak_disk_bytes": s.peak_disk_bytes or None,
         }
         for s in summaries
     ]
@@ -91,6 +92,8 @@ def _about_largest(largest: dict[str, Any] | None) -> list[str]:
 
 def print_summary(content: dict[str, Any], next_steps: Sequence[str]) -> None:
     """Print a run's summary for people, on stderr."""
+    from neuroseg.storage.space import readable
+
     lines = [f"{'stage':>14} {'blocks':>7} {'seconds':>8} {'Mvoxel/s':>9} {'peak MiB':>9}"]
     for row in content["stages"]:
         if row["blocks"]:
@@ -102,6 +105,10 @@ def print_summary(content: dict[str, Any], next_steps: Sequence[str]) -> None:
     outside = [row for row in content["stages"] if row["outside_mask"]]
     if outside:
         lines.append(f"{outside[0]['outside_mask']} blocks of {outside[0]['stage']} lie outside the mask: left out")
+    for row in [row for row in content["stages"] if row["peak_disk_bytes"]]:
+        lines.append(
+            f"{row['stage']} took at most {readable(row['peak_disk_bytes'])} of disk at a time, and are deleted"
+        )
     if "segments" in content:
         made = f"{content['scoring']}, threshold {content['threshold']:g}"
         lines.append(f"{content['segments']} segments ({made}) in {content['segmentation']}")

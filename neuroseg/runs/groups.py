@@ -131,7 +131,7 @@ def _run_together(
     streaming = Streaming(workspace, maker)
     summaries = run_stages(workspace, every, pending, choose, begin, streaming.attach)
     return [
-        replace(summary, most_bytes=streaming.most_bytes) if summary.stage == maker.name else summary
+        replace(summary, peak_disk_bytes=streaming.peak_disk_bytes) if summary.stage == maker.name else summary
         for summary in summaries
     ]
 

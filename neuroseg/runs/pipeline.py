@@ -147,7 +147,7 @@ def _require_no_later_reader(options: Options, groups: Sequence[Sequence[Stage]]
     if readers := [stage.name for stage in later if not outputs.isdisjoint(stage.inputs)]:
         raise InputError(
             f"--keep stream deletes affinities that stage {readers[0]} reads with --agglomeration "
-            f"{options.agglomeration}; use --keep fragments, or --agglomeration merge-tree"
+            f"{options.agglomeration}; use --keep fragments, or --agglomeration tree"
         )
 
 

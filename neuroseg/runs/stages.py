@@ -30,7 +30,7 @@ _ROUNDS = 3
 class StageSummary:
     """What one stage did in this run; `blocks` is 0 where everything was done before.
 
-    `seconds` from its first block to its last; `outside` counts the blocks that the mask left out. `most_bytes` is what
+    `seconds` from its first block to its last; `outside` counts the blocks that the mask left out. `peak_disk_bytes` is what
     its artifact occupied at most where it was released as the run went on, else 0.
     """
 
@@ -40,7 +40,7 @@ class StageSummary:
     seconds: float
     peak_mib: int
     outside: int = 0
-    most_bytes: int = 0
+    peak_disk_bytes: int = 0
 
 
 Attach = Callable[[Sequence[Task]], Sequence[Task]]

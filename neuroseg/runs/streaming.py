@@ -39,14 +39,14 @@ def blocks_held(lattice: Lattice) -> int:
 class Streaming:
     """Releases the blocks of one stage, whose only output is an array, as its readers are done with them.
 
-    `most_bytes` is what its files occupied at most at a time.
+    `peak_disk_bytes` is what its files occupied at most at a time.
     """
 
     def __init__(self, workspace: Workspace, maker: Stage) -> None:
         self._workspace, self._maker, self._ledger = workspace, maker, ledger_of(workspace, maker)
         self._held: dict[int, Stored] = {}
         self._left: Counter[int] = Counter()
-        self._bytes = self.most_bytes = 0
+        self._bytes = self.peak_disk_bytes = 0
         self._limit = blocks_held(maker.lattice)
 
     def attach(self, tasks: Sequence[Task]) -> list[Task]:
@@ -59,7 +59,7 @@ class Streaming:
         stored = self._ledger.stored(list(lattice.blocks(self._maker.halo)))
         self._held = {block.index: each[0] for block, each in stored}
         self._bytes = sum(each.size for each in self._held.values())
-        self.most_bytes = max(self.most_bytes, self._bytes)
+        self.peak_disk_bytes = max(self.peak_disk_bytes, self._bytes)
         for index in list(self._held):
             self._release_unless_read(index)
         attached = []
@@ -75,7 +75,7 @@ class Streaming:
         if (artifact := self._artifact()) is not None:
             self._held[block.index] = stored = stored_now(artifact, file_size, block)
             self._bytes += stored.size
-            self.most_bytes = max(self.most_bytes, self._bytes)
+            self.peak_disk_bytes = max(self.peak_disk_bytes, self._bytes)
             self._release_unless_read(block.index)
 
     def _read(self, reader: Block) -> None:

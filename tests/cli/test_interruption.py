@@ -78,9 +78,9 @@ def test_an_interrupted_run_ends_at_once_and_a_rerun_gives_the_same_bytes(tiny_m
     ledger = workspace / "ledger"
     moments: list[tuple[signal.Signals, Callable[[subprocess.Popen[str]], bool]]] = [
         (signal.SIGINT, has_head),  # while the libraries are imported
-        (signal.SIGINT, lambda process: (workspace / "logs" / "predict-0000.log").exists()),  # while workers start
+        (signal.SIGINT, lambda process: (workspace / "logs" / "compute-0000.log").exists()),  # while workers start
         (signal.SIGTERM, lambda process: has_marks(workspace, "affinities")),  # while a block is predicted
-        (signal.SIGINT, lambda process: (ledger / "fragments" / "identity.yaml").exists()),  # between stages
+        (signal.SIGINT, lambda process: (ledger / "edges" / "done").exists()),  # while several stages go on
     ]
     for number, happened in moments:
         process = start(run)

@@ -73,7 +73,7 @@ def test_affinities_are_there_only_while_they_are_read(
     assert not made.affinities.exists()
     assert differing(made, kept) == []
     assert summaries[0].stage == "affinities"
-    assert 0 < summaries[0].most_bytes < bytes_at(kept.affinities) / 2
+    assert 0 < summaries[0].peak_disk_bytes < bytes_at(kept.affinities) / 2
     again, summaries = run(volume, tiny_model, tmp_path / "w", executor=executor, workers=2, keep=None)
     assert [summary.blocks for summary in summaries] == [0] * len(summaries), "nothing is left to do"
     assert differing(again, kept) == []
