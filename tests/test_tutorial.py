@@ -14,9 +14,8 @@ import pytest
 
 TUTORIAL = Path(__file__).resolve().parents[1] / "docs" / "tutorial.ipynb"
 MAX_IMAGE_BYTES = 300_000
-# Another processor rounds a few affinities differently.
-# Processors round differently, and a few segments more or fewer come of it: 71 and 73 were seen.
-TOLERANCE = 0.05
+# Processors with other units for bfloat16 give other affinities: 71 segments or 73, 0.79 bits or 0.86.
+TOLERANCE = 0.15
 
 # The cells are run once, in one process.
 pytestmark = pytest.mark.xdist_group("tutorial")

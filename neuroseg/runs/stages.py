@@ -30,8 +30,8 @@ _ROUNDS = 3
 class StageSummary:
     """What one stage did in this run; `blocks` is 0 where everything was done before.
 
-    `seconds` from its first block to its last; `outside` counts the blocks that the mask left out. `peak_disk_bytes` is what
-    its artifact occupied at most where it was released as the run went on, else 0.
+    `seconds` from its first block to its last; `outside` counts the blocks that the mask left out. `peak_disk_bytes` is
+    what its artifact occupied at most where it was released as the run went on, else 0.
     """
 
     stage: str
