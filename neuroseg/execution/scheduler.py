@@ -1,29 +1,22 @@
-"""Which block comes next, and how often it may be tried: daisy's scheduler, within the head. The one file that imports
-daisy.
+"""Which block comes next, and how often it may be tried.
 
-The tasks are one pipeline of daisy's, with their real regions: a block comes once every block of earlier tasks that its
-read region touches is done. Every block is deterministic and atomic, because one may be done twice: a worker that was
-given up may still write.
+What can be done, daisy knows (dependencies.py). Every block is deterministic and atomic, because one may be done twice:
+a worker that was given up may still write.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import reduce
-from operator import or_
-from typing import Any, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import NamedTuple
 
 from neuroseg.blocks import Block
+from neuroseg.execution.dependencies import Dependencies
 from neuroseg.execution.task import Task
 
 RETRIES = 2
 _HOPELESS = 100
-_NEVER_S = 1e9  # how long a block may take is ours to say (workers.py)
 
 
 class Key(NamedTuple):
@@ -50,7 +43,8 @@ class _Progress:
     reads: list[str]
     blocks: dict[int, Block]
     done: set[int] = field(default_factory=set)
-    failed_once: set[int] = field(default_factory=set)
+    failures: Counter[int] = field(default_factory=Counter)
+    given_up: int = 0
     next: list[int] = field(default_factory=list)
 
 
@@ -61,19 +55,10 @@ class Schedule:
     """
 
     def __init__(self, tasks: Sequence[Task], retries: int = RETRIES) -> None:
-        import daisy.v2 as daisy
-
-        self._daisy: Any = daisy
-        axes, given = _longest_first(tasks), [task for task in tasks if task.blocks]
-        region = _region_of(given)
-        parts = {task.name: _daisy_task(daisy, task, region, axes, retries) for task in given}
-        links = [parts[name] + parts[task.name] for task in given for name in _read_by(task, given)]
-        self._scheduler: Any = daisy.Scheduler(reduce(or_, [*links, *parts.values()])) if parts else None
-        self._axes = axes
+        self._dependencies, self._tries = Dependencies(tasks, retries), retries + 1
         self._tasks = {
             task.name: _Progress(task, _read_by(task, tasks), {b.index: b for b in task.blocks}) for task in tasks
         }
-        self._held: dict[Key, Any] = {}
         self._handed: set[Key] = set()
         self._put_off: dict[Key, list[Key]] = defaultdict(list)
         self._missed: set[tuple[Key, int]] = set()
@@ -84,9 +69,7 @@ class Schedule:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # What is compiled must not be let go by another thread, as a traceback that lives on would have it.
-        self._held.clear()
-        self._scheduler = None
+        self._dependencies.close()
 
     def is_ready(self, stage: str) -> bool:
         """Return whether a block of a stage can be handed out."""
@@ -107,15 +90,15 @@ class Schedule:
         """Note that a block that was handed out is done, or failed this time."""
         progress = self._tasks[key.stage]
         self._handed.discard(key)
-        self._release(key, done=done)
         if done:
+            self._dependencies.release(*key, done=True)
             progress.done.add(key.number)
             for waiting in self._put_off.pop(key, ()):
                 self._tasks[waiting.stage].next.append(waiting.number)
-            if key.number not in progress.failed_once:
+            if key.number not in progress.failures:
                 progress.task.done(progress.blocks[key.number])
         else:
-            progress.failed_once.add(key.number)
+            self._fail(progress, key.number)
         self._look()
 
     def put_off(self, key: Key, artifact: str, index: int) -> None:
@@ -142,7 +125,7 @@ class Schedule:
 
     def failed(self, stage: str) -> int:
         """Return how many blocks of a stage are given up."""
-        return int(self._scheduler.task_states[stage].failed_count) if self._tasks[stage].blocks else 0
+        return self._tasks[stage].given_up
 
     def left(self, stage: str) -> int:
         """Return how many blocks of a stage are neither done nor given up."""
@@ -154,87 +137,23 @@ class Schedule:
         return not self._handed and not any(progress.next for progress in self._tasks.values())
 
     def _look(self) -> None:
-        """Have a block of each task at hand, where one can be done: daisy notices by this what has become possible.
+        """Have a block of each task at hand, where one can be done.
 
         Where very many of a task failed and none is done, it is not chance: what failed is not tried again.
         """
         for name, progress in self._tasks.items():
-            while progress.blocks and not progress.next:
-                unit = self._scheduler.acquire_block(name)
-                if unit is None:
-                    break
-                key = Key(name, self._index(progress.task, unit))
-                self._held[key] = unit
-                if key.number not in progress.failed_once or progress.done or len(progress.failed_once) < _HOPELESS:
-                    progress.next.append(key.number)
+            while not progress.next and (index := self._dependencies.acquire(name)) is not None:
+                if index not in progress.failures or progress.done or len(progress.failures) < _HOPELESS:
+                    progress.next.append(index)
                 else:
-                    self._release(key, done=False)
+                    self._fail(progress, index)
 
-    def _release(self, key: Key, *, done: bool) -> None:
-        unit = self._held.pop(key)
-        unit.status = self._daisy.BlockStatus.SUCCESS if done else self._daisy.BlockStatus.FAILED
-        self._scheduler.release_block(unit)
-
-    def _index(self, task: Task, unit: Any) -> int:
-        size = _block_size(task)
-        cell = [0, 0, 0]
-        for place, axis in enumerate(self._axes):
-            cell[axis] = unit.write_roi.begin[place] // size[axis]
-        return task.stage.lattice.index_of(cell)
+    def _fail(self, progress: _Progress, index: int) -> None:
+        progress.failures[index] += 1
+        progress.given_up += progress.failures[index] == self._tries
+        self._dependencies.release(progress.task.name, index, done=False)
 
 
 def _read_by(task: Task, tasks: Sequence[Task]) -> list[str]:
     """Return the names of the tasks whose artifacts a task reads."""
     return [each.name for each in tasks if not set(each.stage.outputs).isdisjoint(task.stage.inputs)]
-
-
-def _longest_first(tasks: Sequence[Task]) -> tuple[int, ...]:
-    """Return the axes, the one with the most blocks first: what lies between two tasks is then the least."""
-    counts = tasks[0].stage.lattice.counts if tasks else (1, 1, 1)
-    return tuple(sorted(range(3), key=lambda axis: -counts[axis]))
-
-
-def _block_size(task: Task) -> list[int]:
-    """Return the edges of a task's blocks, in voxels of the volume."""
-    return [n * s for n, s in zip(task.stage.lattice.block_shape, task.stage.scale, strict=True)]
-
-
-def _cells(task: Task) -> NDArray[np.int64]:
-    """Return the lattice cells (z, y, x) of a task's blocks."""
-    _, rows, columns = task.stage.lattice.counts
-    indices = np.fromiter((block.index for block in task.blocks), np.int64, len(task.blocks))
-    return np.stack([indices // (rows * columns), indices // columns % rows, indices % columns], axis=1)
-
-
-def _region_of(tasks: Sequence[Task]) -> NDArray[np.int64]:
-    """Return where the blocks of all tasks begin and end, in voxels of the volume: `(2, 3)`."""
-    if not tasks:
-        return np.zeros((2, 3), np.int64)
-    begins = [_cells(task).min(0) * _block_size(task) for task in tasks]
-    ends = [(_cells(task).max(0) + 1) * _block_size(task) for task in tasks]
-    return np.stack([np.min(begins, axis=0), np.max(ends, axis=0)])
-
-
-def _daisy_task(daisy: Any, task: Task, region: NDArray[np.int64], axes: Sequence[int], retries: int) -> Any:
-    """Return a task as daisy's: the cells in a region, those without a block left out; axes in the given order.
-
-    All tasks cover one region, or daisy refuses those whose blocks read nothing of another's.
-    """
-    size = np.array(_block_size(task))
-    halo = np.array(task.stage.halo) * task.stage.scale
-    first, last = region[0] // size, -(-region[1] // size)
-    left_out = np.ones(last - first, bool)
-    left_out[tuple((_cells(task) - first).T)] = False
-    order = list(axes)
-    begin, extent, width, reach = first * size - halo, (last - first) * size + 2 * halo, size[order], halo[order]
-    return daisy.Task(
-        task.name,
-        total_roi=daisy.Roi(begin[order].tolist(), extent[order].tolist()),
-        read_roi=daisy.Roi((-reach).tolist(), (width + 2 * reach).tolist()),
-        write_roi=daisy.Roi((0, 0, 0), width.tolist()),
-        process_function=None,
-        read_write_conflict=False,
-        max_retries=retries,
-        timeout=_NEVER_S,
-        skip_mask=left_out.transpose(order),
-    )
