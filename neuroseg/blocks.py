@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from funlib.geometry import Roi
 
-from neuroseg.geometry import Triple, triple, whole
+from neuroseg.geometry import Box, Triple, triple, whole
+
+_EMPTY: Box = ((0, 0), (0, 0), (0, 0))
 
 
 @dataclass(frozen=True)
@@ -17,11 +20,28 @@ class Block:
     """One unit of work: `index` counts row-major over the whole volume's lattice; regions are in voxels.
 
     `write_roi` is what this block alone may write; `read_roi` is that plus the stage's halo, clipped to what exists.
+    Both are kept as where they begin and end: a large volume has tens of thousands of blocks, and the head makes each
+    of them several times.
     """
 
     index: int
-    write_roi: Roi
-    read_roi: Roi
+    write_box: Box
+    read_box: Box
+
+    @property
+    def write_roi(self) -> Roi:
+        """The region that the block writes."""
+        return _roi_of(self.write_box)
+
+    @property
+    def read_roi(self) -> Roi:
+        """The region that the block reads."""
+        return _roi_of(self.read_box)
+
+    @property
+    def voxels(self) -> int:
+        """How many voxels the block writes."""
+        return math.prod(end - begin for begin, end in self.write_box)
 
 
 @dataclass(frozen=True)
@@ -76,25 +96,26 @@ class Lattice:
 
     def block(self, index: int, halo: Sequence[int] = (0, 0, 0)) -> Block:
         """Return block `index` with a halo of that many voxels, clipped to the region of interest."""
-        # In plain integers: a large volume has tens of thousands of blocks, and the head makes each of them often.
         (_, rows, columns), bounds = self._counts, self._bounds
         cell = (index // (rows * columns), index // columns % rows, index % columns)
-        low = [max(c * s, b) for c, s, (b, _) in zip(cell, self.block_shape, bounds, strict=True)]
-        high = [min(c * s + s, e) for c, s, (_, e) in zip(cell, self.block_shape, bounds, strict=True)]
-        if any(begin >= end for begin, end in zip(low, high, strict=True)):
-            return Block(index, Roi((0, 0, 0), (0, 0, 0)), Roi((0, 0, 0), (0, 0, 0)))
-        first = [max(begin - width, b) for begin, width, (b, _) in zip(low, halo, bounds, strict=True)]
-        last = [min(end + width, e) for end, width, (_, e) in zip(high, halo, bounds, strict=True)]
-        return Block(index, _between(low, high), _between(first, last))
+        write, read = [], []
+        for c, size, width, (begin, end) in zip(cell, self.block_shape, halo, bounds, strict=True):
+            low, high = max(c * size, begin), min(c * size + size, end)
+            if low >= high:
+                return Block(index, _EMPTY, _EMPTY)
+            write.append((low, high))
+            read.append((max(low - width, begin), min(high + width, end)))
+        return Block(index, (write[0], write[1], write[2]), (read[0], read[1], read[2]))
 
     def blocks(self, halo: Sequence[int] = (0, 0, 0)) -> Iterator[Block]:
         """Yield the wanted blocks that touch the region of interest, by ascending index."""
+        reach = [int(width) for width in halo]
         for index in self.indices():
-            yield self.block(index, halo)
+            yield self.block(index, reach)
 
 
-def _between(begin: Sequence[int], end: Sequence[int]) -> Roi:
-    return Roi(tuple(begin), tuple(e - b for b, e in zip(begin, end, strict=True)))
+def _roi_of(box: Box) -> Roi:
+    return Roi([begin for begin, _ in box], [end - begin for begin, end in box])
 
 
 def whole_lattice(volume_shape: Sequence[int], block_shape: Sequence[int]) -> Lattice:

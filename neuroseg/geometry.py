@@ -15,6 +15,8 @@ from funlib.geometry import Coordinate, Roi
 from neuroseg.errors import InputError
 
 Triple = tuple[int, int, int]
+Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+"""Where a region begins and ends along z, y and x, in voxels."""
 Nanometres = tuple[float, float, float]
 
 _LARGEST_MISALIGNMENT_VOXELS = 1e-3
@@ -84,6 +86,11 @@ def parse_roi(text: str, shape: Sequence[int]) -> Roi:
 def describe(roi: Roi) -> str:
     """Return a region as `z0:z1,y0:y1,x0:x1`."""
     return ",".join(f"{begin}:{end}" for begin, end in zip(roi.begin, roi.end, strict=True))
+
+
+def describe_box(box: Box) -> str:
+    """Return where a region begins and ends as `z0:z1,y0:y1,x0:x1`."""
+    return ",".join(f"{begin}:{end}" for begin, end in box)
 
 
 def voxels_between(

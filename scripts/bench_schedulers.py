@@ -3,8 +3,9 @@
     python scripts/bench_schedulers.py FOLDER [--executors serial local slurm dask] [--json F]
 
 So many blocks of 256 voxels has Kasthuri15 (10747 x 12895 x 1850). A command segments an empty volume of as many small
-blocks with two workers that only mark them as done; when the first stage is over, it is interrupted. Told are seconds
-until the first mark (start-up included), seconds per 1000 blocks from then to the last, and the head's memory.
+blocks with two workers that only mark them as done; fragments and edges run at the same time, and when both are over, the
+command is interrupted. Told are seconds until the first mark (start-up included), seconds per 1000 blocks of either from
+then to the last, and the head's memory.
 """
 
 from __future__ import annotations
@@ -48,9 +49,10 @@ def main() -> None:
 
 
 def measured(volume: Path, workspace: Path, executor: str) -> dict[str, object]:
-    """Run the first stage with one executor; returns what it took."""
+    """Run fragments and edges with one executor; returns what it took."""
     shutil.rmtree(workspace, ignore_errors=True)
-    count, done = int(np.prod(CELLS)), workspace / "ledger" / "fragments" / "done"
+    count = int(np.prod(CELLS))
+    folders = [workspace / "ledger" / stage / "done" for stage in ("fragments", "edges")]
     command = [
         sys.executable,
         "-m",
@@ -65,11 +67,11 @@ def measured(volume: Path, workspace: Path, executor: str) -> dict[str, object]:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent / "idle_blocks"), "IDLE_BLOCKS": "1"}
     began, peak = time.time(), 0
     run = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while run.poll() is None and (not done.exists() or len(os.listdir(done)) < count):
+    while run.poll() is None and not all(folder.exists() and len(os.listdir(folder)) >= count for folder in folders):
         for head in psutil.Process(run.pid).children():
             peak = max(peak, head.memory_info().rss)
         time.sleep(0.5)
-    times = sorted(mark.stat().st_mtime for mark in done.iterdir())
+    times = sorted(mark.stat().st_mtime for folder in folders for mark in folder.iterdir())
     run.send_signal(signal.SIGINT)
     run.wait()
     shutil.rmtree(workspace)

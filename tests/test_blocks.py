@@ -23,7 +23,9 @@ def test_indices_count_row_major() -> None:
 
 def test_the_last_block_is_a_sliver_inside_the_volume() -> None:
     block = whole_lattice((4, 5, 6), (4, 4, 4)).block(3, halo=(1, 2, 3))
-    assert block == Block(3, Roi((0, 4, 4), (4, 1, 2)), Roi((0, 2, 1), (4, 3, 5)))
+    assert block == Block(3, ((0, 4), (4, 5), (4, 6)), ((0, 4), (2, 5), (1, 6)))
+    assert (block.write_roi, block.read_roi) == (Roi((0, 4, 4), (4, 1, 2)), Roi((0, 2, 1), (4, 3, 5)))
+    assert block.voxels == 8
 
 
 def test_faces_lie_at_multiples_from_the_origin_wherever_the_roi_begins() -> None:

@@ -58,7 +58,7 @@ def _checked(workspace: Workspace, stage: Stage, begin: Begin) -> Checked:
     if removed and isinstance(stage, RelabelStage | PyramidStage):
         missing = {block.index for block in done}  # nothing removes the segmentation on purpose
     there = [block for block in done if block.index not in missing]
-    observe = begin(f"check {stage.name}", len(there), sum(block.write_roi.size for block in there))
+    observe = begin(f"check {stage.name}", len(there), sum(block.voxels for block in there))
     damaged, files, unknown = list[int](), list[str](), list[Block]()
     for count, (block, checksums) in enumerate(ledger.checksums(there), start=1):
         if checksums is None:

@@ -46,7 +46,7 @@ def run_state(path: str) -> tuple[str, Records, Records]:
         records, failures = ledger.records(), ledger.failures()
         all_records[stage.name] = records
         rate = recent_rate(records)
-        block_voxels = sum(block.write_roi.size for block in blocks) / max(1, len(blocks))
+        block_voxels = sum(block.voxels for block in blocks) / max(1, len(blocks))
         rows.append(
             {
                 "stage": stage.name,

@@ -115,7 +115,7 @@ def _boxes(volume: Volume, roi: Roi, box_voxels: int, progress: Progress, halo: 
     done = 0
     for block in lattice.blocks(halo):
         yield block
-        done += int(block.write_roi.size)
+        done += block.voxels
         progress(done, int(roi.size))
 
 

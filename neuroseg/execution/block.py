@@ -26,6 +26,8 @@ from neuroseg.storage.workspace import Workspace
 # Longer than any block takes; a worker that hangs is noticed by then.
 BLOCK_TIMEOUT_S = 6 * 3600.0
 
+_STATUS_BYTES = 4096
+
 logger = logging.getLogger(__name__)
 
 
@@ -73,7 +75,7 @@ def record_done(block: Block, ledger: StageLedger, stage: Stage, started: float)
     stored, files = settled(Workspace(ledger.run_folder).artifacts, stage.outputs, block)
     record = {
         "seconds": round(time.monotonic() - started, 4),
-        "voxels": int(block.write_roi.size),
+        "voxels": block.voxels,
         "peak_mib": peak_memory_mib(),
         "block": block.index,
         "host": os.environ.get("SLURMD_NODENAME", platform.node()),
@@ -125,10 +127,11 @@ def device_in_use() -> str:
 
 def peak_memory_mib() -> int:
     """Return the largest resident size of this process in MiB, its parent's before it began not counted (Linux)."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) // 1024
+    with contextlib.suppress(OSError, ValueError):
+        with open("/proc/self/status", "rb", buffering=0) as status:
+            content = status.read(_STATUS_BYTES)
+        begin = content.index(b"VmHWM:") + len(b"VmHWM:")
+        return int(content[begin : content.index(b"kB", begin)]) // 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 

@@ -221,7 +221,7 @@ def made_again(
             made_again(workspace, every, earlier, needed, choose, begin)
     ledger = ledger_of(workspace, maker)
     ledger.clear_failures(blocks)
-    observe = begin(maker.name, len(blocks), sum(block.write_roi.size for block in blocks))
+    observe = begin(maker.name, len(blocks), sum(block.voxels for block in blocks))
     # Workers know the segmentation only where it lies while it is made.
     is_published = workspace.segmentation.name in {name.partition("/")[0] for name in maker.outputs}
     task = Task(maker, blocks, ledger, observe)

@@ -49,4 +49,4 @@ def _voxels_left(workspace: Workspace, stage: Stage) -> int:
     if is_new and lattice.wanted is None:
         return int(lattice.roi.intersect(whole(lattice.volume_shape)).size)
     blocks = list(lattice.blocks(stage.halo))
-    return sum(int(block.write_roi.size) for block in (blocks if is_new else ledger.pending(blocks)))
+    return sum(block.voxels for block in (blocks if is_new else ledger.pending(blocks)))

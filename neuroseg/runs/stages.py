@@ -152,7 +152,7 @@ def _make_ready(workspace: Workspace, pending: Pending) -> None:
 
 
 def _voxels(pending: Pending) -> int:
-    return sum(int(block.write_roi.size) for block in pending.blocks)
+    return sum(block.voxels for block in pending.blocks)
 
 
 def _failures(workspace: Workspace, task: Task, *, alone: bool) -> list[str]:

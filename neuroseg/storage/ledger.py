@@ -24,6 +24,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,9 @@ import yaml
 
 from neuroseg.blocks import Block
 from neuroseg.errors import RunRefusedError
-from neuroseg.geometry import describe
+from neuroseg.geometry import describe_box
 from neuroseg.storage.publish import publish_text
+from neuroseg.storage.space import naming
 from neuroseg.storage.state import mapping_in
 from neuroseg.storage.stored import Stored
 from neuroseg.storage.trees import renew_listing
@@ -61,8 +63,13 @@ class StageLedger:
 
     def token(self, block: Block) -> str:
         """Return the hash that a done mark of `block` must carry."""
-        described = [dict(self.identity), describe(block.write_roi), describe(block.read_roi), self.scope]
-        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:_TOKEN_LENGTH]
+        regions = json.dumps([describe_box(block.write_box), describe_box(block.read_box), self.scope])
+        described = f"[{self._identity_text}, {regions[1:]}"
+        return hashlib.sha256(described.encode()).hexdigest()[:_TOKEN_LENGTH]
+
+    @cached_property
+    def _identity_text(self) -> str:
+        return json.dumps(dict(self.identity), sort_keys=True)
 
     def require_same(self, restart: str, in_words: Mapping[str, str] = NO_WORDS, blocks: Sequence[Block] = ()) -> None:
         """Raise RunRefusedError naming the keys that differ from the recorded identity, if there is one.
@@ -175,15 +182,22 @@ class StageLedger:
         """Mark a block complete, with numbers about it and what it stored; a failure of the block is removed.
 
         The mark is not flushed to disk: what it tells of is, and a mark that a crash takes away only costs the block
-        once more.
+        once more. It is the file that says that the block was begun, written and renamed: files cost more than text.
         """
-        name = self._name(block)
-        publish_text(
-            self.folder / "done" / _mark(name, stored), json.dumps({**record, "time": time.time()}), flush=False
+        begun, mark = (
+            f"{self.folder}/running/{block.index:08d}",
+            f"{self.folder}/done/{_mark(self._name(block), stored)}",
         )
-        for past in ("failed", "running"):
-            with suppress(FileNotFoundError):
-                os.unlink(f"{self.folder}/{past}/{block.index:08d}")
+        text = json.dumps({**record, "time": time.time()})
+        with naming(mark):
+            try:
+                _write_and_rename(begun, mark, text)
+            except FileNotFoundError:
+                for path in (begun, mark):
+                    os.makedirs(os.path.dirname(path), exist_ok=True)
+                _write_and_rename(begun, mark, text)
+        with suppress(FileNotFoundError):
+            os.unlink(f"{self.folder}/failed/{block.index:08d}")
 
     def mark_failed(self, block: Block, cause: str) -> None:
         """Record why a block failed; not flushed to disk, since a failure that is forgotten is only tried again."""
@@ -302,6 +316,12 @@ def _read_name(name: str) -> tuple[str, list[Stored] | None]:
     index, token, *counts = name.removesuffix(f"-{_RELEASED}").split("-")
     stored = [Stored(int(files), int(size)) for files, _, size in (count.partition(".") for count in counts)]
     return f"{index}-{token}", stored or None
+
+
+def _write_and_rename(aside: str, path: str, text: str) -> None:
+    with open(aside, "w") as file:
+        file.write(text)
+    os.replace(aside, path)
 
 
 def _created(folder: Path, name: str) -> bool:

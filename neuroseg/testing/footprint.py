@@ -56,7 +56,7 @@ class Footprint:
 
 def files_outside(workspace: Workspace, inputs: Iterable[str], block: Block) -> list[Path]:
     """Return the files of arrays among a stage's inputs that hold no voxel of a block's read_roi."""
-    read = Block(block.index, block.read_roi, block.read_roi)
+    read = Block(block.index, block.read_box, block.read_box)
     files: list[Path] = []
     for name in inputs:
         place = workspace.artifact(name)

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import pytest
-from funlib.geometry import Roi
 
 from neuroseg.blocks import Block
 from neuroseg.errors import RunRefusedError
+from neuroseg.geometry import Box
 from neuroseg.storage.ledger import StageLedger
 
-BLOCK = Block(7, Roi((0, 0, 0), (4, 4, 4)), Roi((0, 0, 0), (5, 5, 5)))
+BLOCK = Block(7, ((0, 4), (0, 4), (0, 4)), ((0, 5), (0, 5), (0, 5)))
 
 
 def ledger(folder: Path, scope: str = "", **identity: object) -> StageLedger:
@@ -24,11 +24,11 @@ def test_a_marked_block_is_not_pending(tmp_path: Path) -> None:
     assert made.records()[0]["seconds"] == 1.0
 
 
-@pytest.mark.parametrize("write", [Roi((0, 0, 0), (4, 4, 3)), Roi((1, 0, 0), (3, 4, 4))])
-def test_a_mark_holds_for_its_region_alone(tmp_path: Path, write: Roi) -> None:
+@pytest.mark.parametrize("write", [((0, 4), (0, 4), (0, 3)), ((1, 4), (0, 4), (0, 4))])
+def test_a_mark_holds_for_its_region_alone(tmp_path: Path, write: Box) -> None:
     made = ledger(tmp_path, reach=16)
     made.mark_done(BLOCK, {})
-    assert made.pending([Block(7, write, BLOCK.read_roi)])
+    assert made.pending([Block(7, write, BLOCK.read_box)])
 
 
 def test_a_mark_holds_for_its_scope_alone(tmp_path: Path) -> None:
