@@ -3,9 +3,9 @@
     python scripts/bench_schedulers.py FOLDER [--executors serial local slurm dask] [--json F]
 
 So many blocks of 256 voxels has Kasthuri15 (10747 x 12895 x 1850). A command segments an empty volume of as many small
-blocks with two workers that only mark them as done; fragments and edges run at the same time, and when both are over, the
-command is interrupted. Told are seconds until the first mark (start-up included), seconds per 1000 blocks of either from
-then to the last, and the head's memory.
+blocks with two workers that only mark them as done; fragments and edges run at the same time, and when both are over,
+the command is interrupted. Told are seconds until the first mark (start-up included), seconds per 1000 blocks of either
+from then to the last, and the head's memory.
 """
 
 from __future__ import annotations
