@@ -32,7 +32,7 @@ from neuroseg.runs.options import Options
 from neuroseg.runs.plan import read_plan
 from neuroseg.storage.workspace import Workspace
 
-CELLS = (4, 4, 16)
+CELLS = (3, 3, 28)
 BLOCK = 40
 OFFSETS = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
 STAGES = ("affinities", "fragments", "edges")
