@@ -52,7 +52,7 @@ class WorkersExecutor:
 
     def run(self, tasks: Sequence[Task]) -> list[int]:
         """Run the tasks; see execution.task.Executor. Raises NeurosegError when no worker can be had."""
-        with Schedule(tasks) as schedule, self._listening(tasks):
+        with Schedule(tasks) as schedule, self._listening():
             try:
                 while not schedule.is_over:
                     if time.monotonic() >= self._next_look:
@@ -72,7 +72,7 @@ class WorkersExecutor:
             return [schedule.done(task.name) for task in tasks]
 
     @contextmanager
-    def _listening(self, tasks: Sequence[Task]) -> Iterator[None]:
+    def _listening(self) -> Iterator[None]:
         """Listen to the workers that are there, and have them set the stages up."""
         with self._selector:
             for pool in self._pools:

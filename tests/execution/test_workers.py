@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from neuroseg.blocks import whole_lattice
+from neuroseg.blocks import Block, Lattice, whole_lattice
 from neuroseg.errors import DiskFullError, NeurosegError
 from neuroseg.execution import pool as pool_module
 from neuroseg.execution.channel import Channel
@@ -204,3 +206,118 @@ def test_workers_that_cannot_start_end_the_run(tmp_path: Path, monkeypatch: pyte
     launcher = LocalWorkers(tmp_path, tmp_path / "logs", "compute")
     with pytest.raises(NeurosegError, match=r"the workers that compute keep dying; see compute-000[01]\.log in"):
         run(launcher, tmp_path)
+
+
+@dataclass(frozen=True)
+class Named(Toy):
+    """A toy of another name, which may read another toy."""
+
+    name: str = "toy"
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    lattice: Lattice = Toy.lattice
+
+
+MAKER, READER = Named("maker", outputs=("a",)), Named("reader", inputs=("a",))
+
+
+class Noted(Played):
+    """Notes when its workers are let go."""
+
+    def __init__(self, events: list[object], *answers: Answer) -> None:
+        super().__init__(*answers)
+        self.events = events
+
+    def stop(self, *, at_once: bool) -> None:
+        self.events.append("let go")
+
+
+def test_a_pool_that_no_stage_needs_any_more_is_let_go_while_others_work(tmp_path: Path) -> None:
+    """GPUs are free once everything is predicted; what follows goes on."""
+    events: list[object] = []
+
+    def slow(message: Message, say: Say) -> None:
+        if "block" in message:
+            time.sleep(0.4)
+            events.append((message["stage"], message["block"]))
+        honest(message, say)
+
+    predicting, computing = Pool(lambda: Noted(events, honest)), Pool(lambda: Played(slow))
+    predicting.most = computing.most = 1
+    shares = {"maker": Share(predicting, 1, last=True), "reader": Share(computing, 1)}
+    tasks = [task_of(MAKER, tmp_path), task_of(READER, tmp_path)]
+    assert WorkersExecutor(shares).run(tasks) == [4, 4]
+    assert events.index("let go") < events.index(("reader", 3))
+    computing.stop(at_once=False)
+
+
+def test_workers_are_sent_for_when_there_is_something_to_do(tmp_path: Path) -> None:
+    """Those that compute are not started before the first block for them can be done."""
+    done: list[int] = []
+
+    def fail_all(message: Message, say: Say) -> None:
+        if "block" in message:
+            say({"begun": key_of(message)})
+            say({"failed": key_of(message)})
+        else:
+            honest(message, say)
+
+    def launch() -> Launcher:
+        done.append(1)
+        return Played(honest)
+
+    predicting, computing = Pool(lambda: Played(fail_all)), Pool(launch)
+    predicting.most = computing.most = 1
+    shares = {"maker": Share(predicting, 1), "reader": Share(computing, 1)}
+    assert WorkersExecutor(shares).run([task_of(MAKER, tmp_path), task_of(READER, tmp_path)]) == [0, 0]
+    assert done == []
+    predicting.stop(at_once=False)
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_stage_that_must_wait_lets_later_ones_go_first(tmp_path: Path, waits: bool) -> None:
+    made, read, furthest = [], [], [0]
+
+    def noting(message: Message, say: Say) -> None:
+        if message.get("stage") == "reader":
+            time.sleep(0.05)
+        honest(message, say)
+
+    def make(block: Block) -> None:
+        made.append(block.index)
+        furthest[0] = max(furthest[0], len(made) - len(read))
+
+    twelve = whole_lattice((12, 1, 1), (1, 1, 1))
+    first = task_of(Named("maker", outputs=("a",), lattice=twelve), tmp_path)
+    second = task_of(Named("reader", inputs=("a",), lattice=twelve), tmp_path)
+    first = replace(first, done=make, must_wait=lambda: waits and len(made) - len(read) >= 2)
+    second = replace(second, done=lambda block: read.append(block.index))
+    predicting, computing = Pool(lambda: Played(noting)), Pool(lambda: Played(noting))
+    predicting.most = computing.most = 1
+    shares = {"maker": Share(predicting, 1), "reader": Share(computing, 1)}
+    assert WorkersExecutor(shares).run([first, second]) == [12, 12]
+    # Two are held, and two may be in the worker's hand.
+    assert furthest[0] <= 4 if waits else furthest[0] >= 10
+    for pool in (predicting, computing):
+        pool.stop(at_once=False)
+
+
+def test_a_worker_that_is_early_gets_its_block_again(tmp_path: Path) -> None:
+    told: list[tuple[int, bool]] = []
+
+    def early_once(message: Message, say: Say) -> None:
+        if message.get("stage") == "reader":
+            told.append((message["block"], message["early"]))
+            if message["block"] == 0 and len(told) == 1:
+                say({"begun": key_of(message)})
+                say({"early": key_of(message), "needs": ["a", 3]})
+                return
+        honest(message, say)
+
+    pool = Pool(lambda: Played(early_once))
+    pool.most = 1
+    shares = {"maker": Share(pool, 1), "reader": Share(pool, 1)}
+    assert WorkersExecutor(shares).run([task_of(MAKER, tmp_path), task_of(READER, tmp_path)]) == [4, 4]
+    assert told[0] == (0, True)
+    assert [block for block, _ in told].count(0) == 2
+    pool.stop(at_once=False)
