@@ -1,8 +1,9 @@
 """Half an hour of misfortune: workers killed and stopped, heads killed, disk errors; the result must be the same bytes.
 
-    python scripts/soak.py FOLDER [--minutes 30] [--executor local|slurm|dask] [--seed 1] [--json F]
+    python scripts/soak.py FOLDER [--minutes 30] [--executor local|slurm|dask] [--stream] [--seed 1] [--json F]
 
 A synthetic volume of 8 x 8 x 8 blocks is segmented again and again by `neuroseg segment`, each time in a new workspace.
+With `--stream` it is predicted, too, by a small random network, and `neuroseg run --keep stream` deletes affinities.
 What befalls it is drawn from the seed: every few seconds a process of the run is killed (SIGKILL) or stopped for good
 (SIGSTOP, which the block's timeout must find), now and then the head is killed; one rename or read in a few hundred
 fails. A command that ends with blocks left is given again, as its message says. Then every voxel is compared with a
@@ -27,8 +28,12 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import torch
 import zarr
 
+from neuroseg.networks.architectures import build_network
+from neuroseg.networks.bundle import save_bundle
+from neuroseg.networks.card import Card, NetworkCard, TileCard
 from neuroseg.views.synthetic import synthetic_volume
 
 CELLS = 8
@@ -36,6 +41,8 @@ BLOCK = 20
 OFFSETS = [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]
 # Seconds between two misfortunes, on average; how likely each is.
 EVERY_S = 5.0
+# ... where each worker loads a network before it does anything.
+STREAMED_EVERY_S = 20.0
 KINDS = {"killed workers": 0.72, "stopped workers": 0.2, "killed heads": 0.08}
 TIMEOUT_S = 20
 DISK_ERRORS = 1 / 400
@@ -61,14 +68,15 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where volume and workspaces lie")
     parser.add_argument("--minutes", type=float, default=30.0, help="begin no other round after that (default 30)")
     parser.add_argument("--executor", default="local", choices=("local", "slurm", "dask"), help="default local")
+    parser.add_argument("--stream", action="store_true", help="predict, too, and delete affinities as the run goes on")
     parser.add_argument("--seed", type=int, default=1, help="of volume and misfortunes (default 1)")
     parser.add_argument("--json", type=Path, help="write the result to this file, too")
     given = parser.parse_args()
     folder = given.folder.resolve()
-    volume, expected = prepared(folder, given.seed)
+    command, expected = prepared(folder, given.seed, stream=given.stream)
     rng, began, rounds = random.Random(given.seed), time.monotonic(), list[Round]()
     while not rounds or time.monotonic() < began + 60 * given.minutes:
-        rounds.append(soaked(volume, expected, folder / "soaked.neuroseg", given.executor, rng))
+        rounds.append(soaked(command, expected, folder / "soaked.neuroseg", given.executor, rng))
         print(json.dumps(asdict(rounds[-1])), file=sys.stderr)
     found = report(rounds, given, time.monotonic() - began)
     text = json.dumps(found, indent=1)
@@ -78,25 +86,39 @@ def main() -> None:
     sys.exit(0 if found["differing_voxels"] == 0 and not found["left_behind"] else 1)
 
 
-def prepared(folder: Path, seed: int) -> tuple[Path, np.ndarray]:
-    """Return affinities of a synthetic volume, and its segmentation in one piece."""
-    volume, whole = folder / f"affinities-{seed}.zarr", folder / f"whole-{seed}.neuroseg"
+def prepared(folder: Path, seed: int, *, stream: bool) -> tuple[list[str], np.ndarray]:
+    """Return the command that segments a synthetic volume, and its segmentation in one piece."""
+    name = "streamed" if stream else "whole"
+    volume, model, whole = folder / f"{name}-{seed}.zarr", folder / "model", folder / f"{name}-{seed}.neuroseg"
+    command = [sys.executable, "-m", "neuroseg"]
+    command += ["run", str(volume), "--model", str(model)] if stream else ["segment", "--affinities", str(volume)]
     if not whole.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        labels = synthetic_volume((CELLS * BLOCK,) * 3, seed).labels
-        noise = np.random.default_rng(seed).integers(0, 90, (3, *labels.shape), np.uint8)
-        same = np.stack([labels == np.roll(labels, 1, axis) for axis in range(3)])
-        attributes = {"offsets": OFFSETS, "voxel_size": [10, 10, 10]}
-        zarr.create_array(str(volume), data=np.where(same, 255 - noise, noise), attributes=attributes, overwrite=True)
+        made = synthetic_volume((CELLS * BLOCK,) * 3, seed)
+        noise = np.random.default_rng(seed).integers(0, 90, (3, *made.labels.shape), np.uint8)
+        same = np.stack([made.labels == np.roll(made.labels, 1, axis) for axis in range(3)])
+        data = made.raw if stream else np.where(same, 255 - noise, noise)
+        attributes = {"voxel_size": [10, 10, 10]} | ({} if stream else {"offsets": OFFSETS})
+        zarr.create_array(str(volume), data=data, attributes=attributes, overwrite=True)
+        if stream:
+            save_random_model(model)
         flags = ["--executor", "serial", "--blocks", str(CELLS * BLOCK)]
-        subprocess.run([*neuroseg(volume, whole), *flags], check=True, stdout=subprocess.DEVNULL)
-    return volume, voxels(whole)
+        subprocess.run([*command, "-o", str(whole), *flags], check=True, stdout=subprocess.DEVNULL)
+    return [*command, "--keep", "stream" if stream else "all"], voxels(whole)
 
 
-def neuroseg(volume: Path, workspace: Path) -> list[str]:
-    """Return the command that segments the volume."""
-    command = [sys.executable, "-m", "neuroseg", "segment", "--affinities", str(volume)]
-    return [*command, "-o", str(workspace), "--keep", "all"]
+def save_random_model(folder: Path) -> None:
+    """Save a small network whose tiles are blocks."""
+    torch.manual_seed(0)
+    parameters = {"widths": [4, 8], "outputs": 3}
+    card = Card(
+        name="random",
+        network=NetworkCard(architecture="light", parameters=parameters),
+        offsets=((-1, 0, 0), (0, -1, 0), (0, 0, -1)),
+        voxel_size_nm=(10, 10, 10),
+        tile=TileCard(output_voxels=(BLOCK,) * 3, context_voxels=(10, 10, 10)),
+    )
+    save_bundle(folder, card, build_network("light", parameters).state_dict())
 
 
 def voxels(workspace: Path) -> np.ndarray:
@@ -104,7 +126,7 @@ def voxels(workspace: Path) -> np.ndarray:
     return np.asarray(zarr.open_array(str(workspace / "segmentation.zarr" / "0"), mode="r")[:])
 
 
-def soaked(volume: Path, expected: np.ndarray, workspace: Path, executor: str, rng: random.Random) -> Round:
+def soaked(command: list[str], expected: np.ndarray, workspace: Path, executor: str, rng: random.Random) -> Round:
     """Segment the volume through misfortunes; the command is given until it ends well."""
     shutil.rmtree(workspace, ignore_errors=True)
     this, began = Round(), time.monotonic()
@@ -113,7 +135,7 @@ def soaked(volume: Path, expected: np.ndarray, workspace: Path, executor: str, r
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent / "soak_faults"), "SOAK_ERRORS": errors}
     while this.commands < MOST_COMMANDS and (not this.exit_codes or this.exit_codes[-1] != 0):
         this.commands += 1
-        run = subprocess.Popen([*neuroseg(volume, workspace), *flags], env=environment, stdout=subprocess.DEVNULL)
+        run = subprocess.Popen([*command, "-o", str(workspace), *flags], env=environment, stdout=subprocess.DEVNULL)
         over = threading.Event()
         tormentor = threading.Thread(target=torment, args=(run.pid, workspace, this, rng, over))
         tormentor.start()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +17,10 @@ from neuroseg.execution.scheduler import Key
 _IN_HAND = 2
 # A network may come from a slow disk.
 OPENING_S = 120.0
+# How long workers that leave while others work are waited for in the end.
+_LEAVE_S = 15.0
+
+logger = logging.getLogger(__name__)
 
 
 class Launcher(Protocol):
@@ -87,6 +93,7 @@ class Pool:
     def __init__(self, launch: Callable[[], Launcher]) -> None:
         self._launch = launch
         self._launcher: Launcher | None = None
+        self._leaving: list[threading.Thread] = []
         self.workers: list[Worker] = []
         self.most = 0
         self.progress = 0
@@ -122,16 +129,34 @@ class Pool:
         if end and self._launcher is not None:
             self._launcher.end(worker.channel, worker.job)
 
+    def leave(self) -> None:
+        """End all workers, which nobody needs any more, without waiting for that: a cluster may take its time."""
+        leaving = threading.Thread(target=self._stop_quietly, args=(self._dismissed(at_once=False),), daemon=True)
+        leaving.start()
+        self._leaving.append(leaving)
+
     def stop(self, *, at_once: bool) -> None:
         """End all workers, `at_once` whatever they are doing."""
+        launcher = self._dismissed(at_once=at_once)
+        if launcher is not None:
+            launcher.stop(at_once=at_once)
+        while self._leaving:
+            self._leaving.pop().join(_LEAVE_S)
+
+    def _dismissed(self, *, at_once: bool) -> Launcher | None:
+        """Tell the workers to leave; returns the launcher, which has yet to be stopped."""
         launcher, self._launcher = self._launcher, None
-        try:
-            while self.workers:
-                channel = self.workers.pop().channel
+        while self.workers:
+            channel = self.workers.pop().channel
+            with contextlib.suppress(OSError, ValueError):  # an interrupt may fall anywhere
                 if not at_once:
                     channel.send({"end": True})
-                with contextlib.suppress(OSError, ValueError):  # an interrupt may fall anywhere
-                    channel.close()
-        finally:
+                channel.close()
+        return launcher
+
+    def _stop_quietly(self, launcher: Launcher | None) -> None:
+        try:
             if launcher is not None:
-                launcher.stop(at_once=at_once)
+                launcher.stop(at_once=False)
+        except Exception:
+            logger.exception("workers that nobody needs any more could not be ended")

@@ -83,7 +83,7 @@ class Schedule:
         key = Key(stage, progress.next.pop())
         self._handed.add(key)
         self._look()
-        early = key not in self._insisted and any(self.left(name) for name in progress.reads)
+        early = key not in self._insisted and any(not self._is_whole(name) for name in progress.reads)
         return Unit(key, progress.blocks[key.number], early)
 
     def take_back(self, key: Key, *, done: bool) -> None:
@@ -95,8 +95,7 @@ class Schedule:
             progress.done.add(key.number)
             for waiting in self._put_off.pop(key, ()):
                 self._tasks[waiting.stage].next.append(waiting.number)
-            if key.number not in progress.failures:
-                progress.task.done(progress.blocks[key.number])
+            progress.task.done(progress.blocks[key.number], key.number not in progress.failures)
         else:
             self._fail(progress, key.number)
         self._look()
@@ -130,6 +129,9 @@ class Schedule:
     def left(self, stage: str) -> int:
         """Return how many blocks of a stage are neither done nor given up."""
         return len(self._tasks[stage].blocks) - self.done(stage) - self.failed(stage)
+
+    def _is_whole(self, stage: str) -> bool:
+        return len(self._tasks[stage].done) == len(self._tasks[stage].blocks)
 
     @property
     def is_over(self) -> bool:

@@ -26,15 +26,15 @@ def silent(stage: str, blocks: int, voxels: int) -> Observe:
 class Task:
     """Blocks of a stage that are to be done, and where they are marked.
 
-    `done` is called with each block that a worker was given once and did. While `must_wait()` is true, blocks of later
-    tasks go first.
+    `done` is called with each block that is done, and whether that was at the first try: a worker that was given up may
+    still be at it otherwise. While `must_wait()` is true, blocks of later tasks go first.
     """
 
     stage: Stage
     blocks: Sequence[Block]
     ledger: StageLedger
     observe: Observe = lambda done, failed: None
-    done: Callable[[Block], None] = lambda block: None
+    done: Callable[[Block, bool], None] = lambda block, at_first: None
     must_wait: Callable[[], bool] = lambda: False
 
     @property

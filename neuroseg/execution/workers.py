@@ -118,7 +118,7 @@ class WorkersExecutor:
         for heard in [pool.bell, *(worker.channel for worker in pool.workers)]:
             with suppress(KeyError, ValueError):
                 self._selector.unregister(heard)
-        pool.stop(at_once=False)
+        pool.leave()
 
     def _hear_bell(self, pool: Pool) -> None:
         if pool.bell is not None and pool.bell not in self._selector.get_map():

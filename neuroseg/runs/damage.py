@@ -20,7 +20,7 @@ from neuroseg.errors import BlocksFailedError, DamagedError, NeurosegError
 from neuroseg.execution.block import ledger_of
 from neuroseg.execution.serial import SerialExecutor
 from neuroseg.execution.task import Begin, Choose, Task
-from neuroseg.runs.pending import released_for
+from neuroseg.runs.pending import released, released_inputs
 from neuroseg.segmentation.stage import PyramidStage, RelabelStage
 from neuroseg.stage import Stage
 from neuroseg.storage.integrity import damaged_blocks
@@ -134,8 +134,7 @@ def _certainly_missing(workspace: Workspace, stage: Stage) -> list[Block]:
 def _replace(
     workspace: Workspace, every: Sequence[Stage], stage: Stage, lost: Sequence[Block], choose: Choose, begin: Begin
 ) -> None:
-    makers = {name for maker in every for name in maker.outputs}
-    gone = [name for name in stage.inputs if name in makers and not workspace.artifact(name).exists()]
+    gone = [name for name in stage.inputs if _is_gone(workspace, every, name)]
     what = f"{counted(lost)} of stage {stage.name} {'is' if len(lost) == 1 else 'are'} missing or cut short on disk"
     if gone:
         raise NeurosegError(
@@ -147,6 +146,12 @@ def _replace(
     if not made_again(workspace, every, stage, lost, choose, begin):
         failed = [cause.splitlines()[0] for cause in ledger_of(workspace, stage).failures().values()]
         raise BlocksFailedError(f"{what} and could not be made again: {failed[0] if failed else 'see the logs'}")
+
+
+def _is_gone(workspace: Workspace, every: Sequence[Stage], name: str) -> bool:
+    """Return whether an artifact of a run was removed, and nobody knows how to make parts of it again."""
+    makers = [stage for stage in every if name in stage.outputs]
+    return bool(makers) and not workspace.artifact(name).exists() and not released(workspace, makers[0])
 
 
 def undermined(
@@ -203,10 +208,11 @@ def mend(
         unmark_readers(workspace, every, maker, missing, only=stages)
         logger.warning("%s of stage %s cannot be read any more, damaged on disk: made again", counted(lost), maker.name)
         try:
-            if not made_again(workspace, every, maker, lost, choose, begin):
-                if not mend(workspace, every, [maker], maker, lost, choose, begin, error):
-                    raise error
-                made_again(workspace, every, maker, lost, choose, begin)
+            if not made_again(workspace, every, maker, lost, choose, begin) and not (
+                mend(workspace, every, [maker], maker, lost, choose, begin, error)
+                and made_again(workspace, every, maker, lost, choose, begin)
+            ):
+                raise error
         except (NeurosegError, OSError) as another:
             raise error from another
     return bool(damaged)
@@ -216,9 +222,11 @@ def made_again(
     workspace: Workspace, every: Sequence[Stage], maker: Stage, blocks: Sequence[Block], choose: Choose, begin: Begin
 ) -> bool:
     """Process blocks that are done once more, after what they read and was released; returns whether none failed."""
-    for earlier in every[: every.index(maker)]:
-        if not set(earlier.outputs).isdisjoint(maker.inputs) and (needed := released_for(workspace, earlier, blocks)):
-            made_again(workspace, every, earlier, needed, choose, begin)
+    for earlier, needed in released_inputs(workspace, every, maker, blocks):
+        logger.info("%s of stage %s, released before, are read again: made again", counted(needed), earlier.name)
+        earlier.prepare()
+        if not made_again(workspace, every, earlier, needed, choose, begin):
+            return False
     ledger = ledger_of(workspace, maker)
     ledger.clear_failures(blocks)
     observe = begin(maker.name, len(blocks), sum(block.voxels for block in blocks))
@@ -240,8 +248,7 @@ def _damaged(
     """
     for maker in every[: every.index(stage)]:
         reads = [name for name in maker.outputs if name in stage.inputs]
-        inputs = {name for each in every for name in each.outputs if name in maker.inputs}
-        if not all(workspace.artifact(name).exists() for name in inputs):
+        if any(_is_gone(workspace, every, name) for name in maker.inputs):
             continue  # what it would be made of was removed
         lattice = maker.lattice
         missing = missing_blocks(workspace, maker) if reads else []

@@ -17,7 +17,7 @@ from neuroseg.execution.task import Begin, Choose
 from neuroseg.runs.damage import as_published, replace_missing
 from neuroseg.runs.finished import is_published, published_mark, views_of, wanted_mark
 from neuroseg.runs.inputs import reads_input, require_brought, unchanged_input
-from neuroseg.runs.needed import removed, require_inputs
+from neuroseg.runs.needed import removed, require_held, require_inputs
 from neuroseg.runs.pending import Pending, with_released
 from neuroseg.runs.plan import PREDICTION, Plan
 from neuroseg.runs.stages import StageSummary, run_stages
@@ -58,20 +58,14 @@ def run_all(
     for stage in every[: every.index(stages[0])]:
         replace_missing(workspace, every, stage, choose, begin)
     summaries = []
-    for group in groups:
+    for number, group in enumerate(groups):
         if group[0] in views and is_published(workspace, published, wanted):
             stored = as_published(workspace, every)
             for stage in group:
                 replace_missing(workspace, stored, stored[every.index(stage)], choose, begin)
                 summaries.append(StageSummary(stage.name, 0, 0, 0.0, 0))
             continue
-        pending = _pending_of(workspace, every, group, choose, begin, is_last=group[-1] is stages[-1])
-        for each in [each for each in pending if each.blocks]:
-            require_inputs(workspace, every, every.index(each.stage))
-            require_brought(workspace, plan, each.stage)
-        if any(each.blocks for each in pending) and group[0] not in views:
-            later = every[every.index(group[-1]) + 1 :]
-            _invalidate(workspace, published, later, keep_labels=group[-1].name == "lookup")
+        pending = _ready(workspace, plan, every, groups[number:], choose, begin)
         with _unchanged(workspace, plan, pending):
             summaries += _run_together(workspace, every, pending, choose, begin, stream=stream)
     if views and not is_published(workspace, published, wanted):
@@ -81,6 +75,30 @@ def run_all(
         workspace.publish_segmentation(views[0].aside)
         publish_text(published, wanted)
     return summaries
+
+
+def _ready(
+    workspace: Workspace,
+    plan: Plan,
+    every: Sequence[Stage],
+    groups: Sequence[Sequence[Stage]],
+    choose: Choose,
+    begin: Begin,
+) -> list[Pending]:
+    """Return what is pending of the first of the groups that are left, once what follows is unmarked.
+
+    What is only made again because it was released changes nothing that follows.
+    """
+    group = groups[0]
+    found = _pending_of(workspace, every, group, choose, begin, is_last=len(groups) == 1)
+    require_held(workspace, every, groups, found)
+    for each in [each for each in found if each.blocks]:
+        require_inputs(workspace, every, every.index(each.stage))
+        require_brought(workspace, plan, each.stage)
+    if any(each.blocks for each in found) and not views_of(group):
+        later = every[every.index(group[-1]) + 1 :]
+        _invalidate(workspace, published_mark(workspace), later, keep_labels=group[-1].name == "lookup")
+    return with_released(workspace, found)
 
 
 def in_groups(stages: Sequence[Stage]) -> list[list[Stage]]:
@@ -101,8 +119,7 @@ def _pending_of(
     """Return what is pending of each stage of a group, after making again what is missing of what is complete."""
     found: list[Pending] = []
     for stage in group:
-        ledger, before = ledger_of(workspace, stage), every[: every.index(stage)]
-        is_partial = any(each.blocks for each in found) or any(ledger_of(workspace, each).released() for each in before)
+        ledger, is_partial = ledger_of(workspace, stage), any(each.blocks for each in found)
         replace_missing(workspace, every, stage, choose, begin, at_once=not is_partial)
         pending = ledger.pending(list(stage.lattice.blocks(stage.halo)))
         if (pending or is_partial or (is_last and stage is group[-1])) and removed(
@@ -112,7 +129,7 @@ def _pending_of(
             ledger.forget_blocks()
             pending = list(stage.lattice.blocks(stage.halo))
         found.append(Pending(stage, pending))
-    return with_released(workspace, found)
+    return found
 
 
 def _run_together(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from neuroseg.blocks import Block
 from neuroseg.errors import InputError
 from neuroseg.execution.block import ledger_of
 from neuroseg.runs.damage import counted, restart_of
-from neuroseg.runs.pending import released_for
+from neuroseg.runs.pending import Pending, released, released_inputs
 from neuroseg.runs.plan import PREDICTION
 from neuroseg.segmentation.stage import PyramidStage, RelabelStage
 from neuroseg.stage import Stage
@@ -45,23 +46,36 @@ def removed(workspace: Workspace, made: Sequence[Stage], reading: Sequence[Stage
 
 
 def require_held(
-    workspace: Workspace, every: Sequence[Stage], groups: Sequence[Sequence[Stage]], restarted: Sequence[Stage] = ()
+    workspace: Workspace,
+    every: Sequence[Stage],
+    groups: Sequence[Sequence[Stage]],
+    pending: Sequence[Pending] = (),
+    restarted: Sequence[Stage] = (),
 ) -> None:
-    """Raise InputError where blocks that are about to run read what was released and is not made again with them.
+    """Raise InputError where stages read what was released and is not made again with them.
 
-    Of `restarted` stages that is every block.
+    What is `pending` of the first group is given, or asked for; a group that follows one with something to do is redone
+    as a whole, as `restarted` stages are.
     """
-    for maker in every:
-        group = next((group for group in groups if maker in group), ())
-        for reader in [stage for group_ in groups for stage in group_]:
-            if reader in group or set(maker.outputs).isdisjoint(reader.inputs):
-                continue
-            blocks = list(reader.lattice.blocks(reader.halo))
-            todo = blocks if reader in restarted else ledger_of(workspace, reader).pending(blocks)
-            if needed := released_for(workspace, maker, todo):
-                again = f"with --restart {restart_of(maker.name)}" if group else ""
-                raise InputError(
-                    f"stage {reader.name} reads {counted(needed)} of {maker.name} that --keep stream has deleted; use "
-                    f"neuroseg run {again}".rstrip()
-                    + " to predict them again. Nothing was changed"
-                )
+    makers = [stage for stage in every if released(workspace, stage)]
+    known = {each.stage.name: each.blocks for each in pending}
+    is_redone = False
+    for group in groups if makers else ():
+        will_run = False
+        for stage in group:
+            blocks = list(stage.lattice.blocks(stage.halo))
+            if not (is_redone or stage in restarted):
+                blocks = list(known.get(stage.name, ledger_of(workspace, stage).pending(blocks)))
+            will_run = will_run or bool(blocks)
+            for maker, needed in released_inputs(workspace, makers, stage, blocks):
+                if maker not in group:
+                    raise _released_error(stage, maker, needed, is_predicted=any(maker in each for each in groups))
+        is_redone = is_redone or will_run
+
+
+def _released_error(stage: Stage, maker: Stage, needed: Sequence[Block], *, is_predicted: bool) -> InputError:
+    again = f"neuroseg run --restart {restart_of(maker.name)}" if is_predicted else "neuroseg run"
+    return InputError(
+        f"stage {stage.name} reads {counted(needed)} of {maker.name} that --keep stream has deleted; use {again} to "
+        "predict them again. Nothing was changed"
+    )

@@ -10,6 +10,8 @@ from neuroseg.execution.block import ledger_of
 from neuroseg.stage import Stage
 from neuroseg.storage.workspace import Workspace
 
+AFFINITIES = "affinities"
+
 
 @dataclass(frozen=True)
 class Pending:
@@ -35,20 +37,36 @@ def with_released(workspace: Workspace, found: Sequence[Pending]) -> list[Pendin
     Of a stage without a reader among them, all that was released is wanted again.
     """
     for maker in found:
-        ledger, lattice = ledger_of(workspace, maker.stage), maker.stage.lattice
+        gone, lattice = released(workspace, maker.stage), maker.stage.lattice
+        if not gone:
+            continue
         readers = [each for each in found if not set(maker.stage.outputs).isdisjoint(each.stage.inputs)]
         again = [block for each in readers for block in released_for(workspace, maker.stage, each.blocks)]
         if not readers:
-            again = [lattice.block(index, maker.stage.halo) for index in sorted(ledger.released())]
+            again = [lattice.block(index, maker.stage.halo) for index in sorted(gone)]
         if again:
-            ledger.clear(again)
-    return [pending_of(workspace, each.stage) for each in found]
+            ledger_of(workspace, maker.stage).clear(again)
+    return [pending_of(workspace, each.stage) if each.stage.name == AFFINITIES else each for each in found]
+
+
+def released_inputs(
+    workspace: Workspace, every: Sequence[Stage], reader: Stage, blocks: Sequence[Block]
+) -> list[tuple[Stage, list[Block]]]:
+    """Return what blocks of a stage read of earlier ones and was released: zarr would read it as zeros."""
+    makers = [stage for stage in every if not set(stage.outputs).isdisjoint(reader.inputs)]
+    found = [(maker, released_for(workspace, maker, blocks)) for maker in makers]
+    return [(maker, needed) for maker, needed in found if needed]
 
 
 def released_for(workspace: Workspace, maker: Stage, readers: Sequence[Block]) -> list[Block]:
     """Return the blocks of a stage whose files were released, and which `readers`, blocks of a later one, read."""
-    released = ledger_of(workspace, maker).released()
-    if not released:
-        return []
-    touched = {index for block in readers for index in maker.lattice.indices_touching(block.read_roi)}
-    return [maker.lattice.block(index, maker.halo) for index in sorted(touched & released)]
+    gone = released(workspace, maker)
+    touched = (
+        {index for block in readers for index in maker.lattice.indices_touching(block.read_roi)} if gone else set()
+    )
+    return [maker.lattice.block(index, maker.halo) for index in sorted(touched & gone)]
+
+
+def released(workspace: Workspace, maker: Stage) -> set[int]:
+    """Return the blocks of a stage whose files were released; only affinities ever are."""
+    return ledger_of(workspace, maker).released() if maker.name == AFFINITIES else set()

@@ -94,7 +94,7 @@ def _execute(
     every = plan.stages(workspace)
     stages = [stage for stage in every if stage.name.split("-")[0] in names]
     groups = in_groups(stages)
-    _require_no_later_reader(options, groups)
+    _require_no_later_reader(options, every)
     first = _restart_index(restart, every, stages)
     if plan.mask is not None and not plan.lattice.indices():
         raise InputError(f"the mask {plan.mask.path} has no voxel in the region {plan.roi}; nothing would be segmented")
@@ -137,14 +137,13 @@ def _remove_what_is_not_kept(workspace: Workspace, every: Sequence[Stage], keep:
     remove(intermediates(workspace, keep))
 
 
-def _require_no_later_reader(options: Options, groups: Sequence[Sequence[Stage]]) -> None:
+def _require_no_later_reader(options: Options, every: Sequence[Stage]) -> None:
     """Raise InputError where affinities cannot be deleted as the run goes on."""
-    if options.keep != STREAM:
+    makers = [stage for stage in every if stage.name == PREDICTION[-1]]
+    if options.keep != STREAM or not makers:
         return
-    makers = [group for group in groups if group[0].name == PREDICTION[-1]]
-    later = [stage for group in groups for stage in group if group not in makers]
-    outputs = {name for group in makers for name in group[0].outputs}
-    if readers := [stage.name for stage in later if not outputs.isdisjoint(stage.inputs)]:
+    later = [stage for group in in_groups(every) for stage in group if makers[0] not in group]
+    if readers := [stage.name for stage in later if not set(makers[0].outputs).isdisjoint(stage.inputs)]:
         raise InputError(
             f"--keep stream deletes affinities that stage {readers[0]} reads with --agglomeration "
             f"{options.agglomeration}; use --keep fragments, or --agglomeration tree"

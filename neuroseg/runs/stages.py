@@ -13,7 +13,7 @@ from neuroseg.execution.failures import alike, also, describe_failure, failure_f
 from neuroseg.execution.task import Begin, Choose, Task
 from neuroseg.geometry import describe
 from neuroseg.runs.damage import counted, mend, undermined
-from neuroseg.runs.pending import Pending, still_pending
+from neuroseg.runs.pending import Pending, released_inputs, still_pending
 from neuroseg.stage import Stage
 from neuroseg.storage.half_written import remove_half_written
 from neuroseg.storage.ledger import StageLedger
@@ -63,14 +63,15 @@ def run_stages(
     stages = [each.stage for each in pending]
     for _ in range(_ROUNDS):
         try:
-            summaries = _run_once(workspace, pending, choose, begin, attach)
+            summaries, complete = _run_once(workspace, every, pending, choose, begin, attach)
         except (BlocksFailedError, DamagedError) as error:
             failed = [each for each in pending if ledger_of(workspace, each.stage).failed()] or pending[:1]
             mended = [mend(workspace, every, stages, each.stage, each.blocks, choose, begin, error) for each in failed]
             if not any(mended):
                 raise
-            summaries = _run_once(workspace, still_pending(workspace, stages), choose, begin, attach)
-        if not undermined(workspace, every, stages, choose, begin):
+            left = still_pending(workspace, stages)
+            summaries, complete = _run_once(workspace, every, left, choose, begin, attach)
+        if not undermined(workspace, every, stages, choose, begin) and complete:
             for stage in stages:
                 ledger_of(workspace, stage).verify()
             return summaries
@@ -82,10 +83,22 @@ def run_stages(
 
 
 def _run_once(
-    workspace: Workspace, pending: Sequence[Pending], choose: Choose, begin: Begin, attach: Attach
-) -> list[StageSummary]:
-    """Run what is pending of the stages; raises BlocksFailedError when some of it failed."""
+    workspace: Workspace,
+    every: Sequence[Stage],
+    pending: Sequence[Pending],
+    choose: Choose,
+    begin: Begin,
+    attach: Attach,
+) -> tuple[list[StageSummary], bool]:
+    """Run what is pending of the stages; returns what was done, and whether it is all.
+
+    A worker that was given up may have done its block after those that need it were left out. Raises BlocksFailedError
+    when some of it failed.
+    """
     began = time.time()
+    for each in pending:
+        if lost := released_inputs(workspace, every, each.stage, each.blocks):
+            raise DamagedError(f"stage {each.stage.name} would read blocks of {lost[0][0].name} that were deleted")
     for each in pending:
         _make_ready(workspace, each)
     clocks = {each.stage.name: _Clock(begin, each) for each in pending if each.blocks}
@@ -108,12 +121,13 @@ def _run_once(
     reports: list[str] = []
     short = [task for task, count in zip(tasks, done, strict=True) if count < len(task.blocks)]
     for task in short:
-        reports += _failures(workspace, task, alone=not reports)
+        reports += _failures(workspace, task, clocks[task.name].failed)
     if reports:
         raise BlocksFailedError("\n".join(reports))
-    return [
+    summaries = [
         _summary(workspace, each, began, clocks.get(each.stage.name), is_first=each is pending[0]) for each in pending
     ]
+    return summaries, not short
 
 
 class _Clock:
@@ -122,14 +136,14 @@ class _Clock:
     def __init__(self, begin: Begin, pending: Pending) -> None:
         self._show = begin(pending.stage.name, len(pending.blocks), _voxels(pending))
         self._began = time.monotonic()
-        self._known = 0
+        self._known = self.failed = 0
         self._first = self._last = self._began
 
     def __call__(self, done: int, failed: int) -> None:
         if done + failed > self._known:
             self._last = time.monotonic()
             self._first = self._last if self._known == 0 else self._first
-        self._known = done + failed
+        self._known, self.failed = done + failed, failed
         self._show(done, failed)
 
     def seconds(self, of_first: float | None) -> float:
@@ -155,15 +169,15 @@ def _voxels(pending: Pending) -> int:
     return sum(block.voxels for block in pending.blocks)
 
 
-def _failures(workspace: Workspace, task: Task, *, alone: bool) -> list[str]:
-    """Return what failed of a task and why; unless it is `alone`, blocks without a cause wait for earlier stages."""
+def _failures(workspace: Workspace, task: Task, given_up: int) -> list[str]:
+    """Return what failed of a task and why; where fewer blocks are `given_up` than left, others wait for them."""
     # What the workers reported counts; the marks are only asked what is left, and network disks list them late.
     task.ledger.refresh()
     # A worker that was given up may have ended its block after all.
     left, causes = task.ledger.pending(task.blocks), task.ledger.failures()
     if left and (is_full(workspace.path) or _full_disk(task.ledger)):
         raise _disk_full(workspace, task.stage, task.ledger, len(left))
-    failed = left if alone else [block for block in left if block.index in causes]
+    failed = left if len(left) <= given_up else [block for block in left if block.index in causes]
     _describe_deaths(workspace, task.stage, failed)
     return [_failure_report(task.stage, failed, task.ledger, causes)] if failed else []
 

@@ -46,6 +46,7 @@ class Streaming:
         self._workspace, self._maker, self._ledger = workspace, maker, ledger_of(workspace, maker)
         self._held: dict[int, Stored] = {}
         self._left: Counter[int] = Counter()
+        self._pinned: set[int] = set()
         self._bytes = self.peak_disk_bytes = 0
         self._limit = blocks_held(maker.lattice)
 
@@ -65,12 +66,15 @@ class Streaming:
         attached = []
         for task in tasks:
             if task.stage == self._maker:
-                attached.append(replace(task, done=self._made, must_wait=lambda: len(self._held) >= self._limit))
+                attached.append(replace(task, done=self._made, must_wait=self._is_full))
             else:
                 attached.append(replace(task, done=self._read) if task in readers else task)
         return attached
 
-    def _made(self, block: Block) -> None:
+    def _is_full(self) -> bool:
+        return len(self._held.keys() - self._pinned) >= self._limit
+
+    def _made(self, block: Block, at_first: bool) -> None:
         """Note what a block stored."""
         if (artifact := self._artifact()) is not None:
             self._held[block.index] = stored = stored_now(artifact, file_size, block)
@@ -78,9 +82,13 @@ class Streaming:
             self.peak_disk_bytes = max(self.peak_disk_bytes, self._bytes)
             self._release_unless_read(block.index)
 
-    def _read(self, reader: Block) -> None:
-        """Release what no other block reads."""
-        for index in self._maker.lattice.indices_touching(reader.read_roi):
+    def _read(self, reader: Block, at_first: bool) -> None:
+        """Release what no other block reads; what a worker that was given up may still read stays until the end."""
+        touched = self._maker.lattice.indices_touching(reader.read_roi)
+        if not at_first:
+            self._pinned.update(touched)
+            return
+        for index in touched:
             self._left[index] -= 1
             self._release_unless_read(index)
 

@@ -141,8 +141,11 @@ class StageLedger:
 
     def released(self) -> set[int]:
         """Return the blocks that are done and whose files were removed when all that read them was done."""
-        marks = _marks(self.folder / "done", _DONE)
-        return {int(path.name.split("-")[0]) for path in marks if path.name.endswith(_RELEASED)}
+        try:
+            names = os.listdir(self.folder / "done")
+        except FileNotFoundError:
+            return set()
+        return {int(name.split("-")[0]) for name in names if name.endswith(_RELEASED) and _DONE.fullmatch(name)}
 
     def holds_any(self) -> bool:
         """Return whether any block is done whose files were not released."""

@@ -283,7 +283,7 @@ def test_a_stage_that_must_wait_lets_later_ones_go_first(tmp_path: Path, waits: 
             time.sleep(0.05)
         honest(message, say)
 
-    def make(block: Block) -> None:
+    def make(block: Block, at_first: bool) -> None:
         made.append(block.index)
         furthest[0] = max(furthest[0], len(made) - len(read))
 
@@ -291,7 +291,7 @@ def test_a_stage_that_must_wait_lets_later_ones_go_first(tmp_path: Path, waits: 
     first = task_of(Named("maker", outputs=("a",), lattice=twelve), tmp_path)
     second = task_of(Named("reader", inputs=("a",), lattice=twelve), tmp_path)
     first = replace(first, done=make, must_wait=lambda: waits and len(made) - len(read) >= 2)
-    second = replace(second, done=lambda block: read.append(block.index))
+    second = replace(second, done=lambda block, at_first: read.append(block.index))
     predicting, computing = Pool(lambda: Played(noting)), Pool(lambda: Played(noting))
     predicting.most = computing.most = 1
     shares = {"maker": Share(predicting, 1), "reader": Share(computing, 1)}

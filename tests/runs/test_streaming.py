@@ -10,8 +10,8 @@ import pytest
 from neuroseg.blocks import whole_lattice
 from neuroseg.checks.replay import replay_block
 from neuroseg.edges.stage import EdgesStage
-from neuroseg.errors import DamagedError, InputError
-from neuroseg.evaluation.artifacts import compared
+from neuroseg.errors import DamagedError, InputError, NeurosegError
+from neuroseg.evaluation.artifacts import array_difference, compared
 from neuroseg.execution.block import ledger_of
 from neuroseg.fragments.stage import FragmentsStage
 from neuroseg.runs import pipeline
@@ -169,6 +169,78 @@ def test_predict_makes_all_of_it_again(volume: str, tiny_model: str, kept: Works
     made, summaries = pipeline.predict(options(volume, tiny_model, tmp_path / "w", keep=None))
     assert summaries[-1].blocks == BLOCKS
     assert not dict(compared(made, kept))["affinities.zarr"]
+
+
+def test_predicting_again_changes_nothing_that_follows(
+    volume: str, tiny_model: str, kept: Workspace, tmp_path: Path
+) -> None:
+    made, _ = run(volume, tiny_model, tmp_path / "w")
+    before = done_at(made, "agglomeration")
+    pipeline.predict(options(volume, tiny_model, tmp_path / "w", keep=None))
+    assert done_at(made, "agglomeration") == before
+    _, summaries = run(volume, tiny_model, tmp_path / "w", keep="all")
+    assert [summary.blocks for summary in summaries] == [0] * len(summaries)
+    assert differing(made, kept) == []
+    assert dict(compared(made, kept))["affinities.zarr"] is None
+
+
+LOST = ["edges/00000008.parquet", "entries/00000008.parquet", "provisional.zarr/c/0/0/8", "fragments.zarr/c/0/0/8"]
+
+
+@pytest.mark.parametrize("lost", LOST)
+@pytest.mark.parametrize("segment", [True, False])
+def test_a_file_that_is_lost_after_a_run_is_made_again(
+    lost: str, segment: bool, volume: str, tiny_model: str, kept: Workspace, tmp_path: Path
+) -> None:
+    """Other affinities are missing than those of the run that is cut off or over: those are predicted again."""
+    made, _ = run(volume, tiny_model, tmp_path / "w")
+    assert made.segmentation.exists()
+    (made.path / lost).unlink()
+    if segment:
+        pipeline.segment(Options(volume=str(made.path)))
+    else:
+        run(volume, tiny_model, tmp_path / "w")
+    assert differing(made, kept) == []
+    assert not made.affinities.exists()
+
+
+def test_a_prediction_that_fails_when_it_is_needed_again_ends_the_run(
+    volume: str, tiny_model: str, kept: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, _ = run(volume, tiny_model, tmp_path / "w")
+    (made.entries / "00000008.parquet").unlink()
+    mend = failing(7, monkeypatch)
+    with pytest.raises(NeurosegError, match=r"1 block of stage fragments is missing .* could not be made again"):
+        run(volume, tiny_model, tmp_path / "w")
+    mend()
+    run(volume, tiny_model, tmp_path / "w")
+    assert differing(made, kept) == []
+
+
+def test_another_threshold_after_less_was_kept(volume: str, tiny_model: str, kept: Workspace, tmp_path: Path) -> None:
+    made, _ = run(volume, tiny_model, tmp_path / "w")
+    run(volume, tiny_model, tmp_path / "w", keep="fragments")
+    assert not made.edges.exists()
+    _, summaries = pipeline.segment(Options(volume=str(made.path), threshold=0.35))
+    assert {s.stage: s.blocks for s in summaries}["fragments"] == 0
+    shutil.copytree(kept.path, tmp_path / "k")
+    pipeline.segment(Options(volume=str(tmp_path / "k"), threshold=0.35))
+    name = "segmentation.zarr/0"
+    assert not array_difference(name, made.path / name, tmp_path / "k" / name)
+
+
+def test_a_method_that_reads_affinities_later_finds_them_or_is_refused(
+    volume: str, tiny_model: str, tmp_path: Path
+) -> None:
+    made, _ = run(volume, tiny_model, tmp_path / "w")
+    multicut = options(volume, tiny_model, tmp_path / "w", keep="all", agglomeration="multicut")
+    with pytest.raises(InputError, match=r"agglomeration reads .* deleted; use neuroseg run --restart affinities to"):
+        pipeline.run(multicut, restart="agglomeration")
+    assert made.segmentation.exists()
+    other, _ = run(volume, tiny_model, tmp_path / "m", keep="all", agglomeration="multicut")
+    with pytest.raises(InputError, match=r"--keep stream deletes affinities that stage agglomeration reads"):
+        pipeline.segment(Options(volume=str(other.path), keep="stream"))
+    assert other.affinities.exists()
 
 
 def test_what_has_holes_is_not_read(
