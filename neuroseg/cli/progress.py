@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 from tqdm import tqdm
 
@@ -29,24 +30,37 @@ def voxels_done(what: str) -> Callable[[int, int], None]:
     return show
 
 
+# Bars of stages that run at the same time, in their order. tqdm garbles those that are closed while others go on.
+_together: list[tqdm[Any]] = []
+
+
 def _bar(stage: str, blocks: int, voxels: int) -> Callable[[int, int], None]:
+    total = voxels / 1e6
     bar = tqdm(
-        total=voxels / 1e6,
+        total=total,
         desc=f"{stage:>14}",
         unit="Mvoxel",
         bar_format="{desc} {percentage:3.0f}%|{bar}| {rate_fmt} [{elapsed}<{remaining}]{postfix}",
         file=sys.stderr,
         mininterval=0.3,
+        position=len(_together),
     )
+    _together.append(bar)
 
     def observe(done: int, failed: int) -> None:
-        bar.n = voxels / 1e6 * done / blocks
+        if bar.disable:
+            return
+        bar.n = min(total, total * done / max(1, blocks))
         if failed:
             bar.set_postfix_str(f" {failed} failed", refresh=False)
         bar.refresh()
-        if done + failed >= blocks:
-            bar.close()
+        bar.leave = done + failed >= blocks
+        if all(other.leave for other in _together):
+            for other in _together:
+                other.close()
+            _together.clear()
 
+    bar.leave = False
     return observe
 
 

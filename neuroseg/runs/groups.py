@@ -60,10 +60,7 @@ def run_all(
     summaries = []
     for number, group in enumerate(groups):
         if group[0] in views and is_published(workspace, published, wanted):
-            stored = as_published(workspace, every)
-            for stage in group:
-                replace_missing(workspace, stored, stored[every.index(stage)], choose, begin)
-                summaries.append(StageSummary(stage.name, 0, 0, 0.0, 0))
+            summaries += _kept(workspace, every, group, choose, begin)
             continue
         pending = _ready(workspace, plan, every, groups[number:], choose, begin)
         with _unchanged(workspace, plan, pending):
@@ -75,6 +72,16 @@ def run_all(
         workspace.publish_segmentation(views[0].aside)
         publish_text(published, wanted)
     return summaries
+
+
+def _kept(
+    workspace: Workspace, every: Sequence[Stage], group: Sequence[Stage], choose: Choose, begin: Begin
+) -> list[StageSummary]:
+    """Make again what is missing of the finished segmentation, which stays."""
+    stored = as_published(workspace, every)
+    for stage in group:
+        replace_missing(workspace, stored, stored[every.index(stage)], choose, begin)
+    return [StageSummary(stage.name, 0, 0, 0.0, 0) for stage in group]
 
 
 def _ready(

@@ -93,7 +93,6 @@ def _execute(
         check_methods(plan, options)
     every = plan.stages(workspace)
     stages = [stage for stage in every if stage.name.split("-")[0] in names]
-    groups = in_groups(stages)
     _require_no_later_reader(options, every)
     first = _restart_index(restart, every, stages)
     if plan.mask is not None and not plan.lattice.indices():
@@ -104,28 +103,35 @@ def _execute(
     with workspace.locked(), Executors(workspace, plan, stages, cluster) as executors:
         forget_secrets(workspace.path)
         cancel_leftovers(workspace.path)
-        if plan.kind == "raw" and PREDICTION[-1] not in names:
-            _require_affinities(workspace, plan, plan.affinities_stage(workspace))
-        in_words = changes_in_words(read_plan(workspace), plan) if is_workspace(workspace.path) else {}
-        for stage in every[:first]:
-            if stage in stages and stage.name.split("-")[0] not in _REDONE_WITHOUT_ASKING:
-                blocks = list(stage.lattice.blocks(stage.halo))
-                ledger_of(workspace, stage).require_same(restart_of(stage.name), in_words, blocks)
-        require_held(workspace, every, groups, restarted=every[first:])
-        if restart is not None:
-            require_inputs(workspace, every, first)
-            for stage in every[first:]:
-                require_brought(workspace, plan, stage)
-        elif (pending := _first_pending(workspace, plan, stages)) is not None:
-            require_inputs(workspace, every, every.index(pending))
+        _require_possible(workspace, plan, every, stages, first)
         write_plan(workspace, plan, options)
         if restart is not None:
             _discard(workspace, every[first:])
         choose = partial(_executor, workspace, plan, executors)
-        summaries = run_all(workspace, plan, every, groups, choose, begin, stream=options.keep == STREAM)
+        summaries = run_all(workspace, plan, every, in_groups(stages), choose, begin, stream=options.keep == STREAM)
         if views_of(stages):
             _remove_what_is_not_kept(workspace, every, options.keep or "all")
         return workspace, summaries
+
+
+def _require_possible(
+    workspace: Workspace, plan: Plan, every: Sequence[Stage], stages: Sequence[Stage], first: int
+) -> None:
+    """Raise InputError where `stages` cannot run, those of `every` from `first` on anew, before anything changes."""
+    if plan.kind == "raw" and not any(stage.name == PREDICTION[-1] for stage in stages):
+        _require_affinities(workspace, plan, plan.affinities_stage(workspace))
+    in_words = changes_in_words(read_plan(workspace), plan) if is_workspace(workspace.path) else {}
+    for stage in every[:first]:
+        if stage in stages and stage.name.split("-")[0] not in _REDONE_WITHOUT_ASKING:
+            blocks = list(stage.lattice.blocks(stage.halo))
+            ledger_of(workspace, stage).require_same(restart_of(stage.name), in_words, blocks)
+    require_held(workspace, every, in_groups(stages), restarted=every[first:])
+    if first < len(every):
+        require_inputs(workspace, every, first)
+        for stage in every[first:]:
+            require_brought(workspace, plan, stage)
+    elif (pending := _first_pending(workspace, plan, stages)) is not None:
+        require_inputs(workspace, every, every.index(pending))
 
 
 def _remove_what_is_not_kept(workspace: Workspace, every: Sequence[Stage], keep: str) -> None:

@@ -109,15 +109,9 @@ def _run_once(
             if each.blocks
         ]
     )
-    done: list[int] = []
-    try:
-        done = choose(tasks).run(tasks) if tasks else []
-    except DiskFullError as error:
-        full = next((task for task in tasks if _full_disk(task.ledger)), tasks[0])
-        raise _disk_full(workspace, full.stage, full.ledger, len(full.ledger.pending(full.blocks))) from error
-    finally:
-        for each in pending:
-            _clear_up(workspace, each.stage, ledger_of(workspace, each.stage))
+    done = _run_tasks(workspace, tasks, choose)
+    for clock in clocks.values():
+        clock.end()
     reports: list[str] = []
     short = [task for task, count in zip(tasks, done, strict=True) if count < len(task.blocks)]
     for task in short:
@@ -130,12 +124,24 @@ def _run_once(
     return summaries, not short
 
 
+def _run_tasks(workspace: Workspace, tasks: Sequence[Task], choose: Choose) -> list[int]:
+    """Run tasks and clear up after them; returns how many blocks of each were reported as done."""
+    try:
+        return choose(tasks).run(tasks) if tasks else []
+    except DiskFullError as error:
+        full = next((task for task in tasks if _full_disk(task.ledger)), tasks[0])
+        raise _disk_full(workspace, full.stage, full.ledger, len(full.ledger.pending(full.blocks))) from error
+    finally:
+        for task in tasks:
+            _clear_up(workspace, task.stage, task.ledger)
+
+
 class _Clock:
     """Shows what is done of a stage, and notes when the first and the last block of it were."""
 
     def __init__(self, begin: Begin, pending: Pending) -> None:
         self._show = begin(pending.stage.name, len(pending.blocks), _voxels(pending))
-        self._began = time.monotonic()
+        self._began, self._blocks = time.monotonic(), len(pending.blocks)
         self._known = self.failed = 0
         self._first = self._last = self._began
 
@@ -145,6 +151,11 @@ class _Clock:
             self._first = self._last if self._known == 0 else self._first
         self._known, self.failed = done + failed, failed
         self._show(done, failed)
+
+    def end(self) -> None:
+        """Show that nothing goes on, also where blocks are left that wait for others."""
+        if self._known < self._blocks:
+            self._show(self._known - self.failed, self._blocks - self._known + self.failed)
 
     def seconds(self, of_first: float | None) -> float:
         """Return how long it took, from the beginning, or from `of_first` seconds before the first block was done."""
