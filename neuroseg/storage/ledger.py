@@ -133,18 +133,16 @@ class StageLedger:
     def release(self, block: Block, stored: Sequence[Stored]) -> bool:
         """Note that a done block's files are about to be removed; False where it is not done, or stored other files."""
         done, name = self.folder / "done", self._name(block)
-        try:
+        with suppress(FileNotFoundError):
             os.replace(done / _mark(name, stored), done / f"{name}-{_RELEASED}")
-        except FileNotFoundError:
-            return False
-        return True
+            return True
+        return False
 
     def released(self) -> set[int]:
         """Return the blocks that are done and whose files were removed when all that read them was done."""
-        try:
+        names: list[str] = []
+        with suppress(FileNotFoundError):
             names = os.listdir(self.folder / "done")
-        except FileNotFoundError:
-            return set()
         return {int(name.split("-")[0]) for name in names if name.endswith(_RELEASED) and _DONE.fullmatch(name)}
 
     def holds_any(self) -> bool:

@@ -17,7 +17,7 @@ from neuroseg.errors import InputError
 from neuroseg.networks.architectures import build_network
 from neuroseg.training.adapt import Request, adapt
 from neuroseg.training.learning import gradients
-from neuroseg.training.learning.gradients import require_right_gradients, step_errors
+from neuroseg.training.learning.gradients import _LARGEST_ERROR, require_right_gradients, step_errors
 from neuroseg.training.pretrain import pretrain, rehearse_pretraining
 from neuroseg.training.train import rehearse_training, train
 
@@ -34,7 +34,7 @@ def test_a_right_step_is_as_exact_as_the_precision(architecture: str) -> None:
     errors = step_errors(network, torch.rand(1, 1, 8, 16, 16), limit=limits.append)
     layers = [n for n, layer in network.named_modules() if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d)]
     assert list(errors) == [f"{what} of {name}" for name in layers for what in ("values", "gradients")]
-    assert max(errors.values()) < 0.02
+    assert max(errors.values()) < _LARGEST_ERROR
     assert len(limits) == 3
     assert 30 < limits[1] < limits[0] == limits[2]
 
@@ -75,7 +75,7 @@ def test_what_a_layer_gets_wrong_is_named(where: str, values: float, gradients: 
     found = errors.pop(f"{named} of ups.0")
     assert math.isnan(found) if math.isnan(gradients) else found == pytest.approx(0.3, abs=0.02)
     if not math.isnan(gradients):
-        assert max(errors.values()) < 0.02
+        assert max(errors.values()) < _LARGEST_ERROR
 
 
 @pytest.mark.parametrize("parameter", ["weight", "bias"])
@@ -90,7 +90,7 @@ def test_wrong_gradients_of_weights_and_biases_are_found(parameter: str) -> None
     network.get_parameter(f"ups.0.{parameter}").register_post_accumulate_grad_hook(damage)
     errors = step_errors(network, torch.rand(1, 1, 8, 16, 16))
     assert errors.pop("gradients of ups.0") == pytest.approx(0.3, abs=0.02)
-    assert max(errors.values()) < 0.02
+    assert max(errors.values()) < _LARGEST_ERROR
 
 
 @pytest.mark.parametrize(
