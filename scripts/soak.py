@@ -135,9 +135,10 @@ def soaked(command: list[str], expected: np.ndarray, workspace: Path, executor: 
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent / "soak_faults"), "SOAK_ERRORS": errors}
     while this.commands < MOST_COMMANDS and (not this.exit_codes or this.exit_codes[-1] != 0):
         this.commands += 1
+        every_s = STREAMED_EVERY_S if "run" in command else EVERY_S
         run = subprocess.Popen([*command, "-o", str(workspace), *flags], env=environment, stdout=subprocess.DEVNULL)
         over = threading.Event()
-        tormentor = threading.Thread(target=torment, args=(run.pid, workspace, this, rng, over))
+        tormentor = threading.Thread(target=torment, args=(run.pid, workspace, this, rng, over, every_s))
         tormentor.start()
         this.exit_codes.append(run.wait())
         over.set()
@@ -148,16 +149,18 @@ def soaked(command: list[str], expected: np.ndarray, workspace: Path, executor: 
     return this
 
 
-def torment(supervisor: int, workspace: Path, this: Round, rng: random.Random, over: threading.Event) -> None:
+def torment(
+    supervisor: int, workspace: Path, this: Round, rng: random.Random, over: threading.Event, every_s: float
+) -> None:
     """Have misfortunes befall a run until it is over, and note how large its head is."""
-    due = time.monotonic() + rng.expovariate(1 / EVERY_S)
+    due = time.monotonic() + rng.expovariate(1 / every_s)
     while not over.wait(0.5):
         try:
             head = psutil.Process(supervisor).children()[0]
             this.head_mib.append(head.memory_info().rss / 2**20)
             if time.monotonic() < due:
                 continue
-            due = time.monotonic() + rng.expovariate(1 / EVERY_S)
+            due = time.monotonic() + rng.expovariate(1 / every_s)
             (kind,) = rng.choices(list(KINDS), list(KINDS.values()))
             workers = [*head.children(recursive=True), *processes_of(workspace, "neuroseg.workers.remote")]
             chosen = head if kind == "killed heads" else rng.choice(sorted(workers, key=lambda each: each.pid))
