@@ -1,4 +1,4 @@
-"""What every executor does with one block."""
+"""Processing one block: run it, record what it stored, mark it done or failed."""
 
 from __future__ import annotations
 

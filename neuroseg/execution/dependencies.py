@@ -80,7 +80,7 @@ class Dependencies:
         self._scheduler.release_block(unit)
 
     def _part(self, task: Task, region: NDArray[np.int64], retries: int) -> Any:
-        """Return a task as daisy's; its read region reaches along the last axis alone, where steps do the rest."""
+        """Return daisy's task for a task. Its halo covers one axis; the steps cover the others."""
         halo, steps = _halo(task), [axis for axis in self._axes if _halo(task)[axis]][:-1]
         halo[steps] = 0
         return self._daisy_task(task.name, task, _cells(task, region), halo, region, retries)

@@ -24,10 +24,10 @@ logger = logging.getLogger(__name__)
 
 
 class Launcher(Protocol):
-    """Where workers come from."""
+    """Starts and ends the workers of a pool."""
 
     def keep(self, wanted: int, progress: int) -> None:
-        """See to it that so many workers are there or on their way; returns at once. 0: those there may stay.
+        """Keep `wanted` workers running or starting, and return at once. With 0, running workers may stay.
 
         `progress` counts what workers have done or failed so far: where it does not grow, those that end are replaced
         later and later, and not for ever. Raises NeurosegError when nobody will come any more.
@@ -40,7 +40,7 @@ class Launcher(Protocol):
 
     @property
     def bell(self) -> Any:
-        """What can be waited at for a worker to come; None where `keep` alone brings them."""
+        """What becomes readable when a worker connects; None if `keep` starts workers itself."""
         ...
 
     def end(self, channel: Channel, job: str | None) -> None:
@@ -48,7 +48,7 @@ class Launcher(Protocol):
         ...
 
     def stop(self, *, at_once: bool) -> None:
-        """End all workers, whether they wait or work; unless `at_once`, those that were told to leave may."""
+        """End all workers. With `at_once`, do not wait for those that were told to leave."""
         ...
 
 
@@ -106,11 +106,11 @@ class Pool:
 
     @property
     def bell(self) -> Any:
-        """What can be waited at for a worker to come, where there is such a thing."""
+        """The launcher's bell, None where there is none."""
         return None if self._launcher is None else self._launcher.bell
 
     def keep(self, wanted: int) -> None:
-        """See to it that so many workers are there or on their way; 0: those there may stay."""
+        """Keep `wanted` workers running or starting. With 0, running workers may stay."""
         if self._launcher is None and wanted:
             self._launcher = self._launch()
         if self._launcher is not None:

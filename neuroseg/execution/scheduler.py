@@ -1,7 +1,7 @@
 """Which block comes next, and how often it may be tried.
 
-What can be done, daisy knows (dependencies.py). Every block is deterministic and atomic, because one may be done twice:
-a worker that was given up may still write.
+daisy decides which blocks can run (dependencies.py). Every block is deterministic and atomic, because one may be done
+twice: a worker that was given up may still write.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Unit:
 
 @dataclass
 class _Progress:
-    """What became of a task; `next` are blocks that can be handed out."""
+    """The state of a task. `next` holds the blocks that can be handed out."""
 
     task: Task
     reads: list[str]
@@ -141,7 +141,7 @@ class Schedule:
     def _look(self) -> None:
         """Have a block of each task at hand, where one can be done.
 
-        Where very many of a task failed and none is done, it is not chance: what failed is not tried again.
+        If 100 blocks of a task failed and none is done, failed blocks are not tried again.
         """
         for name, progress in self._tasks.items():
             while not progress.next and (index := self._dependencies.acquire(name)) is not None:

@@ -1,4 +1,4 @@
-"""What an executor is given, tasks, and what an executor is."""
+"""The contract of executors, and the tasks that they run."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Share:
-    """Who does a stage: workers of a pool, `most` of them at a time. Where it is `last`, no later stage needs them."""
+    """The pool that does a stage, with at most `most` workers. With `last`, no later stage needs the pool."""
 
     pool: Pool
     most: int
