@@ -12,6 +12,7 @@ import json
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -49,8 +50,8 @@ class Artifact:
             yield self.place if self.place.suffix in _SINGLE_FILES else part_path(self.place, block.index)
             return
         lead = self.shape[:-3]
-        begin, end = (*(0 for _ in lead), *block.write_roi.begin), (*lead, *block.write_roi.end)
-        cells = (range(b // width, -(-e // width)) for b, e, width in zip(begin, end, self.shard, strict=True))
+        box = (*((0, size) for size in lead), *block.write_box)
+        cells = (range(b // width, -(-e // width)) for (b, e), width in zip(box, self.shard, strict=True))
         for cell in itertools.product(*cells):
             yield self.place / self.separator.join(("c", *map(str, cell)))
 
@@ -59,16 +60,18 @@ def artifact_at(place: Place) -> Artifact | None:
     """Return the artifact at a place, None where there is none; raises ValueError for an array it cannot describe."""
     if place.suffix in _SINGLE_FILES:
         return Artifact(place) if place.is_file() else None
+    description = place / _DESCRIPTION
+    if isinstance(description, Path) and isinstance(place, Path):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            known = description.stat()
+            return _array_on_disk(place, known.st_mtime_ns, known.st_size, known.st_ino)
+    elif description.is_file():
+        return _array_at(place, description.read_bytes())
     if not place.is_dir():
         return None
-    if not (place / _DESCRIPTION).is_file():
-        if place.suffix == ".zarr" or (place / "c").is_dir():
-            raise ValueError(f"{place} has no {_DESCRIPTION}")
-        return Artifact(place)
-    if isinstance(place, RemotePath):
-        return _array_at(place, (place / _DESCRIPTION).read_bytes())
-    known = (place / _DESCRIPTION).stat()
-    return _array_on_disk(place, known.st_mtime_ns, known.st_size, known.st_ino)
+    if place.suffix == ".zarr" or (place / "c").is_dir():
+        raise ValueError(f"{place} has no {_DESCRIPTION}")
+    return Artifact(place)
 
 
 @lru_cache(maxsize=64)
