@@ -61,7 +61,7 @@ def test_numbers_as_text_are_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "meant"), [("predict", "affinities"), ("segment", "fragments or edges")])
 def test_a_command_in_the_place_of_a_stage_names_the_stage(name: str, meant: str, tmp_path: Path) -> None:
     (tmp_path / "site.yaml").write_text(f"stages: {{{name}: {{gpus: 1}}}}\n")
-    with pytest.raises(InputError, match=rf"unknown stage '{name}'.*\nhint: did you mean {meant}\?"):
+    with pytest.raises(InputError, match=f"unknown stage '{name}'; did you mean {meant}?"):
         site_named(str(tmp_path / "site.yaml"))
 
 
