@@ -18,12 +18,24 @@ from neuroseg import __version__
 from neuroseg.errors import InputError
 
 # What parsers raise for garbage: wrong bytes, impossible dates, brackets nested too deep.
-_UNREADABLE = (OSError, ValueError, RecursionError, yaml.YAMLError)
+_UNREADABLE = (ValueError, RecursionError, yaml.YAMLError)
 
 
 def mapping_in(path: Path) -> dict[str, Any] | None:
     """Return the mapping of words to values in a file; None where there is no file, or something else in it."""
-    found = _parsed(path)
+    return _mapping(_parsed(path))
+
+
+def read_mapping(path: Path) -> dict[str, Any] | None:
+    """Return what `mapping_in` returns; raise InputError with the system's reason if the file cannot be read."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    return _mapping(_decoded(path, content))
+
+
+def _mapping(found: Any) -> dict[str, Any] | None:
     return found if isinstance(found, dict) and all(isinstance(key, str) for key in found) else None
 
 
@@ -35,7 +47,13 @@ def entries_in(path: Path) -> list[dict[str, Any]] | None:
 
 def _parsed(path: Path) -> Any:
     try:
-        content = path.read_bytes()
+        return _decoded(path, path.read_bytes())
+    except OSError:
+        return None
+
+
+def _decoded(path: Path, content: bytes) -> Any:
+    try:
         return yaml.safe_load(content) if path.suffix == ".yaml" else json.loads(content)
     except _UNREADABLE:
         return None

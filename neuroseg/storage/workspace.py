@@ -22,7 +22,7 @@ from neuroseg.storage.naming import STORE, default_workspace, is_workspace
 from neuroseg.storage.publish import publish_text
 from neuroseg.storage.remote import is_remote, is_writable, require_writable
 from neuroseg.storage.remote_path import RemotePath, remote_path
-from neuroseg.storage.state import mapping_in, require_version
+from neuroseg.storage.state import read_mapping, require_version
 from neuroseg.storage.trees import Place, discard, move_all, remove_all
 
 REDUCED = "reduced"
@@ -161,7 +161,7 @@ class Workspace:
             hint = f"; did you mean {beside}?" if beside != self.path and is_workspace(beside) else ""
             raise InputError(f"{self.path} is not a workspace: it has no run.yaml{hint}")
         path = self.path / "run.yaml"
-        content = mapping_in(path)
+        content = read_mapping(path)
         if content is None or not isinstance(content.get("plan"), dict):
             raise InputError(
                 f"{path} is damaged: it describes no run; remove it and give the run's whole command again, with "

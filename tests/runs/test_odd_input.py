@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 import zarr
 
-from neuroseg.errors import RunRefusedError
+from neuroseg.errors import InputError, RunRefusedError
 from neuroseg.runs import pipeline
 from neuroseg.runs.options import Options
 from neuroseg.storage.arrays import open_array
@@ -147,3 +149,16 @@ def test_offsets_may_point_up_or_down(step: int, tmp_path: Path) -> None:
     assert (labels[:, :, :8] == 1).all()
     assert (labels[:, :, 12:] == labels[0, 0, 19]).all()
     assert labels[0, 0, 19] != 1
+
+
+def test_a_description_that_the_disk_does_not_return_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run.yaml").write_text("plan: {}\n")
+
+    def refused(path: Path) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.raises(InputError, match=r"^cannot read .*run\.yaml: Input/output error$"):
+        Workspace(tmp_path).read_run()
