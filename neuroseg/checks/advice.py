@@ -16,7 +16,7 @@ from neuroseg.geometry import Nanometres, contact_channels, parse_roi, triple
 from neuroseg.networks.bundle import open_bundle
 from neuroseg.runs.levels import largest_ratio
 from neuroseg.runs.plan import Plan, read_plan
-from neuroseg.volumes.first_look import sample_values
+from neuroseg.volumes.input_checks import sample_values
 from neuroseg.volumes.values import raw_findings, sampled_boxes
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ import numpy as np
 
 from neuroseg.storage.naming import HDF5_SUFFIXES
 from neuroseg.storage.remote import is_remote
-from neuroseg.volumes.first_look import chunks_of, sample_values
 from neuroseg.volumes.images import member
+from neuroseg.volumes.input_checks import chunks_of, sample_values
 from neuroseg.volumes.metadata import ome_levels
 from neuroseg.volumes.raw import checked_range
 from neuroseg.volumes.selection import WHOLE_FILE, Selection
@@ -37,7 +37,7 @@ def volume_contents(volume: Volume, selection: Selection = WHOLE_FILE) -> dict[s
         "findings": [str(finding) for finding in _findings(volume, sample, kind)],
         "chunks_stored": chunks.stored if chunks else None,
         "chunks_expected": chunks.expected if chunks else None,
-        "chunks_looked_at": chunks.looked_at if chunks else None,
+        "chunks_looked_at": chunks.checked if chunks else None,
         "levels": _levels(volume.path, attributes, selection),
     }
 

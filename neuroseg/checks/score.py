@@ -25,7 +25,7 @@ from neuroseg.storage.workspace import Workspace, named_workspace
 from neuroseg.tables import NODES, TREE, Table
 from neuroseg.volumes.addresses import open_any
 from neuroseg.volumes.axes import PLAIN
-from neuroseg.volumes.first_look import require_label_values
+from neuroseg.volumes.input_checks import require_label_values
 from neuroseg.volumes.volume import Volume, open_volume
 from neuroseg.volumes.zarr_nodes import open_node
 

@@ -12,8 +12,8 @@ from neuroseg.storage.workspace import Workspace
 from neuroseg.volumes.addresses import open_any
 from neuroseg.volumes.affinity_source import affinities_content, open_stored
 from neuroseg.volumes.content import Content, content_of
-from neuroseg.volumes.first_look import chunks_of
-from neuroseg.volumes.hints import require_there
+from neuroseg.volumes.input_checks import chunks_of
+from neuroseg.volumes.input_paths import require_exists
 from neuroseg.volumes.mask import open_mask
 from neuroseg.volumes.volume import Volume
 
@@ -31,7 +31,7 @@ def require_input(plan: Plan, workspace: Workspace) -> None:
     A workspace of an earlier version, which remembers no content, cannot be compared.
     """
     noun = _NOUNS[plan.kind]
-    require_there(plan.path, noun, f"name its new place with --input NEW (workspace {workspace.path})")
+    require_exists(plan.path, noun, f"name its new place with --input NEW (workspace {workspace.path})")
     if plan.input_content is not None and (changes := plan.input_content.changes_to(_content_now(plan))):
         raise RunRefusedError(
             f"{plan.path} is not the {noun} that {workspace.path} was made of, or it has changed since this run: "

@@ -28,7 +28,7 @@ from neuroseg.stage import Stage
 from neuroseg.storage.workspace import Workspace
 from neuroseg.volumes.affinity_source import AffinitySource
 from neuroseg.volumes.content import Content
-from neuroseg.volumes.hints import located, relative_hints, require_there
+from neuroseg.volumes.input_paths import located, relative_paths, require_exists
 from neuroseg.volumes.mask import MaskSource
 from neuroseg.volumes.placement import CORNER, Grid
 from neuroseg.volumes.raw import RawSource
@@ -107,7 +107,7 @@ class Plan(Section):
         """Return a mask as seen from the run's voxels."""
         if mask is None:
             return None
-        require_there(mask.path, "mask", "name its new place with --mask NEW (neuroseg run, predict or segment)")
+        require_exists(mask.path, "mask", "name its new place with --mask NEW (neuroseg run, predict or segment)")
         return MaskSource(
             mask.path, self.voxel_size_nm, self.offset_nm, mask.identity, convention=self.offset_convention
         )
@@ -232,7 +232,7 @@ def hash_of(identity: Any) -> str:
 
 
 def read_plan(workspace: Workspace) -> Plan:
-    """Return the plan in a workspace's run.yaml, with its inputs where they lie now (volumes/hints.py)."""
+    """Return the plan in a workspace's run.yaml, with its inputs where they lie now (volumes/input_paths.py)."""
     where = workspace.path / "run.yaml"
     content = workspace.read_run()
     plan = validated(content["plan"], Plan, str(where))
@@ -287,7 +287,7 @@ def write_plan(workspace: Workspace, plan: Plan, options: Options) -> None:
     """Write run.yaml: version, options as given, plan as resolved, and inputs as seen from the workspace."""
     given = options.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
     masks = [mask.path for mask in (plan.mask, plan.predicted_mask) if mask]
-    relative = relative_hints([plan.path, plan.model, *masks, *options.paths().values()], workspace.path)
+    relative = relative_paths([plan.path, plan.model, *masks, *options.paths().values()], workspace.path)
     content = {"neuroseg": __version__, "options": given, "plan": plan.model_dump(mode="json")}
     workspace.write_run({**content, "relative_paths": relative})
 

@@ -23,8 +23,8 @@ from neuroseg.storage.workspace import Workspace, named_workspace, workspace_of
 from neuroseg.volumes.addresses import open_any
 from neuroseg.volumes.affinity_source import open_affinities, open_boundaries
 from neuroseg.volumes.content import content_of
-from neuroseg.volumes.first_look import require_raw
-from neuroseg.volumes.hints import require_there
+from neuroseg.volumes.input_checks import require_raw
+from neuroseg.volumes.input_paths import require_exists
 from neuroseg.volumes.mask import open_mask
 from neuroseg.volumes.placement import Grid
 from neuroseg.volumes.plausible import require_plausible_voxel_size
@@ -128,7 +128,7 @@ def _with_input(options: Options) -> tuple[Workspace, Options]:
     if old.kind != "raw":
         raise InputError(f"{named.path} has no raw volume, only {old.kind}: run neuroseg segment {named.path}")
     if not options.input:
-        require_there(old.path, "volume", f"name its new place: neuroseg run {named.path} --input NEW")
+        require_exists(old.path, "volume", f"name its new place: neuroseg run {named.path} --input NEW")
     return named, options.model_copy(update={"volume": options.input or old.path, "input": None})
 
 

@@ -16,9 +16,9 @@ from neuroseg.geometry import Nanometres, Triple, contact_channels, parse_offset
 from neuroseg.storage.naming import HDF5_SUFFIXES
 from neuroseg.volumes.addresses import open_any
 from neuroseg.volumes.axes import Layout
-from neuroseg.volumes.chunk_cache import remembering
+from neuroseg.volumes.chunk_cache import cached_read
 from neuroseg.volumes.content import Content, content_of, sample_checksums
-from neuroseg.volumes.first_look import require_shares
+from neuroseg.volumes.input_checks import require_probabilities
 from neuroseg.volumes.placement import UNKNOWN
 from neuroseg.volumes.selection import WHOLE_FILE, Selection
 from neuroseg.volumes.soundness import require_regular_chunks
@@ -84,7 +84,7 @@ class AffinitySource:
         if array.dtype != np.uint8:
             return read  # what is wrong with a value is said by the block that needs it
         chunk = stored.chunks or self.shape
-        return remembering(read, shape=self.shape, chunk=chunk, voxel_bytes=len(self.offsets))
+        return cached_read(read, shape=self.shape, chunk=chunk, voxel_bytes=len(self.offsets))
 
 
 def require_unit_interval(
@@ -236,10 +236,10 @@ def _source(
 
 def _require_values(channels: Sequence[Volume], *, force: bool) -> None:
     """Raise InputError for unusable values where channels are looked at before anything is written."""
-    require_shares(channels, force=force)
+    require_probabilities(channels, force=force)
     for volume in channels:
         if volume.dtype != np.uint8:
-            for roi in volume.first_look():
+            for roi in volume.checked_regions():
                 require_unit_interval(
                     volume.read(roi), volume.path, roi.begin, channels=[index for _, index in volume.layout.fixed]
                 )

@@ -21,7 +21,7 @@ _KEPT_BYTES = 24 << 20
 _CELL_VOXELS = range(32, 129)
 
 
-def remembering(read: Read, *, shape: Sequence[int], chunk: Sequence[int], voxel_bytes: int) -> Read:
+def cached_read(read: Read, *, shape: Sequence[int], chunk: Sequence[int], voxel_bytes: int) -> Read:
     """Return a function that reads what `read` reads, of an array that does not change meanwhile.
 
     `read` gives `(..., z, y, x)` of a region within a volume of `shape`; whole cells of `chunk` voxels are read and up

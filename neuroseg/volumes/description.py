@@ -43,14 +43,14 @@ class Facts:
 
 @dataclass(frozen=True)
 class Description:
-    """How to read an array. `unsized` says why there is no voxel size; the offset is 0 where it is not `placed`.
+    """How to read an array. `no_size_reason` says why there is no voxel size; the offset is 0 where it is not `placed`.
 
     `corner_nm` is the offset as plain arrays state it (placement.py).
     """
 
     layout: Layout
     voxel_size_nm: Nanometres | None
-    unsized: str = ""
+    no_size_reason: str = ""
     offset_nm: Nanometres = (0.0, 0.0, 0.0)
     corner_nm: Nanometres = (0.0, 0.0, 0.0)
     placed: bool = False

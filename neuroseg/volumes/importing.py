@@ -21,8 +21,8 @@ from neuroseg.errors import InputError
 from neuroseg.geometry import Nanometres, Triple, slices, triple, whole
 from neuroseg.storage.arrays import open_array
 from neuroseg.volumes.addresses import open_any
-from neuroseg.volumes.first_look import require_label_values, require_raw
 from neuroseg.volumes.foreign import refuse_foreign
+from neuroseg.volumes.input_checks import require_label_values, require_raw
 from neuroseg.volumes.partial import partial_folder
 from neuroseg.volumes.plausible import require_plausible_voxel_size
 from neuroseg.volumes.scaling import inverted, scaled
@@ -203,7 +203,7 @@ def _require_zarr_name(output: Path) -> None:
 
 
 def _require_values(source: Volume, conversion: _Conversion, *, chosen: bool, force: bool) -> None:
-    """Raise InputError when a sample shows that the conversion cannot be meant (first_look.py)."""
+    """Raise InputError when a sample shows that the conversion cannot be meant (input_checks.py)."""
     if conversion.labels:
         require_label_values(source, force=force, score=False)
     elif source.dtype.kind != "b":

@@ -77,7 +77,7 @@ def _range_of(volume: Volume, value_range: tuple[float, float] | None) -> tuple[
     if volume.dtype.kind == "f":
         if value_range is None:
             raise InputError(f"{volume.path} holds {volume.dtype} values; say which map to 0 and 255: --range LOW HIGH")
-        for roi in volume.first_look():
+        for roi in volume.checked_regions():
             require_finite(volume.read(roi), volume.path, roi.begin)
         return value_range
     raise InputError(f"{volume.path} holds {volume.dtype} values; raw must be uint8, uint16 or float")

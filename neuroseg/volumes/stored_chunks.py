@@ -27,23 +27,23 @@ _OTHER = {"/": ".", ".": "/"}
 
 @dataclass(frozen=True)
 class StoredChunks:
-    """How many of an array's files (shards or chunks) are stored; an estimate unless all were `looked_at`.
+    """How many of an array's files (shards or chunks) are stored; an estimate unless all were `checked`.
 
     `enclosed` counts missing ones that lie between stored ones along some axis: a hole, not an empty border.
     """
 
     stored: int
     expected: int
-    looked_at: int
+    checked: int
     enclosed: int = 0
 
     @property
-    def matters(self) -> bool:
+    def likely_incomplete(self) -> bool:
         """Whether so much is missing that the volume may be a part of a copy."""
         return self.enclosed > 0 or self.expected - self.stored > _MISSING_SHARE * self.expected
 
     def __str__(self) -> str:
-        about = "" if self.looked_at == self.expected else f"about (of {self.looked_at} sampled) "
+        about = "" if self.checked == self.expected else f"about (of {self.checked} sampled) "
         return f"{about}{self.stored} of {self.expected} chunks stored"
 
 

@@ -224,7 +224,7 @@ def _narrow(sample: Sample, mapped: NDArray[np.uint8], value_range: Range, fix: 
     return Finding(problem, fix, certain=False)
 
 
-def share_findings(sample: Sample) -> list[Finding]:
+def probability_findings(sample: Sample) -> list[Finding]:
     """Return what is wrong with affinities or boundaries, floats in [0, 1] or uint8 where 255 stands for 1."""
     if sample.values.dtype != np.uint8 or sample.high != 1:
         return []

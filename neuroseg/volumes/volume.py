@@ -34,9 +34,9 @@ _SAMPLED_EDGE_VOXELS = 16
 class Volume:
     """An opened volume: z, y, x of `array` as `layout` has them.
 
-    `offset_nm` follows `convention` (placement.py), `corner_nm` is the same place as plain arrays state it (None: the
-    same number). Where the file does not state a place for certain, `placed` is false and both are 0. `unsized` says
-    why there is no voxel size, if the file states one that cannot be used.
+    `offset_nm` follows `convention` (placement.py). `corner_nm` is the same offset as plain arrays state it (None:
+    equal to `offset_nm`). If the file states no certain offset, `placed` is false and both are 0. `no_size_reason`
+    explains why a stated voxel size cannot be used.
     """
 
     path: str
@@ -47,7 +47,7 @@ class Volume:
     placed: bool = True
     convention: str = CORNER
     corner_nm: Nanometres | None = None
-    unsized: str = ""
+    no_size_reason: str = ""
 
     @property
     def shape(self) -> Triple:
@@ -87,7 +87,7 @@ class Volume:
         require_regular_chunks(self.array, index)
         return self.layout.arranged(np.asarray(self.array[index]))
 
-    def first_look(self) -> list[Roi]:
+    def checked_regions(self) -> list[Roi]:
         """Return the regions whose values are checked before a run begins: all of a small volume, samples of a large.
 
         What a sample does not show, the block that meets it will.
@@ -157,7 +157,7 @@ def opened(
     return checked(
         Volume(
             path, array, found.voxel_size_nm, found.offset_nm, found.layout, found.placed, found.convention,
-            found.corner_nm, found.unsized,
+            found.corner_nm, found.no_size_reason,
         )
     )  # fmt: skip
 
@@ -194,7 +194,7 @@ def check_voxel_size(path: str, size: Nanometres) -> None:
 def require_voxel_size(volume: Volume) -> Nanometres:
     """Return the volume's voxel size; raises InputError with the option to give one."""
     if volume.voxel_size_nm is None:
-        why = volume.unsized or "no OME-NGFF scale, voxel_size or resolution attribute"
+        why = volume.no_size_reason or "no OME-NGFF scale, voxel_size or resolution attribute"
         raise InputError(
             f"{volume.path} has no voxel size ({why}); give it in nm, for example --voxel-size 10 10 10 (z y x)"
         )

@@ -10,7 +10,7 @@ from hypothesis import strategies as some
 
 from neuroseg.geometry import slices
 from neuroseg.volumes import chunk_cache as cells
-from neuroseg.volumes.chunk_cache import remembering
+from neuroseg.volumes.chunk_cache import cached_read
 
 SHAPE = (70, 100, 130)
 VALUES = np.random.default_rng(0).integers(0, 256, (3, *SHAPE)).astype(np.uint8)
@@ -24,7 +24,7 @@ class Counted:
 
     def __call__(self, roi: Roi) -> np.ndarray:
         self.asked.append(roi)
-        return VALUES[(slice(None), *slices(roi))]
+        return VALUES[(slice(None), *slices(roi))].copy()  # as zarr does: a new array for each read
 
 
 def boxes() -> some.SearchStrategy[Roi]:
@@ -41,7 +41,7 @@ def boxes() -> some.SearchStrategy[Roi]:
 def test_any_sequence_of_regions_is_read_right(regions: list[Roi], most: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cells, "_KEPT_BYTES", most * 3 * 32**3)
-        read = remembering(Counted(), shape=SHAPE, chunk=(32, 32, 32), voxel_bytes=3)
+        read = cached_read(Counted(), shape=SHAPE, chunk=(32, 32, 32), voxel_bytes=3)
         for roi in regions:
             found = read(roi)
             assert np.array_equal(found, VALUES[(slice(None), *slices(roi))])
@@ -50,7 +50,7 @@ def test_any_sequence_of_regions_is_read_right(regions: list[Roi], most: int) ->
 
 def test_overlapping_blocks_read_every_chunk_once_along_a_row() -> None:
     counted = Counted()
-    read = remembering(counted, shape=SHAPE, chunk=(32, 32, 32), voxel_bytes=3)
+    read = cached_read(counted, shape=SHAPE, chunk=(32, 32, 32), voxel_bytes=3)
     for x in range(0, 128, 32):
         read(Roi((0, 0, max(0, x - 5)), (32, 32, min(42, 130 - max(0, x - 5)))))
     assert sum(roi.size for roi in counted.asked) == 32 * 32 * 130
@@ -61,7 +61,7 @@ def test_overlapping_blocks_read_every_chunk_once_along_a_row() -> None:
 def test_memory_is_bounded_and_large_regions_are_read_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cells, "_KEPT_BYTES", 4 * 3 * 32**3)
     counted = Counted()
-    read = remembering(counted, shape=SHAPE, chunk=(32, 32, 32), voxel_bytes=3)
+    read = cached_read(counted, shape=SHAPE, chunk=(32, 32, 32), voxel_bytes=3)
     for x in (0, 32, 64, 96, 0):
         read(Roi((0, 0, x), (20, 20, 20)))
         assert len(read._kept) <= 4  # type: ignore[attr-defined]
@@ -75,4 +75,4 @@ def test_memory_is_bounded_and_large_regions_are_read_as_they_are(monkeypatch: p
 def test_small_and_large_chunks_are_left_alone() -> None:
     counted = Counted()
     for chunk in ((8, 64, 64), (64, 64, 512)):
-        assert remembering(counted, shape=SHAPE, chunk=chunk, voxel_bytes=1) is counted
+        assert cached_read(counted, shape=SHAPE, chunk=chunk, voxel_bytes=1) is counted

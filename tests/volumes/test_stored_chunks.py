@@ -15,7 +15,7 @@ import zarr
 from neuroseg.errors import InputError
 from neuroseg.volumes import stored_chunks as chunks
 from neuroseg.volumes.addresses import open_any
-from neuroseg.volumes.first_look import require_stored
+from neuroseg.volumes.input_checks import require_stored
 from neuroseg.volumes.stored_chunks import StoredChunks, enclosed, stored_chunks
 
 VOXELS = {"voxel_size": [10, 10, 10]}
@@ -36,7 +36,7 @@ def test_stored_chunks_are_counted(tmp_path: Path, shards: tuple[int, ...] | Non
     found = stored_chunks(open_any(str(tmp_path / "v.zarr")).array)
     expected = 18 if shards is None else 4
     assert found == StoredChunks(expected // 2, expected, expected)
-    assert found.matters
+    assert found.likely_incomplete
     assert str(found) == f"{expected // 2} of {expected} chunks stored"
 
 
@@ -54,7 +54,7 @@ def test_a_large_grid_is_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     array[:8] = 1
     found = stored_chunks(array)
     assert found is not None
-    assert (found.expected, found.looked_at) == (512, 200)
+    assert (found.expected, found.checked) == (512, 200)
     assert abs(found.stored - 256) < 10
     assert str(found).startswith("about (of 200 sampled) ")
 
@@ -64,9 +64,9 @@ def test_holes_are_told_from_empty_borders() -> None:
     assert enclosed(border) == 0
     hole = np.array([[0, 1, 1, 1], [0, 1, 0, 1], [0, 1, 1, 1]], bool)
     assert enclosed(hole) == 1
-    assert StoredChunks(999, 1000, 1000, enclosed=1).matters
-    assert not StoredChunks(960, 1000, 1000).matters
-    assert StoredChunks(900, 1000, 1000).matters
+    assert StoredChunks(999, 1000, 1000, enclosed=1).likely_incomplete
+    assert not StoredChunks(960, 1000, 1000).likely_incomplete
+    assert StoredChunks(900, 1000, 1000).likely_incomplete
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])

@@ -20,10 +20,10 @@ from neuroseg.volumes.values import (
     is_image_like,
     is_label_like,
     label_findings,
+    probability_findings,
     raw_findings,
     sample_of,
     sampled_boxes,
-    share_findings,
     suggested_range,
 )
 
@@ -116,10 +116,10 @@ def test_labels_without_any_object_are_a_warning() -> None:
 
 def test_affinities_of_0_and_1_in_uint8_are_refused() -> None:
     half = np.arange(64, dtype=np.uint8).reshape(4, 4, 4) % 2
-    assert share_findings(sampled(half))[0].certain
-    assert share_findings(sampled(half * 255)) == []
-    assert share_findings(sampled(half.astype(np.float32))) == []
-    assert share_findings(sampled(half * 0)) == []
+    assert probability_findings(sampled(half))[0].certain
+    assert probability_findings(sampled(half * 255)) == []
+    assert probability_findings(sampled(half.astype(np.float32))) == []
+    assert probability_findings(sampled(half * 0)) == []
 
 
 def padded() -> NDArray[np.uint8]:

@@ -19,10 +19,10 @@ from neuroseg.volumes.values import (
     Range,
     Sample,
     label_findings,
+    probability_findings,
     raw_findings,
     sample_of,
     sampled_boxes,
-    share_findings,
 )
 from neuroseg.volumes.volume import Volume
 
@@ -53,14 +53,14 @@ def require_label_values(volume: Volume, *, force: bool = False, score: bool = T
         _judge(volume, label_findings(sample_values(volume)), force=force or not score, hint="")
 
 
-def require_shares(channels: Sequence[Volume], *, force: bool) -> None:
+def require_probabilities(channels: Sequence[Volume], *, force: bool) -> None:
     """Raise InputError for 0 and 1 in uint8 as affinities or boundaries, unless `force`; warns of missing chunks.
 
     The channels are judged together: one of them may be nearly empty.
     """
     for volume in channels:
         require_stored(volume, force=True)
-    findings = [share_findings(sample_values(volume)) for volume in channels]
+    findings = [probability_findings(sample_values(volume)) for volume in channels]
     if all(findings):
         _judge(channels[0], findings[0], force=force)
 
@@ -72,7 +72,7 @@ def require_stored(volume: Volume, *, force: bool) -> None:
         return
     if not chunks.stored and not force:
         raise InputError(f"{volume.path}: {chunks}; check that the copy is complete, or use --force")
-    if chunks.matters:
+    if chunks.likely_incomplete:
         logger.warning("%s: %s, the rest reads as empty; check that the copy is complete", volume.path, str(chunks))
 
 

@@ -14,7 +14,7 @@ from neuroseg.storage.naming import HDF5_SUFFIXES
 from neuroseg.storage.remote import is_remote
 
 
-def relative_hints(addresses: Iterable[str | None], folder: Path) -> dict[str, str]:
+def relative_paths(addresses: Iterable[str | None], folder: Path) -> dict[str, str]:
     """Return each absolute path among `addresses` (volumes, datasets of files, bundles) as seen from a folder."""
     seen_from = folder.resolve()
     paths = (address for address in addresses if address and not is_remote(address) and os.path.isabs(address))
@@ -26,13 +26,13 @@ def located(address: str, hints: Mapping[str, str], folder: Path) -> str:
 
     What is found nowhere is returned as it was.
     """
-    if not is_gone(address) or address not in hints:
+    if not is_missing(address) or address not in hints:
         return address
     beside = os.path.normpath(folder.resolve() / hints[address])
-    return address if is_gone(beside) else beside
+    return address if is_missing(beside) else beside
 
 
-def is_gone(address: str) -> bool:
+def is_missing(address: str) -> bool:
     """Return whether an address names a file or folder that is not there; a server is not asked."""
     if is_remote(address) or not os.path.isabs(address):
         return False
@@ -41,7 +41,7 @@ def is_gone(address: str) -> bool:
     return not Path(file if is_dataset else address).exists()
 
 
-def require_there(address: str, what: str, fix: str) -> None:
+def require_exists(address: str, what: str, fix: str) -> None:
     """Raise InputError where an input that a workspace remembers is gone, with the option that names its new place."""
-    if is_gone(address):
+    if is_missing(address):
         raise InputError(f"the {what} {address} is not there any more; if it moved, {fix}")
