@@ -1,4 +1,4 @@
-"""The import rules of docs/architecture.md: every module is read, none is imported.
+"""The import rules and the diagram of docs/internals/architecture.md: every module is read, none is imported.
 
 A new file is covered by the folder it lies in.
 """
@@ -6,6 +6,7 @@ A new file is covered by the folder it lies in.
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -223,19 +224,20 @@ def test_no_two_modules_share_a_name() -> None:
     ]
 
 
+def reached(graph: Mapping[str, set[str]], start: str) -> set[str]:
+    """What a node of a graph leads to, itself only through others."""
+    seen: set[str] = set()
+    waiting = [start]
+    while waiting:
+        for name in graph.get(waiting.pop(), set()) - seen:
+            seen.add(name)
+            waiting.append(name)
+    return seen
+
+
 def circles(graph: Mapping[str, set[str]]) -> list[str]:
     """The modules that import themselves through others."""
-
-    def reached(start: str) -> set[str]:
-        seen: set[str] = set()
-        waiting = [start]
-        while waiting:
-            for name in graph.get(waiting.pop(), set()) - seen:
-                seen.add(name)
-                waiting.append(name)
-        return seen
-
-    return [name for name in graph if name in reached(name)]
+    return [name for name in graph if name in reached(graph, name)]
 
 
 def test_no_module_imports_itself_through_others() -> None:
@@ -248,6 +250,42 @@ def test_no_module_imports_itself_through_others() -> None:
             graph[name] |= {found.name, found.name.rpartition(".")[0]} & (known.keys() - {"neuroseg"})
     assert circles(graph) == []
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"]
+
+
+def folder_imports(imports: Iterable[Import], shared: str) -> dict[str, set[str]]:
+    """Which folder imports which; `shared` stands for the files directly in neuroseg/."""
+    graph: dict[str, set[str]] = {}
+    for found in imports:
+        folder = found.file.split("/")[0] if not found.file.startswith("neuroseg/") else found.room or shared
+        package, _, rest = found.name.partition(".")
+        if package != "neuroseg" or rest in ("", "__version__") or Path(found.file).stem in ("__main__", "__init__"):
+            continue
+        named = rest.split(".")[0]
+        named = named if (REPOSITORY / "neuroseg" / named).is_dir() else shared
+        if named != folder:
+            graph.setdefault(folder, set()).add(named)
+    return graph
+
+
+def without_detours(graph: Mapping[str, set[str]]) -> set[tuple[str, str]]:
+    """The arrows of a graph without circles that no other way replaces."""
+    return {
+        (start, end)
+        for start, ends in graph.items()
+        for end in ends
+        if not any(end in reached(graph, other) for other in ends - {end})
+    }
+
+
+def test_the_diagram_shows_the_imports() -> None:
+    text = (REPOSITORY / "docs/internals/architecture.md").read_text(encoding="utf-8")
+    diagram = text.partition("```mermaid\n")[2].partition("```")[0]
+    arrows = re.findall(r"^    (\w+) --> (\w+)$", diagram, re.MULTILINE)
+    assert sorted(arrows) == sorted(without_detours(folder_imports(all_imports(), "shared")))
+
+
+def test_an_arrow_that_another_way_replaces_is_left_out() -> None:
+    assert without_detours({"a": {"b", "c"}, "b": {"c"}}) == {("a", "b"), ("b", "c")}
 
 
 def test_every_module_is_short() -> None:

@@ -1,4 +1,4 @@
-"""The suites from outside the repository: the examples of docs/extending.md pass, a wrong executor does not."""
+"""The suites from outside the repository: the examples of docs/internals/extending.md pass, a wrong executor does not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from neuroseg.testing.workspaces import planned_workspace
 
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "extending.md"
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "internals" / "extending.md"
 WRONG = """
 from contextlib import contextmanager
 from dataclasses import replace
