@@ -1,6 +1,6 @@
-"""Every error a user can meet, and the exit code of the command it ends.
+"""The errors that a user can see, and the exit code of each.
 
-The vocabulary's lowest layer: it imports nothing, everything may import it.
+The lowest layer: this module imports nothing from neuroseg, and every module may import it.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import Iterable
 
 
 class NeurosegError(Exception):
-    """An error whose message is written for the person at the terminal. Ends a command with `exit_code`.
+    """An error with a message for the user. The command ends with `exit_code`.
 
-    `hint` says how to fix it. The terminal shows it on a line of its own.
+    `hint` states the fix. The terminal prints it on its own line.
     """
 
     exit_code = 1
@@ -28,21 +28,21 @@ class NeurosegError(Exception):
 
 
 class InputError(NeurosegError):
-    """A wrong option, path, array or configuration: nothing was written."""
+    """A wrong option, path, array or configuration. Nothing was written."""
 
     exit_code = 2
 
 
 class BlocksFailedError(NeurosegError):
-    """Some blocks of a stage failed; the others are complete and a rerun does only what is missing."""
+    """Some blocks of a stage failed. The others are complete; a rerun computes only the missing blocks."""
 
 
 class DamagedError(NeurosegError):
-    """A file that a stage had made is missing, or not what it was."""
+    """A file that a stage wrote is missing or has changed."""
 
 
 class MissingPartError(DamagedError):
-    """A block's part of a table is not there: removed, or not made yet."""
+    """A block's part of a table is missing: it was removed, or is not computed yet."""
 
     def __init__(self, message: str, artifact: str, block: int, *, hint: str = "") -> None:
         super().__init__(message, hint=hint)
@@ -50,15 +50,15 @@ class MissingPartError(DamagedError):
 
 
 class DiskFullError(NeurosegError):
-    """The disk filled up while a run was writing; what is done is complete, and a rerun continues."""
+    """The disk filled up during a run. Completed blocks are kept; a rerun continues."""
 
 
 class RunRefusedError(InputError):
-    """The workspace holds results of other inputs or parameters; nothing was changed."""
+    """The workspace holds results of other inputs or parameters. Nothing was changed."""
 
 
 def unknown_name(kind: str, found: str, valid: Iterable[str]) -> InputError:
-    """Return the error for a name that is not in `valid`: it lists the valid names and suggests the closest ones."""
+    """Return the error for a name that is not in `valid`. It lists the valid names and suggests the closest."""
     names = sorted(valid)
     close = difflib.get_close_matches(found, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(close)}?" if close else ""

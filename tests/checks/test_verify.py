@@ -110,9 +110,12 @@ def test_odd_cuts_never_are_empty() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["--at", "39,0,0", "--crop", "8"], "does not lie in the volume"), (["--crop", "0"], "must be positive"),
-     (["--at", "-1,0,0"], "must be 0 or more")],
-)  # fmt: skip
+    [
+        (["--at", "39,0,0", "--crop", "8"], "does not lie in the volume"),
+        (["--crop", "0"], "--crop '0' contains 0, expected 1 or more"),
+        (["--at", "-1,0,0"], "--at '-1,0,0' contains -1, expected 0 or more"),
+    ],
+)
 def test_crops_outside_are_refused(
     raw_volume: str, tiny_model: str, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -32,7 +32,9 @@ def test_a_text_file_is_not_a_zarr(tmp_path: Path, capfd: pytest.CaptureFixture[
     assert "is not a zarr" in fails(["info", str(tmp_path / "V.zarr")], capfd)
 
 
-@pytest.mark.parametrize(("shape", "said"), [("20,96,96", "must be 48 or more"), ("96x96", "neither a number nor")])
+@pytest.mark.parametrize(
+    ("shape", "said"), [("20,96,96", "contains 20, expected 48 or more"), ("96x96", "neither a whole number nor")]
+)
 def test_a_demo_needs_room(shape: str, said: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert said in fails(["demo", str(tmp_path / "demo"), "--shape", shape], capfd)
     assert not (tmp_path / "demo").exists()
@@ -60,9 +62,9 @@ def test_float_raw_asks_for_its_range(tmp_path: Path, capfd: pytest.CaptureFixtu
     ("flags", "said"),
     [
         (["--model", "fib25_lihgt"], "did you mean fib25_light"),
-        (["--blocks", "0"], "must be positive"),
-        (["--blocks", "-4"], "must be positive"),
-        (["--blocks", "big"], "neither a number nor three"),
+        (["--blocks", "0"], "contains 0, expected 1 or more"),
+        (["--blocks", "-4"], "contains -4, expected 1 or more"),
+        (["--blocks", "big"], "neither a whole number nor three"),
         (["--roi", "0:10,0:10,0:999"], "outside the volume 0:40,0:50,0:45"),
         (["--roi", "5:5,0:10,0:10"], "is empty"),
         (["--roi", "everything"], "z0:z1,y0:y1,x0:x1"),
