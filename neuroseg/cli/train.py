@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from neuroseg.cli import run
+from neuroseg.cli import options as option
 from neuroseg.cli.command import typed_command
 from neuroseg.cli.summary import print_json
 from neuroseg.errors import InputError, unknown_name
@@ -49,14 +49,14 @@ def pretrain(
     then: network.encoder: runs/pretraining_fib25 in the configuration of neuroseg train
     """
     from neuroseg.storage.publish import require_folder
+    from neuroseg.training.pretrain import dry_run_pretraining
     from neuroseg.training.pretrain import pretrain as pretrain_
-    from neuroseg.training.pretrain import rehearse_pretraining
 
     path = asked(configuration, named)
     folder = output or Path("runs") / path.stem
     require_folder(folder)
     if dry_run:
-        _show_rehearsal(rehearse_pretraining(path, folder, device=device), folder, json)
+        _show_dry_run(dry_run_pretraining(path, folder, device=device), folder, json)
         return
     _tell()
     made = pretrain_(path, folder, device=device, restart=restart)
@@ -90,7 +90,7 @@ def train(
             "--template", metavar="RAW LABELS", help="Write a configuration for this labelled volume to -o mine.yaml."
         ),
     ] = None,
-    voxel_size: run.VoxelSize = None,
+    voxel_size: option.VoxelSize = None,
     preview: Annotated[
         bool,
         typer.Option(
@@ -112,7 +112,7 @@ def train(
     then: neuroseg train mine.yaml -o runs/mine
     """
     from neuroseg.storage.publish import require_folder
-    from neuroseg.training.train import rehearse_training
+    from neuroseg.training.train import dry_run_training
     from neuroseg.training.train import train as train_
 
     if template is not None:
@@ -133,7 +133,7 @@ def train(
         return
     require_folder(folder)
     if dry_run:
-        _show_rehearsal(rehearse_training(path, folder, bundle=bundle, device=device), folder, json)
+        _show_dry_run(dry_run_training(path, folder, bundle=bundle, device=device), folder, json)
         return
     _tell()
     outcome = train_(path, folder, bundle=bundle, device=device, restart=restart, command=typed_command(context))
@@ -142,7 +142,7 @@ def train(
     _show_outcome(outcome, json)
 
 
-def _write_template(template: tuple[str, str], output: Path | None, voxel_size: run.Triple | None, json: bool) -> None:
+def _write_template(template: tuple[str, str], output: Path | None, voxel_size: option.Triple | None, json: bool) -> None:
     from neuroseg.storage.publish import require_publishable
     from neuroseg.training.template import write_template
 
@@ -188,13 +188,13 @@ def _tell() -> None:
     logging.getLogger("neuroseg").setLevel(logging.INFO if _leads() else logging.WARNING)
 
 
-def _show_rehearsal(found: dict[str, object], folder: Path, json: bool) -> None:
-    from neuroseg.training.judging.rehearsal import described
+def _show_dry_run(found: dict[str, object], folder: Path, json: bool) -> None:
+    from neuroseg.training.validation.dry_run import as_text
 
     if json:
         print_json(found)
     else:
-        print(described(found, folder), file=sys.stderr)
+        print(as_text(found, folder), file=sys.stderr)
 
 
 def _draw_preview(configuration: Path, path: Path) -> None:

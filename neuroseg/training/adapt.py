@@ -27,17 +27,17 @@ from neuroseg.networks.card import Card, SegmentationCard
 from neuroseg.networks.windows import WindowRule
 from neuroseg.training.data.labelled import OpenedVolume, open_labelled
 from neuroseg.training.data.unlabelled import Crops, Pairs, Region
-from neuroseg.training.folder import claim
-from neuroseg.training.judging.agreement import PERTURBATIONS, Agreement, agreement, agrees_better
-from neuroseg.training.judging.validation import validate
+from neuroseg.training.folder import prepare_folder
 from neuroseg.training.learning.loop import is_over, run_training
 from neuroseg.training.learning.precision import warn_if_emulated
-from neuroseg.training.learning.statistics import with_own_statistics
-from neuroseg.training.learning.team import Team
+from neuroseg.training.learning.processes import ProcessGroup
+from neuroseg.training.learning.statistics import with_recomputed_statistics
 from neuroseg.training.learning.trainer import Trainer
 from neuroseg.training.perturbations.appearance import Float
 from neuroseg.training.settings import Precision, TrainingSettings, VolumeSettings
 from neuroseg.training.train import check_gradients, labelled_samples
+from neuroseg.training.validation.agreement import PERTURBATIONS, Agreement, agreement, agrees_better
+from neuroseg.training.validation.validate import validate
 from neuroseg.volumes.addresses import open_any
 from neuroseg.volumes.volume import Volume, require_voxel_size
 
@@ -102,11 +102,11 @@ def adapt(
         raise InputError(f"the model {bundle.path} lies in {folder}, which is emptied first; choose another with -o")
     make_repeatable(chosen)
     warn_if_emulated(chosen, request.precision)
-    trainer = Trainer(settings, folder, chosen, Team())
+    trainer = Trainer(settings, folder, chosen, ProcessGroup())
     trainer.begin_with(bundle.network().state_dict())
     if restart or not (folder / "checkpoint.pt").exists():
         check_gradients(settings, chosen)
-    claim(folder, settings, restart)
+    prepare_folder(folder, settings, restart)
     if (folder / "checkpoint.pt").exists():
         trainer.load()
         if not is_over(trainer):
@@ -120,7 +120,7 @@ def adapt(
         run_training(trainer, samples, lambda step: {}, progress=progress)
     crops = _samples(settings, raw, labelled, request, 0)
     count = min(settings.validation.statistics_samples, len(crops))
-    tuned = with_own_statistics(
+    tuned = with_recomputed_statistics(
         trainer.average.network, crops, "clean", count=count, batch=settings.optimiser.batch, device=chosen
     )
     after = judge(tuned, settings, card, raw, labelled, request)
@@ -251,11 +251,11 @@ def _judge_by_agreement(
     request: Request,
 ) -> dict[str, Any]:  # fmt: skip
     """Return how far segmentations of perturbed copies of crops put aside lie apart, and the clean ones' entropy."""
-    crops = crops_aside(raw, card.tile.output_voxels, request.seed)
+    crops = held_out_crops(raw, card.tile.output_voxels, request.seed)
     return asdict(agreement(network, card, crops, next(network.parameters()).device, request.seed))
 
 
-def crops_aside(raw: Volume, shape: Triple, seed: int) -> list[Float]:
+def held_out_crops(raw: Volume, shape: Triple, seed: int) -> list[Float]:
     """Return crops `(z, y, x)` in [0, 1] of the part of a volume that training does not see; none overlap.
 
     At most 8, of `shape`; of less where not even 3 such lie there side by side.

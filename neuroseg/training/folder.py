@@ -16,7 +16,7 @@ _FILES = ("checkpoint.pt", "best.yaml", "log.csv", "beginning.yaml", ENCODER)
 _FOLDERS = ("bundle", "tensorboard")
 
 
-def claim(folder: Path, settings: Section, restart: bool) -> None:
+def prepare_folder(folder: Path, settings: Section, restart: bool) -> None:
     """Make the folder this configuration's; raises RunRefusedError when it is another's, or nobody's."""
     path = folder / "configuration.yaml"
     text = yaml.safe_dump(settings.model_dump(mode="json", exclude={"data": {"folders"}}), sort_keys=False)

@@ -22,19 +22,19 @@ from neuroseg.affinities.inference import make_repeatable
 from neuroseg.networks.architectures import build_network, parameter_count
 from neuroseg.networks.encoder import ENCODER, save_encoder
 from neuroseg.training.data.unlabelled import Crops, open_unlabelled, perturbed_pair
-from neuroseg.training.folder import claim
-from neuroseg.training.judging.foretelling import Clock
-from neuroseg.training.judging.rehearsal import rehearse
-from neuroseg.training.learning.gradients import require_right_gradients
+from neuroseg.training.folder import prepare_folder
+from neuroseg.training.learning.gradients import require_correct_gradients
 from neuroseg.training.learning.loop import is_over, run_training
 from neuroseg.training.learning.optimiser import build_optimiser, take_step
 from neuroseg.training.learning.precision import predicted, warn_if_emulated
+from neuroseg.training.learning.processes import ProcessGroup, local_device, process_group
 from neuroseg.training.learning.records import load_checkpoint, save_checkpoint, use_as_many_threads
-from neuroseg.training.learning.team import Team, joined, own_device
 from neuroseg.training.pretraining_settings import PretrainingSettings
 from neuroseg.training.reading import read_settings
 from neuroseg.training.relative_paths import located
 from neuroseg.training.settings import PerturbationSettings, Precision
+from neuroseg.training.validation.dry_run import dry_run
+from neuroseg.training.validation.duration import Clock
 
 logger = logging.getLogger(__name__)
 _VALIDATION_CROPS = 8
@@ -70,13 +70,13 @@ class Restorations:
 class Restorer:
     """Holds what a checkpoint of pre-training saves: network, optimiser and step."""
 
-    def __init__(self, settings: PretrainingSettings, folder: Path, device: torch.device, team: Team) -> None:
+    def __init__(self, settings: PretrainingSettings, folder: Path, device: torch.device, group: ProcessGroup) -> None:
         torch.manual_seed(settings.seed)
-        self.settings, self.folder, self.device, self.team = settings, folder, device, team
+        self.settings, self.folder, self.device, self.group = settings, folder, device, group
         built = build_network(settings.network.architecture, _parameters(settings))
-        network = team.common_statistics(built, device)
+        network = group.with_shared_statistics(built, device)
         self.network = network.to(device=device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        self._parallel = team.parallel(self.network, device)
+        self._parallel = group.parallel(self.network, device)
         self.optimiser = build_optimiser(self.network, settings.optimiser)
         self.step = self.validated = 0
         self._seen: dict[str, torch.Tensor] = {}
@@ -86,7 +86,7 @@ class Restorer:
         state = {
             "step": self.step,
             "validated": self.validated,
-            "processes": self.team.size,
+            "processes": self.group.size,
             "threads": torch.get_num_threads(),
             "network": self.network.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -98,7 +98,7 @@ class Restorer:
     def load(self) -> None:
         """Continue from `checkpoint.pt`."""
         state = load_checkpoint(self.folder / "checkpoint.pt")
-        self.team.require_as_many(state["processes"], self.folder)
+        self.group.require_size(state["processes"], self.folder)
         use_as_many_threads(state.get("threads"), self.device)
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -132,17 +132,17 @@ def pretrain(
     Raises InputError for a wrong configuration, missing data or a CPU that computes it wrongly, and RunRefusedError
     when the folder holds a training of another configuration.
     """
-    with joined() as team:
+    with process_group() as group:
         settings = read_settings(configuration, PretrainingSettings)
-        chosen = choose_device(own_device(device))
+        chosen = choose_device(local_device(device))
         training, held_out = _crops(located(settings, configuration))
         make_repeatable(chosen)
-        restorer = Restorer(settings, folder, chosen, team)
+        restorer = Restorer(settings, folder, chosen, group)
         if restart or not (folder / "checkpoint.pt").exists():
             _check_gradients(settings, chosen)
-        if team.leads:
-            claim(folder, settings, restart)
-        team.wait()
+        if group.is_first:
+            prepare_folder(folder, settings, restart)
+        group.wait()
         logger.info("%s: %d parameters on %s", settings.name, parameter_count(restorer.network), chosen)
         warn_if_emulated(chosen, settings.optimiser.precision)
         if (folder / "checkpoint.pt").exists():
@@ -151,16 +151,16 @@ def pretrain(
                 _check_gradients(settings, chosen)  # perhaps another machine, with as many threads as before
         error = _Error(restorer, held_out)
         if not is_over(restorer):
-            samples = _restorations(settings, training, restorer.step, team.size)
+            samples = _restorations(settings, training, restorer.step, group.size)
             run_training(restorer, samples, error, progress=progress)
         return Pretrained(folder / ENCODER, restorer.step, error(restorer.step)["error"])
 
 
-def rehearse_pretraining(configuration: Path, folder: Path, *, device: str = "auto") -> dict[str, Any]:
+def dry_run_pretraining(configuration: Path, folder: Path, *, device: str = "auto") -> dict[str, Any]:
     """Check a configuration and its data and take a few steps; returns what it would take. Writes nothing."""
     settings = read_settings(configuration, PretrainingSettings)
     training, held_out = _crops(located(settings, configuration))
-    restorer = Restorer(settings, folder, choose_device(device), Team())
+    restorer = Restorer(settings, folder, choose_device(device), ProcessGroup())
     _check_gradients(settings, restorer.device)
     error = _Error(restorer, held_out)
 
@@ -169,7 +169,7 @@ def rehearse_pretraining(configuration: Path, folder: Path, *, device: str = "au
         error(0)
         return {"crops": clock() - began}
 
-    return rehearse(restorer, _restorations(settings, training, 0, 1), judge)
+    return dry_run(restorer, _restorations(settings, training, 0, 1), judge)
 
 
 def _parameters(settings: PretrainingSettings) -> dict[str, Any]:
@@ -179,7 +179,7 @@ def _parameters(settings: PretrainingSettings) -> dict[str, Any]:
 
 def _check_gradients(settings: PretrainingSettings, device: torch.device) -> None:
     optimiser = settings.optimiser
-    require_right_gradients(
+    require_correct_gradients(
         settings.network.architecture,
         _parameters(settings),
         batch=optimiser.batch,

@@ -24,23 +24,28 @@ from neuroseg.storage.publish import publish_text
 from neuroseg.training.data.labelled import OpenedVolume, open_labelled, read_labelled
 from neuroseg.training.data.samples import Samples
 from neuroseg.training.data.unlabelled import Crops, Pairs, Region, open_unlabelled
-from neuroseg.training.folder import claim
-from neuroseg.training.judging.context_needed import context_effect
-from neuroseg.training.judging.export import Origin, export_bundle
-from neuroseg.training.judging.foretelling import Clock, validation_seconds
-from neuroseg.training.judging.rehearsal import held_bytes, rehearse, small_part
-from neuroseg.training.judging.validation import Choice, validate
-from neuroseg.training.learning.beginning import begin, beginning_with, record, recorded
-from neuroseg.training.learning.gradients import require_right_gradients
+from neuroseg.training.folder import prepare_folder
+from neuroseg.training.learning.gradients import require_correct_gradients
+from neuroseg.training.learning.initial_weights import (
+    load_initial_weights,
+    read_origin,
+    with_initial_bundle,
+    write_origin,
+)
 from neuroseg.training.learning.loop import is_over, run_training
 from neuroseg.training.learning.precision import warn_if_emulated
-from neuroseg.training.learning.statistics import with_own_statistics
-from neuroseg.training.learning.team import Team, joined, own_device
+from neuroseg.training.learning.processes import ProcessGroup, local_device, process_group
+from neuroseg.training.learning.statistics import with_recomputed_statistics
 from neuroseg.training.learning.trainer import Trainer, output_channels
 from neuroseg.training.perturbations.orientations import orientations
 from neuroseg.training.reading import read_settings
 from neuroseg.training.relative_paths import located
 from neuroseg.training.settings import TargetSettings, TrainingOptimiserSettings, TrainingSettings
+from neuroseg.training.validation.context_effect import context_effect
+from neuroseg.training.validation.dry_run import dry_run, held_bytes, small_part
+from neuroseg.training.validation.duration import Clock, validation_seconds
+from neuroseg.training.validation.export import Origin, export_bundle
+from neuroseg.training.validation.validate import Choice, validate
 
 logger = logging.getLogger(__name__)
 _BEST_KEYS = {"step", "scoring", "threshold", "voi_split", "voi_merge", "voi_sum", "arand"}
@@ -77,7 +82,7 @@ def open_training(configuration: Path, bundle: str | None = None) -> Opened:
     settings = read_settings(configuration, TrainingSettings)
     seen = located(settings, configuration)
     if bundle is not None:
-        settings, seen = beginning_with(settings, seen, bundle)
+        settings, seen = with_initial_bundle(settings, seen, bundle)
     if not settings.data.training or settings.data.validation is None:
         raise InputError(f"{configuration}: data.training and data.validation say what to learn from and to judge on")
     check_windows(settings)
@@ -109,21 +114,21 @@ def train(
     Raises InputError for a wrong configuration, missing data or a CPU that computes it wrongly, and RunRefusedError
     when the folder holds a training of another configuration.
     """
-    with joined() as team:
-        opened, chosen = open_training(configuration, bundle), choose_device(own_device(device))
+    with process_group() as group:
+        opened, chosen = open_training(configuration, bundle), choose_device(local_device(device))
         settings = opened.settings
         make_repeatable(chosen)
-        trainer = Trainer(settings, folder, chosen, team)
+        trainer = Trainer(settings, folder, chosen, group)
         begins = restart or not (folder / "checkpoint.pt").exists()
         if begins:
-            begin(trainer, opened.seen.network, opened.training[0].voxel_size_nm)
+            load_initial_weights(trainer, opened.seen.network, opened.training[0].voxel_size_nm)
             check_gradients(settings, chosen)
         # What is wrong was found by now: only then is a folder begun, or one emptied.
-        if team.leads:
-            claim(folder, settings, restart)
+        if group.is_first:
+            prepare_folder(folder, settings, restart)
             if begins:
-                record(folder, opened.seen.network)
-        team.wait()
+                write_origin(folder, opened.seen.network)
+        group.wait()
         logger.info("%s: %d parameters on %s", settings.name, parameter_count(trainer.network), chosen)
         warn_if_emulated(chosen, settings.optimiser.precision)
         if (folder / "checkpoint.pt").exists():
@@ -131,16 +136,16 @@ def train(
             if not is_over(trainer):
                 check_gradients(settings, chosen)  # perhaps another machine, with as many threads as before
         origin = Origin(configuration.stem, command)
-        keeper = _BestKeeper(folder, settings, opened.validation, chosen, origin, progress)
+        keeper = _BestBundle(folder, settings, opened.validation, chosen, origin, progress)
 
         if not is_over(trainer):
             logger.info("reading the training volumes and computing their shape descriptors (a minute per 10 Mvoxel)")
-            labelled, samples = samples_of(opened, trainer.step, team.size)
+            labelled, samples = samples_of(opened, trainer.step, group.size)
             count = settings.validation.statistics_samples
 
             def validate_judged(step: int) -> dict[str, float]:
-                own = with_own_statistics(
-                    trainer.judged(), labelled.first(count), "raw",
+                own = with_recomputed_statistics(
+                    trainer.network_to_validate(), labelled.first(count), "raw",
                     count=count, batch=settings.optimiser.batch, device=chosen,
                 )  # fmt: skip
                 return keeper(own, step)
@@ -149,7 +154,7 @@ def train(
         return keeper.outcome()
 
 
-def rehearse_training(
+def dry_run_training(
     configuration: Path,
     folder: Path,
     *,
@@ -164,16 +169,18 @@ def rehearse_training(
         open_labelled(volume, data.folders)  # missing, it would show only when the training is over
     patch = opened.settings.optimiser.patch_voxels
     small = replace(opened, training=[small_part(volume, patch) for volume in opened.training])
-    trainer = Trainer(opened.settings, folder, choose_device(device), Team())
-    begin(trainer, opened.seen.network, opened.training[0].voxel_size_nm)
+    trainer = Trainer(opened.settings, folder, choose_device(device), ProcessGroup())
+    load_initial_weights(trainer, opened.seen.network, opened.training[0].voxel_size_nm)
     check_gradients(opened.settings, trainer.device)
     whole, part = (sum(held_bytes(v, described) for v in some.training) for some in (opened, small))
     labelled, samples = samples_of(small, 0, 1)
 
     def judge(clock: Clock) -> dict[str, float]:
-        return validation_seconds(trainer.judged(), labelled, opened.validation, opened.settings, trainer.device, clock)
+        return validation_seconds(
+            trainer.network_to_validate(), labelled, opened.validation, opened.settings, trainer.device, clock
+        )
 
-    return rehearse(trainer, samples, judge, unread_bytes=whole - part, clock=clock)
+    return dry_run(trainer, samples, judge, unread_bytes=whole - part, clock=clock)
 
 
 def check_windows(settings: TrainingSettings) -> None:
@@ -197,7 +204,7 @@ def check_gradients(settings: TrainingSettings, device: torch.device) -> None:
     """Raise InputError when this CPU computes the steps of such a training wrongly."""
     network, optimiser, consistency = settings.network, settings.optimiser, settings.consistency
     together = 2 if consistency is not None and consistency.published else 1
-    require_right_gradients(
+    require_correct_gradients(
         network.architecture,
         {**network.parameters, "outputs": output_channels(settings)},
         batch=together * optimiser.batch,
@@ -254,7 +261,7 @@ def labelled_samples(opened: list[OpenedVolume], settings: TrainingSettings, sta
     )
 
 
-class _BestKeeper:
+class _BestBundle:
     """Validates a network and keeps the best bundle in `folder/bundle`."""
 
     def __init__(
@@ -296,7 +303,7 @@ class _BestKeeper:
                 choices=choices,
                 context=context_effect(network, self._opened, self._settings, self._device),
                 origin=self._origin,
-                begun=recorded(self._folder),
+                begun=read_origin(self._folder),
             )
             content = {"step": step, "scoring": best.scoring, "threshold": best.threshold, **best.scores.as_dict()}
             publish_text(self._folder / "best.yaml", yaml.safe_dump(content))

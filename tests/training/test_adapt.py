@@ -19,8 +19,8 @@ from neuroseg.cli.main import exit_code
 from neuroseg.errors import InputError, RunRefusedError
 from neuroseg.networks.bundle import open_bundle
 from neuroseg.training import adapt as room
-from neuroseg.training.adapt import Request, adapt, crops_aside
-from neuroseg.training.judging.agreement import Agreement, agreement, agrees_better
+from neuroseg.training.adapt import Request, adapt, held_out_crops
+from neuroseg.training.validation.agreement import Agreement, agreement, agrees_better
 from neuroseg.volumes.volume import open_volume
 
 
@@ -135,7 +135,7 @@ class Threshold(nn.Module):
 
 def test_agreement_is_perfect_for_what_never_changes_and_entropy_tells_why(volume: str, tiny_model: str) -> None:
     bundle = open_bundle(tiny_model)
-    crops = crops_aside(open_volume(volume), (16, 24, 24), seed=0)
+    crops = held_out_crops(open_volume(volume), (16, 24, 24), seed=0)
     assert [crop.shape for crop in crops] == [(16, 10, 20)] * 4, "a quarter, 32 x 10 x 40, gives three at least"
 
     class One(Threshold):
@@ -173,7 +173,7 @@ def test_crops_are_put_aside_at_the_end_of_the_longest_axis(tmp_path: Path) -> N
     raw[:, :, 30:] = 255
     array = zarr.create_array(str(tmp_path / "v"), shape=raw.shape, dtype="u1", attributes={"voxel_size": [10, 10, 10]})
     array[:] = raw
-    assert all(crop.min() == 1.0 for crop in crops_aside(open_volume(str(tmp_path / "v")), (8, 8, 8), seed=0))
+    assert all(crop.min() == 1.0 for crop in held_out_crops(open_volume(str(tmp_path / "v")), (8, 8, 8), seed=0))
 
 
 def test_crops_put_aside_never_overlap(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_crops_put_aside_never_overlap(tmp_path: Path) -> None:
         )
         array[:] = (raw >> 8 * byte).astype(np.uint8)
     for shape, count in (((6, 8, 5), 6), ((2, 4, 3), 8), ((64, 64, 64), 4)):
-        low, high = (crops_aside(open_volume(str(tmp_path / f"v{byte}")), shape, seed=1) for byte in range(2))
+        low, high = (held_out_crops(open_volume(str(tmp_path / f"v{byte}")), shape, seed=1) for byte in range(2))
         places = np.concatenate([np.rint(a * 255 + 256 * b * 255).ravel() for a, b in zip(low, high, strict=True)])
         assert len(low) == count
         assert len(np.unique(places)) == len(places)

@@ -271,7 +271,7 @@ def test_a_configuration_of_another_command_is_told_so(
 def test_what_fits_no_command_is_told_by_its_own_fault(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("extends: {}\noptimisr: {{steps: 3}}\n".format(configuration_path("fib25_d5").with_suffix("")))
-    with pytest.raises(InputError, match="unknown key 'optimisr', did you mean optimiser"):
+    with pytest.raises(InputError, match=r"unknown key 'optimisr' \(did you mean optimiser"):
         read_settings(path, TrainingSettings)
 
 

@@ -10,7 +10,7 @@ import yaml
 from neuroseg.cli.train import configuration_path
 from neuroseg.configuration import load_configuration
 from neuroseg.errors import RunRefusedError
-from neuroseg.training.folder import claim
+from neuroseg.training.folder import prepare_folder
 from neuroseg.training.settings import TrainingSettings
 
 STORED = "configuration.yaml"
@@ -22,21 +22,21 @@ def settings() -> TrainingSettings:
 
 
 def test_what_an_older_release_did_not_know_has_its_default(settings: TrainingSettings, tmp_path: Path) -> None:
-    claim(tmp_path, settings, restart=False)
+    prepare_folder(tmp_path, settings, restart=False)
     content = yaml.safe_load((tmp_path / STORED).read_text())
     del content["optimiser"]["precision"]
     (tmp_path / STORED).write_text(yaml.safe_dump(content))
-    claim(tmp_path, settings, restart=False)
+    prepare_folder(tmp_path, settings, restart=False)
     other = settings.model_copy(update={"optimiser": settings.optimiser.model_copy(update={"precision": "float32"})})
     with pytest.raises(RunRefusedError, match="another configuration"):
-        claim(tmp_path, other, restart=False)
+        prepare_folder(tmp_path, other, restart=False)
 
 
 def test_the_folders_where_data_is_looked_for_are_no_part_of_a_training(
     settings: TrainingSettings, tmp_path: Path
 ) -> None:
-    claim(tmp_path, settings, restart=False)
-    claim(
+    prepare_folder(tmp_path, settings, restart=False)
+    prepare_folder(
         tmp_path,
         settings.model_copy(update={"data": settings.data.model_copy(update={"folders": ("/elsewhere",)})}),
         restart=False,
@@ -49,11 +49,11 @@ def test_a_file_that_is_no_such_configuration_is_anothers(
 ) -> None:
     (tmp_path / STORED).write_text(content)
     with pytest.raises(RunRefusedError, match="another configuration"):
-        claim(tmp_path, settings, restart=False)
+        prepare_folder(tmp_path, settings, restart=False)
 
 
 def test_a_checkpoint_without_its_configuration_is_nobodys(settings: TrainingSettings, tmp_path: Path) -> None:
     (tmp_path / "checkpoint.pt").touch()
     with pytest.raises(RunRefusedError, match="nobody knows"):
-        claim(tmp_path, settings, restart=False)
+        prepare_folder(tmp_path, settings, restart=False)
     assert (tmp_path / "checkpoint.pt").exists()

@@ -20,15 +20,15 @@ from neuroseg.errors import InputError, NeurosegError, RunRefusedError
 from neuroseg.networks.architectures import build_network
 from neuroseg.networks.bundle import open_bundle
 from neuroseg.networks.encoder import load_encoder
-from neuroseg.training.judging.rehearsal import held_bytes
-from neuroseg.training.learning.beginning import begin
+from neuroseg.training.learning.initial_weights import load_initial_weights
 from neuroseg.training.learning.loop import Learner
+from neuroseg.training.learning.processes import ProcessGroup
 from neuroseg.training.learning.records import load_checkpoint
-from neuroseg.training.learning.team import Team
 from neuroseg.training.learning.trainer import Trainer
 from neuroseg.training.pretrain import Restorer, pretrain, restored
 from neuroseg.training.pretraining_settings import PretrainingSettings
 from neuroseg.training.train import open_training, train
+from neuroseg.training.validation.dry_run import held_bytes
 from tests.training.test_training import edited_section, interrupt_after
 
 
@@ -96,7 +96,7 @@ def test_training_begins_with_the_encoder_of_a_pretraining(
     path.write_text(yaml.safe_dump(content))
     train(path, tmp_path / "run", device="cpu", progress=False)
     trained = load_checkpoint(tmp_path / "run" / "checkpoint.pt")["network"]
-    restored = Restorer(settings, tmp_path / "pre", torch.device("cpu"), Team())
+    restored = Restorer(settings, tmp_path / "pre", torch.device("cpu"), ProcessGroup())
     restored.load()
     for name, tensor in restored.network.state_dict().items():
         if name.startswith(("stem.", "encoder.")) and name.endswith("weight"):
@@ -105,7 +105,7 @@ def test_training_begins_with_the_encoder_of_a_pretraining(
 
 def test_the_loss_is_how_far_a_restored_crop_is_from_the_clean_one(pretraining: Path, tmp_path: Path) -> None:
     settings = PretrainingSettings.model_validate(yaml.safe_load(pretraining.read_text()))
-    restorer = Restorer(settings, tmp_path, torch.device("cpu"), Team())
+    restorer = Restorer(settings, tmp_path, torch.device("cpu"), ProcessGroup())
     batch = {name: torch.rand(1, 1, 8, 8, 8) for name in ("perturbed", "clean")}
     with torch.no_grad():
         found = restored(copy.deepcopy(restorer.network), batch["perturbed"], "bfloat16")
@@ -257,7 +257,7 @@ def test_a_loss_that_is_not_finite_leaves_its_batch(
 
 def test_an_encoder_of_another_network_is_refused(pretraining: Path, tmp_path: Path) -> None:
     settings = PretrainingSettings.model_validate(yaml.safe_load(pretraining.read_text()))
-    learner: Learner = Restorer(settings, tmp_path, torch.device("cpu"), Team())
+    learner: Learner = Restorer(settings, tmp_path, torch.device("cpu"), ProcessGroup())
     learner.save()
     network = build_network("light", {"widths": [4, 8]})
     load_encoder(tmp_path, network, "light", {"widths": [4, 8]})
@@ -272,14 +272,17 @@ def test_an_encoder_of_another_network_is_refused(pretraining: Path, tmp_path: P
 
 def test_the_teacher_begins_with_the_encoder_too(pretraining: Path, configuration: Path, tmp_path: Path) -> None:
     settings = PretrainingSettings.model_validate(yaml.safe_load(pretraining.read_text()))
-    restorer, name = Restorer(settings, tmp_path, torch.device("cpu"), Team()), "encoder.0.first_norm.running_mean"
+    restorer, name = (
+        Restorer(settings, tmp_path, torch.device("cpu"), ProcessGroup()),
+        "encoder.0.first_norm.running_mean",
+    )
     restorer.network.state_dict()[name].fill_(5.0)
     restorer.save()
     network = {"parameters": {"widths": [4, 8]}, "encoder": str(tmp_path)}
     path = edited_section(configuration, "taught", network=network, consistency={"teacher": "ema", "published": True})
     opened = open_training(path)
-    trainer = Trainer(opened.settings, tmp_path / "run", torch.device("cpu"), Team())
-    begin(trainer, opened.seen.network, (10.0, 10.0, 10.0))
+    trainer = Trainer(opened.settings, tmp_path / "run", torch.device("cpu"), ProcessGroup())
+    load_initial_weights(trainer, opened.seen.network, (10.0, 10.0, 10.0))
     assert (trainer.average.network.state_dict()[name] == 5.0).all()
 
 

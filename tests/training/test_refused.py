@@ -130,5 +130,5 @@ def test_an_output_that_is_a_file_is_refused(
     name, *flags = command.split()
     command_line = [name, *given.get(name, [str(configuration)]), *flags, "-o", str(file / below)]
     assert exit_code(command_line) == 2
-    assert f"{file} is a file, so that {file / below} cannot be a folder" in capsys.readouterr().err
+    assert f"cannot create the folder {file / below}: {file} is a file" in capsys.readouterr().err
     assert file.read_text() == "mine"

@@ -16,8 +16,8 @@ from neuroseg.errors import InputError
 from neuroseg.geometry import Nanometres, Triple, describe, parse_roi, triple
 from neuroseg.training.data.affinity_targets import UNLABELLED
 from neuroseg.training.data.catalogue import found
+from neuroseg.training.data.checks import require_labels, require_raw
 from neuroseg.training.data.descriptors import shape_descriptors
-from neuroseg.training.data.looks import require_labels, require_raw
 from neuroseg.training.data.samples import LabelledVolume
 from neuroseg.training.perturbations.orientations import Orientation
 from neuroseg.training.settings import VolumeSettings

@@ -14,8 +14,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from neuroseg.training.learning.losses import MeanOverProcesses, centre, divisor, keep
-from neuroseg.training.perturbations.carried import Offset, displaced_affinities, turned_affinities
 from neuroseg.training.perturbations.draw import IN_PLANE, UNTURNED
+from neuroseg.training.perturbations.moved_affinities import Offset, displaced_affinities, turned_affinities
 from neuroseg.training.perturbations.orientations import Orientation
 from neuroseg.training.settings import ConsistencySettings
 
@@ -118,7 +118,7 @@ def consistency_loss(
 
 
 @contextlib.contextmanager
-def untouched_statistics(network: nn.Module) -> Iterator[None]:
+def frozen_statistics(network: nn.Module) -> Iterator[None]:
     """Let a network in training mode normalise by the batch at hand without remembering its statistics."""
     layers = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     momenta = [layer.momentum for layer in layers]

@@ -43,7 +43,7 @@ _PATIENCE, _LEAST_PATIENCE_S, _MOST_S = 30, 30, 3600
 _CONVOLUTIONS = (nn.Conv3d, nn.ConvTranspose3d)
 
 
-def require_right_gradients(
+def require_correct_gradients(
     architecture: str,
     parameters: Mapping[str, Any],
     *,

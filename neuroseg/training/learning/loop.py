@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from neuroseg.execution.ending import slow_to_end
+from neuroseg.training.learning.processes import ProcessGroup
 from neuroseg.training.learning.records import Records
-from neuroseg.training.learning.team import Team
 from neuroseg.training.pretraining_settings import PretrainingSettings
 from neuroseg.training.settings import TrainingSettings
 
@@ -29,7 +29,7 @@ class Learner(Protocol):
 
     settings: Any
     folder: Path
-    team: Team
+    group: ProcessGroup
     network: Any
     device: torch.device
     step: int
@@ -93,10 +93,10 @@ def run_training(
     `validate(step)` returns named numbers to log; what it keeps is its own affair. Ctrl-C (and SIGTERM, which the
     command line turns into it) lets the step in hand end, saves, and raises KeyboardInterrupt.
     """
-    settings, team = learner.settings, learner.team
+    settings, group = learner.settings, learner.group
     last, every = settings.optimiser.steps, settings.validation.every_steps
-    records = Records(learner.folder) if team.leads else None
-    bar = tqdm(total=last, initial=learner.step, unit="step", disable=not (progress and team.leads), mininterval=5)
+    records = Records(learner.folder) if group.is_first else None
+    bar = tqdm(total=last, initial=learner.step, unit="step", disable=not (progress and group.is_first), mininterval=5)
     try:
         with slow_to_end(), _Interrupts() as interrupts:
             due = learner.step > 0 and (learner.step % every == 0 or learner.step == last)
@@ -130,15 +130,15 @@ def _validate(
         records.show(learner.step, learner.pictures())
         learner.save()
     learner.validated = learner.step
-    learner.team.wait()
+    learner.group.wait()
 
 
 def _steps(learner: Learner, samples: Any, records: Records | None, bar: Any, interrupts: _Interrupts) -> Iterator[int]:
     """Take the steps that are left and log them; yields the number of each. Interrupted, it saves first."""
-    settings, team = learner.settings, learner.team
+    settings, group = learner.settings, learner.group
     started, first, waited = time.monotonic(), learner.step, 0.0
     # Closed, it ends its processes, whatever cuts the loop off.
-    shared = team.share(samples, settings.optimiser.batch)
+    shared = group.share(samples, settings.optimiser.batch)
     with contextlib.closing(batches(shared, settings, device=learner.device)) as made:
         while learner.step < settings.optimiser.steps:
             began = time.monotonic()
@@ -147,15 +147,15 @@ def _steps(learner: Learner, samples: Any, records: Records | None, bar: Any, in
             losses = learner.update(batch)
             bar.update()
             if learner.step % _LOG_EVERY_STEPS == 0 or learner.step == settings.optimiser.steps:
-                losses = team.mean(losses)
+                losses = group.mean(losses)
                 elapsed = time.monotonic() - started
                 speed = {"steps_per_s": (learner.step - first) / elapsed, "waiting": waited / elapsed}
                 bar.set_postfix_str(" ".join(f"{name} {value:.3f}" for name, value in losses.items()))
                 if records is not None:
                     records.write(learner.step, {**{f"loss/{k}": v for k, v in losses.items()}, **speed})
             # All processes stop after the same step, whichever heard of it.
-            if team.agree(interrupts.heard):
-                if team.leads:
+            if group.any_of(interrupts.heard):
+                if group.is_first:
                     learner.save()
                 raise KeyboardInterrupt
             paused = time.monotonic()

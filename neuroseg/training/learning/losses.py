@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 
 MeanOverProcesses = Callable[[torch.Tensor], torch.Tensor]
-"""Returns the mean of a tensor over all processes (`Team.mean_of`). All must ask as often and in the same order."""
+"""Mean of a tensor over all processes (`ProcessGroup.mean_of`). All processes must make the same calls in order."""
 
 _LEAST_SHARE = 0.05
 

@@ -21,7 +21,7 @@ class Crops(Protocol):
         ...
 
 
-def with_own_statistics(
+def with_recomputed_statistics(
     network: nn.Module, crops: Crops, name: str, *, count: int, batch: int, device: torch.device
 ) -> nn.Module:
     """Return a copy that normalises by what it makes itself of array `name` of `count` crops, `batch` at a time.

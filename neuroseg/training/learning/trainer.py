@@ -18,13 +18,13 @@ from neuroseg.training.learning.consistency import (
     consistency_loss,
     consistency_weight,
     expected_affinities,
-    untouched_statistics,
+    frozen_statistics,
 )
 from neuroseg.training.learning.losses import training_loss
 from neuroseg.training.learning.optimiser import build_optimiser, take_step
 from neuroseg.training.learning.precision import predicted
+from neuroseg.training.learning.processes import ProcessGroup
 from neuroseg.training.learning.records import load_checkpoint, save_checkpoint, use_as_many_threads
-from neuroseg.training.learning.team import Team
 from neuroseg.training.settings import ConsistencySettings, TrainingSettings
 
 
@@ -38,13 +38,13 @@ def output_channels(settings: TrainingSettings) -> int:
 class Trainer:
     """Holds what a checkpoint saves: network, averaged weights, optimiser and step."""
 
-    def __init__(self, settings: TrainingSettings, folder: Path, device: torch.device, team: Team) -> None:
+    def __init__(self, settings: TrainingSettings, folder: Path, device: torch.device, group: ProcessGroup) -> None:
         torch.manual_seed(settings.seed)
-        self.settings, self.folder, self.device, self.team = settings, folder, device, team
+        self.settings, self.folder, self.device, self.group = settings, folder, device, group
         parameters = {**settings.network.parameters, "outputs": output_channels(settings)}
-        network = team.common_statistics(build_network(settings.network.architecture, parameters), device)
+        network = group.with_shared_statistics(build_network(settings.network.architecture, parameters), device)
         self.network = network.to(device=device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        self._parallel = team.parallel(self.network, device)
+        self._parallel = group.parallel(self.network, device)
         published = settings.consistency is not None and settings.consistency.published
         self.average = WeightAverage(self.network, settings.optimiser.average_decay, with_buffers=not published)
         self.optimiser = build_optimiser(self.network, settings.optimiser)
@@ -56,7 +56,7 @@ class Trainer:
         self.network.load_state_dict(weights)
         self.average.network.load_state_dict(weights)
 
-    def judged(self) -> nn.Module:
+    def network_to_validate(self) -> nn.Module:
         """Return the network that is validated and exported: the average, or as published the student of no teacher."""
         consistency = self.settings.consistency
         if consistency is None or not consistency.published or consistency.teacher == "ema":
@@ -69,7 +69,7 @@ class Trainer:
         state = {
             "step": self.step,
             "validated": self.validated,
-            "processes": self.team.size,
+            "processes": self.group.size,
             "threads": torch.get_num_threads(),
             "network": self.network.state_dict(),
             "average": self.average.network.state_dict(),
@@ -80,7 +80,7 @@ class Trainer:
     def load(self) -> None:
         """Continue from `checkpoint.pt`."""
         state = load_checkpoint(self.folder / "checkpoint.pt")
-        self.team.require_as_many(state["processes"], self.folder)
+        self.group.require_size(state["processes"], self.folder)
         use_as_many_threads(state.get("threads"), self.device)
         self.network.load_state_dict(state["network"])
         self.average.network.load_state_dict(state["average"])
@@ -114,7 +114,7 @@ class Trainer:
         expected = self._expected(batch, consistency)
         logits, said = self._both(batch, together=consistency.published)
         losses = {"total": torch.zeros((), device=self.device)} if logits is None else self._supervised(logits, batch)
-        losses["consistency"] = consistency_loss(said, *expected, self._inner(), self.team.mean_of)
+        losses["consistency"] = consistency_loss(said, *expected, self._inner(), self.group.mean_of)
         losses["total"] = losses["total"] + weight * losses["consistency"]
         self._seen |= {"unlabelled": batch["perturbed"], "expected": expected[0], "said": said.detach().sigmoid()}
         return losses
@@ -134,7 +134,7 @@ class Trainer:
             logits = self._logits(torch.cat([batch["raw"], batch["perturbed"]]))
             return logits[: len(batch["raw"])], logits[len(batch["raw"]) :]
         labelled = self._logits(batch["raw"])
-        with untouched_statistics(self.network):
+        with frozen_statistics(self.network):
             return labelled, self._logits(batch["perturbed"])
 
     def _inner(self) -> list[int]:
@@ -152,7 +152,7 @@ class Trainer:
             auxiliary_weight=targets.auxiliary_weight,
             descriptor_weight=targets.descriptor_weight,
             balanced=targets.balanced,
-            mean_of=self.team.mean_of,
+            mean_of=self.group.mean_of,
         )
 
     def _expected(
@@ -161,7 +161,7 @@ class Trainer:
         """Return what the teacher expects of the perturbed crops, and where it is known."""
         # Running statistics trail the weights; those of the clean crops themselves do not, and need not be remembered.
         teacher = self.average.network if consistency.teacher == "ema" else self.network
-        remembering = contextlib.nullcontext() if consistency.published else untouched_statistics(teacher)
+        remembering = contextlib.nullcontext() if consistency.published else frozen_statistics(teacher)
         teacher.train()
         try:
             with remembering:

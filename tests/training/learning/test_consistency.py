@@ -20,8 +20,8 @@ from neuroseg.training.learning.consistency import (
     consistency_loss,
     consistency_weight,
     expected_affinities,
+    frozen_statistics,
     mean_affinities,
-    untouched_statistics,
 )
 from neuroseg.training.learning.records import load_checkpoint
 from neuroseg.training.perturbations.draw import PUBLISHED, TURNS, UNTURNED
@@ -208,7 +208,7 @@ def test_before_it_begins_labels_alone_are_learnt_from(configuration: Path, tmp_
 def test_the_teachers_pass_leaves_no_statistics() -> None:
     network = build_network("light", {"widths": [4, 8]}).train()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    with untouched_statistics(network), torch.no_grad():
+    with frozen_statistics(network), torch.no_grad():
         network(torch.rand(2, 1, 8, 8, 8))
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, before[name]), name

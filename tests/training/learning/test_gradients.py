@@ -17,9 +17,9 @@ from neuroseg.errors import InputError
 from neuroseg.networks.architectures import build_network
 from neuroseg.training.adapt import Request, adapt
 from neuroseg.training.learning import gradients
-from neuroseg.training.learning.gradients import _LARGEST_ERROR, require_right_gradients, step_errors
-from neuroseg.training.pretrain import pretrain, rehearse_pretraining
-from neuroseg.training.train import rehearse_training, train
+from neuroseg.training.learning.gradients import _LARGEST_ERROR, require_correct_gradients, step_errors
+from neuroseg.training.pretrain import dry_run_pretraining, pretrain
+from neuroseg.training.train import dry_run_training, train
 
 CPU = torch.device("cpu")
 ASKED: dict[str, Any] = {"batch": 1, "patch_voxels": (8, 32, 32), "device": CPU, "precision": "bfloat16"}
@@ -108,7 +108,7 @@ def test_wrong_gradients_of_weights_and_biases_are_found(parameter: str) -> None
 def test_faults_are_refused_with_the_way_out(program: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gradients, "_COMMAND", [sys.executable, "-c", program])
     with pytest.raises(InputError, match=told) as refused:
-        require_right_gradients("light", SMALL, **ASKED)
+        require_correct_gradients("light", SMALL, **ASKED)
     assert "patches of 8 x 32 x 32 voxels" in str(refused.value)
     assert "optimiser.precision: float32" in str(refused.value)
 
@@ -118,7 +118,7 @@ def test_faults_are_refused_with_the_way_out(program: str, told: str, monkeypatc
 )
 def test_nothing_is_tried_where_nothing_can_be_wrong(change: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gradients, "_COMMAND", ["/nowhere"])
-    require_right_gradients("light", SMALL, **{**ASKED, **change})
+    require_correct_gradients("light", SMALL, **{**ASKED, **change})
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_a_trial_that_fails_by_itself_is_told_and_forbids_nothing(
 ) -> None:
     monkeypatch.setattr(gradients, "_COMMAND", [sys.executable, "-c", program])
     with caplog.at_level(logging.WARNING):
-        require_right_gradients("light", SMALL, **ASKED)
+        require_correct_gradients("light", SMALL, **ASKED)
     assert "could not try" in caplog.text
     assert told in caplog.text
 
@@ -180,7 +180,7 @@ def test_every_command_that_trains_tries_it(
         raise InputError("tried")
 
     for module in ("train", "pretrain"):
-        monkeypatch.setattr(f"neuroseg.training.{module}.require_right_gradients", refuse)
+        monkeypatch.setattr(f"neuroseg.training.{module}.require_correct_gradients", refuse)
     content = yaml.safe_load(configuration.read_text())
     raw = {"raw": "raw.zarr"}
     folders = {"folders": content["data"]["folders"]}
@@ -199,9 +199,9 @@ def test_every_command_that_trains_tries_it(
     for begin in (
         lambda: train(configuration, folder, progress=False),
         lambda: train(published, folder, progress=False),
-        lambda: rehearse_training(configuration, folder),
+        lambda: dry_run_training(configuration, folder),
         lambda: pretrain(pre, folder, progress=False),
-        lambda: rehearse_pretraining(pre, folder),
+        lambda: dry_run_pretraining(pre, folder),
         lambda: adapt(Request(volume, tiny_model), folder, progress=False),
     ):
         with pytest.raises(InputError, match="tried"):
@@ -222,7 +222,7 @@ def test_a_training_that_goes_on_is_tried_and_one_that_is_over_is_not(
     def refuse(*arguments: Any, **more: Any) -> None:
         raise InputError("tried")
 
-    monkeypatch.setattr("neuroseg.training.train.require_right_gradients", refuse)
+    monkeypatch.setattr("neuroseg.training.train.require_correct_gradients", refuse)
     train(short, tmp_path / "folder", progress=False)
     monkeypatch.setattr("neuroseg.training.train.is_over", lambda trainer: False)
     with pytest.raises(InputError, match="tried"):
@@ -240,10 +240,10 @@ WHOLE = {"widths": [16, 32, 64, 128], "outputs": 3}
 def test_the_fault_of_this_very_library_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     with pytest.raises(InputError, match="bfloat16 fails on this CPU"):
-        require_right_gradients("light", WHOLE, **{**ASKED, "patch_voxels": (8, 160, 160)})
+        require_correct_gradients("light", WHOLE, **{**ASKED, "patch_voxels": (8, 160, 160)})
 
 
 def test_a_packaged_shape_is_right(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        require_right_gradients("light", WHOLE, **{**ASKED, "batch": 2, "patch_voxels": (24, 80, 80)})
+        require_correct_gradients("light", WHOLE, **{**ASKED, "batch": 2, "patch_voxels": (24, 80, 80)})
     assert not caplog.records, "it could not be tried"

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from neuroseg.training.learning.team import Team
+from neuroseg.training.learning.processes import ProcessGroup
 from neuroseg.training.learning.trainer import Trainer
 from neuroseg.training.perturbations.draw import UNTURNED
 from neuroseg.training.settings import TrainingSettings
@@ -21,7 +21,7 @@ def test_perturbed_crops_are_remembered_in_the_published_way_alone(published: bo
         "name": "t", "data": {"unlabelled": [{"raw": "r"}]}, "network": {"parameters": {"widths": [4, 8]}},
         "consistency": {"teacher": "ema", "published": published}, "optimiser": {"steps": 2, "patch_voxels": [8, 8, 8]},
     }  # fmt: skip
-    trainer = Trainer(TrainingSettings.model_validate(content), tmp_path, torch.device("cpu"), Team())
+    trainer = Trainer(TrainingSettings.model_validate(content), tmp_path, torch.device("cpu"), ProcessGroup())
     alone = copy.deepcopy(trainer.network).train()
     shape = (2, 1, 8, 8, 8)
     given = {"raw": torch.rand(shape), "clean": torch.rand(shape), "perturbed": torch.rand(shape) * 9,
@@ -40,7 +40,7 @@ def trainer_of(consistency: object, folder: Path, **optimiser: object) -> Traine
         "name": "t", "data": {"unlabelled": [{"raw": "r"}]}, "network": {"parameters": {"widths": [4, 8]}},
         "consistency": consistency, "optimiser": {"steps": 2, "patch_voxels": [8, 8, 8], **optimiser},
     }  # fmt: skip
-    return Trainer(TrainingSettings.model_validate(content), folder, torch.device("cpu"), Team())
+    return Trainer(TrainingSettings.model_validate(content), folder, torch.device("cpu"), ProcessGroup())
 
 
 def labelled_and_pair() -> dict[str, torch.Tensor]:
@@ -112,7 +112,7 @@ def test_the_average_is_judged_but_where_the_published_code_has_none(
     with torch.no_grad():
         for parameter in trainer.average.network.parameters():
             parameter.fill_(7.0)
-    judged = trainer.judged()
+    judged = trainer.network_to_validate()
     assert not judged.training
     assert all(bool((parameter == 7.0).all()) for parameter in judged.parameters()) == is_average
     assert trainer.network.training, "what is judged is no longer learnt with"

@@ -16,7 +16,6 @@ from neuroseg.training.data.affinity_targets import affinity_targets
 from neuroseg.training.data.labelled import open_labelled
 from neuroseg.training.data.preview import draw_perturbations
 from neuroseg.training.perturbations import appearance, movement
-from neuroseg.training.perturbations.carried import displaced_affinities, turned_affinities
 from neuroseg.training.perturbations.draw import (
     APPEARANCE,
     IN_PLANE,
@@ -28,6 +27,7 @@ from neuroseg.training.perturbations.draw import (
     check_names,
     perturbed,
 )  # fmt: skip
+from neuroseg.training.perturbations.moved_affinities import displaced_affinities, turned_affinities
 from neuroseg.training.settings import VolumeSettings
 from neuroseg.views.contact_sheet import Frame
 

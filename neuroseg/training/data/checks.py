@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from neuroseg.errors import InputError
-from neuroseg.volumes.first_look import sample_values
+from neuroseg.volumes.input_checks import sample_values
 from neuroseg.volumes.values import Finding, is_label_like, label_findings, raw_findings
 from neuroseg.volumes.volume import Volume
 

@@ -27,7 +27,7 @@ RAW_SCALE = 255.0  # what samples divide raw by
 _WARN_RATIO, _REFUSE_RATIO = 1.5, 3.0
 
 
-def beginning_with(
+def with_initial_bundle(
     settings: TrainingSettings, seen: TrainingSettings, bundle: str
 ) -> tuple[TrainingSettings, TrainingSettings]:
     """Return the settings, as written and as seen from the current folder (places.py), with `network.bundle`.
@@ -51,7 +51,7 @@ def beginning_with(
     return as_written, as_seen
 
 
-def begin(trainer: Trainer, network: NetworkSettings, voxel_size_nm: Nanometres) -> None:
+def load_initial_weights(trainer: Trainer, network: NetworkSettings, voxel_size_nm: Nanometres) -> None:
     """Let the network, and the average that teaches, begin with the encoder or the bundle that `network` names.
 
     Raises InputError when it is missing or belongs to another network, other channels or other offsets, and when a
@@ -84,7 +84,7 @@ def _begin_with_bundle(trainer: Trainer, name: str, voxel_size_nm: Nanometres) -
     trainer.begin_with(bundle.network().state_dict())
 
 
-def record(folder: Path, network: NetworkSettings) -> None:
+def write_origin(folder: Path, network: NetworkSettings) -> None:
     """Write what a training begins with into its folder: the model's data and licence are its own, too."""
     if network.bundle is None:
         return
@@ -94,7 +94,7 @@ def record(folder: Path, network: NetworkSettings) -> None:
     publish_text(folder / BEGINNING, yaml.safe_dump(content, sort_keys=False))
 
 
-def recorded(folder: Path) -> dict[str, str] | None:
+def read_origin(folder: Path) -> dict[str, str] | None:
     """Return name, sha256, data and licence of the model that a folder's training began with, None if with none."""
     path = folder / BEGINNING
     return read_yaml(path) if path.exists() else None

@@ -17,9 +17,9 @@ from neuroseg.networks.windows import WindowRule
 from neuroseg.training.data.affinity_targets import affinity_targets
 from neuroseg.training.data.labelled import OpenedVolume
 from neuroseg.training.data.samples import Samples
-from neuroseg.training.judging.validation import choose, segmented_region, tiles_of
-from neuroseg.training.learning.statistics import with_own_statistics
+from neuroseg.training.learning.statistics import with_recomputed_statistics
 from neuroseg.training.settings import TrainingSettings
+from neuroseg.training.validation.validate import choose, segmented_region, tiles_of
 
 Clock = Callable[[], float]
 _Found = TypeVar("_Found")
@@ -54,7 +54,7 @@ def validation_seconds(
     passed = 0.0
     if batches:
         passed = _second(
-            lambda: with_own_statistics(network, samples, "raw", count=batch, batch=batch, device=device), clock
+            lambda: with_recomputed_statistics(network, samples, "raw", count=batch, batch=batch, device=device), clock
         )
     return {
         "statistics": batches * passed,
@@ -64,7 +64,7 @@ def validation_seconds(
     }
 
 
-def validations(steps: int, every: int) -> int:
+def validation_count(steps: int, every: int) -> int:
     """Return how often a training is validated: every so many steps, and after the last."""
     return math.ceil(steps / every)
 
@@ -91,7 +91,7 @@ def _segmented(opened: OpenedVolume, settings: TrainingSettings) -> Any:
 
 
 def _windows_of_context(network: nn.Module, settings: TrainingSettings) -> float:
-    """Return how many windows' worth of voxels training/judging/context_needed.py predicts."""
+    """Return how many windows' worth of voxels training/validation/context_effect.py predicts."""
     wanted, rule = settings.validation, network.windows
     assert isinstance(rule, WindowRule)
     tile, context = wanted.tile_voxels, wanted.context_voxels

@@ -17,14 +17,14 @@ from neuroseg.networks.architectures import parameter_count
 from neuroseg.networks.context import receptive_context
 from neuroseg.training.data.descriptors import CHANNELS
 from neuroseg.training.data.labelled import OpenedVolume
-from neuroseg.training.judging.foretelling import Clock, validations
 from neuroseg.training.learning.loop import Learner
+from neuroseg.training.validation.duration import Clock, validation_count
 
 _STEPS = 2
 _MINUTE, _HOUR = 60, 3600
 
 
-def rehearse(
+def dry_run(
     learner: Learner,
     samples: Any,
     judge: Callable[[Clock], Mapping[str, float]],
@@ -63,7 +63,7 @@ def rehearse(
         "steps": optimiser.steps,
         "seconds_per_step": round(step, 3),
         "seconds_per_batch_of_samples": round(making, 3),
-        **_times(step, optimiser.steps, parts, validations(optimiser.steps, settings.validation.every_steps)),
+        **_times(step, optimiser.steps, parts, validation_count(optimiser.steps, settings.validation.every_steps)),
         "memory_mib": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10) + (unread_bytes >> 20),
         "device_memory_mib": _device_memory_mib(learner.device),
     }
@@ -89,7 +89,7 @@ def _dearest_step(settings: Any) -> int:
 
 
 def small_part(opened: OpenedVolume, patch: Sequence[int]) -> OpenedVolume:
-    """Return a volume with a region of at most twice a patch and no surroundings: enough to rehearse on."""
+    """Return a volume with a region of at most twice a patch and no surroundings: enough to dry_run on."""
     widest = Coordinate([2 * max(patch)] * 3)
     return replace(opened, region=Roi(opened.region.begin, widest).intersect(opened.region), surround=(0, 0, 0))
 
@@ -99,7 +99,7 @@ def held_bytes(opened: OpenedVolume, descriptors: bool) -> int:
     return int(opened.surroundings.size) * (1 + 4 + (2 * CHANNELS if descriptors else 0))
 
 
-def described(found: dict[str, Any], folder: Path) -> str:
+def as_text(found: dict[str, Any], folder: Path) -> str:
     """Return a rehearsal as text."""
     context, patch = (" x ".join(map(str, found[key])) for key in ("receptive_context_voxels", "patch_voxels"))
     on_device = f", {found['device_memory_mib']} MiB of the GPU" if found["device_memory_mib"] is not None else ""

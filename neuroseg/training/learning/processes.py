@@ -19,18 +19,18 @@ _LONGEST_VALIDATION = timedelta(hours=24)
 
 
 @dataclass(frozen=True)
-class Team:
-    """This process' number and how many there are; one process alone is a team."""
+class ProcessGroup:
+    """This process' number and how many there are; one process alone is a group."""
 
     rank: int = 0
     size: int = 1
 
     @property
-    def leads(self) -> bool:
+    def is_first(self) -> bool:
         """Whether this process validates, logs and saves."""
         return self.rank == 0
 
-    def agree(self, wish: bool) -> bool:
+    def any_of(self, wish: bool) -> bool:
         """Return whether any process wishes so; all must ask."""
         if self.size == 1:
             return wish
@@ -53,7 +53,7 @@ class Team:
         torch.distributed.all_reduce(summed)
         return (summed / self.size).to(tensor.device)
 
-    def require_as_many(self, processes: int, folder: Path) -> None:
+    def require_size(self, processes: int, folder: Path) -> None:
         """Raise RunRefusedError unless there are as many processes as in a training that is resumed."""
         if processes != self.size:
             raise RunRefusedError(
@@ -69,13 +69,13 @@ class Team:
     def parallel(self, network: nn.Module, device: torch.device) -> nn.Module:
         """Return what passes batches through a network and averages the gradients of all processes.
 
-        On GPUs its batch normalisation must have been made common by `common_statistics` before.
+        On GPUs its batch normalisation must have been made common by `with_shared_statistics` before.
         """
         if self.size == 1:
             return network
         return nn.parallel.DistributedDataParallel(network, [device.index] if device.type == "cuda" else None)
 
-    def common_statistics(self, network: nn.Module, device: torch.device) -> nn.Module:
+    def with_shared_statistics(self, network: nn.Module, device: torch.device) -> nn.Module:
         """Return the network, normalising by the statistics of all processes' batches where the device can."""
         if self.size == 1 or device.type != "cuda":
             return network
@@ -90,8 +90,8 @@ class Team:
 class Share:
     """Every `size`-th batch of a sequence of samples."""
 
-    def __init__(self, samples: Any, batch: int, team: Team) -> None:
-        self._samples, self._batch, self._team = samples, batch, team
+    def __init__(self, samples: Any, batch: int, group: ProcessGroup) -> None:
+        self._samples, self._batch, self._team = samples, batch, group
 
     def __len__(self) -> int:
         return len(self._samples) // self._team.size
@@ -104,21 +104,21 @@ class Share:
 
 
 @contextmanager
-def joined() -> Iterator[Team]:
-    """Yield the team that torchrun's environment describes; a team of one where there is none."""
+def process_group() -> Iterator[ProcessGroup]:
+    """Yield the group that torchrun's environment describes; a group of one where there is none."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
-        yield Team()
+        yield ProcessGroup()
         return
     # The others wait while the first validates.
     torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=_LONGEST_VALIDATION)
     try:
-        yield Team(torch.distributed.get_rank(), size)
+        yield ProcessGroup(torch.distributed.get_rank(), size)
     finally:
         torch.distributed.destroy_process_group()
 
 
-def own_device(name: str) -> str:
+def local_device(name: str) -> str:
     """Return the device of this process: `auto` and `cuda` are the GPU of its number on this machine."""
     if name in ("auto", "cuda") and "LOCAL_RANK" in os.environ and torch.cuda.is_available():
         return f"cuda:{os.environ['LOCAL_RANK']}"

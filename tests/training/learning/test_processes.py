@@ -13,8 +13,8 @@ import torch
 import yaml
 from torch import nn
 
+from neuroseg.training.learning.processes import ProcessGroup, Share
 from neuroseg.training.learning.records import load_checkpoint
-from neuroseg.training.learning.team import Share, Team
 from neuroseg.training.train import train
 
 
@@ -48,24 +48,24 @@ def losses(folder: Path) -> dict[str, float]:
 
 
 def test_each_process_has_every_other_batch() -> None:
-    shares = [Share(list(range(12)), 2, Team(rank, 3)) for rank in range(3)]
+    shares = [Share(list(range(12)), 2, ProcessGroup(rank, 3)) for rank in range(3)]
     assert [[share[n] for n in range(len(share))] for share in shares] == [[0, 1, 6, 7], [2, 3, 8, 9], [4, 5, 10, 11]]
     with pytest.raises(IndexError):
         shares[0][4]
     whole = list(range(5))
-    assert Team().share(whole, 2) is whole
-    assert Team().agree(True)
-    assert not Team().agree(False)
+    assert ProcessGroup().share(whole, 2) is whole
+    assert ProcessGroup().any_of(True)
+    assert not ProcessGroup().any_of(False)
 
 
 def trained_by_two(path: Path, folder: Path) -> list[str]:
     """Train in two processes; returns what each of them said."""
     command = ["train", str(path), "-o", str(folder)]
     script = f"from neuroseg.cli.main import exit_code; raise SystemExit(exit_code({command!r}))"
-    team = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
+    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", script], env={**os.environ, **team, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            [sys.executable, "-c", script], env={**os.environ, **group, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             stderr=subprocess.PIPE, text=True,
         )
         for rank in range(2)
@@ -103,7 +103,7 @@ def test_two_processes_normalise_labelled_and_perturbed_crops_apart(configuratio
 def test_batch_normalisation_is_common_to_several_gpus_alone() -> None:
     def layer(processes: int, device: str) -> nn.Module:
         network = nn.Sequential(nn.Conv3d(1, 2, 1), nn.BatchNorm3d(2))
-        found: nn.Module = Team(0, processes).common_statistics(network, torch.device(device))
+        found: nn.Module = ProcessGroup(0, processes).with_shared_statistics(network, torch.device(device))
         return found.get_submodule("1")
 
     assert isinstance(layer(2, "cuda"), nn.SyncBatchNorm)

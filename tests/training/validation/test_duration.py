@@ -12,10 +12,10 @@ import yaml
 
 from neuroseg.affinities.inference import Predictor
 from neuroseg.cli.main import exit_code
-from neuroseg.training.judging.foretelling import validations
-from neuroseg.training.judging.rehearsal import described
 from neuroseg.training.learning import statistics
-from neuroseg.training.train import rehearse_training, train
+from neuroseg.training.train import dry_run_training, train
+from neuroseg.training.validation.dry_run import as_text
+from neuroseg.training.validation.duration import validation_count
 
 
 def ticking() -> Callable[[], float]:
@@ -38,7 +38,7 @@ def test_a_dry_run_counts_what_a_validation_takes(
     blend: str, configuration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = changed(configuration, blend=blend, surround_voxels=[4, 0, 0])
-    found = rehearse_training(path, tmp_path / "dry", device="cpu", clock=ticking())
+    found = dry_run_training(path, tmp_path / "dry", device="cpu", clock=ticking())
     counts = {"windows": 0, "voxels": 0, "batches": 0}
     predict, passed = Predictor.__call__, statistics._tensors
 
@@ -73,7 +73,7 @@ def test_the_first_validation_also_predicts_twice_the_context(
     configuration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = changed(configuration, statistics_samples=0, every_steps=5)
-    found = rehearse_training(path, tmp_path / "dry", device="cpu", clock=ticking())
+    found = dry_run_training(path, tmp_path / "dry", device="cpu", clock=ticking())
     voxels, predict = [0], Predictor.__call__
 
     def counted(predictor: Predictor, windows: list[np.ndarray]) -> object:
@@ -85,18 +85,18 @@ def test_the_first_validation_also_predicts_twice_the_context(
     parts = found["validation_parts_seconds"]
     # The region has 8 sections: its tiles at z 16 to 32, windows of 32 x 32 x 32 voxels.
     assert parts["prediction"] + parts["context"] == pytest.approx(voxels[0] / 32**3)
-    assert "statistics" not in described(found, tmp_path).split("validation:")[1].splitlines()[0]
+    assert "statistics" not in as_text(found, tmp_path).split("validation:")[1].splitlines()[0]
 
 
 def test_validations_follow_so_many_steps_and_the_last() -> None:
-    assert [validations(steps, 500) for steps in (1, 499, 500, 501, 3000)] == [1, 1, 1, 2, 6]
+    assert [validation_count(steps, 500) for steps in (1, 499, 500, 501, 3000)] == [1, 1, 1, 2, 6]
 
 
 def test_a_dry_run_tells_training_validation_and_their_total(
     configuration: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = rehearse_training(changed(configuration), tmp_path / "dry", device="cpu")
-    text = described({**found, "training_hours": 0.1, "validation_hours": 2.4, "hours": 2.5}, tmp_path / "dry")
+    found = dry_run_training(changed(configuration), tmp_path / "dry", device="cpu")
+    text = as_text({**found, "training_hours": 0.1, "validation_hours": 2.4, "hours": 2.5}, tmp_path / "dry")
     assert "training:   6.0 min (5 steps of 1 patches of 24 x 24 x 24 voxels" in text
     assert "validation: 2.4 hours (3 times " in text
     assert "total:      2.5 hours; " in text

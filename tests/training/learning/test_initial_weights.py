@@ -15,9 +15,9 @@ from neuroseg.cli.main import exit_code
 from neuroseg.errors import InputError
 from neuroseg.networks.bundle import open_bundle, save_bundle
 from neuroseg.networks.card import TrainingCard
-from neuroseg.training.learning.beginning import begin
+from neuroseg.training.learning.initial_weights import load_initial_weights
+from neuroseg.training.learning.processes import ProcessGroup
 from neuroseg.training.learning.records import load_checkpoint, save_checkpoint
-from neuroseg.training.learning.team import Team
 from neuroseg.training.learning.trainer import Trainer
 from neuroseg.training.train import open_training, train
 
@@ -38,8 +38,8 @@ def edited(configuration: Path, name: str, bundle: str, **targets: Any) -> Path:
 
 def begun(path: Path, folder: Path) -> Trainer:
     opened = open_training(path)
-    trainer = Trainer(opened.settings, folder, torch.device("cpu"), Team())
-    begin(trainer, opened.seen.network, (10.0, 10.0, 10.0))
+    trainer = Trainer(opened.settings, folder, torch.device("cpu"), ProcessGroup())
+    load_initial_weights(trainer, opened.seen.network, (10.0, 10.0, 10.0))
     return trainer
 
 
@@ -88,10 +88,10 @@ def test_voxels_of_another_size_are_told_or_refused(
     path = edited(configuration, "sizes", tiny_model)
     trainer, network = begun(path, tmp_path), open_training(path).seen.network
     with caplog.at_level("WARNING"):
-        begin(trainer, network, (10, 6, 6))
+        load_initial_weights(trainer, network, (10, 6, 6))
     assert "was trained at (10.0, 10.0, 10.0) nm voxels, these have (10, 6, 6) nm" in caplog.text
     with pytest.raises(InputError, match=r"these have \(40, 4, 4\) nm"):
-        begin(trainer, network, (40, 4, 4))
+        load_initial_weights(trainer, network, (40, 4, 4))
 
 
 def test_a_bundle_of_another_network_is_refused(configuration: Path, tiny_model: str, tmp_path: Path) -> None:

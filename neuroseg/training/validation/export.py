@@ -12,8 +12,8 @@ from torch import nn
 
 from neuroseg.networks.bundle import save_bundle
 from neuroseg.networks.card import Card, NetworkCard, SegmentationCard, TileCard, TrainingCard
-from neuroseg.training.judging.validation import Choice
 from neuroseg.training.settings import TrainingSettings
+from neuroseg.training.validation.validate import Choice
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ def export_bundle(
 ) -> None:
     """Write the bundle of a network that predicts the affinities alone; `choices` are sorted, the best first.
 
-    `context` tells how much depends on what lies beyond the tiles' context (training/judging/context_needed.py),
-    `begun` what model the training began with (training/learning/beginning.py): its
+    `context` tells how much depends on what lies beyond the tiles' context (training/validation/context_effect.py),
+    `begun` what model the training began with (training/learning/initial_weights.py): its
     data and licence are told with the training's own.
     """
     best = choices[0]
