@@ -18,13 +18,13 @@ RUNNING, DONE, FAILED, STOPPED = "running", "done", "failed", "stopped"
 Records = list[dict[str, Any]]
 
 
-def state_of(rows: Sequence[Mapping[str, Any]], *, is_worked_on: bool, is_published: bool) -> str:
+def state_of(rows: Sequence[Mapping[str, Any]], *, is_in_use: bool, is_published: bool) -> str:
     """Return whether a run goes on, is done, has failed blocks, or was stopped, from its stages' rows.
 
     Between two stages nothing is pending and the run is not done: what counts is that somebody works. A prediction is
     done without a segmentation, which is done once it is published.
     """
-    if is_worked_on:
+    if is_in_use:
         return RUNNING
     predicted = [row for row in rows if row["stage"] in PREDICTION]
     wanted = predicted if not any(row["begun"] for row in rows if row not in predicted) else rows
@@ -38,7 +38,7 @@ def run_state(path: str) -> tuple[str, Records, Records]:
     """Return the state of a run, one row per stage, and one per worker, from its ledger."""
     workspace, plan = workspace_at(path)
     # Before the ledger: what is read after the run has ended is complete.
-    rows, all_records, is_worked_on = [], {}, workspace.is_worked_on()
+    rows, all_records, is_in_use = [], {}, workspace.is_in_use()
     for stage in stages_as_stored(workspace, plan):
         ledger = workspace.ledger(stage.name, stage.identity, stage.scope)
         blocks = list(stage.lattice.blocks(stage.halo))
@@ -53,18 +53,18 @@ def run_state(path: str) -> tuple[str, Records, Records]:
                 "begun": ledger.is_claimed(),
                 "blocks": len(blocks),
                 "done": len(blocks) - left,
-                "running": len(ledger.running()) if is_worked_on else 0,
+                "running": len(ledger.running()) if is_in_use else 0,
                 "failed": len(failures),
                 "failures": {index: cause.splitlines()[0] for index, cause in failures.items()},
                 "left": left,
                 # A run looks itself; asked every two seconds it would only be slowed down.
-                "missing": 0 if is_worked_on else len(missing_blocks(workspace, stage)),
+                "missing": 0 if is_in_use else len(missing_blocks(workspace, stage)),
                 "mvoxel_per_s": rate,
                 "overall_mvoxel_per_s": _rate(records),
-                "seconds_left": left * block_voxels / 1e6 / rate if rate and left and is_worked_on else None,
+                "seconds_left": left * block_voxels / 1e6 / rate if rate and left and is_in_use else None,
             }
         )
-    state = state_of(rows, is_worked_on=is_worked_on, is_published=is_finished(workspace, plan))
+    state = state_of(rows, is_in_use=is_in_use, is_published=is_finished(workspace, plan))
     return state, rows, worker_rows(all_records, time.time())
 
 

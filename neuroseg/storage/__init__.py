@@ -1,1 +1,1 @@
-"""Arrays, tables and done marks on disk: everything that a stage reads or writes goes through here."""
+"""Arrays, tables and done marks on disk or on a server. Every stage reads and writes through this package."""

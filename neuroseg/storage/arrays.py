@@ -1,4 +1,4 @@
-"""Zarr arrays: opened, created and kept aligned to the blocks that write them."""
+"""Open and create zarr arrays, and check that their shards suit the blocks that write them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from neuroseg.geometry import describe, slices
 from neuroseg.storage.publish import published
 from neuroseg.storage.remote import remote_store
 from neuroseg.storage.remote_path import RemotePath
-from neuroseg.storage.space import naming
+from neuroseg.storage.space import path_in_errors
 from neuroseg.storage.trees import Place, remove_all
 
 _CHUNK_VOXELS = 64
@@ -32,29 +32,29 @@ logger = logging.getLogger(__name__)
 
 
 def use_threads(count: int) -> None:
-    """Limit what zarr does at a time in this process.
-
-    zarr's own codec pipeline is kept: it writes a shard aside and renames it, where the faster one of zarrs overwrites
-    the file in place and a killed worker would leave half a shard.
-    """
+    """Limit the number of threads and concurrent requests of zarr in this process."""
+    # Keep zarr's own codec pipeline: it writes a shard to a temporary file and renames it. The faster pipeline of the
+    # zarrs package overwrites the file in place, so a killed worker would leave half a shard.
     zarr.config.set({"async.concurrency": max(2, count), "threading.max_workers": max(1, count)})
 
 
 def zarr_store(place: Place, *, writable: bool = False) -> Any:
-    """Return what zarr takes for a place on a disk or on a server."""
+    """Return the store of a place on a disk or on a server, as zarr accepts it."""
     return remote_store(str(place), writable=writable) if isinstance(place, RemotePath) else str(place)
 
 
 def open_array(path: Place, *, writable: bool = False) -> Any:
-    """Return an array of the workspace; raises NeurosegError when it is missing."""
+    """Return an array of the workspace. Raises NeurosegError if it is missing."""
     try:
         return zarr.open_array(store=zarr_store(path, writable=writable), mode="r+" if writable else "r")
     except (FileNotFoundError, zarr.errors.NodeNotFoundError) as error:
-        raise NeurosegError(f"{path} is missing; run the stage that makes it (neuroseg status shows which)") from error
+        raise NeurosegError(
+            f"{path} is missing", hint="run the stage that writes it; neuroseg status lists the stages"
+        ) from error
 
 
 def is_array(path: Place) -> bool:
-    """Return whether the workspace has an array at `path`: a folder alone is what a killed run may leave."""
+    """Return whether there is an array at `path`. A folder without metadata, as a killed run may leave it, is none."""
     try:
         described = json.loads((path / "zarr.json").read_bytes())
     except (OSError, ValueError):
@@ -63,7 +63,10 @@ def is_array(path: Place) -> bool:
 
 
 def inner_chunk(block: int) -> int:
-    """Return the chunk size within a block's shard: the largest divisor up to 64, the whole block if that is tiny."""
+    """Return the chunk size along one axis of a shard of `block` voxels.
+
+    It is the largest divisor of `block` up to 64, or `block` if that divisor is smaller than 16.
+    """
     divisors = [size for size in range(1, min(block, _CHUNK_VOXELS) + 1) if block % size == 0]
     return divisors[-1] if divisors[-1] >= min(block, _LEAST_CHUNK_VOXELS) else block
 
@@ -76,10 +79,10 @@ def create_array(
     block: Sequence[int],
     attributes: Mapping[str, Any],
 ) -> None:
-    """Create (or replace) a zarr v3 array whose shards are the blocks of the last three axes.
+    """Create a zarr v3 array whose shards are `block` voxels in the last three axes. Replace an existing array.
 
-    A shard is the atomic unit of a write: two writers in one shard would silently lose data. Leading axes (channels)
-    are never cut into shards.
+    A shard is the atomic unit of a write: if two blocks wrote to one shard, data would be lost without an error.
+    A shard covers all of the leading axes (channels).
     """
     remove_all(path)
     lead = tuple(shape[: len(shape) - 3])
@@ -91,7 +94,7 @@ def create_array(
         dtype=np.dtype(dtype),
         chunks=(*(1 for _ in lead), *chunk),
         shards=shards,
-        # A chunk that a crash or a disk damaged raises when it is read.
+        # With a checksum, reading a chunk that a crash or a disk damaged raises an error.
         compressors=ZstdCodec(level=1, checksum=True),
         fill_value=0,
         attributes=dict(attributes),
@@ -108,38 +111,41 @@ def ensure_array(
     block: Sequence[int],
     attributes: Mapping[str, Any],
 ) -> None:
-    """Create an array unless it is there; raises NeurosegError when the stage's blocks do not suit one that is."""
+    """Create an array if there is none.
+
+    Raises NeurosegError if there is one whose shards do not suit the stage's blocks.
+    """
     if not is_array(path):
         create_array(path, shape=shape, dtype=dtype, block=block, attributes=attributes)
     require_aligned(open_array(path), block, stage)
 
 
 def write_region(array: Any, roi: Roi, values: NDArray[np.generic]) -> None:
-    """Write a whole number of shards of the last three axes, all of the leading ones.
+    """Write `values` to `roi`, which must cover whole shards. The leading axes are written completely.
 
-    zarr reads a shard before it replaces it: where one cannot be read, the new ones are made apart from the array.
+    zarr reads a shard before it replaces it. If the old shard cannot be read, the new one is written without zarr.
     """
     box = (..., *slices(roi))
     try:
-        with naming(array.store_path):
+        with path_in_errors(array.store_path):
             array[box] = values
     except (ValueError, RuntimeError) as error:
-        logger.warning("%s at %s cannot be read (%s): it is replaced", array.store_path, describe(roi), error)
+        logger.warning("replacing a damaged part of %s at %s: %s", array.store_path, describe(roi), error)
         _replace_shards(array, roi, values)
 
 
 def _replace_shards(array: Any, roi: Roi, values: NDArray[np.generic]) -> None:
-    """Write shards, each in one step, without a look at those before."""
-    made: dict[str, Buffer] = dict(array.metadata.to_buffer_dict(default_buffer_prototype()))
-    zarr.open_array(store=MemoryStore(made), mode="r+")[(..., *slices(roi))] = values
+    """Write each shard in one step without reading the old one."""
+    content: dict[str, Buffer] = dict(array.metadata.to_buffer_dict(default_buffer_prototype()))
+    zarr.open_array(store=MemoryStore(content), mode="r+")[(..., *slices(roi))] = values
     store, inside = array.store_path.store, array.path
     folder: Place = (
         Path(store.root) / inside if isinstance(store, LocalStore) else RemotePath(str(store), inside, store.store)
     )
     for key in _shard_keys(array, roi):
-        if key in made:
+        if key in content:
             with published(folder / key) as aside:
-                aside.write_bytes(made[key].to_bytes())
+                aside.write_bytes(content[key].to_bytes())
         else:
             (folder / key).unlink(missing_ok=True)  # zeros are not written
 
@@ -154,18 +160,18 @@ def _shard_keys(array: Any, roi: Roi) -> Iterator[str]:
 
 
 def create_group(path: Place, attributes: Mapping[str, Any]) -> None:
-    """Create a zarr v3 group (or replace the attributes of one)."""
+    """Create a zarr v3 group, or replace the attributes of an existing one."""
     group = zarr.open_group(store=zarr_store(path, writable=True), mode="a", zarr_format=3)
     group.attrs.put(dict(attributes))
 
 
 def require_aligned(array: Any, write_shape: Sequence[int], name: str) -> None:
-    """Raise NeurosegError unless blocks of `write_shape` cover whole shards (or chunks) of the array."""
+    """Raise NeurosegError unless blocks of `write_shape` voxels cover whole shards (or chunks) of the array."""
     unit = (array.shards or array.chunks)[-3:]
     sizes = array.shape[-3:]
     for step, size, width in zip(unit, sizes, write_shape, strict=True):
         if width % step and not (width >= size and step >= size):
             raise NeurosegError(
-                f"write_shape {tuple(write_shape)} of stage {name} is not a multiple of the shards {tuple(unit)} of "
-                f"{array.store_path}; two blocks would write one shard and lose data"
+                f"the block shape {tuple(write_shape)} of stage {name} is not a multiple of the shard shape "
+                f"{tuple(unit)} of {array.store_path}: two blocks would write to one shard and lose data"
             )

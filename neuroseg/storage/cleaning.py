@@ -1,4 +1,4 @@
-"""Removing the intermediate artifacts of a finished run."""
+"""Remove the intermediate artifacts of a finished run."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ KEEP = ("all", STREAM, "fragments", "segmentation")
 
 
 def intermediates(workspace: Workspace, keep: str) -> list[Place]:
-    """Return the artifacts in the workspace that `keep` does not name.
+    """Return the artifacts that `keep` removes from the workspace.
 
-    `fragments` keeps what another threshold and `evaluate --sweep` need (fragments, merge tree, segmentation);
-    `segmentation` keeps the segmentation and the table of its segments; `stream` keeps all but the affinities, `all`
-    keeps everything.
+    - `all` keeps everything.
+    - `stream` keeps everything except the affinities.
+    - `fragments` keeps fragments, merge tree and segmentation, which another threshold and `evaluate --sweep` need.
+    - `segmentation` keeps the segmentation and the table of its segments.
+
+    Include files that an interrupted removal left.
     """
     removed: dict[str, list[Place]] = {
         "all": [],
@@ -36,7 +39,6 @@ def intermediates(workspace: Workspace, keep: str) -> list[Place]:
         ],
     }
     removed["segmentation"] = [*removed["fragments"], workspace.fragments, workspace.tree]
-    # And what an interrupted removal left.
     return [path for path in removed[keep] if path.is_dir() or path.is_file()] + _left_by_removals(workspace)
 
 
@@ -45,7 +47,7 @@ def _left_by_removals(workspace: Workspace) -> list[Place]:
 
 
 def remove(paths: list[Place]) -> None:
-    """Remove files and folders; each disappears from its place in one step before its content is deleted."""
+    """Remove files and folders. Rename each folder first, so that an interrupted removal leaves no partial artifact."""
     for path in paths:
         if isinstance(path, RemotePath) or path.is_file():
             remove_all(path)

@@ -1,4 +1,4 @@
-"""Files that the first of several processes writes, and that the others find, whole: nobody replaces them."""
+"""Write a file once: of several processes, one writes it and the others read it. It is never replaced."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ import yaml
 
 from neuroseg.errors import NeurosegError
 
-# A disk that knows no second name for a file (exFAT, sshfs).
+# Errors of file systems without hard links (exFAT, sshfs).
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 def write_first(path: Path, text: str) -> bool:
-    """Write a file unless there is one; returns whether it did. Of several processes one does, on network disks too."""
+    """Write a file if there is none, and return whether it was written.
+
+    If several processes call this, exactly one writes the file, also on network disks. Readers never see part of it.
+    """
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
         aside.write_text(text)
@@ -35,7 +38,7 @@ def write_first(path: Path, text: str) -> bool:
 
 
 def _created(path: Path, text: str) -> bool:
-    """Write a file unless there is one, where it can be seen for a moment before its content is there."""
+    """As `write_first`, without hard links: for a moment, other processes can see the file without its content."""
     try:
         with path.open("x") as file:
             file.write(text)
@@ -49,9 +52,9 @@ def _created(path: Path, text: str) -> bool:
 
 
 def first_recorded(path: Path, values: Mapping[str, str]) -> dict[str, str]:
-    """Return the values that the first caller recorded at `path`, this one's where there are none yet.
+    """Record `values` at `path` if there is no record yet, and return the recorded values.
 
-    Raises NeurosegError when the file holds something else.
+    Raises NeurosegError if the file does not contain a mapping.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if write_first(path, yaml.safe_dump(dict(values), sort_keys=False)):
@@ -61,5 +64,5 @@ def first_recorded(path: Path, values: Mapping[str, str]) -> dict[str, str]:
     except (yaml.YAMLError, ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise NeurosegError(f"{path} is damaged; remove its stage's results with --restart {path.parent.name}")
+        raise NeurosegError(f"{path} is damaged", hint=f"recompute the stage with --restart {path.parent.name}")
     return {str(key): str(value) for key, value in found.items()}

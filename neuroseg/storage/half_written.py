@@ -1,7 +1,7 @@
-"""Files that killed processes were writing; they would have been renamed when whole.
+"""Remove the temporary files of processes that were killed while writing.
 
-Where they may lie is known: beside the files of the blocks that were in hand, and in a few folders of small files. The
-workspace itself, which may have millions of files, is not walked through.
+Temporary files lie next to the files of unfinished blocks, and in a few folders of small files. Only these folders are
+searched: the whole workspace may contain millions of files.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _SUFFIX = ".partial"
 
 
 def remove_half_written(outputs: Iterable[Place], ledger: Path, blocks: Sequence[Block]) -> None:
-    """Remove what was being written of `blocks`: beside their files among `outputs`, and among a stage's marks.
+    """Remove temporary files of `blocks`, next to their files in `outputs` and next to the stage's marks.
 
-    `ledger` is the stage's folder. Servers show nothing that is not whole.
+    `ledger` is the stage's folder. Outputs on a server are skipped: a server never shows a partial object.
     """
     if not blocks:
         return
@@ -33,7 +33,7 @@ def remove_half_written(outputs: Iterable[Place], ledger: Path, blocks: Sequence
 
 
 def remove_partial_files(folders: Iterable[Path]) -> None:
-    """Remove the partial files in some folders, not in those below; folders may be missing."""
+    """Remove the temporary files in some folders, not in their subfolders. A folder may be missing."""
     for folder in folders:
         with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
             for entry in entries:

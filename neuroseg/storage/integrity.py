@@ -1,6 +1,6 @@
-"""Finds what a crash, a disk or a hand damaged: artifacts whose checksums or lengths are wrong, or parts that are gone.
+"""Find damaged artifacts: wrong checksums, wrong lengths and missing parts of tables.
 
-A shard that is gone reads as zeros here; that it is missing is known from done marks (stored.py).
+A missing shard reads as zeros and is not found here. The counts in done marks reveal it (stored.py).
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from neuroseg.blocks import Block
 from neuroseg.geometry import slices
 from neuroseg.storage.arrays import zarr_store
 from neuroseg.storage.parts import stored_table
-from neuroseg.storage.remote import refusals
+from neuroseg.storage.remote import read_errors
 from neuroseg.storage.stored import artifact_at
 from neuroseg.storage.trees import Place
 
 
 def damaged_blocks(path: Place, blocks: Iterable[Block]) -> list[Block]:
-    """Return the blocks whose share of an artifact cannot be read.
+    """Return the blocks whose part of an artifact cannot be read.
 
-    `path` is a zarr array, a folder of one part for each block, or one file that belongs to all of the blocks. None are
-    returned where there is no such artifact, or an array without its description: that belongs to every block.
+    `path` is a zarr array, a folder with one file per block, or one file that belongs to all blocks. Return an empty
+    list if there is no artifact, or if an array lacks its metadata, which belong to no single block.
     """
     try:
         artifact = artifact_at(path)
@@ -38,25 +38,25 @@ def damaged_blocks(path: Place, blocks: Iterable[Block]) -> list[Block]:
     if artifact.shape is not None:
         try:
             array = zarr.open_array(store=zarr_store(path), mode="r")
-        except (*refusals(), KeyError, zarr.errors.NodeNotFoundError):
+        except (*read_errors(), KeyError, zarr.errors.NodeNotFoundError):
             return []
         return [block for block in blocks if not _reads(array, block)]
     return [block for block in blocks if not all(map(_is_whole, artifact.files(block)))]
 
 
 def _reads(array: Any, block: Block) -> bool:
-    """Whether checksums are right; that a disk or server does not answer is another matter."""
+    """Whether all checksums are right. A disk or server that does not answer does not count as damage."""
     try:
         array[(..., *slices(block.write_roi))]
     except (ValueError, RuntimeError):
         return False
-    except refusals():
+    except read_errors():
         return True
     return True
 
 
 def _is_whole(path: Place) -> bool:
-    """Whether a table's file is there and reads; a mapped one must be as long as it says."""
+    """Whether a table's file exists and can be read. A `.npy` file must have the length that its header states."""
     try:
         if path.suffix == ".npy":
             _require_length(path)
@@ -65,17 +65,17 @@ def _is_whole(path: Place) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        return error.errno is not None  # the system's errors have a number; those of a wrong checksum have none
+        return error.errno is not None  # errors of the system have a number, a wrong checksum has none
     except (pa.ArrowException, ValueError, EOFError):
         return False
     return True
 
 
 def _require_length(path: Place) -> None:
-    """Raise ValueError unless an array's file is as long as it says."""
+    """Raise ValueError unless an array's file has the length that its header states."""
     with path.open("rb") as file:
         np.lib.format.read_magic(file)
         shape, _, dtype = np.lib.format.read_array_header_1_0(file)
         wanted = file.tell() + math.prod(shape) * dtype.itemsize
         if file.seek(0, os.SEEK_END) != wanted:
-            raise ValueError(f"{path} has {file.tell()} bytes; its header says {wanted}")
+            raise ValueError(f"{path} has {file.tell()} bytes, expected {wanted} from its header")

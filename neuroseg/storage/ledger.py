@@ -1,16 +1,16 @@
-"""The ledger: what is done, and the hash of what did it.
+"""The ledger: done blocks, failed blocks, and the settings that produced them.
 
-    ledger/fragments/identity.yaml       the keys and values whose change would change the stage's bytes
+    ledger/fragments/identity.yaml       settings and inputs that determine the stage's bytes
     ledger/fragments/done/00000007-9f2c-1.830-0.0
-                                         block 7 is complete; a hash of the identity and the block's region; then, for
-                                         each artifact of the stage, the number and the bytes of the block's files
+                                         block 7 is done. 9f2c: hash of the identity and of the block's region.
+                                         1.830, 0.0: number and bytes of the block's files, one pair for each artifact
     ledger/affinities/done/00000003-81aa-released
-                                         block 3 was complete; its files were removed once all that read them was done
+                                         block 3 is done. Its files were removed after all of their readers were done
     ledger/fragments/failed/00000008     why block 8 failed
-    ledger/fragments/running/00000009    block 9 was begun, and is done, failed or given up when the stage is over
-    ledger/fragments/verified            what the stage read was whole when its last block was done
+    ledger/fragments/running/00000009    block 9 has begun and is neither done nor failed
+    ledger/fragments/verified            the inputs of the stage were complete when its last block was done
 
-A mark is a file, so that marking is atomic and a listing of the folder is the state of the stage.
+A mark is a file. So marking is atomic, and a listing of the folder shows the state of the stage.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from neuroseg.blocks import Block
 from neuroseg.errors import RunRefusedError
 from neuroseg.geometry import describe_box
 from neuroseg.storage.publish import publish_text
-from neuroseg.storage.space import naming
+from neuroseg.storage.space import path_in_errors
 from neuroseg.storage.state import mapping_in
 from neuroseg.storage.stored import Stored
 from neuroseg.storage.trees import renew_listing
@@ -43,14 +43,14 @@ _TOKEN_LENGTH = 12
 _RELEASED = "released"
 _DONE = re.compile(rf"\d+-[0-9a-f]+((-\d+\.\d+)*|-{_RELEASED})")
 _NUMBER = re.compile(r"\d+")
-# What `status` and summaries read of a mark, where it holds nothing else.
+# Values for `status` and summaries if a mark lacks them.
 _UNKNOWN: Mapping[str, float] = {"time": 0.0, "seconds": 0.0, "voxels": 0, "peak_mib": 0}
-NO_WORDS: Mapping[str, str] = {}
+_UNCHANGED: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
 class StageLedger:
-    """The done marks of one stage under one identity; `scope` joins the hash of every block (see Stage.scope)."""
+    """The marks of one stage with one identity. `scope` is part of the hash of every block (see Stage.scope)."""
 
     folder: Path
     identity: Mapping[str, Any]
@@ -58,7 +58,7 @@ class StageLedger:
 
     @property
     def run_folder(self) -> Path:
-        """The workspace that the ledger lies in."""
+        """The folder of the workspace."""
         return self.folder.parent.parent
 
     def token(self, block: Block) -> str:
@@ -71,67 +71,70 @@ class StageLedger:
     def _identity_text(self) -> str:
         return json.dumps(dict(self.identity), sort_keys=True)
 
-    def require_same(self, restart: str, in_words: Mapping[str, str] = NO_WORDS, blocks: Sequence[Block] = ()) -> None:
-        """Raise RunRefusedError naming the keys that differ from the recorded identity, if there is one.
+    def require_same(self, restart: str, changes: Mapping[str, str] = _UNCHANGED, blocks: Sequence[Block] = ()) -> None:
+        """Raise RunRefusedError if the recorded identity differs from this one; the message names the differences.
 
-        Where one of the stage's `blocks` is done under this identity, the record is damaged, and refused by nobody.
-        `restart` is the stage that a restart redoes it with; `in_words` describes changes of keys whose values are
-        hashes.
+        If a block in `blocks` is done with this identity, the record is damaged and is not compared. `restart` is the
+        stage to name with --restart. `changes` describes changed inputs by key, since their values are hashes.
         """
-        differences, is_damaged = self._differences(in_words), self.is_claimed() and not self._recorded()
+        differences, is_damaged = self._differences(changes), self.is_claimed() and not self._recorded()
         done = self.done() if differences or is_damaged else {}
         if any(self._name(block) in done for block in blocks):
             return
         if is_damaged and done:
             raise RunRefusedError(
-                f"{self._identity} is damaged, and its {len(done)} done blocks were made with other settings or of "
-                f"another region; give the command that made them, or redo them with --restart {restart}"
+                f"{self._identity} is damaged, and its {len(done)} done blocks were computed with other settings or "
+                "for another region",
+                hint=f"repeat the command that computed them, or recompute them with --restart {restart}",
             )
         if differences:
-            keep = "Restore it" if set(differences) <= set(in_words.values()) else "Keep the old values"
+            is_other_input = any(text in differences for text in changes.values())
+            cause = "from another input" if is_other_input else "with other settings"
+            keep = "restore or name the earlier input" if is_other_input else "use the earlier settings"
             raise RunRefusedError(
-                f"stage {self.folder.name} was made of other input or with other settings: {'; '.join(differences)}. "
-                f"{keep}, or use --restart {restart} to redo it and what follows, or another workspace (-o)"
+                f"the results of stage {self.folder.name} were computed {cause}: {'; '.join(differences)}",
+                hint=f"to keep them, {keep}; to recompute this stage and all later ones, use --restart {restart}; "
+                "to have both, choose another workspace with -o",
             )
 
     def claim(self) -> None:
-        """Record the identity."""
+        """Record the identity. Remove the `verified` mark."""
         self._verified.unlink(missing_ok=True)
         publish_text(self._identity, yaml.safe_dump(dict(self.identity), sort_keys=True))
 
     def verify(self) -> None:
-        """Note that what the stage read was whole when its last block was done."""
+        """Record that the inputs of the stage were complete when its last block was done."""
         publish_text(self._verified, "")
 
     def is_verified(self) -> bool:
-        """Return whether what the stage read was whole when its last block was done."""
+        """Return whether `verify` was called since the identity was recorded."""
         return self._verified.exists()
 
     def is_same(self) -> bool:
-        """Return whether the recorded identity, if there is one, is this one."""
+        """Return whether the recorded identity equals this one. True if there is no record."""
         return not self._differences()
 
     def is_claimed(self) -> bool:
-        """Return whether the stage was ever begun."""
+        """Return whether an identity is recorded, which happens when the stage begins."""
         return self._identity.exists()
 
     def done(self) -> dict[str, list[Stored] | None]:
-        """Return what each done block stored of the stage's artifacts, by `index-token`; None where that is unknown."""
+        """Return the counts of files of each done block, by `index-token`. None if the mark has no counts."""
         return dict(_read_name(path.name) for path in _marks(self.folder / "done", _DONE))
 
     def pending(self, blocks: Sequence[Block]) -> list[Block]:
-        """Return the blocks without a valid done mark, in their order."""
+        """Return the blocks without a valid done mark, in the given order."""
         done = self.done()
         return [block for block in blocks if self._name(block) not in done]
 
     def stored(self, blocks: Sequence[Block]) -> list[tuple[Block, list[Stored]]]:
-        """Return the done blocks, in their order, with what each stored of the stage's artifacts; only where known."""
+        """Return the done blocks, in the given order, with their counts of files. Omit blocks without counts."""
         done = self.done()
         known = ((block, done.get(self._name(block))) for block in blocks)
         return [(block, stored) for block, stored in known if stored is not None]
 
     def release(self, block: Block, stored: Sequence[Stored]) -> bool:
-        """Note that a done block's files are about to be removed; False where it is not done, or stored other files."""
+        """Mark a done block whose files are about to be removed. Return False if it has no done mark with `stored`."""
         done, name = self.folder / "done", self._name(block)
         with suppress(FileNotFoundError):
             os.replace(done / _mark(name, stored), done / f"{name}-{_RELEASED}")
@@ -139,58 +142,56 @@ class StageLedger:
         return False
 
     def released(self) -> set[int]:
-        """Return the blocks that are done and whose files were removed when all that read them was done."""
+        """Return the done blocks whose files were removed after all of their readers were done."""
         names: list[str] = []
         with suppress(FileNotFoundError):
             names = os.listdir(self.folder / "done")
         return {int(name.split("-")[0]) for name in names if name.endswith(_RELEASED) and _DONE.fullmatch(name)}
 
     def holds_any(self) -> bool:
-        """Return whether any block is done whose files were not released."""
+        """Return whether any done block was not released."""
         return any(not path.name.endswith(_RELEASED) for path in _marks(self.folder / "done", _DONE))
 
     def release_all(self) -> None:
-        """Note that the files of all done blocks are about to be removed."""
+        """Mark all done blocks: their files are about to be removed."""
         for path in _marks(self.folder / "done", _DONE):
             index, token, *_ = path.name.split("-")
             os.replace(path, path.with_name(f"{index}-{token}-{_RELEASED}"))
 
     def mark_running(self, block: Block) -> None:
-        """Note that a block was begun, and where it had been before, that a worker died of it or with it."""
+        """Mark a block as begun. If it had such a mark, mark it as begun again: an earlier worker died while it ran."""
         name = f"{block.index:08d}"
         if not _created(self.folder / "running", name):
             _created(self.folder / "again", name)
 
     def unmark_running(self, block: Block) -> None:
-        """Forget that a block was begun: it waits for another one."""
+        """Remove the mark of a block that was begun and now waits for another block."""
         (self.folder / "running" / f"{block.index:08d}").unlink(missing_ok=True)
 
     def running(self) -> list[int]:
-        """Return the blocks that were begun and are neither done nor failed; where nobody works, they were cut off."""
+        """Return the blocks that were begun and are neither done nor failed."""
         return sorted(int(path.name) for path in _marks(self.folder / "running", _NUMBER, least_bytes=0))
 
-    def cut_off(self) -> list[int]:
-        """Return the blocks that a process was cut off at, where nobody works any more; they may be done since."""
+    def interrupted(self) -> list[int]:
+        """Return the blocks that killed processes were computing, if no run is active. Some may be done now."""
         again = _marks(self.folder / "again", _NUMBER, least_bytes=0)
         return sorted({*self.running(), *(int(path.name) for path in again)})
 
     def end(self) -> None:
-        """Forget what was begun: nobody works any more."""
+        """Remove the marks of begun blocks. Call it when no run is active."""
         for name in ("running", "again"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def mark_done(self, block: Block, record: Mapping[str, Any], stored: Sequence[Stored] = ()) -> None:
-        """Mark a block complete, with numbers about it and what it stored; a failure of the block is removed.
-
-        The mark is not flushed to disk: what it tells of is, and a mark that a crash takes away only costs the block
-        once more. It is the file that says that the block was begun, written and renamed: files cost more than text.
-        """
+        """Mark a block done, with `record` as the content and `stored` in the name. Remove its failure, if any."""
+        # The mark is not flushed to disk: if a crash removes it, the block is recomputed. The mark of the begun block
+        # is renamed, since creating a file takes longer than writing to one.
         begun, mark = (
             f"{self.folder}/running/{block.index:08d}",
             f"{self.folder}/done/{_mark(self._name(block), stored)}",
         )
         text = json.dumps({**record, "time": time.time()})
-        with naming(mark):
+        with path_in_errors(mark):
             try:
                 _write_and_rename(begun, mark, text)
             except FileNotFoundError:
@@ -201,18 +202,18 @@ class StageLedger:
             os.unlink(f"{self.folder}/failed/{block.index:08d}")
 
     def mark_failed(self, block: Block, cause: str) -> None:
-        """Record why a block failed; not flushed to disk, since a failure that is forgotten is only tried again."""
+        """Record why a block failed. The record is not flushed to disk: if it is lost, the block is retried."""
         publish_text(self.folder / "failed" / f"{block.index:08d}", cause, flush=False)
         (self.folder / "running" / f"{block.index:08d}").unlink(missing_ok=True)
 
     def refresh(self) -> None:
-        """Have the next listings show what other machines marked."""
+        """Make the next listings show the marks of other machines."""
         for name in ("done", "failed"):
             if (self.folder / name).is_dir():
                 renew_listing(self.folder / name)
 
     def clear(self, blocks: Sequence[Block]) -> None:
-        """Remove older marks and failures of blocks that are about to be processed again."""
+        """Remove done marks and failures of blocks that are about to be recomputed."""
         indices = {f"{block.index:08d}" for block in blocks}
         for path in _marks(self.folder / "done", _DONE, least_bytes=0):
             if path.name.split("-")[0] in indices:
@@ -220,13 +221,13 @@ class StageLedger:
         self.clear_failures(blocks)
 
     def clear_failures(self, blocks: Sequence[Block]) -> None:
-        """Remove failures of blocks that are about to be processed again."""
+        """Remove failures of blocks that are about to be recomputed."""
         indices = {block.index for block in blocks}
         for index in self.failed() & indices:
             (self.folder / "failed" / f"{index:08d}").unlink(missing_ok=True)
 
     def keep_newest(self, blocks: Sequence[Block]) -> None:
-        """Remove older marks of blocks that were done again: another library may have stored other sizes."""
+        """Keep only the newest done mark of each recomputed block: other library versions may store other sizes."""
         indices = {f"{block.index:08d}" for block in blocks}
         newest: dict[str, Path] = {}
         for path in sorted(_marks(self.folder / "done", _DONE), key=lambda mark: mark.stat().st_mtime_ns):
@@ -237,16 +238,16 @@ class StageLedger:
                 newest[f"{number}-{token}"] = path
 
     def failed(self) -> set[int]:
-        """Return the blocks whose failure was recorded; no cause is read."""
+        """Return the failed blocks."""
         return {int(path.name) for path in _marks(self.folder / "failed", _NUMBER)}
 
     def failures(self) -> dict[int, str]:
-        """Return the cause of each failed block. Every cause is a file: call it once."""
+        """Return the cause of each failed block. This reads one file per block."""
         found = sorted(_marks(self.folder / "failed", _NUMBER))
         return {int(path.name): path.read_text(errors="replace") for path in found}
 
     def records(self) -> list[dict[str, Any]]:
-        """Return the numbers that the done marks carry; marks with anything else in their place are left out."""
+        """Return the records of the done marks. Omit marks whose values are not numbers."""
         records = []
         for path in _marks(self.folder / "done", _DONE):
             record = {**_UNKNOWN, "block": int(path.name.split("-")[0]), **(mapping_in(path) or {})}
@@ -255,9 +256,9 @@ class StageLedger:
         return records
 
     def checksums(self, blocks: Sequence[Block]) -> Iterator[tuple[Block, dict[str, list[int]] | None]]:
-        """Yield each block with bytes and CRC-32 of the files that it stored, by their paths when they were written.
+        """Yield each block with bytes and CRC-32 of its files, by their paths when they were written.
 
-        None stands for blocks that a server stores, and for those whose mark is damaged or of an earlier version.
+        Yield None for a block on a server, and for a block whose mark is damaged or from an earlier version.
         """
         marks = {_read_name(path.name)[0]: path for path in _marks(self.folder / "done", _DONE)}
         for block in blocks:
@@ -268,31 +269,31 @@ class StageLedger:
             yield block, files if is_known else None
 
     def forget(self) -> None:
-        """Remove all marks and the identity: the stage will be redone."""
+        """Remove all marks and the identity. The stage will be recomputed."""
         if self.folder.exists():
             shutil.rmtree(self.folder)
 
     def forget_blocks(self) -> None:
-        """Remove all marks of blocks, not the identity."""
+        """Remove all marks of blocks. Keep the identity."""
         for folder in (self.folder / "done", self.folder / "failed"):
             if folder.exists():
                 shutil.rmtree(folder)
         self._verified.unlink(missing_ok=True)
 
-    def _differences(self, in_words: Mapping[str, str] = NO_WORDS) -> list[str]:
-        """Return `key: old -> new`, or words, for each key whose recorded value differs."""
+    def _differences(self, changes: Mapping[str, str] = _UNCHANGED) -> list[str]:
+        """Return `key: old -> new`, or the description of the change, for each key whose recorded value differs."""
         stored, wanted = self._recorded(), dict(self.identity)
         if not stored:
             return []
         keys = sorted(map(str, stored.keys() | wanted.keys()))
         return [
-            in_words.get(key) or f"{key}: {stored.get(key)!r} -> {wanted.get(key)!r}"
+            changes.get(key) or f"{key}: {stored.get(key)!r} -> {wanted.get(key)!r}"
             for key in keys
             if stored.get(key) != wanted.get(key)
         ]
 
     def _recorded(self) -> dict[str, Any]:
-        """Return the recorded identity; nothing where there is none, or a damaged one: each mark hashes it."""
+        """Return the recorded identity. Empty if it is missing or damaged: done marks contain its hash."""
         return mapping_in(self._identity) or {}
 
     @property
@@ -308,25 +309,25 @@ class StageLedger:
 
 
 def _mark(name: str, stored: Sequence[Stored]) -> str:
-    """Return the name of the done mark of a block that stored so much of each artifact."""
+    """Return the name of a done mark. `stored` are the counts of files, one for each artifact."""
     return "-".join([name, *(f"{each.files}.{each.size}" for each in stored)])
 
 
 def _read_name(name: str) -> tuple[str, list[Stored] | None]:
-    """Return `index-token` of a done mark's name, and what the block stored."""
+    """Return `index-token` and the counts of files from the name of a done mark."""
     index, token, *counts = name.removesuffix(f"-{_RELEASED}").split("-")
     stored = [Stored(int(files), int(size)) for files, _, size in (count.partition(".") for count in counts)]
     return f"{index}-{token}", stored or None
 
 
-def _write_and_rename(aside: str, path: str, text: str) -> None:
-    with open(aside, "w") as file:
+def _write_and_rename(temporary: str, path: str, text: str) -> None:
+    with open(temporary, "w") as file:
         file.write(text)
-    os.replace(aside, path)
+    os.replace(temporary, path)
 
 
 def _created(folder: Path, name: str) -> bool:
-    """Return whether an empty mark was made; False where there was one."""
+    """Create an empty mark. Return False if it exists."""
     path = f"{folder}/{name}"
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
@@ -339,10 +340,7 @@ def _created(folder: Path, name: str) -> bool:
 
 
 def _marks(folder: Path, names: re.Pattern[str], *, least_bytes: int = 1) -> list[Path]:
-    """Return the marks in a folder.
-
-    What a killed process was still writing is none, nor is an empty file: a crash left that.
-    """
+    """Return the marks in a folder. Omit temporary files, and files that a crash left shorter than `least_bytes`."""
     if not folder.is_dir():
         return []
     with os.scandir(folder) as entries:

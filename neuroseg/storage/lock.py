@@ -1,11 +1,11 @@
-"""The lock of a workspace: one run at a time, also on disks whose file system has no locks.
+"""The lock of a workspace: one run at a time, also on file systems without locks.
 
-    .lock         locked by the kernel (flock), which frees it when the process dies, however that ends
-    .lock.owner   names the process that holds the workspace; one process creates it, and removes it in the end
+    .lock         locked by the kernel (flock), which releases it when the process ends for any reason
+    .lock.owner   describes the process that holds the workspace, which creates it and removes it when it ends
 
-Where the kernel cannot lock (Lustre without -o flock, NFS without lockd), the owner's record is the lock: on its own
-machine its death is seen, elsewhere the next run is refused and names it. A record whose owner is gone is that of a run
-that was killed.
+If the file system cannot lock (Lustre without -o flock, NFS without lockd), the owner's record is the lock. On the
+owner's machine, the next run checks whether the owner still runs. On another machine the next run is refused, and the
+error names the owner. A record whose owner has ended means that a run was killed.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from neuroseg.storage.publish import publish_text
 
 LOCK, OWNER, TAKEOVER = ".lock", ".lock.owner", ".lock.takeover"
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
-_TAKEOVER_S = 60.0  # a record is replaced within moments
-_PATIENCE_S, _PAUSE_S = 2.0, 0.05  # a process that was just killed gets a moment to be gone
+_TAKEOVER_S = 60.0  # replacing a record takes less than a second
+_WAIT_S, _PAUSE_S = 2.0, 0.05  # a process that was just killed needs a moment to end
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Owner:
-    """A process that holds, or held, a workspace; `flock` where the kernel held it for that process too.
+    """A process that holds or held a workspace. `flock`: whether it also held the kernel's lock.
 
-    `boot` and `space` (of process numbers) are those in which the number means this process, `begun` tells it from a
-    later one of the same number.
+    `boot` and `space` identify the boot of the machine and the namespace of process numbers. `begun` is the start time,
+    which distinguishes the process from a later one with the same number.
     """
 
     process: int
@@ -57,30 +57,30 @@ class Owner:
         return f"process {self.process} on {self.host} since {self.since}"
 
     def is_gone(self) -> bool:
-        """Return whether the process has certainly ended: it can be seen on its own machine alone."""
+        """Return whether the process has certainly ended. This is known only on the machine of the process."""
         here = _this_process(flock=False)
         if (self.host, self.machine) == (here.host, here.machine) and self.boot != here.boot:
             return True
         return self.is_visible() and _begun(self.process) != self.begun
 
     def is_visible(self) -> bool:
-        """Return whether a process here can see this one: numbers mean the same processes."""
+        """Return whether this process can see the owner: both have the same boot and namespace of process numbers."""
         here = _this_process(flock=False)
         return (self.boot, self.space) == (here.boot, here.space) and here.boot != ""
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[Owner | None]:
-    """Hold the lock of a folder; yields the owner that was killed while it held it, None where none was.
+    """Hold the lock of a folder. Yield the owner of a killed run, or None if there was none.
 
-    Raises RunRefusedError when another process holds it, or may hold it and runs where it cannot be seen.
+    Raises RunRefusedError if another process holds the lock, or may hold it on another machine.
     """
     with (folder / LOCK).open("a") as handle:
-        flock = _locks(handle.fileno(), folder)
+        flock = _lock(handle.fileno(), folder)
         if not flock:
-            logger.warning("the disk of %s has no file locks (flock); the file %s is used instead", folder, OWNER)
+            logger.warning("the file system of %s has no locks (flock); using the file %s instead", folder, OWNER)
         own = _this_process(flock=flock)
-        killed = _take(folder, own)
+        killed = _record_owner(folder, own)
         try:
             yield killed
         finally:
@@ -89,7 +89,7 @@ def locked(folder: Path) -> Iterator[Owner | None]:
 
 
 def is_locked(folder: Path) -> bool:
-    """Return whether a process holds the lock of a folder; True where that cannot be seen from here."""
+    """Return whether a process holds the lock of a folder. True if the owner is on another machine and may hold it."""
     owner, free = _owner(folder), False
     try:
         with (folder / LOCK).open("rb") as handle:
@@ -98,20 +98,20 @@ def is_locked(folder: Path) -> bool:
     except BlockingIOError:
         return True
     except OSError as error:
-        logger.debug("the kernel does not tell who holds %s: %s", folder, error)
+        logger.debug("cannot test the lock of %s: %s", folder, error)
     return owner is not None and not (free and owner.flock) and not owner.is_gone()
 
 
-def _locks(descriptor: int, folder: Path) -> bool:
-    """Lock for as long as the descriptor is open; False where the file system cannot. Raises RunRefusedError."""
-    deadline = time.monotonic() + _PATIENCE_S
+def _lock(descriptor: int, folder: Path) -> bool:
+    """Lock until the descriptor is closed. Return False if the file system has no locks. Raises RunRefusedError."""
+    deadline = time.monotonic() + _WAIT_S
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
         except BlockingIOError as error:
             if time.monotonic() > deadline:
-                raise _refused(folder, _owner(folder), certain=True) from error
+                raise _in_use(folder, _owner(folder), certain=True) from error
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 raise
@@ -119,28 +119,28 @@ def _locks(descriptor: int, folder: Path) -> bool:
         time.sleep(_PAUSE_S)
 
 
-def _take(folder: Path, own: Owner) -> Owner | None:
-    """Write the record of the owner; returns the one that it replaces, whose process is gone."""
-    deadline, text = time.monotonic() + _PATIENCE_S, yaml.safe_dump(asdict(own), sort_keys=False)
+def _record_owner(folder: Path, own: Owner) -> Owner | None:
+    """Write the owner's record. Return the record of a killed run that it replaces. Raises RunRefusedError."""
+    deadline, text = time.monotonic() + _WAIT_S, yaml.safe_dump(asdict(own), sort_keys=False)
     while not write_first(folder / OWNER, text):
         before = _owner(folder)
         if own.flock and (before is None or before.flock):
-            publish_text(folder / OWNER, text)  # the kernel lets no other process come here
+            publish_text(folder / OWNER, text)  # this process holds the kernel's lock
             return before
-        if before is not None and before.is_gone() and _replaced(folder, before, text):
+        if before is not None and before.is_gone() and _replace(folder, before, text):
             return before
         if time.monotonic() > deadline:
-            raise _refused(folder, before, certain=before is not None and before.is_visible() and not before.is_gone())
+            raise _in_use(folder, before, certain=before is not None and before.is_visible() and not before.is_gone())
         time.sleep(_PAUSE_S)
     return None
 
 
-def _replaced(folder: Path, before: Owner | None, text: str) -> bool:
-    """Replace the record of an owner that is gone; False where another process is doing so, or has."""
+def _replace(folder: Path, before: Owner | None, text: str) -> bool:
+    """Replace the record of an owner that has ended. Return False if another process is replacing it or has done so."""
     if not write_first(folder / TAKEOVER, text):
         with contextlib.suppress(FileNotFoundError):
             if time.time() - (folder / TAKEOVER).stat().st_mtime > _TAKEOVER_S:
-                (folder / TAKEOVER).unlink()  # of a process that was killed while it replaced the record
+                (folder / TAKEOVER).unlink()  # its process was killed while it replaced the record
         return False
     try:
         if _owner(folder) != before:
@@ -151,20 +151,21 @@ def _replaced(folder: Path, before: Owner | None, text: str) -> bool:
         (folder / TAKEOVER).unlink(missing_ok=True)
 
 
-def _refused(folder: Path, owner: Owner | None, *, certain: bool) -> RunRefusedError:
-    """Return the error of a folder that is held; unless that is `certain`, it names the files to remove."""
-    message = f"another run ({owner or 'unknown'}) works in {folder}; wait for it or choose another workspace with -o"
+def _in_use(folder: Path, owner: Owner | None, *, certain: bool) -> RunRefusedError:
+    """Return the error of a folder that another run holds. Unless that is `certain`, the hint names files to remove."""
+    by = f"another run ({owner or 'unknown'})"
+    wait = "wait until that run ends, or choose another workspace with -o"
     if certain:
-        return RunRefusedError(message)
+        return RunRefusedError(f"{by} is using {folder}", hint=wait)
     records = [str(folder / name) for name in (OWNER, TAKEOVER) if (folder / name).exists()]
     return RunRefusedError(
-        f"{message}. The disk has no file locks, so this machine cannot see whether that run was killed: if you are "
-        f"certain, remove {' and '.join(records)}"
+        f"{by} may be using {folder}; its file system has no locks, so this machine cannot check whether it still runs",
+        hint=f"{wait}; if you are certain that it was killed, remove {' and '.join(records)}",
     )
 
 
 def _owner(folder: Path) -> Owner | None:
-    """Return the recorded owner; None where there is no record, or none that can be read."""
+    """Return the recorded owner. None if there is no readable record."""
     try:
         found = yaml.safe_load((folder / OWNER).read_text())
         return Owner(**found)
@@ -186,8 +187,8 @@ def _this_process(*, flock: bool) -> Owner:
 
 
 def _begun(process: int) -> str:
-    """Return when a process began, in the kernel's ticks; nothing where there is no such process (Linux)."""
-    # The name of the program, in brackets, may hold anything.
+    """Return the start time of a process, in ticks of the kernel (Linux). Empty if the process does not run."""
+    # The second field, the name of the program in brackets, may contain spaces and brackets.
     fields = _text(f"/proc/{process}/stat").rpartition(")")[2].split()
     is_zombie = fields[:1] in (["Z"], ["X"])
     return "" if is_zombie or not fields else fields[19]

@@ -1,4 +1,4 @@
-"""Folders of workspaces: how one is called, and whether a folder is one."""
+"""Name the folder of a workspace, and recognise one."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from pathlib import Path
 
 from neuroseg.storage.remote import is_remote
 
-# Of files that hold several volumes: each is addressed as FILE:DATASET.
+# Files that contain several volumes; one is addressed as FILE:DATASET.
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
 STORE = "store.yaml"
 _HASH_LENGTH = 6
 
 
 def default_workspace(volume_path: str) -> Path:
-    """Return `V.neuroseg` beside the volume `V.zarr`; for an array inside a zarr, beside that zarr.
+    """Return the workspace of a volume: `V.neuroseg` next to `V.zarr`, also for an array inside `V.zarr`.
 
-    `file.h5:group/dataset` gives `file_group_dataset.neuroseg` beside the file. What lies on a server has its workspace
-    in the current folder.
+    `file.h5:group/dataset` gives `file_group_dataset.neuroseg` next to the file. The workspace of a volume on a server
+    is in the current folder.
     """
     if is_remote(volume_path):
         parts = volume_path.partition("://")[2].rstrip("/").split("/")
@@ -35,9 +35,9 @@ def default_workspace(volume_path: str) -> Path:
 
 
 def _plain(dataset: str) -> str:
-    """Return a dataset's path as part of a file name that every system takes.
+    """Return a dataset's path as part of a file name that every system accepts.
 
-    Where other paths of the file could give the same name, a hash of the path keeps them apart.
+    If another path could give the same name, add a hash of the path.
     """
     parts = [part for part in dataset.split("/") if part]
     name = re.sub(r"[^A-Za-z0-9._-]", "_", "_".join(parts))
@@ -48,7 +48,7 @@ def _plain(dataset: str) -> str:
 
 
 def is_unused(path: Path) -> bool:
-    """Return whether a run may begin in the folder: nothing is there, or what a run left that lacks only `run.yaml`."""
+    """Return whether a run may begin in a folder: it is missing or empty, or a run stopped there before `run.yaml`."""
     if not path.exists():
         return True
     left = {entry.name for entry in path.iterdir()} if path.is_dir() else {"a file"}
@@ -57,7 +57,7 @@ def is_unused(path: Path) -> bool:
 
 
 def has_marks(path: Path) -> bool:
-    """Return whether a run completed blocks in the folder, whatever became of its description."""
+    """Return whether there are done marks in the folder, with or without `run.yaml`."""
     return any(done.is_dir() for done in path.glob("ledger/*/done"))
 
 
@@ -67,5 +67,5 @@ def is_workspace(path: Path) -> bool:
 
 
 def workspace_around(path: Path) -> Path | None:
-    """Return the workspace that a path lies in, None where it lies in none."""
+    """Return the workspace that contains a path, or None."""
     return next((folder for folder in path.absolute().parents if is_workspace(folder)), None)

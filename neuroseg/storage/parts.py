@@ -1,4 +1,4 @@
-"""Tables on disk: one Parquet file per block (a part), or one for the whole volume."""
+"""Read and write tables: one Parquet file per block (a part), or one file for the whole volume."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Read = TypeVar("Read")
 
 
 def write_table(path: Place, table: Table) -> None:
-    """Write a table in one step; a part that exists is replaced."""
+    """Write a table in one step. Replace an existing file."""
     with published(path) as aside, aside.open("wb") as file:
         pq.write_table(
             pa.table({name: _as_arrow(column) for name, column in table.items()}),
@@ -40,7 +40,7 @@ def write_table(path: Place, table: Table) -> None:
 
 
 def read_table(path: Place, columns: Mapping[str, type[np.generic]]) -> Table:
-    """Return the table at `path`; raises DamagedError when it is missing, damaged or lacks a column."""
+    """Return the table at `path`. Raises DamagedError if the file is missing, damaged or lacks a column."""
     with _undamaged(path):
         stored = stored_table(path, list(columns))
     return {name: _as_numpy(stored[name]).astype(dtype, copy=False) for name, dtype in columns.items()}
@@ -48,31 +48,32 @@ def read_table(path: Place, columns: Mapping[str, type[np.generic]]) -> Table:
 
 @contextmanager
 def _undamaged(path: Place) -> Iterator[None]:
-    """Raise DamagedError for a file that is missing or damaged."""
+    """Raise DamagedError if the file is missing or damaged."""
     try:
         yield
     except FileNotFoundError as error:
         raise DamagedError(
-            f"{path} is missing: removed, or its stage did not finish; redo it with --restart"
+            f"{path} is missing: it was removed, or its stage did not finish",
+            hint="recompute its stage with --restart STAGE",
         ) from error
     except (pa.ArrowException, OSError) as error:
-        raise DamagedError(f"{path} is damaged ({error}); redo its stage with --restart") from error
+        raise DamagedError(f"{path} is damaged ({error})", hint="recompute its stage with --restart STAGE") from error
 
 
 def stored_table(path: Place, columns: Sequence[str] | None = None) -> pa.Table:
-    """Return what a file holds, checksums compared; raises FileNotFoundError, OSError or ArrowException."""
+    """Return the table in a file, after checking its checksums. Raises FileNotFoundError, OSError or ArrowException."""
     return _opened(path, lambda file: _as_described(file, file.read(columns=columns, use_threads=False)))
 
 
 def _opened(path: Place, read: Callable[[pq.ParquetFile], Read]) -> Read:
-    """Return what `read` makes of a file.
+    """Open a file and return the result of `read`. Retry if that fails.
 
-    A reduce reads thousands of files: a disk or network that fails for a moment must not cost all of them.
+    A stage may read thousands of files: a short failure of the disk or network must not make all of it fail.
     """
     for pause_s in (*_PAUSES_S, None):
         try:
-            # An open file: pyarrow would take a path with a colon for a URI. Its threads must not read ahead in it: one
-            # that lets go of a buffer of Python's while the process exits aborts it.
+            # Open the file here: pyarrow would parse a path with a colon as a URI. Disable pre_buffer: a thread of
+            # pyarrow that releases a Python buffer while the process exits would abort the process.
             with (
                 path.open("rb") as opened,
                 pq.ParquetFile(opened, page_checksum_verification=True, pre_buffer=False) as file,
@@ -88,7 +89,7 @@ def _opened(path: Place, read: Callable[[pq.ParquetFile], Read]) -> Read:
 
 
 def _key_range(file: pq.ParquetFile) -> Keys | None:
-    """Return the least and largest value of the first column, as the file's end says, which has no checksum."""
+    """Return the smallest and largest value of the first column from the file's footer, which has no checksum."""
     found = [file.metadata.row_group(n).column(0).statistics for n in range(file.num_row_groups)]
     if not found or not all(each is not None and each.has_min_max for each in found):
         return None
@@ -96,22 +97,25 @@ def _key_range(file: pq.ParquetFile) -> Keys | None:
 
 
 def _as_described(file: pq.ParquetFile, table: pa.Table) -> pa.Table:
-    """Return the table; raises ArrowInvalid when the file's end says otherwise of its first column."""
+    """Return the table. Raises ArrowInvalid if its first column contradicts the file's footer."""
     known, first = _key_range(file), file.schema_arrow.names[0]
     if known is not None and table.num_rows and first in table.column_names:
         values = _as_numpy(table[first])
         if (values.min(), values.max()) != known:
-            raise pa.ArrowInvalid(f"column {first} is not from {known[0]} to {known[1]}, as the file's end says")
+            raise pa.ArrowInvalid(
+                f"column {first} ranges from {values.min()} to {values.max()}, but the file's footer states "
+                f"{known[0]} to {known[1]}"
+            )
     return table
 
 
-# pyarrow's own conversions import pandas where it is installed, which takes longer than many a table.
+# pyarrow's own conversions import pandas if it is installed, which takes longer than reading a small table.
 
 
 def _as_arrow(column: NDArray[Any]) -> pa.Array:
     values = np.ascontiguousarray(column)
     if values.ndim != 1 or values.dtype.kind not in "iuf":
-        raise TypeError(f"a column is a row of numbers, found {values.ndim}D {values.dtype}")
+        raise TypeError(f"a column must be a 1D array of numbers, found {values.ndim}D {values.dtype}")
     return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(values)])
 
 
@@ -130,22 +134,27 @@ def write_lookup(path: Place, lookup: Table) -> None:
     """Write a lookup table (fragment, segment) in one step, as an array `(2, n)` uint64."""
     columns = np.stack([lookup[name].astype(dtype) for name, dtype in LOOKUP.items()])
     with published(path) as aside, aside.open("wb") as file:
-        # np.save would hide from its error that the disk is full.
+        # np.save would hide the error number of a full disk.
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(columns))
         file.write(columns.data)
 
 
 def map_lookup(path: Place) -> Table:
-    """Return a lookup table whose columns are mapped, not read: a block touches only the pages of its fragments."""
+    """Return a lookup table whose columns are memory-mapped: a block reads only the pages of its fragments.
+
+    Raises DamagedError if the file is missing or damaged.
+    """
     try:
         columns = _mapped(path)
     except (OSError, ValueError, EOFError) as error:
-        raise DamagedError(f"{path} is missing or damaged ({error}); redo it with --restart relabel") from error
+        raise DamagedError(
+            f"{path} is missing or damaged ({error})", hint="recompute it with --restart relabel"
+        ) from error
     return dict(zip(LOOKUP, columns, strict=True))
 
 
 def _mapped(path: Place) -> NDArray[np.uint64]:
-    """Return the array in a file, mapped; what lies on a server is copied to this machine for as long as it is used."""
+    """Return the array in a file, memory-mapped. A file on a server is first copied to a temporary file."""
     if not isinstance(path, RemotePath):
         return _load(str(path))
     with path.open("rb") as source, tempfile.NamedTemporaryFile() as copy:
@@ -165,9 +174,9 @@ def part_path(folder: Place, block: int) -> Place:
 
 
 def read_part(folder: Place, block: int, columns: Mapping[str, type[np.generic]]) -> Table:
-    """Return one block's part of a table; raises MissingPartError when it is not there, else as `read_table`.
+    """Return one block's part of a table. Raises MissingPartError if it is missing, else as `read_table`.
 
-    A network disk may not list yet what another machine has just written: it is asked a second time.
+    A network disk may not yet list a file that another machine has just written. So reading is retried once.
     """
     path = part_path(folder, block)
     try:
@@ -180,12 +189,12 @@ def read_part(folder: Place, block: int, columns: Mapping[str, type[np.generic]]
         return read_table(path, columns)
     except DamagedError as error:
         if isinstance(error.__cause__, FileNotFoundError):
-            raise MissingPartError(str(error), folder.name, block) from error
+            raise MissingPartError(error.args[0], folder.name, block, hint=error.hint) from error
         raise
 
 
 def read_parts(folder: Place, blocks: Iterable[int], columns: Mapping[str, type[np.generic]]) -> list[Table]:
-    """Return the parts of `blocks`, in that order."""
+    """Return the parts of `blocks`, in the given order."""
     return [read_table(part_path(folder, block), columns) for block in blocks]
 
 
@@ -198,11 +207,10 @@ def read_range(
     checked: Container[int],
     known: dict[int, Keys | None],
 ) -> Iterator[Table]:
-    """Yield of the parts of `blocks`, in that order, the rows whose first column lies between `keys`, both included.
+    """Yield the rows of each part whose first column lies between `keys`, both included, in the order of `blocks`.
 
-    Parts in `checked` are read to their ends and found damaged where they are; of others it is believed that they have
-    nothing between the keys. Parts without any may be left out. `known` remembers which keys the parts have, for
-    the next range.
+    A part in `checked` is read completely, so that damage raises DamagedError. Another part is skipped if the range in
+    its footer does not overlap `keys`. `known` caches these ranges for the next call.
     """
     for block in blocks:
         path = part_path(folder, block)

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: written aside, flushed, then renamed."""
+"""Write files atomically: write to a temporary file, flush it, then rename it."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from pathlib import Path
 
 from neuroseg.errors import InputError
 from neuroseg.storage.remote_path import RemotePath
-from neuroseg.storage.space import naming
+from neuroseg.storage.space import path_in_errors
 from neuroseg.storage.trees import Place
 
 
 @contextmanager
 def published(path: Place, *, flush: bool = True) -> Iterator[Path]:
-    """Yield a path to write to; on leaving without an error it replaces `path` in one step, otherwise it is removed.
+    """Yield a temporary path to write to. It replaces `path` in one step on exit, or is removed after an error.
 
-    With `flush` its content is on disk before, so that a crash of the machine leaves the old file or the new one.
+    With `flush`, the content is on disk before the rename: after a crash of the machine, `path` is the old or the new
+    file, never a part.
     """
     if isinstance(path, RemotePath):
         with tempfile.TemporaryDirectory() as folder:
@@ -28,10 +29,10 @@ def published(path: Place, *, flush: bool = True) -> Iterator[Path]:
         return
     if not os.path.isdir(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-    # Processes of several machines may write one file, and process numbers repeat.
+    # Processes on several machines may write the same file, and process numbers are not unique across machines.
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
-        with naming(path):
+        with path_in_errors(path):
             yield aside
             if flush:
                 with aside.open("rb") as file:
@@ -42,21 +43,20 @@ def published(path: Place, *, flush: bool = True) -> Iterator[Path]:
 
 
 def publish_text(path: Path, text: str, *, flush: bool = True) -> None:
-    """Write a text file in one step; `flush` as in `published`."""
+    """Write a text file in one step. `flush` as in `published`."""
     with published(path, flush=flush) as aside:
         aside.write_text(text)
 
 
 def require_publishable(path: Path, suffix: str) -> None:
-    """Raise InputError unless `path` ends in `suffix` and a file can be made in its folder, which is tried."""
+    """Raise InputError unless `path` ends in `suffix` and a file can be created in its folder."""
     if path.suffix.lower() != suffix:
-        raise InputError(
-            f"{path} is not written as {path.suffix or 'a file without a suffix'}; name it {path.stem}{suffix}"
-        )
+        found = f"ends in {path.suffix}" if path.suffix else "has no file extension"
+        raise InputError(f"{path} {found}, expected {suffix}", hint=f"use {path.with_suffix(suffix)}")
     if path.is_dir():
-        raise InputError(f"{path} is a folder; name a file {suffix} in it")
+        raise InputError(f"{path} is a folder, expected a file", hint=f"use {path / ('NAME' + suffix)}")
     if not path.parent.is_dir():
-        raise InputError(f"the folder {path.parent} of {path.name} does not exist; make it first")
+        raise InputError(f"the folder {path.parent} does not exist", hint=f"create it first: mkdir -p {path.parent}")
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
             pass
@@ -65,9 +65,11 @@ def require_publishable(path: Path, suffix: str) -> None:
 
 
 def require_folder(path: Path) -> None:
-    """Raise InputError where `path` cannot be a folder: it, or one that it lies in, is a file."""
+    """Raise InputError if `path` or one of its parents is a file."""
     for place in (path, *path.parents):
         if place.is_dir():
             return
         if place.exists():
-            raise InputError(f"{place} is a file, so that {path} cannot be a folder; name another with -o")
+            raise InputError(
+                f"cannot create the folder {path}: {place} is a file", hint="choose another folder with -o"
+            )

@@ -1,8 +1,8 @@
-"""What lies on a server: s3://, gs://, az://, and for reading http:// and https://, through obstore.
+"""Access to servers through obstore: s3://, gs:// and az://, and http:// and https:// for reading only.
 
-Credentials and servers come from the environment, as each service's own tools read it (AWS_ACCESS_KEY_ID,
-AWS_ENDPOINT_URL, AWS_SKIP_SIGNATURE=true for public buckets, ...). A request that fails is tried again, later and
-later; who does not answer at all when a volume is opened is not waited for as long.
+Credentials and endpoints are read from the environment variables of each service (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL,
+AWS_SKIP_SIGNATURE=true for public buckets, ...). A failed request is retried with increasing pauses. The time limit is
+shorter while a volume is opened, so that a wrong address fails soon.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ from neuroseg.errors import InputError
 
 _WRITABLE = ("s3", "gs", "az")
 SCHEMES = (*_WRITABLE, "http", "https")
-# A server that is gone for minutes costs a run nothing but time.
-_PATIENCE, _FIRST_PATIENCE = timedelta(minutes=5), timedelta(seconds=10)
-_FIRST_WAIT, _LONGEST_WAIT = timedelta(milliseconds=200), timedelta(seconds=15)
-_MOST_TRIES = 60
-_ONE_REQUEST = timedelta(seconds=60)
+# Long enough that a run survives a server that is away for some minutes.
+_RETRY_TIMEOUT, _OPENING_TIMEOUT = timedelta(minutes=5), timedelta(seconds=10)
+_FIRST_PAUSE, _LONGEST_PAUSE = timedelta(milliseconds=200), timedelta(seconds=15)
+_MAX_RETRIES = 60
+_REQUEST_TIMEOUT = timedelta(seconds=60)
 _ENDPOINTS = ("AWS_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
 
 
 def is_remote(address: str) -> bool:
-    """Return whether an address names a place on a server; raises InputError for one that is not read.
+    """Return whether an address is on a server.
 
-    Credentials do not belong into addresses: they would end in logs and in the workspace.
+    Raises InputError for a scheme that is not supported, and for credentials in the address: they would be written to
+    logs and to the workspace.
     """
     found = re.match(r"([a-z][a-z0-9+.-]*)://([^/]*)", address)
     if found is None:
@@ -39,28 +40,31 @@ def is_remote(address: str) -> bool:
     if scheme not in SCHEMES:
         raise _unknown_scheme(address, scheme, ", ".join(f"{name}://" for name in SCHEMES))
     if "@" in host or "?" in address:
-        raise InputError(f"{scheme}://...: give no user and no query in an address; credentials go in the environment")
+        raise InputError(
+            f"the {scheme}:// address contains a user or a query",
+            hint="remove it, and set credentials as environment variables",
+        )
     return True
 
 
 def is_writable(address: str) -> bool:
-    """Return whether a server of this kind takes what is written."""
+    """Return whether this kind of server can be written to."""
     return address.partition("://")[0] in _WRITABLE
 
 
 def require_writable(address: str) -> None:
-    """Raise InputError for an address on a server that only hands out."""
+    """Raise InputError if this kind of server is read-only."""
     scheme = address.partition("://")[0]
     if not is_writable(address):
         raise InputError(
-            f"{address}: {scheme}:// can be read, not written; valid: {', '.join(f'{name}://' for name in _WRITABLE)}"
+            f"{address}: cannot write to {scheme}:// addresses (valid: {', '.join(f'{name}://' for name in _WRITABLE)})"
         )
 
 
 def remote_store(address: str, *, opening: bool = False, writable: bool = False) -> Any:
-    """Return the zarr store at an address; raises InputError when obstore is missing or refuses it.
+    """Return the zarr store at an address. Raises InputError if obstore is not installed or rejects the address.
 
-    A store for `opening` gives up a request after ten seconds, others after five minutes.
+    With `opening`, a request fails after ten seconds of retries, otherwise after five minutes.
     """
     store = object_store(address, opening=opening)
     from zarr.storage import ObjectStore
@@ -69,39 +73,41 @@ def remote_store(address: str, *, opening: bool = False, writable: bool = False)
 
 
 def object_store(address: str, *, opening: bool = False) -> Any:
-    """Return obstore's store of the objects below an address, with the patience of `remote_store`."""
+    """Return obstore's store of the objects below an address, with the time limits of `remote_store`."""
     try:
         from obstore.store import from_url
     except ImportError as error:
-        raise InputError(f"{address}: what lies on servers needs obstore: pip install 'neuroseg[remote]'") from error
-    with told_plainly(address):
+        raise InputError(
+            f"cannot open {address}: the package obstore is not installed", hint="pip install 'neuroseg[remote]'"
+        ) from error
+    with reading(address):
         return from_url(
             address,
-            client_options={"allow_http": _allows_http(address), "timeout": _ONE_REQUEST},
+            client_options={"allow_http": _allows_http(address), "timeout": _REQUEST_TIMEOUT},
             retry_config={
-                "max_retries": _MOST_TRIES,
-                "retry_timeout": _FIRST_PATIENCE if opening else _PATIENCE,
-                "backoff": {"init_backoff": _FIRST_WAIT, "max_backoff": _LONGEST_WAIT, "base": 2.0},
+                "max_retries": _MAX_RETRIES,
+                "retry_timeout": _OPENING_TIMEOUT if opening else _RETRY_TIMEOUT,
+                "backoff": {"init_backoff": _FIRST_PAUSE, "max_backoff": _LONGEST_PAUSE, "base": 2.0},
             },
         )
 
 
 @contextmanager
-def told_plainly(address: str) -> Iterator[None]:
-    """Turn what obstore says of an address into an InputError of a few lines."""
+def reading(address: str) -> Iterator[None]:
+    """Raise InputError with a short message if reading from an address fails."""
     try:
         yield
-    except refusals() as error:
-        raise InputError(f"{address} cannot be read: {in_short(error)}") from error
+    except read_errors() as error:
+        raise InputError(f"cannot read {address}: {short_message(error)}") from error
 
 
-def in_short(error: Exception) -> str:
-    """Return what obstore says of a request, without its debugging output."""
+def short_message(error: Exception) -> str:
+    """Return the message of an obstore error without its debugging output."""
     return str(error).partition("\n\nDebug source")[0]
 
 
-def refusals() -> tuple[type[Exception], ...]:
-    """Return the errors by which a volume refuses to be read, on a disk or on a server."""
+def read_errors() -> tuple[type[Exception], ...]:
+    """Return the types of errors that reading a volume may raise, on a disk or on a server."""
     if "obstore" not in sys.modules:
         return (OSError, RuntimeError, ValueError)
     from obstore.exceptions import BaseError
@@ -110,7 +116,7 @@ def refusals() -> tuple[type[Exception], ...]:
 
 
 def _allows_http(address: str) -> bool:
-    """Return whether a server without certificates was asked for: those of a lab rarely have any."""
+    """Return whether unencrypted http is allowed: servers of a lab rarely have certificates."""
     asked = os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true")
     return (
         asked or address.startswith("http://") or any(os.environ.get(n, "").startswith("http://") for n in _ENDPOINTS)
@@ -118,15 +124,15 @@ def _allows_http(address: str) -> bool:
 
 
 def _unknown_scheme(address: str, scheme: str, valid: str) -> InputError:
-    """Return the error for an address of a kind that is not read: what to write instead."""
+    """Return the error for an unsupported scheme. The hint names the address to use instead."""
     rest = address.partition("://")[2].removeprefix("|")
     if scheme in ("zarr", "zarr2", "zarr3") and rest:
-        fix = f"; leave {scheme}:// out: {rest}"
+        hint = f"use the address without {scheme}://: {rest}"
     elif scheme == "file":
-        fix = f"; give the path: {rest or '/...'}"
+        hint = f"use the path: {rest or '/...'}"
     elif scheme in ("precomputed", "n5"):
         driver = "neuroglancer_precomputed" if scheme == "precomputed" else "n5"
-        fix = f"; copy it to zarr, for example with tensorstore (from its driver {driver} to zarr3)"
+        hint = f"copy the volume to zarr, for example with tensorstore (from driver {driver} to driver zarr3)"
     else:
-        fix = ""
-    return InputError(f"{address}: {scheme}:// is not read; valid: {valid}{fix}")
+        hint = ""
+    return InputError(f"{address}: {scheme}:// is not supported (valid: {valid})", hint=hint)

@@ -1,7 +1,7 @@
-"""Places on a server, as far as pathlib's words suit them: what a workspace does with its artifacts there.
+"""Places on a server, with those methods of pathlib that a workspace needs for its artifacts.
 
-There are no folders on such a server: one is there while something lies below it. An object appears whole or not at
-all, and replaces the one before in one step.
+A server has no folders: a prefix exists while there are objects below it. An object appears as a whole, and replaces an
+existing one in one step.
 """
 
 from __future__ import annotations
@@ -15,16 +15,19 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from neuroseg.storage.remote import in_short, object_store
+from neuroseg.storage.remote import object_store, short_message
 
-_AT_A_TIME = 16
+_CONCURRENT_REQUESTS = 16
 _TAIL_BYTES = 1 << 16
-_DESCRIPTION = "zarr.json"
+_METADATA = "zarr.json"
 
 
 @dataclass(frozen=True, order=True)
 class RemotePath:
-    """An object or a prefix below `root`, the address of a bucket; raises OSError when the server does not answer."""
+    """An object or a prefix below `root`, the address of a bucket.
+
+    Methods raise OSError if the server does not answer or refuses the request.
+    """
 
     root: str
     key: str
@@ -40,35 +43,35 @@ class RemotePath:
 
     @property
     def name(self) -> str:
-        """The last word."""
+        """The last component of the address."""
         return PurePosixPath(self.key).name
 
     @property
     def suffix(self) -> str:
-        """The last word's ending."""
+        """The file extension, with the dot."""
         return PurePosixPath(self.key).suffix
 
     @property
     def stem(self) -> str:
-        """The last word without its ending."""
+        """The last component without its file extension."""
         return PurePosixPath(self.key).stem
 
     def exists(self) -> bool:
-        """Return whether an object is here, or something below; a zarr is here once its description is."""
+        """Return whether there is an object here or below. A zarr exists if its metadata do."""
         if self.suffix == ".zarr":
-            return (self / _DESCRIPTION).is_file()
+            return (self / _METADATA).is_file()
         return self.is_file() or self.is_dir()
 
     def is_file(self) -> bool:
-        """Return whether an object is here."""
+        """Return whether there is an object here."""
         return self.size is not None
 
     def is_dir(self) -> bool:
-        """Return whether something is below."""
+        """Return whether there is an object below."""
         return next(self.files(), None) is not None
 
     def files(self) -> Iterator[tuple[RemotePath, int]]:
-        """Yield every object below and its bytes."""
+        """Yield every object below, and its size in bytes."""
         import obstore
 
         with _as_os_errors(self):
@@ -77,7 +80,7 @@ class RemotePath:
                     yield RemotePath(self.root, found["path"], self.store), found["size"]
 
     def iterdir(self) -> Iterator[RemotePath]:
-        """Yield what lies directly below."""
+        """Yield the objects and prefixes directly below."""
         import obstore
 
         with _as_os_errors(self):
@@ -86,37 +89,37 @@ class RemotePath:
             yield RemotePath(self.root, key, self.store)
 
     def open(self, mode: str) -> io.BufferedReader:
-        """Return a file for reading, of which only what is read is fetched; raises FileNotFoundError."""
+        """Return a file for reading, which downloads only the ranges that are read. Raises FileNotFoundError."""
         if mode != "rb":
-            raise ValueError(f"objects on servers are opened with mode 'rb', found {mode!r}")
+            raise ValueError(f"mode {mode!r} is not supported on servers, expected 'rb'")
         size = self.size
         if size is None:
             raise FileNotFoundError(errno.ENOENT, "no such object", str(self))
         return io.BufferedReader(_Ranges(self, size), _TAIL_BYTES)
 
     def read_range(self, begin: int, length: int) -> bytes:
-        """Return bytes of the object."""
+        """Return `length` bytes of the object from `begin` on."""
         import obstore
 
         with _as_os_errors(self):
             return bytes(obstore.get_range(self.store, self.key, start=begin, length=length))
 
     def read_bytes(self) -> bytes:
-        """Return the object; raises FileNotFoundError."""
+        """Return the content of the object. Raises FileNotFoundError."""
         import obstore
 
         with _as_os_errors(self):
             return bytes(obstore.get(self.store, self.key).bytes())
 
     def write(self, content: bytes | Path) -> None:
-        """Put an object here, in one step; a path names the file with its content."""
+        """Write the object in one step, from bytes or from the file at a path."""
         import obstore
 
         with _as_os_errors(self):
             obstore.put(self.store, self.key, content)
 
     def write_new(self, content: bytes) -> bool:
-        """Put an object here unless there is one, which is asked and done in one step; returns whether it was put."""
+        """Write the object if there is none, in one step. Return whether it was written."""
         import obstore
         from obstore.exceptions import AlreadyExistsError
 
@@ -128,24 +131,24 @@ class RemotePath:
         return True
 
     def unlink(self, missing_ok: bool = False) -> None:
-        """Remove the object; raises FileNotFoundError, where the server tells, unless `missing_ok`."""
+        """Remove the object. If it is missing, some servers raise FileNotFoundError, unless `missing_ok`."""
         import obstore
 
         with suppress(FileNotFoundError) if missing_ok else nullcontext(), _as_os_errors(self):
             obstore.delete(self.store, self.key)
 
     def remove_all(self) -> None:
-        """Remove everything here and below, descriptions of zarrs first: what is left of one is none any more."""
+        """Remove everything here and below, zarr metadata first: the rest no longer counts as a zarr."""
         self.unlink(missing_ok=True)
-        descriptions, others = self._parted()
-        for found in descriptions:
+        metadata, others = self._split()
+        for found in metadata:
             found.unlink(missing_ok=True)
-        _at_a_time(lambda found: found.unlink(missing_ok=True), others)
+        _for_each(lambda found: found.unlink(missing_ok=True), others)
 
     def move_all(self, target: RemotePath) -> None:
-        """Move a zarr to where nothing is, descriptions last, its own at the very end: half of it passes for none.
+        """Move a zarr to an empty place. The server copies the objects.
 
-        The copies are made by the server.
+        Metadata are copied last, outermost at the end, so that a partial copy does not count as a zarr.
         """
         import obstore
 
@@ -153,22 +156,22 @@ class RemotePath:
             with _as_os_errors(found):
                 obstore.copy(self.store, found.key, target.key + found.key.removeprefix(self.key))
 
-        descriptions, others = self._parted()
-        _at_a_time(copy, others)
-        for found in reversed(descriptions):
+        metadata, others = self._split()
+        _for_each(copy, others)
+        for found in reversed(metadata):
             copy(found)
         self.remove_all()
 
-    def _parted(self) -> tuple[list[RemotePath], list[RemotePath]]:
-        """Return the descriptions of zarrs below, outer ones first, and the other objects."""
+    def _split(self) -> tuple[list[RemotePath], list[RemotePath]]:
+        """Return the zarr metadata below, outermost first, and the other objects."""
         below = [found for found, _ in self.files()]
-        descriptions = [found for found in below if found.name == _DESCRIPTION]
-        descriptions.sort(key=lambda found: found.key.count("/"))
-        return descriptions, [found for found in below if found.name != _DESCRIPTION]
+        metadata = [found for found in below if found.name == _METADATA]
+        metadata.sort(key=lambda found: found.key.count("/"))
+        return metadata, [found for found in below if found.name != _METADATA]
 
     @property
     def size(self) -> int | None:
-        """The bytes of the object; None where there is none."""
+        """The size of the object in bytes. None if there is no object."""
         import obstore
 
         try:
@@ -179,7 +182,7 @@ class RemotePath:
 
 
 def remote_path(address: str) -> RemotePath:
-    """Return the place at an address, with a store of its bucket."""
+    """Return the place at an address, with the store of its bucket."""
     scheme, _, rest = address.rstrip("/").partition("://")
     bucket, _, key = rest.partition("/")
     root = f"{scheme}://{bucket}"
@@ -187,7 +190,7 @@ def remote_path(address: str) -> RemotePath:
 
 
 class _Ranges(io.RawIOBase):
-    """An object as a file that can be read and sought; its end, where tables describe themselves, is fetched once."""
+    """An object as a seekable file. Its end, which contains the footer of a table, is downloaded once."""
 
     def __init__(self, path: RemotePath, size: int) -> None:
         super().__init__()
@@ -222,16 +225,16 @@ class _Ranges(io.RawIOBase):
         return count
 
 
-def _at_a_time(do: Callable[[RemotePath], None], paths: list[RemotePath]) -> None:
-    """Do something with many objects, several at a time."""
-    with ThreadPoolExecutor(_AT_A_TIME) as pool:
-        for _ in pool.map(do, paths):
+def _for_each(apply: Callable[[RemotePath], None], paths: list[RemotePath]) -> None:
+    """Apply a function to many objects, several at the same time."""
+    with ThreadPoolExecutor(_CONCURRENT_REQUESTS) as pool:
+        for _ in pool.map(apply, paths):
             pass
 
 
 @contextmanager
 def _as_os_errors(path: RemotePath) -> Iterator[None]:
-    """Raise what a server refuses as a disk's error, in short; that something is there already is left as it is."""
+    """Turn errors of obstore into OSError with a short message, except AlreadyExistsError."""
     from obstore.exceptions import AlreadyExistsError, BaseError
 
     try:
@@ -239,6 +242,6 @@ def _as_os_errors(path: RemotePath) -> Iterator[None]:
     except AlreadyExistsError:
         raise
     except FileNotFoundError as error:
-        raise FileNotFoundError(errno.ENOENT, in_short(error), str(path)) from error
+        raise FileNotFoundError(errno.ENOENT, short_message(error), str(path)) from error
     except BaseError as error:
-        raise OSError(errno.EIO, in_short(error), str(path)) from error
+        raise OSError(errno.EIO, short_message(error), str(path)) from error

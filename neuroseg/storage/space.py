@@ -1,4 +1,4 @@
-"""Room on disks: how much a run will write, whether it fits, and how a disk that is full shows itself."""
+"""Disk space: whether a run fits on the disk, and how to recognise and report a full disk."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from neuroseg.errors import InputError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 DISK_FULL = "the disk is full"
-_MARGIN_BYTES = 2**20  # a run's own files: ledger, logs, metadata
+_MARGIN_BYTES = 2**20  # for ledger, logs and metadata
 
 
 def is_disk_full(error: BaseException | None) -> bool:
-    """Return whether a full disk (or a used-up quota) is what an error comes from."""
+    """Return whether a full disk or an exceeded quota caused an error."""
     return _full_error(error) is not None
 
 
 def _full_error(error: BaseException | None) -> OSError | None:
-    """Return the error of a full disk that an error comes from."""
+    """Return the full-disk error in the chain of causes of an error, or None."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in _FULL:
             return error
@@ -31,8 +31,8 @@ def _full_error(error: BaseException | None) -> OSError | None:
 
 
 @contextmanager
-def naming(path: object) -> Iterator[None]:
-    """Have errors of a full disk that name no file name `path`: a write that fails does not say to what it wrote."""
+def path_in_errors(path: object) -> Iterator[None]:
+    """Add `path` to full-disk errors without a file name: a failed write does not report its file."""
     try:
         yield
     except OSError as error:
@@ -42,22 +42,23 @@ def naming(path: object) -> Iterator[None]:
 
 
 def describe_full(error: BaseException, *folders: Path) -> str:
-    """Return which disk is full, as an error says; where it names no file, the first of `folders`, and of the temporary
-    one, whose disk is.
+    """Return a message that names the full disk, or the path with an exceeded quota.
+
+    If the error contains no file name, name the first of `folders` and the temporary folder whose disk is full.
     """
     full = _full_error(error)
     named = full.filename if full is not None else None
-    if isinstance(named, str | bytes):  # it may be the number of a descriptor
+    if isinstance(named, str | bytes):  # not the number of a file descriptor
         path: Path | None = Path(os.fsdecode(named))
     else:
         path = next(filter(is_full, (*folders, *_temporary())), None)
     if full is not None and full.errno == errno.EDQUOT:
-        return f"{DISK_FULL}: your quota is used up{'' if path is None else f', at {path}'}"
+        return f"{DISK_FULL}: your quota is used up{'' if path is None else f' at {path}'}"
     return DISK_FULL if path is None else f"{DISK_FULL}: {path} has {readable(free_bytes(path))} free"
 
 
 def _temporary() -> list[Path]:
-    """Return the temporary folder; none where all that could be one are full or closed."""
+    """Return the temporary folder. Empty if none of the candidates can be written to."""
     try:
         return [Path(tempfile.gettempdir())]
     except OSError:
@@ -65,26 +66,28 @@ def _temporary() -> list[Path]:
 
 
 def is_full(path: Path) -> bool:
-    """Return whether not even small files of a run fit where `path` lies."""
+    """Return whether the disk of `path` lacks space for the small files of a run."""
     return free_bytes(path) < _MARGIN_BYTES
 
 
 def free_bytes(path: Path) -> int:
-    """Return how much a user may still write where `path` is or will be."""
+    """Return the free space in bytes on the disk of `path`, which need not exist yet."""
     existing = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
     state = os.statvfs(existing)
     return state.f_bavail * state.f_frsize
 
 
 def require_space(path: Path, needed: Mapping[str, float]) -> None:
-    """Raise InputError with what each artifact needs (bytes, estimated) when it does not fit where `path` lies."""
+    """Raise InputError if artifacts of `needed` bytes (estimates by name) do not fit on the disk of `path`."""
     total, free = sum(needed.values()), free_bytes(path)
     if not total or total + _MARGIN_BYTES <= free:
         return
     listed = ", ".join(f"{name} {readable(size)}" for name, size in needed.items())
     raise InputError(
         f"the disk of {path} has {readable(free)} free, but the run needs about {readable(total + _MARGIN_BYTES)} "
-        f"({listed}); make space, choose another disk with -o, segment a part with --roi, or try with --force"
+        f"({listed})",
+        hint="free disk space, choose another disk with -o, segment a smaller region with --roi, or skip this check "
+        "with --force",
     )
 
 

@@ -1,8 +1,8 @@
-"""State files: the small YAML and JSON files by which a workspace remembers, whatever a crash or a hand left of them.
+"""Read the state files of a workspace: small YAML and JSON files that may be damaged.
 
     run.yaml  store.yaml  jobs.json  ledger/STAGE/{identity.yaml, done/*}  ->  their content, or None
 
-An empty, cut or foreign file is never an error here: each reader knows whether it may go on without.
+An empty, truncated or foreign file gives None. The caller decides whether that is an error.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ import yaml
 from neuroseg import __version__
 from neuroseg.errors import InputError
 
-# What parsers raise for garbage: wrong bytes, impossible dates, brackets nested too deep.
+# Errors of parsers for damaged content: wrong bytes, impossible dates, brackets nested too deep.
 _UNREADABLE = (ValueError, RecursionError, yaml.YAMLError)
 
 
 def mapping_in(path: Path) -> dict[str, Any] | None:
-    """Return the mapping of words to values in a file; None where there is no file, or something else in it."""
+    """Return the mapping in a file, whose keys are strings. None if the file is missing or contains something else."""
     return _mapping(_parsed(path))
 
 
 def read_mapping(path: Path) -> dict[str, Any] | None:
-    """Return what `mapping_in` returns; raise InputError with the system's reason if the file cannot be read."""
+    """As `mapping_in`, but raise InputError with the system's reason if the file cannot be read."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -40,7 +40,7 @@ def _mapping(found: Any) -> dict[str, Any] | None:
 
 
 def entries_in(path: Path) -> list[dict[str, Any]] | None:
-    """Return the list of mappings in a file; None where there is no file, or something else in it."""
+    """Return the list of mappings in a file. None if the file is missing or contains something else."""
     found = _parsed(path)
     return found if isinstance(found, list) and all(isinstance(entry, dict) for entry in found) else None
 
@@ -60,17 +60,17 @@ def _decoded(path: Path, content: bytes) -> Any:
 
 
 def require_version(path: Path, version: object) -> None:
-    """Raise InputError where a newer neuroseg wrote a file: this one may not know all that it says."""
+    """Raise InputError if a newer version of neuroseg wrote a file: it may contain settings unknown to this version."""
     found, own = _numbers(version), _numbers(__version__)
     if found > own:
         raise InputError(
-            f"{path} was written by neuroseg {version}, a newer version than this one, {__version__}; update this one: "
-            "pip install --upgrade neuroseg"
+            f"{path} was written by neuroseg {version}, which is newer than this version, {__version__}",
+            hint="pip install --upgrade neuroseg",
         )
 
 
 def _numbers(version: object) -> list[int]:
-    """Return the numbers of a version, `1.2.0` as 1, 2: what follows them does not count."""
+    """Return the numbers of a version without trailing zeros: 1, 2 for `1.2.0rc1`."""
     found = re.match(r"\d+(\.\d+)*", version) if isinstance(version, str) else None
     numbers = [int(number) for number in found.group().split(".")] if found else []
     while numbers and numbers[-1] == 0:

@@ -1,8 +1,8 @@
-"""The files of an artifact that belong to a block: which there are, and how large.
+"""The files of an artifact that belong to a block, and their sizes.
 
 block + artifact -> its files -> flushed to disk and counted when the block is done, counted again before they are read
 
-zarr never writes a shard of zeros. Only a record of what was written distinguishes it from a shard that is gone.
+zarr does not write a shard of zeros. Only the recorded count distinguishes such a shard from a missing one.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from neuroseg.storage.parts import part_path
 from neuroseg.storage.remote_path import RemotePath
 from neuroseg.storage.trees import Place, remove_all, renew_listing
 
-_DESCRIPTION = "zarr.json"
+_METADATA = "zarr.json"
 _SINGLE_FILES = (".parquet", ".npy")
 _READ_BYTES = 1 << 20
 
 
 class Stored(NamedTuple):
-    """How many files of one artifact belong to a block, and their bytes."""
+    """The number of files of one artifact that belong to a block, and their size in bytes."""
 
     files: int
     size: int
@@ -37,7 +37,7 @@ class Stored(NamedTuple):
 
 @dataclass(frozen=True)
 class Artifact:
-    """An artifact as files. `shape` and `shard` are an array's, in voxels with all leading axes; None for tables."""
+    """The files of an artifact. `shape` and `shard`: of an array, in voxels, with leading axes; None for a table."""
 
     place: Place
     shape: tuple[int, ...] | None = None
@@ -45,7 +45,7 @@ class Artifact:
     separator: str = "/"
 
     def files(self, block: Block) -> Iterator[Place]:
-        """Yield where the files of a block lie, or would lie."""
+        """Yield the places of a block's files. A file may be missing."""
         if self.shape is None or self.shard is None:
             yield self.place if self.place.suffix in _SINGLE_FILES else part_path(self.place, block.index)
             return
@@ -57,10 +57,10 @@ class Artifact:
 
 
 def artifact_at(place: Place) -> Artifact | None:
-    """Return the artifact at a place, None where there is none; raises ValueError for an array it cannot describe."""
+    """Return the artifact at a place, or None. Raises ValueError for an array with missing or wrong metadata."""
     if place.suffix in _SINGLE_FILES:
         return Artifact(place) if place.is_file() else None
-    description = place / _DESCRIPTION
+    description = place / _METADATA
     if isinstance(description, Path) and isinstance(place, Path):
         with suppress(FileNotFoundError, NotADirectoryError):
             known = description.stat()
@@ -70,14 +70,14 @@ def artifact_at(place: Place) -> Artifact | None:
     if not place.is_dir():
         return None
     if place.suffix == ".zarr" or (place / "c").is_dir():
-        raise ValueError(f"{place} has no {_DESCRIPTION}")
+        raise ValueError(f"{place} has no {_METADATA}")
     return Artifact(place)
 
 
 @lru_cache(maxsize=64)
 def _array_on_disk(place: Path, *_: int) -> Artifact:
-    """Return an array; its description is read again when the file is another one: every block asks for it."""
-    return _array_at(place, (place / _DESCRIPTION).read_bytes())
+    """Return an array on a disk. Every block needs it, so it is cached until the metadata file changes."""
+    return _array_at(place, (place / _METADATA).read_bytes())
 
 
 def _array_at(place: Place, content: bytes) -> Artifact:
@@ -87,14 +87,14 @@ def _array_at(place: Place, content: bytes) -> Artifact:
         shard = tuple(int(size) for size in described["chunk_grid"]["configuration"]["chunk_shape"])
         separator = described["chunk_key_encoding"].get("configuration", {}).get("separator", "/")
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{place / _DESCRIPTION} does not describe an array: {error!r}") from error
+        raise ValueError(f"{place / _METADATA} does not describe an array: {error!r}") from error
     return Artifact(place, shape, shard, separator)
 
 
-def settled(root: Place, names: Iterable[str], block: Block) -> tuple[list[Stored], dict[str, list[int]]]:
-    """Return what a block that was just written stored of each artifact below `root`, and bytes and CRC-32 by file.
+def flushed(root: Place, names: Iterable[str], block: Block) -> tuple[list[Stored], dict[str, list[int]]]:
+    """Flush the files of a block that was just written. Return their counts by artifact, and bytes and CRC-32 by file.
 
-    All of it is on disk afterwards, whatever happens next. Objects on a server are safe; they are counted, not hashed.
+    After that, a crash of the machine cannot remove them. Objects on a server are only counted.
     """
     counts: list[Stored] = []
     record: dict[str, list[int]] = {}
@@ -125,7 +125,7 @@ def _flush(path: Path) -> None:
 
 
 def file_checksum(file: Path) -> tuple[int, int]:
-    """Return the bytes and the CRC-32 of a file."""
+    """Return the size in bytes and the CRC-32 of a file."""
     size = checksum = 0
     with file.open("rb") as opened:
         while piece := opened.read(_READ_BYTES):
@@ -134,13 +134,13 @@ def file_checksum(file: Path) -> tuple[int, int]:
 
 
 def stored_now(artifact: Artifact, size_of: Callable[[Place], int | None], block: Block) -> Stored:
-    """Return what there is of a block's files."""
+    """Return the count of a block's files that exist now."""
     sizes = [size for file in artifact.files(block) if (size := size_of(file)) is not None]
     return Stored(len(sizes), sum(sizes))
 
 
 def refresh(root: Place, names: Iterable[str], blocks: Iterable[Block]) -> None:
-    """Have a network disk list the folders of blocks' files anew."""
+    """Make a network disk refresh its listings of the folders of blocks' files."""
     if not isinstance(root, Path):
         return
     for folder in {
@@ -150,7 +150,7 @@ def refresh(root: Place, names: Iterable[str], blocks: Iterable[Block]) -> None:
 
 
 def files_of(place: Place, block: Block) -> Iterator[Place]:
-    """Yield where the files of a block lie, or would lie, of the artifact at a place; nothing where there is none."""
+    """Yield the places of a block's files. Yield nothing if there is no artifact at `place`."""
     try:
         artifact = artifact_at(place)
     except ValueError:
@@ -160,7 +160,7 @@ def files_of(place: Place, block: Block) -> Iterator[Place]:
 
 
 def file_size(file: Place) -> int | None:
-    """Return the bytes of a file, None where there is none."""
+    """Return the size of a file in bytes. None if the file is missing."""
     if isinstance(file, RemotePath):
         return file.size
     try:
@@ -170,10 +170,10 @@ def file_size(file: Place) -> int | None:
 
 
 def remove_parts(places: Iterable[Place], blocks: Iterable[Block]) -> None:
-    """Remove blocks' parts of tables; arrays, and files of the whole volume, are left alone."""
+    """Remove blocks' parts of tables. Keep arrays, and files of the whole volume."""
     indices = {block.index for block in blocks}
     for place in places:
-        if place.suffix or not place.is_dir() or (place / _DESCRIPTION).is_file():
+        if place.suffix or not place.is_dir() or (place / _METADATA).is_file():
             continue
         for file in [file for file, _ in place.files()] if isinstance(place, RemotePath) else list(place.iterdir()):
             if file.stem.isdigit() and int(file.stem) in indices:
@@ -181,15 +181,15 @@ def remove_parts(places: Iterable[Place], blocks: Iterable[Block]) -> None:
 
 
 def remove_files(artifact: Artifact, block: Block) -> None:
-    """Remove the files of a block; those that are gone already are no error."""
+    """Remove the files of a block. A missing file is not an error."""
     for file in artifact.files(block):
         remove_all(file)
 
 
 def sizes_in(artifact: Artifact) -> Callable[[Place], int | None]:
-    """Return the function that returns the bytes of an artifact's file, None where there is none.
+    """Return a function that returns the size of an artifact's file in bytes, or None if the file is missing.
 
-    Each folder is listed once, on a server the whole artifact: there are tens of thousands of files.
+    Each folder is listed only once (on a server, the whole artifact): there may be tens of thousands of files.
     """
     if isinstance(artifact.place, RemotePath):
         sizes = {str(file): size for file, size in artifact.place.files()}

@@ -1,4 +1,4 @@
-"""Places of artifacts: on a disk or on a server, and what is done with whole trees of files there."""
+"""Places of artifacts, on a disk or on a server. Remove, move and measure whole trees of files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Place = Path | RemotePath
 
 
 def remove_all(place: Place) -> None:
-    """Remove a file, or a folder with all that is in it; nothing where nothing is."""
+    """Remove a file, or a folder with its content. Do nothing if it is missing."""
     if isinstance(place, RemotePath):
         place.remove_all()
     elif place.is_dir():
@@ -24,7 +24,7 @@ def remove_all(place: Place) -> None:
 
 
 def discard(place: Place) -> None:
-    """Remove what nobody needs any more, as far as that is possible: a viewer may hold it, a server may be gone."""
+    """As `remove_all`, but ignore errors: a viewer may have files open, or a server may not answer."""
     with suppress(OSError):
         if isinstance(place, Path):
             shutil.rmtree(place, ignore_errors=True)
@@ -33,9 +33,9 @@ def discard(place: Place) -> None:
 
 
 def renew_listing(folder: Place) -> None:
-    """Have a network disk list a folder anew: it may list for a minute what there was before.
+    """Make a network disk refresh its listing of a folder, which may be a minute old.
 
-    A file that comes and goes in the folder ends what this machine remembers of it.
+    Creating and removing a file in the folder invalidates the cache of this machine.
     """
     if isinstance(folder, Path):
         existing = next(place for place in (folder, *folder.parents) if place.is_dir())
@@ -44,7 +44,7 @@ def renew_listing(folder: Place) -> None:
 
 
 def move_all(place: Place, target: Place) -> None:
-    """Move a zarr to where nothing is; it is there whole or, as far as anybody can tell, not at all."""
+    """Move a zarr to an empty place. Readers see all of it or nothing."""
     if isinstance(place, RemotePath):
         assert isinstance(target, RemotePath)
         place.move_all(target)
@@ -53,7 +53,7 @@ def move_all(place: Place, target: Place) -> None:
 
 
 def bytes_at(place: Place) -> int:
-    """Return how many bytes the file at, or the files below, a place occupy."""
+    """Return the size in bytes of the file at a place, or of all files below it."""
     if isinstance(place, RemotePath):
         return (place.size or 0) + sum(size for _, size in place.files())
     files = [place] if place.is_file() else place.rglob("*")

@@ -1,4 +1,4 @@
-"""The workspace: one plain folder a person can list, and where each artifact lies in it."""
+"""The workspace: the folder of a run, and the place of each artifact in it."""
 
 from __future__ import annotations
 
@@ -32,9 +32,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Workspace:
-    """The folder of a run, `V.neuroseg/` beside the volume by default.
+    """The folder of a run, by default `V.neuroseg/` next to the volume.
 
-    Its artifacts lie in it, or below the address on a server that is given as `store` or that the folder names.
+    Artifacts lie in this folder, or on a server at the address `store`. If `store` is None, the address recorded in the
+    folder is used.
     """
 
     path: Path
@@ -42,37 +43,37 @@ class Workspace:
 
     @cached_property
     def artifacts(self) -> Place:
-        """Where the artifacts lie."""
+        """The place that contains the artifacts."""
         address = self.store or stored_at(self.path)
         return self.path if address is None else remote_path(address)
 
     def artifact(self, name: str) -> Place:
-        """One of the artifacts, as stages name them."""
+        """The place of an artifact with the name that stages use."""
         return self.artifacts / name
 
     @property
     def affinities(self) -> Place:
-        """Bare array (c, z, y, x) uint8 with the attribute `offsets`."""
+        """Array (c, z, y, x) uint8 with the attribute `offsets`."""
         return self.artifacts / "affinities.zarr"
 
     @property
     def sections(self) -> Place:
-        """Histograms of raw, one part per slab of sections, where sections are normalised."""
+        """Histograms of raw, one part per slab of sections. Only written if sections are normalised."""
         return self.artifacts / "sections"
 
     @property
     def provisional(self) -> Place:
-        """Fragments under the names that their blocks gave them: bare array (z, y, x) uint64."""
+        """Fragments with the provisional names from their blocks: array (z, y, x) uint64."""
         return self.artifacts / "provisional.zarr"
 
     @property
     def fragments(self) -> Place:
-        """Fragments under their final names: bare array (z, y, x) uint64."""
+        """Fragments with their final names: array (z, y, x) uint64."""
         return self.artifacts / "fragments.zarr"
 
     @property
     def entries(self) -> Place:
-        """Entry tables, one part per block: how the blocks' fragments meet."""
+        """Entry tables, one part per block: how fragments of neighbouring blocks connect."""
         return self.artifacts / "entries"
 
     @property
@@ -82,17 +83,17 @@ class Workspace:
 
     @property
     def bins(self) -> Place:
-        """Histograms of the edges' affinities, one part per block, where the scoring needs them."""
+        """Histograms of the edges' affinities, one part per block. Only written if the scoring needs them."""
         return self.artifacts / "bins"
 
     @property
     def long_range(self) -> Place:
-        """What long-range channels say of pairs of fragments, touching or not: tables like the edges'."""
+        """Tables like `edges` of the long-range affinities, whose pairs of fragments need not touch."""
         return self.artifacts / "long_range"
 
     @property
     def long_range_bins(self) -> Place:
-        """Their histograms, where the scoring needs them."""
+        """Histograms of the long-range affinities. Only written if the scoring needs them."""
         return self.artifacts / "long_range_bins"
 
     @property
@@ -101,7 +102,7 @@ class Workspace:
         return self.artifacts / "nodes"
 
     def reduced(self, table: str) -> Place:
-        """One of the tables above, a part for each range of fragments."""
+        """One of the tables above with one part per range of fragments, not per block."""
         return self.artifacts / reduced(table)
 
     @property
@@ -116,7 +117,7 @@ class Workspace:
 
     @property
     def lookup(self) -> Place:
-        """The segment of each fragment at the stored threshold, as an array that workers map into memory."""
+        """The segment of each fragment at the threshold of the run: an array that workers memory-map."""
         return self.artifacts / "merges" / "lookup.npy"
 
     @property
@@ -125,19 +126,19 @@ class Workspace:
         return self.artifacts / "segmentation.zarr"
 
     def segmentation_aside(self, token: str) -> Place:
-        """A segmentation while it is written, beside the finished one; `token` hashes what it will be."""
+        """The temporary place of a segmentation while it is written. `token` is a hash of its settings."""
         return self.artifacts / f".segmentation.{token}.partial.zarr"
 
     def publish_segmentation(self, aside: Place) -> None:
-        """Swap a finished segmentation in; the one before and all unfinished ones are removed."""
+        """Replace the segmentation by a finished one. Remove the earlier one and all unfinished ones."""
         if isinstance(self.segmentation, Path) and self.segmentation.exists():
             move_all(self.segmentation, self.artifacts / f".segmentation.{secrets.token_hex(4)}.before.zarr")
-        remove_all(self.segmentation)  # on a server, where moving it would copy it for nothing
+        remove_all(self.segmentation)  # on a server, a move would be a useless copy
         move_all(aside, self.segmentation)
         self.remove_unfinished_segmentations()
 
     def remove_unfinished_segmentations(self, keep: Place | None = None) -> None:
-        """Remove segmentations that are not the finished one, except `keep`."""
+        """Remove all unfinished segmentations except `keep`."""
         paths: list[Place] = list(self.artifacts.iterdir())
         for path in paths:
             if path.name.startswith(".segmentation.") and path != keep:
@@ -153,30 +154,33 @@ class Workspace:
         return StageLedger(self.path / "ledger" / stage, identity, scope)
 
     def read_run(self) -> dict[str, Any]:
-        """Return `run.yaml`; raises InputError when the folder is not a workspace, and when a newer version made it."""
+        """Return the content of `run.yaml`.
+
+        Raises InputError if the folder is not a workspace, or if a newer version of neuroseg wrote it.
+        """
         if not self.path.exists():
-            raise InputError(f"{self.path} does not exist; neuroseg run VOLUME makes a workspace")
+            raise InputError(f"the workspace {self.path} does not exist", hint="create one: neuroseg run VOLUME")
         if not (self.path / "run.yaml").is_file():
-            beside = default_workspace(str(self.path))
-            hint = f"; did you mean {beside}?" if beside != self.path and is_workspace(beside) else ""
-            raise InputError(f"{self.path} is not a workspace: it has no run.yaml{hint}")
+            default = default_workspace(str(self.path))
+            hint = f"did you mean {default}?" if default != self.path and is_workspace(default) else ""
+            raise InputError(f"{self.path} is not a workspace: it has no run.yaml", hint=hint)
         path = self.path / "run.yaml"
         content = read_mapping(path)
         if content is None or not isinstance(content.get("plan"), dict):
             raise InputError(
-                f"{path} is damaged: it describes no run; remove it and give the run's whole command again, with "
-                f"-o {self.path} (what is done is kept)"
+                f"{path} is damaged: it does not describe a run",
+                hint=f"remove it and repeat the complete command of the run with -o {self.path}; done blocks are kept",
             )
         require_version(path, content.get("neuroseg"))
         return content
 
     def write_run(self, content: Mapping[str, Any]) -> None:
-        """Write `run.yaml`: what is needed to reproduce the run."""
+        """Write `run.yaml`, which contains all settings of the run."""
         publish_text(self.path / "run.yaml", yaml.safe_dump(dict(content), sort_keys=False, width=120))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the workspace (storage/lock.py); raises RunRefusedError when another run holds it."""
+        """Hold the lock of the workspace (storage/lock.py). Raises RunRefusedError if another run holds it."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             held = ExitStack()
@@ -185,20 +189,20 @@ class Workspace:
             raise InputError(f"cannot write to the workspace {self.path}: {error.strerror}") from error
         with held:
             if killed is not None:
-                logger.warning("the last run in %s (%s) was killed; continuing after it", self.path, killed)
+                logger.warning("the last run in %s (%s) was killed; resuming it", self.path, killed)
                 self._remove_half_written()
             if isinstance(self.artifacts, RemotePath):
                 claim_artifacts(self.path, self.artifacts)
             else:
-                (self.path / STORE).unlink(missing_ok=True)  # of a run that never began
+                (self.path / STORE).unlink(missing_ok=True)  # left by a run that did not begin
             yield
 
-    def is_worked_on(self) -> bool:
-        """Return whether a run holds the workspace."""
+    def is_in_use(self) -> bool:
+        """Return whether a run holds the lock of the workspace."""
         return is_locked(self.path)
 
     def _remove_half_written(self) -> None:
-        """Remove what a head that was killed was writing; what its workers were is removed as their stage goes on."""
+        """Remove temporary files of a killed head. Those of its workers are removed when their stage resumes."""
         remove_partial_files([self.path, self.path / "ledger", *(self.path / "ledger").glob("*/")])
 
 
@@ -208,33 +212,37 @@ def reduced(table: str) -> str:
 
 
 def workspace_of(address: str) -> Workspace:
-    """Return the workspace at a path, or the one whose artifacts lie at an address on a server.
+    """Return the workspace at a path, or the one whose artifacts are at an address on a server.
 
-    The latter's own folder, with ledger and logs, is `NAME.neuroseg` in the current one. Raises InputError for an
-    address that cannot be one, and when that folder belongs to other artifacts.
+    For an address, ledger and logs lie in the folder `NAME.neuroseg` in the current folder. Raises InputError for an
+    invalid address, and if that folder belongs to other artifacts.
     """
     if not is_remote(address):
         return Workspace(Path(address))
     require_writable(address)
     address = address.rstrip("/")
     if not address.endswith(".neuroseg") or address.count("/") < 3:
-        raise InputError(f"{address} cannot be a workspace; one on a server is called s3://BUCKET/NAME.neuroseg")
+        raise InputError(
+            f"{address} is not a valid address of a workspace", hint="use an address such as s3://BUCKET/NAME.neuroseg"
+        )
     if odd := set(address) & set("#%"):
         raise InputError(
-            f"{address} has {' and '.join(sorted(odd))}, which servers do not all read alike; leave it out"
+            f"{address} contains {' and '.join(sorted(odd))}, which not all servers support",
+            hint="use an address without it",
         )
     folder = default_workspace(address)
     known = stored_at(folder)
     if known != address and is_workspace(folder):
         raise InputError(
-            f"{folder.resolve()}, where ledger and logs of {address} belong, is the workspace of "
-            f"{known or 'artifacts of its own'}; run it in another folder, or choose another name with -o"
+            f"{folder.resolve()} is needed for ledger and logs of {address}, but it is the workspace of "
+            f"{known or 'artifacts of its own'}",
+            hint="change to another folder, or choose another name with -o",
         )
     return Workspace(folder, address)
 
 
 def named_workspace(address: str) -> Workspace | None:
-    """Return the workspace that an argument names, None where it names something else."""
+    """Return the workspace at an address, or None if the address is not a workspace."""
     if is_remote(address):
         named = address.rstrip("/").endswith(".neuroseg") and is_writable(address)
         return workspace_of(address) if named else None

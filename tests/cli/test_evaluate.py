@@ -83,10 +83,10 @@ def test_a_border_leaves_out_what_lies_near_boundaries_whatever_the_region(
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--plot", "curve.pdf"], "curve.pdf is not written as .pdf; name it curve.png"),
-        (["--plot", "curve"], "name it curve.png"),
-        (["--objects", "errors.tsv"], "name it errors.csv"),
-        (["--plot", "nowhere/curve.png"], "the folder nowhere of curve.png does not exist"),
+        (["--plot", "curve.pdf"], "curve.pdf ends in .pdf, expected .png\nhint: use curve.png"),
+        (["--plot", "curve"], "hint: use curve.png"),
+        (["--objects", "errors.tsv"], "hint: use errors.csv"),
+        (["--plot", "nowhere/curve.png"], "the folder nowhere does not exist"),
         (["--objects", "folder.csv"], "folder.csv is a folder"),
         (["--plot", "/proc/curve.png"], "cannot write /proc/curve.png"),
         (["--border-nm", "-5"], "a border of -5 nm is not a length"),

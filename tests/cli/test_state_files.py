@@ -147,7 +147,7 @@ def test_a_workspace_of_a_newer_version_is_refused_by_name(copied: Path, capsys:
     for command in commands(copied, copied.parent):
         assert exit_code(command) == 2
         told = capsys.readouterr().err
-        assert "neuroseg 99.1.0, a newer version than this one" in told
+        assert "neuroseg 99.1.0, which is newer than this version" in told
         assert "unheard_of" not in told
 
 
@@ -164,7 +164,7 @@ def test_results_of_other_settings_are_not_redone_where_their_record_is_damaged(
     (copied / "ledger" / "fragments" / "identity.yaml").write_bytes(b"")
     before = labels(copied)
     assert exit_code(["segment", str(copied), "--blocks", "16", "--executor", "serial"]) == 2
-    assert "identity.yaml is damaged, and its 2 done blocks were made with other settings" in capsys.readouterr().err
+    assert "identity.yaml is damaged, and its 2 done blocks were computed with other settings" in capsys.readouterr().err
     assert np.array_equal(labels(copied), before)
     assert exit_code(["segment", str(copied), "--executor", "serial"]) == 0
     assert mapping_in(copied / "ledger" / "fragments" / "identity.yaml"), "it is recorded again"

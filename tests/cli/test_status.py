@@ -89,7 +89,7 @@ def row(stage: str, *, left: int = 0, failed: int = 0, begun: bool = True) -> di
 
 
 def state(*rows: dict[str, Any], worked_on: bool = False, published: bool = False) -> str:
-    return state_of(rows, is_worked_on=worked_on, is_published=published)
+    return state_of(rows, is_in_use=worked_on, is_published=published)
 
 
 def test_a_run_between_two_stages_goes_on() -> None:

@@ -1,4 +1,4 @@
-"""A real S3-speaking server."""
+"""Fixtures with a real S3 server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.storage.s3 import Line, free_port
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[int]:
-    """The port of an S3-speaking server with an empty bucket `lab`."""
+    """The port of an S3 server with an empty bucket `lab`."""
     for _ in range(3):
         port = free_port()
         command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
@@ -30,7 +30,7 @@ def server() -> Iterator[int]:
 
 
 def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
-    """Wait until the server has made its bucket; false where another process took its port before it."""
+    """Wait until the server has created its bucket. Return False if another process took the port first."""
     bucket = urllib.request.Request(f"http://127.0.0.1:{port}/lab", method="PUT")
     limit = time.monotonic() + 60
     while process.poll() is None:
@@ -43,7 +43,7 @@ def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
 
 @pytest.fixture
 def bucket(server: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
-    """The environment in which s3:// is that server."""
+    """Set environment variables so that s3:// addresses reach the server through a connection that can be cut."""
     line = Line(server)
     for name, value in (
         ("AWS_ACCESS_KEY_ID", "somebody"), ("AWS_SECRET_ACCESS_KEY", "secret"), ("AWS_REGION", "us-east-1"),

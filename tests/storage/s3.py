@@ -1,4 +1,4 @@
-"""A connection to an S3-speaking server that can be cut, and files put there."""
+"""A connection to an S3 server that can be cut, and an upload function."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def free_port() -> int:
 
 
 class Line:
-    """A connection to the server that can be cut: whoever connects meanwhile is turned away."""
+    """A connection to the server that can be cut. While it is cut, new connections are refused."""
 
     def __init__(self, server: int) -> None:
         self._server, self.port = server, free_port()
         self._open: list[socket.socket] = []
-        self.mend()
+        self.restore()
 
-    def mend(self) -> None:
+    def restore(self) -> None:
         self._listening = socket.create_server(("127.0.0.1", self.port))
         threading.Thread(target=self._accept, args=(self._listening,), daemon=True).start()
 
@@ -33,7 +33,7 @@ class Line:
         self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
         for each in self._open:
-            # Closing alone would not wake whoever waits for it.
+            # close() would not wake threads that wait for data.
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
             each.close()
@@ -61,7 +61,7 @@ class Line:
 
 
 def uploaded(path: str, name: str) -> str:
-    """Put a zarr's files into the bucket; returns their address."""
+    """Upload the files of a zarr to the bucket. Return the address."""
     address = f"s3://lab/{name}"
     store = obstore.store.from_url(address, client_options={"allow_http": True})
     for file in sorted(Path(path).rglob("*")):

@@ -1,4 +1,4 @@
-"""Arrays of the workspace: whole shards are written, whatever lies where they belong."""
+"""A damaged shard of an array can be overwritten."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from neuroseg.storage.arrays import create_array, open_array, write_region
 @pytest.mark.parametrize("lead", [(), (3,)])
 @pytest.mark.parametrize("kept", [0, 20, 0.5, 0.999])
 def test_a_damaged_shard_is_replaced(tmp_path: Path, lead: tuple[int, ...], kept: float) -> None:
-    """zarr refuses to write over a shard whose table of chunks it cannot read, although all of it is replaced."""
+    """zarr refuses to overwrite a shard whose table of chunks is damaged, although the whole shard is replaced."""
     path, rng = tmp_path / "a.zarr", np.random.default_rng(1)
     create_array(path, shape=(*lead, 100, 40, 40), dtype=np.uint8, block=(80, 40, 40), attributes={})
     array, roi = open_array(path, writable=True), Roi((80, 0, 0), (20, 40, 40))

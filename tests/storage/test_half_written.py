@@ -1,4 +1,4 @@
-"""What killed processes were writing is removed beside the blocks that were in hand, and looked for nowhere else."""
+"""Temporary files of killed processes are removed. Only folders of unfinished blocks are searched."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from neuroseg.storage.workspace import Workspace
 
 
 def made(path: Path) -> Path:
-    """Make a file, and the folders that it lies in."""
+    """Create a file and its parent folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
     return path
 
 
 @pytest.fixture
-def looked_through(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+def searched(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The folders that are listed."""
     listed: list[Path] = []
     scandir: Callable[..., Any] = os.scandir
@@ -40,7 +40,7 @@ def looked_through(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return listed
 
 
-def test_only_folders_of_blocks_in_hand_are_looked_through(tmp_path: Path, looked_through: list[Path]) -> None:
+def test_only_folders_of_unfinished_blocks_are_searched(tmp_path: Path, searched: list[Path]) -> None:
     array, parts, ledger = tmp_path / "fragments.zarr", tmp_path / "edges", tmp_path / "ledger" / "edges"
     create_array(array, shape=(40, 40, 40), dtype=np.uint64, block=(4, 4, 4), attributes={})
     made(parts / "00000001.parquet")
@@ -60,12 +60,12 @@ def test_only_folders_of_blocks_in_hand_are_looked_through(tmp_path: Path, looke
     assert (ledger / "done" / "folder.partial").is_dir()
     missing = tmp_path / "missing.zarr"
     expected = {array, array / "c" / f"{z}" / f"{y}", parts, missing, ledger / "done", ledger / "failed"}
-    assert set(looked_through) == expected
+    assert set(searched) == expected
 
 
-def test_without_blocks_in_hand_nothing_is_looked_through(tmp_path: Path, looked_through: list[Path]) -> None:
+def test_without_unfinished_blocks_nothing_is_searched(tmp_path: Path, searched: list[Path]) -> None:
     remove_half_written([tmp_path], tmp_path / "ledger", [])
-    assert looked_through == []
+    assert searched == []
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def options(tmp_path: Path) -> Options:
     return Options.model_validate({**given, "executor": "serial"})
 
 
-def test_a_run_that_was_killed_is_cleared_up_by_the_next(options: Options) -> None:
+def test_the_next_run_removes_temporary_files_of_a_killed_one(options: Options) -> None:
     workspace, _ = pipeline.segment(options)
     made(workspace.path / "ledger" / "edges" / "running" / "00000003")
     left = [
@@ -89,7 +89,7 @@ def test_a_run_that_was_killed_is_cleared_up_by_the_next(options: Options) -> No
     assert not list((workspace.path / "ledger").glob("*/running"))
 
 
-def test_what_an_interrupted_block_was_writing_is_removed(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_temporary_files_of_an_interrupted_block_are_removed(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
     from neuroseg.edges import stage
 
     def interrupted(path: Path, table: object) -> None:
@@ -104,7 +104,7 @@ def test_what_an_interrupted_block_was_writing_is_removed(options: Options, monk
     assert (workspace.path / "ledger" / "edges" / "identity.yaml").exists()
 
 
-def test_what_a_worker_that_died_left_is_removed_though_another_did_its_block(
+def test_temporary_files_of_a_killed_worker_are_removed_after_a_retry(
     options: Options, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from neuroseg.edges import stage

@@ -1,4 +1,4 @@
-"""Done marks carry what made them; another identity is refused by key."""
+"""Done marks contain a hash of the settings. If the settings differ, the error names what changed."""
 
 from pathlib import Path
 
@@ -25,13 +25,13 @@ def test_a_marked_block_is_not_pending(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("write", [((0, 4), (0, 4), (0, 3)), ((1, 4), (0, 4), (0, 4))])
-def test_a_mark_holds_for_its_region_alone(tmp_path: Path, write: Box) -> None:
+def test_a_mark_is_valid_only_for_its_region(tmp_path: Path, write: Box) -> None:
     made = ledger(tmp_path, reach=16)
     made.mark_done(BLOCK, {})
     assert made.pending([Block(7, write, BLOCK.read_box)])
 
 
-def test_a_mark_holds_for_its_scope_alone(tmp_path: Path) -> None:
+def test_a_mark_is_valid_only_for_its_scope(tmp_path: Path) -> None:
     ledger(tmp_path, scope="0:4", reach=16).mark_done(BLOCK, {})
     assert ledger(tmp_path, scope="0:8", reach=16).pending([BLOCK])
 
@@ -39,11 +39,23 @@ def test_a_mark_holds_for_its_scope_alone(tmp_path: Path) -> None:
 def test_another_identity_is_refused_naming_key_and_values(tmp_path: Path) -> None:
     ledger(tmp_path, reach=16, model="a").claim()
     ledger(tmp_path, reach=16, model="a").require_same("fragments")
-    with pytest.raises(RunRefusedError, match=r"reach: 16 -> 24.*--restart fragments"):
+    with pytest.raises(RunRefusedError, match=r"with other settings: reach: 16 -> 24") as raised:
         ledger(tmp_path, reach=24, model="a").require_same("fragments")
+    assert raised.value.hint.startswith("to keep them, use the earlier settings; ")
+    assert "use --restart fragments" in raised.value.hint
 
 
-def test_a_failure_is_forgotten_once_the_block_is_done(tmp_path: Path) -> None:
+def test_a_changed_input_is_refused_with_its_own_hint(tmp_path: Path) -> None:
+    """Also if settings that follow from the input, such as the block shape, differ."""
+    ledger(tmp_path, block=64, input="v2:1").claim()
+    changes = {"input": "the volume V.zarr has changed since this run: its values differ"}
+    with pytest.raises(RunRefusedError, match=r"from another input: block: 64 -> 32; the volume V.zarr") as raised:
+        ledger(tmp_path, block=32, input="v2:2").require_same("fragments", changes)
+    assert raised.value.hint.startswith("to keep them, restore or name the earlier input; ")
+    assert "settings" not in str(raised.value)
+
+
+def test_a_done_mark_removes_the_failure(tmp_path: Path) -> None:
     made = ledger(tmp_path, reach=16)
     made.mark_failed(BLOCK, "out of memory")
     assert made.failures() == {7: "out of memory"}

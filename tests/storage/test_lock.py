@@ -1,4 +1,4 @@
-"""The lock of a workspace, on disks with and without the kernel's locks."""
+"""The lock of a workspace, on file systems with and without locks."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ HeldBy = Callable[[Path, str], subprocess.Popen[str]]
 
 @pytest.fixture
 def held_by() -> Iterator[HeldBy]:
-    """Start a process that holds the lock of a folder; `how` is flock, or the number of the error that it gets."""
+    """Start a process that holds the lock of a folder. `how`: flock, or the error number that flock raises in it."""
     started = []
 
     def hold(folder: Path, how: str) -> subprocess.Popen[str]:
@@ -60,8 +60,8 @@ def held_by() -> Iterator[HeldBy]:
 
 @pytest.fixture(params=["flock", str(errno.ENOSYS), str(errno.ENOLCK), str(errno.EOPNOTSUPP)])
 def disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """How a disk locks: as the kernel does, or not at all."""
-    monkeypatch.setattr(lock, "_PATIENCE_S", 0.2)
+    """flock, or the error number that it raises."""
+    monkeypatch.setattr(lock, "_WAIT_S", 0.2)
     if request.param != "flock":
         without_locks(monkeypatch, int(request.param))
     return str(request.param)
@@ -81,11 +81,11 @@ def written(folder: Path, **changes: object) -> Owner:
     return owner
 
 
-def test_one_process_holds_the_lock_and_it_is_free_afterwards(tmp_path: Path, disk: str, held_by: HeldBy) -> None:
+def test_one_process_holds_the_lock_and_releases_it(tmp_path: Path, disk: str, held_by: HeldBy) -> None:
     assert not is_locked(tmp_path)
     holder = held_by(tmp_path, disk)
     assert is_locked(tmp_path)
-    with pytest.raises(RunRefusedError, match=rf"another run \(process {holder.pid} on .*-o$"), locked(tmp_path):
+    with pytest.raises(RunRefusedError, match=rf"(?s)another run \(process {holder.pid} on .*-o$"), locked(tmp_path):
         pass
     holder.communicate()
     assert not is_locked(tmp_path)
@@ -96,7 +96,7 @@ def test_one_process_holds_the_lock_and_it_is_free_afterwards(tmp_path: Path, di
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
-def test_the_lock_of_a_killed_process_is_taken_over_and_it_is_named(tmp_path: Path, disk: str, held_by: HeldBy) -> None:
+def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: Path, disk: str, held_by: HeldBy) -> None:
     holder = held_by(tmp_path, disk)
     holder.kill()
     holder.communicate()
@@ -110,11 +110,11 @@ def test_the_lock_of_a_killed_process_is_taken_over_and_it_is_named(tmp_path: Pa
 
 
 @pytest.mark.parametrize("here", ["flock", "none"])
-def test_machines_whose_mounts_differ_respect_each_other(
+def test_machines_with_and_without_flock_exclude_each_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held_by: HeldBy, here: str
 ) -> None:
     """Lustre may be mounted with flock on one node and without on the next."""
-    monkeypatch.setattr(lock, "_PATIENCE_S", 0.2)
+    monkeypatch.setattr(lock, "_WAIT_S", 0.2)
     held_by(tmp_path, str(errno.ENOSYS) if here == "flock" else "flock")
     if here == "none":
         without_locks(monkeypatch, errno.ENOSYS)
@@ -123,23 +123,23 @@ def test_machines_whose_mounts_differ_respect_each_other(
         pass
 
 
-def test_a_disk_without_locks_is_named(
+def test_a_file_system_without_locks_is_reported_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     without_locks(monkeypatch, errno.ENOLCK)
     with caplog.at_level(logging.WARNING), locked(tmp_path):
-        assert caplog.text.count(f"the disk of {tmp_path} has no file locks") == 1
+        assert caplog.text.count(f"the file system of {tmp_path} has no locks") == 1
 
 
-def test_a_run_that_cannot_be_seen_from_here_is_refused_with_the_way_out(
+def test_a_run_on_another_machine_is_refused_with_the_file_to_remove(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lock, "_PATIENCE_S", 0.1)
+    monkeypatch.setattr(lock, "_WAIT_S", 0.1)
     without_locks(monkeypatch, errno.ENOSYS)
     written(tmp_path, host="node7", boot="another", process=1)
     assert is_locked(tmp_path)
     with (
-        pytest.raises(RunRefusedError, match=rf"process 1 on node7 .*remove {tmp_path}/\.lock\.owner"),
+        pytest.raises(RunRefusedError, match=rf"(?s)process 1 on node7 .*remove {tmp_path}/\.lock\.owner"),
         locked(tmp_path),
     ):
         pass
@@ -148,31 +148,29 @@ def test_a_run_that_cannot_be_seen_from_here_is_refused_with_the_way_out(
         pass
 
 
-def test_what_ended_is_told_by_number_begin_and_boot(tmp_path: Path) -> None:
+def test_an_ended_process_is_recognised_by_number_start_and_boot(tmp_path: Path) -> None:
     here = lock._this_process(flock=False)
     assert not here.is_gone()
     assert dataclasses.replace(here, begun="1").is_gone(), "its number was given to another process"
-    assert dataclasses.replace(here, boot="before").is_gone(), "this machine was started anew"
-    assert not dataclasses.replace(here, host="node7", boot="other", begun="1").is_gone(), "it cannot be seen"
-    assert not dataclasses.replace(here, space="pid:[1]", begun="1").is_gone(), "numbers mean other processes there"
+    assert dataclasses.replace(here, boot="before").is_gone(), "this machine was rebooted"
+    assert not dataclasses.replace(here, host="node7", boot="other", begun="1").is_gone(), "it is on another machine"
+    assert not dataclasses.replace(here, space="pid:[1]", begun="1").is_gone(), "it is in another namespace"
 
 
-def test_a_record_that_cannot_be_read_is_refused_where_only_it_locks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lock, "_PATIENCE_S", 0.1)
+def test_an_unreadable_record_is_refused_without_flock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "_WAIT_S", 0.1)
     for content in (b"", b"\xff", b"[1, 2]", b"process: 1"):
         (tmp_path / OWNER).write_bytes(content)
         with locked(tmp_path) as killed:
-            assert killed is None, "the kernel knows that nobody holds it"
+            assert killed is None, "flock shows that no process holds it"
     without_locks(monkeypatch, errno.ENOSYS)
     (tmp_path / OWNER).write_bytes(b"")
-    with pytest.raises(RunRefusedError, match=r"another run \(unknown\).*remove "), locked(tmp_path):
+    with pytest.raises(RunRefusedError, match=r"(?s)another run \(unknown\).*remove "), locked(tmp_path):
         pass
 
 
-def test_of_many_that_take_over_at_once_one_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "_PATIENCE_S", 0.1)
+def test_one_of_several_simultaneous_takeovers_succeeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "_WAIT_S", 0.1)
     without_locks(monkeypatch, errno.ENOSYS)
     written(tmp_path, begun="1")
     won, ready, leave = [], threading.Barrier(8), threading.Event()
@@ -198,8 +196,8 @@ def test_of_many_that_take_over_at_once_one_wins(tmp_path: Path, monkeypatch: py
     assert won == [1]
 
 
-def test_a_takeover_that_was_killed_holds_nobody_up(tmp_path: Path) -> None:
-    """Both records are left by processes that were killed: one at work, one while it replaced the other's record."""
+def test_a_killed_takeover_blocks_no_later_run(tmp_path: Path) -> None:
+    """Two killed processes left their records: one held the lock, the other was replacing the record of the first."""
     gone = Owner(2**22 + 1, "elsewhere", "since then", "m", "b", "s", "1", flock=True)
     (tmp_path / OWNER).write_text(yaml.safe_dump(dataclasses.asdict(gone)))
     (tmp_path / lock.TAKEOVER).write_text("")

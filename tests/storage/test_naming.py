@@ -1,4 +1,4 @@
-"""Workspaces get sane names beside what they are made of."""
+"""A workspace gets a valid name next to its volume."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from neuroseg.storage.naming import default_workspace, is_unused
         ("/data/12:30/V.zarr", "/data/12:30/V.neuroseg"),
     ],
 )
-def test_a_workspace_lies_beside_its_file(volume: str, workspace: str) -> None:
+def test_the_workspace_is_next_to_the_file(volume: str, workspace: str) -> None:
     assert default_workspace(volume) == Path(workspace)
 
 
@@ -33,7 +33,7 @@ def test_datasets_of_a_file_do_not_collide() -> None:
     assert all(default_workspace(f"/p/f.h5:{dataset}").parent == Path("/p") for dataset in datasets)
 
 
-def test_what_a_killed_beginning_leaves_is_no_obstacle(tmp_path: Path) -> None:
+def test_a_folder_with_files_of_an_unstarted_run_is_unused(tmp_path: Path) -> None:
     for name in (".lock", ".lock.owner", ".lock.takeover", ".secret-0a1b", ".run.yaml.0a1b2c3d.partial"):
         (tmp_path / name).write_text("")
     assert is_unused(tmp_path)

@@ -65,7 +65,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc, which is Linux")
 def test_reading_a_table_starts_no_thread(tmp_path: Path) -> None:
-    """One that let go of a buffer of Python's while the process exits would abort it: exit code 134, now and then."""
+    """A thread that releases a Python buffer while the process exits would abort it, sometimes, with exit code 134."""
     program = """
 import os, sys
 from pathlib import Path
@@ -82,7 +82,7 @@ print(len(os.listdir("/proc/self/task")) - before)
     assert found.stdout == "0\n"
 
 
-def test_a_part_that_is_not_there_is_told_from_one_that_is_damaged(tmp_path: Path) -> None:
+def test_a_missing_part_and_a_damaged_part_raise_different_errors(tmp_path: Path) -> None:
     write_table(part_path(tmp_path / "edges", 7), TABLE)
     assert np.array_equal(read_part(tmp_path / "edges", 7, EDGES)["u"], TABLE["u"])
     with pytest.raises(MissingPartError, match="00000008") as missing:

@@ -1,4 +1,4 @@
-"""Workspaces whose artifacts lie on a server: a real one that speaks S3, and the bytes of a run on disk."""
+"""A run whose artifacts lie on a real S3 server gives the same bytes as a run on disk."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_volume_and_artifacts_on_a_server_give_the_bytes_of_a_run_on_disk(place:
     assert zarr.open_array(str(here.segmentation / "0"), mode="r")[:].any()
 
 
-def test_a_run_there_is_continued_changed_judged_and_cleaned(place: Line, tiny_model: str) -> None:
+def test_a_run_on_a_server_can_be_resumed_changed_scored_and_cleaned(place: Line, tiny_model: str) -> None:
     there = ran(tiny_model, ADDRESS, executor="serial")
     _, again = pipeline.run(Options.model_validate({"volume": "v.zarr", "output": "w.neuroseg"}))
     assert {summary.blocks for summary in again} == {0}
@@ -70,8 +70,8 @@ def test_a_run_there_is_continued_changed_judged_and_cleaned(place: Line, tiny_m
     assert scores["voi_sum"] == 0
     paths = intermediates(there, "fragments")
     assert sum(map(bytes_at, paths)) > 0
-    description = there.artifact("affinities.zarr/zarr.json")
-    description.unlink()  # as a removal that was cut short leaves it
+    metadata = there.artifact("affinities.zarr/zarr.json")
+    metadata.unlink()  # as an interrupted removal leaves it
     assert not there.affinities.exists()
     remove(intermediates(there, "fragments"))
     assert intermediates(there, "fragments") == []
@@ -80,7 +80,7 @@ def test_a_run_there_is_continued_changed_judged_and_cleaned(place: Line, tiny_m
     assert is_finished(*pipeline.workspace_at(ADDRESS))
 
 
-def test_what_is_damaged_there_is_made_again(place: Line, tiny_model: str) -> None:
+def test_damaged_artifacts_on_a_server_are_recomputed(place: Line, tiny_model: str) -> None:
     there = ran(tiny_model, ADDRESS, executor="serial")
     other = ran(tiny_model, "other.neuroseg", executor="serial", threshold=0.2)
     artifacts = there.artifacts
@@ -92,9 +92,9 @@ def test_what_is_damaged_there_is_made_again(place: Line, tiny_model: str) -> No
     assert differences(there, other) == []
 
 
-def test_a_server_that_is_gone_during_a_run_costs_only_time(place: Line, tiny_model: str) -> None:
+def test_a_run_survives_a_server_that_is_away_for_seconds(place: Line, tiny_model: str) -> None:
     here = ran(tiny_model, "here.neuroseg", executor="serial")
-    timers = [threading.Timer(after, do) for after, do in ((1.0, place.cut), (5.0, place.mend))]
+    timers = [threading.Timer(after, do) for after, do in ((1.0, place.cut), (5.0, place.restore))]
     for timer in timers:
         timer.start()
     there = ran(tiny_model, ADDRESS, executor="local")
@@ -117,18 +117,18 @@ def test_an_address_belongs_to_one_folder(place: Line, tiny_model: str, monkeypa
             pipeline.run(given)
     assert not is_workspace(elsewhere / folder.name)
     shutil.rmtree(folder)
-    _, summaries = pipeline.run(given)  # the copy is now where the folder was moved to
+    _, summaries = pipeline.run(given)  # with the owner removed, the copy counts as the moved folder
     assert {summary.blocks for summary in summaries} == {0}
 
 
-def test_another_name_may_follow_a_mistake(place: Line, tiny_model: str) -> None:
+def test_a_refused_address_can_be_replaced_by_another(place: Line, tiny_model: str) -> None:
     given = Options(volume=make_volume(Path("v.zarr"), SHAPE), model=tiny_model, blocks="16", executor="serial")
     remote_path("s3://lab/deep/taken.neuroseg/notes").write(b"of somebody")
-    for wrong, refusal, said in (
+    for wrong, refusal, message in (
         ("s3://absent-bucket/w.neuroseg", OSError, "absent-bucket"),
-        ("s3://lab/deep/taken.neuroseg", RunRefusedError, "no workspace, but something lies there"),
+        ("s3://lab/deep/taken.neuroseg", RunRefusedError, "is not empty, and it is not a workspace"),
     ):
-        with pytest.raises(refusal, match=said):
+        with pytest.raises(refusal, match=message):
             pipeline.run(given.model_copy(update={"output": wrong}))
     assert remote_path("s3://lab/deep/taken.neuroseg/notes").read_bytes() == b"of somebody"
     Path("w.neuroseg/store.yaml").write_text("{artifacts: s3://lab/never.neuroseg, token: x}")
@@ -138,21 +138,21 @@ def test_another_name_may_follow_a_mistake(place: Line, tiny_model: str) -> None
         workspace_of(ADDRESS)
 
 
-def test_what_cannot_be_a_workspace_is_refused() -> None:
-    for address, said in (
-        ("https://lab.org/w.neuroseg", "can be read, not written; valid: s3://"),
-        ("s3://lab/w.zarr", "is called s3://BUCKET/NAME.neuroseg"),
-        ("s3://w.neuroseg", "is called s3://BUCKET/NAME.neuroseg"),
-        ("s3://lab/w#1.neuroseg", "has #"),
+def test_invalid_addresses_are_refused() -> None:
+    for address, message in (
+        ("https://lab.org/w.neuroseg", r"cannot write to https:// addresses \(valid: s3://"),
+        ("s3://lab/w.zarr", "hint: use an address such as s3://BUCKET/NAME.neuroseg"),
+        ("s3://w.neuroseg", "hint: use an address such as s3://BUCKET/NAME.neuroseg"),
+        ("s3://lab/w#1.neuroseg", "contains #"),
     ):
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             workspace_of(address)
     assert named_workspace("s3://lab/v.zarr") is None
     assert named_workspace("https://lab.org/w.neuroseg") is None
     assert default_workspace(ADDRESS) == Path("w.neuroseg")
 
 
-def test_a_place_on_a_server_answers_as_a_folder_would(place: Line) -> None:
+def test_a_place_on_a_server_behaves_like_a_folder(place: Line) -> None:
     top = remote_path("s3://lab/deep/tree/")
     assert str(top / "a") == "s3://lab/deep/tree/a"
     assert not top.exists()
@@ -164,7 +164,7 @@ def test_a_place_on_a_server_answers_as_a_folder_would(place: Line) -> None:
     assert not top.is_file()
     assert (top / "a" / "b.bin").is_file()
     assert [path.name for path in top.iterdir()] == ["a", "x.zarr"]
-    assert not (top / "x.zarr").exists()  # without its description
+    assert not (top / "x.zarr").exists()  # without its metadata
     (top / "x.zarr" / "zarr.json").write(b"{}")
     with (top / "a" / "b.bin").open("rb") as file:
         file.seek(-3, 2)
@@ -186,16 +186,16 @@ def test_a_place_on_a_server_answers_as_a_folder_would(place: Line) -> None:
     assert not top.is_dir()
 
 
-def test_a_server_that_refuses_is_a_disk_that_fails(place: Line) -> None:
+def test_errors_of_a_server_are_os_errors(place: Line) -> None:
     path = remote_path("s3://absent-bucket/w.neuroseg")
-    with pytest.raises(OSError, match="absent-bucket") as told:
+    with pytest.raises(OSError, match="absent-bucket") as raised:
         path.write(b"1")
-    assert told.value.errno is not None
-    assert "\n\n" not in str(told.value)
+    assert raised.value.errno is not None
+    assert "\n\n" not in str(raised.value)
 
 
-def test_what_is_left_of_a_zarr_is_none(place: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However far a removal or a move came."""
+def test_a_partly_removed_or_moved_zarr_does_not_count(place: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Metadata are removed first and copied last."""
     top = remote_path("s3://lab/deep/tree")
     for name in ("zarr.json", "0/zarr.json", "0/c/0", "0/c/1"):
         (top / "x.zarr" / name).write(b"{}")
@@ -211,8 +211,8 @@ def test_what_is_left_of_a_zarr_is_none(place: Line, monkeypatch: pytest.MonkeyP
     assert sorted(removed[3:]) == ["/0/c/0", "/0/c/1"]
 
 
-def test_servers_that_miss_what_is_removed(tmp_path: Path) -> None:
-    """S3 does not; this store on disk does, as others."""
+def test_removal_works_on_servers_that_report_missing_objects(tmp_path: Path) -> None:
+    """S3 does not report them, but other servers do, as does this store on disk."""
     top = RemotePath("file://", "w", obstore.store.LocalStore(tmp_path))
     top.remove_all()
     (top / "none").unlink(missing_ok=True)
@@ -220,7 +220,7 @@ def test_servers_that_miss_what_is_removed(tmp_path: Path) -> None:
         (top / "none").unlink()
 
 
-def test_only_what_is_read_of_an_object_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_ranges_that_are_read_are_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
     path = RemotePath("memory://", "w", obstore.store.MemoryStore()) / "a.bin"
     content = np.random.default_rng(0).bytes(300_000)
     path.write(content)
