@@ -137,7 +137,7 @@ def test_a_missing_file_says_which_and_where_to_get_it(tmp_path: Path, monkeypat
 
 
 def test_every_public_volume_is_documented() -> None:
-    page = Path("docs/datasets.md").read_text()
+    page = Path("docs/reference/datasets.md").read_text()
     for name, volume in catalogue().items():
         assert name in page
         assert volume.raw.split(":")[0].split("/")[0] in page
@@ -170,7 +170,7 @@ def test_boxes_of_kasthuri15_say_where_they_begin() -> None:
 
 
 def test_labels_of_a_box_are_found_in_the_whole_volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As docs/datasets.md tells for Kasthuri15, with a smaller origin."""
+    """As docs/reference/datasets.md shows for Kasthuri15, with a smaller origin."""
     monkeypatch.chdir(tmp_path)
     shape = (20, 30, 40)
     raw = zarr.create_array("whole.zarr", shape=shape, dtype="uint8", attributes={"voxel_size": [30, 6, 6]})
