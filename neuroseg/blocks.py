@@ -1,4 +1,4 @@
-"""Blocks: the lattice that cuts a volume into units of work, anchored at the volume's origin."""
+"""Blocks: the units of work that a lattice cuts a volume into. The lattice starts at the volume's origin."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _EMPTY: Box = ((0, 0), (0, 0), (0, 0))
 
 @dataclass(frozen=True)
 class Block:
-    """One unit of work: `index` counts row-major over the whole volume's lattice; regions are in voxels.
+    """One unit of work. `index` counts row-major over the lattice of the whole volume; regions are in voxels.
 
-    `write_roi` is what this block alone may write; `read_roi` is that plus the stage's halo, clipped to what exists.
-    Both are kept as where they begin and end: a large volume has tens of thousands of blocks, and the head makes each
-    of them several times.
+    Only this block writes `write_roi`. `read_roi` is `write_roi` grown by the stage's halo and clipped to the region of
+    interest. Both are stored as begin and end, which is cheap: a large volume has tens of thousands of blocks, and the
+    head creates each of them several times.
     """
 
     index: int
@@ -40,7 +40,7 @@ class Block:
 
     @property
     def voxels(self) -> int:
-        """How many voxels the block writes."""
+        """The number of voxels that the block writes."""
         return math.prod(end - begin for begin, end in self.write_box)
 
 
@@ -48,9 +48,9 @@ class Block:
 class Lattice:
     """Cuts `roi`, a part of a volume of `volume_shape`, into blocks of `block_shape`.
 
-    Block faces lie at multiples of `block_shape` from voxel (0, 0, 0), wherever `roi` begins: a block keeps its index
-    when the region of interest grows. Its regions are clipped to `roi`, so done marks carry them. Blocks of which
-    `wanted` says no (those outside a mask) are left out.
+    Block faces lie at multiples of `block_shape` from voxel (0, 0, 0), wherever `roi` begins. So a block keeps its
+    index when the region of interest grows. Its regions are clipped to `roi`; therefore done marks store them. Blocks
+    for which `wanted` returns False (outside a mask) are omitted.
     """
 
     volume_shape: Triple
@@ -60,7 +60,7 @@ class Lattice:
 
     @property
     def counts(self) -> Triple:
-        """How many blocks the whole volume has along z, y and x."""
+        """The number of blocks of the whole volume along z, y and x."""
         return self._counts
 
     @cached_property
@@ -69,7 +69,7 @@ class Lattice:
 
     @cached_property
     def _bounds(self) -> list[tuple[int, int]]:
-        """Where the region of interest begins and ends along each axis."""
+        """Begin and end of the region of interest along each axis."""
         return [(int(begin), int(end)) for begin, end in zip(self.roi.begin, self.roi.end, strict=True)]
 
     def indices(self) -> list[int]:
@@ -95,7 +95,10 @@ class Lattice:
         return int((cell[0] * counts[1] + cell[1]) * counts[2] + cell[2])
 
     def block(self, index: int, halo: Sequence[int] = (0, 0, 0)) -> Block:
-        """Return block `index` with a halo of that many voxels, clipped to the region of interest."""
+        """Return block `index` with a halo in voxels, clipped to the region of interest.
+
+        If the block lies outside the region of interest, its regions are empty.
+        """
         (_, rows, columns), bounds = self._counts, self._bounds
         cell = (index // (rows * columns), index // columns % rows, index % columns)
         write, read = [], []

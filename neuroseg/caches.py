@@ -1,7 +1,7 @@
-"""Folders for what is made again where it is missing: compiled kernels, matplotlib's list of fonts.
+"""Folders of caches: numba's compiled kernels and matplotlib's list of fonts.
 
-Where a user has no home that can be written to (another user's installation, a container, a quota that is used up),
-they lie in a private folder of the temporary one. Workers inherit the choice through the environment.
+If the user has no writable home (a container, an exhausted quota), the caches lie in a private folder in the temporary
+folder. Workers inherit the choice through environment variables.
 """
 
 from __future__ import annotations
@@ -17,49 +17,51 @@ from collections.abc import Sequence
 from pathlib import Path
 
 _NUMBA, _MATPLOTLIB = "NUMBA_CACHE_DIR", "MPLCONFIGDIR"
-_OURS = "NEUROSEG_CHOSEN_"
-# A quota that is used up lets files be made, but nothing be written to them.
-_TRIED_BYTES = 1 << 16
+_OURS = "NEUROSEG_CHOSEN_"  # prefix of the variables that mark a folder as chosen by neuroseg, not by the user
+# With an exhausted quota you can create files, but cannot write to them.
+_TEST_BYTES = 1 << 16
 
 
 def choose_kernel_folder(sources: Path) -> str | None:
-    """Return where compiled kernels are kept: what is set, else beside their sources, in the user's cache, or a
-    private temporary folder; None where nothing can be written at all. The environment names it for workers.
+    """Return the folder for compiled kernels, or None if no folder is writable.
+
+    The first writable one of: NUMBA_CACHE_DIR, the folder of the sources, the user's cache, a private temporary folder.
+    The environment passes it to workers.
     """
-    if named := _named(_NUMBA):
-        return named
-    beside = sources / "__pycache__"
-    if is_usable(beside):
-        _name(_NUMBA, None)  # numba's own choice
-        return str(beside)
+    if folder := _folder_from_environment(_NUMBA):
+        return folder
+    default = sources / "__pycache__"
+    if is_usable(default):
+        _export(_NUMBA, None)  # numba's default
+        return str(default)
     cache = _user_folder("XDG_CACHE_HOME", ".cache")
-    return _chosen(_NUMBA, [cache / "numba"] if cache else [], "kernels")
+    return _first_usable(_NUMBA, [cache / "numba"] if cache else [], "kernels")
 
 
 def choose_figure_folder() -> str | None:
-    """Return where matplotlib keeps its caches, as `choose_kernel_folder` does for kernels."""
-    if named := _named(_MATPLOTLIB):
-        return named
+    """Return the folder for matplotlib's caches, or None if no folder is writable. See `choose_kernel_folder`."""
+    if folder := _folder_from_environment(_MATPLOTLIB):
+        return folder
     folders = [_user_folder("XDG_CONFIG_HOME", ".config"), _user_folder("XDG_CACHE_HOME", ".cache")]
     if all(folder is not None and is_usable(folder / "matplotlib") for folder in folders):
-        _name(_MATPLOTLIB, None)
+        _export(_MATPLOTLIB, None)
         return str(folders[0])
-    return _chosen(_MATPLOTLIB, [], "matplotlib")
+    return _first_usable(_MATPLOTLIB, [], "matplotlib")
 
 
-def _named(variable: str) -> str | None:
-    """Return the folder that the environment names where it can be used.
+def _folder_from_environment(variable: str) -> str | None:
+    """Return the folder in an environment variable, or None if it is not usable.
 
-    One that a process of ours chose, perhaps on another machine, is chosen anew unless it is private here.
+    If neuroseg chose it, perhaps on another machine, it is used only if it is private on this machine.
     """
-    named = os.environ.get(variable)
-    if not named or (named == os.environ.get(_OURS + variable) and not _is_private(Path(named).parent)):
+    folder = os.environ.get(variable)
+    if not folder or (folder == os.environ.get(_OURS + variable) and not _is_private(Path(folder).parent)):
         return None
-    return named if is_usable(Path(named)) else None
+    return folder if is_usable(Path(folder)) else None
 
 
-def _name(variable: str, folder: str | None) -> None:
-    """Name a folder, or none, in the environment, and that it was chosen here."""
+def _export(variable: str, folder: str | None) -> None:
+    """Set the environment variable to `folder` and mark it as chosen by neuroseg. None unsets both."""
     for name in (variable, _OURS + variable):
         if folder is None:
             os.environ.pop(name, None)
@@ -67,39 +69,39 @@ def _name(variable: str, folder: str | None) -> None:
             os.environ[name] = folder
 
 
-def _chosen(variable: str, candidates: Sequence[Path], name: str) -> str | None:
-    """Return the first candidate that can be used, else a private folder, and name it in the environment."""
+def _first_usable(variable: str, candidates: Sequence[Path], name: str) -> str | None:
+    """Return the first usable candidate, else a private folder. Export it to the environment."""
     usable = next(filter(is_usable, candidates), None) or private_folder(name)
     folder = None if usable is None else str(usable)
-    _name(variable, folder)
+    _export(variable, folder)
     return folder
 
 
 def is_usable(folder: Path) -> bool:
-    """Return whether files can be made and written in a folder, which is made where it is missing: it is tried."""
+    """Return whether files can be written in a folder: create it if it is missing, then write a test file."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        tried = folder / f".tried-{secrets.token_hex(4)}"
+        test_file = folder / f".tried-{secrets.token_hex(4)}"
         try:
-            tried.write_bytes(bytes(_TRIED_BYTES))
+            test_file.write_bytes(bytes(_TEST_BYTES))
         finally:
-            tried.unlink(missing_ok=True)
+            test_file.unlink(missing_ok=True)
     except OSError:
         return False
     return True
 
 
 def _user_folder(variable: str, name: str) -> Path | None:
-    """Return a folder of the user's by the XDG rules; None where there is no home, or a relative one."""
+    """Return a folder of the user by the XDG rules, or None if the home is unknown or relative."""
     folder = Path(os.environ.get(variable) or os.path.expanduser(f"~/{name}"))
     return folder if folder.is_absolute() else None
 
 
 def private_folder(name: str) -> Path | None:
-    """Return a folder below the temporary one that no other user can write to or has made; None where none can be.
+    """Return a folder in the temporary folder that only this user can enter, or None if none can be created.
 
-    Code is loaded from it. So one that is not this user's, or that others may enter, is not used: a new one takes its
-    place, which is removed in the end.
+    Code is loaded from it. So if another user owns the usual folder or can enter it, a new folder is created. It is
+    removed when this process ends.
     """
     try:
         parent = Path(tempfile.gettempdir()) / f"neuroseg-{os.getuid()}"
@@ -115,13 +117,13 @@ def private_folder(name: str) -> Path | None:
 
 def _is_private(folder: Path) -> bool:
     try:
-        state = folder.lstat()  # not where a link leads to
+        state = folder.lstat()  # do not follow a link
     except OSError:
         return False
     return stat.S_ISDIR(state.st_mode) and state.st_uid == os.getuid() and not state.st_mode & 0o077
 
 
-def _remove(folder: Path, maker: int) -> None:
-    """Remove a folder as its maker ends; forks of it leave it."""
-    if os.getpid() == maker:
+def _remove(folder: Path, creator: int) -> None:
+    """Remove a folder when the process that created it ends. Its forks do not remove it."""
+    if os.getpid() == creator:
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The stage contract: what executors run, and all that they know of it."""
+"""The interface of a stage: everything that an executor may use."""
 
 from __future__ import annotations
 
@@ -10,34 +10,35 @@ from neuroseg.blocks import Block, Lattice
 from neuroseg.geometry import Triple
 
 Finish = Callable[[], None]
-"""Completes a block that was begun."""
+"""Completes a block that `Process` began."""
 
 Process = Callable[[Block], Finish | None]
-"""Processes a block, or begins it and returns what completes it: an executor may meanwhile, in another thread, begin
-the next, so that one block is read while another is computed or written."""
+"""Processes a block, or begins it and returns the function that completes it.
+
+An executor may begin the next block in another thread before it completes this one. So one block is read while another
+is computed or written."""
 
 
 class Stage(Protocol):
     """One step of the pipeline over the blocks of a lattice.
 
-    A stage reads only `inputs` and, of each block, `read_roi`; it writes only what belongs to `write_roi` of the block,
-    in one step, and the same bytes when it is asked again. A reduce is a stage whose lattice has one block (or one per
-    partition).
+    A stage reads only `read_roi` of its `inputs`. For each block it writes only results of `write_roi`, in one step. If
+    a block is recomputed, it writes the same bytes. A reduce is a stage with one block, or one per partition.
     """
 
     @property
     def name(self) -> str:
-        """The stage's name: of its folder, its ledger, its section of the configuration."""
+        """The name of the stage, its folder, its ledger and its configuration section."""
         ...
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The artifacts it reads."""
+        """The artifacts that the stage reads."""
         ...
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """The artifacts it writes."""
+        """The artifacts that the stage writes."""
         ...
 
     @property
@@ -47,28 +48,28 @@ class Stage(Protocol):
 
     @property
     def halo(self) -> Triple:
-        """Voxels around a block that it reads."""
+        """The width of the context that the stage reads around a block, in voxels."""
         ...
 
     @property
     def scale(self) -> Triple:
-        """How many voxels of the volume one of its voxels spans; (1, 1, 1) but for levels of a pyramid."""
+        """The size of one of its voxels in voxels of the volume. (1, 1, 1), except for levels of a pyramid."""
         ...
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """Every parameter whose change would change the stage's bytes, its algorithm number included."""
+        """Every parameter that affects the stage's bytes, including its algorithm number."""
         ...
 
     @property
     def scope(self) -> str:
-        """What beyond its own region a block's bytes depend on without being a parameter (the region of interest)."""
+        """Anything else that affects a block's bytes but is not a parameter, such as the region of interest."""
         ...
 
     def prepare(self) -> None:
-        """Create the outputs, once, before any block runs; existing ones of the same layout are kept."""
+        """Create the outputs. Called once, before any block runs. Keeps existing outputs of the same layout."""
         ...
 
     def open(self) -> AbstractContextManager[Process]:
-        """Set up once per worker; yields the function that processes a block."""
+        """Set up once per worker. Yields the function that processes a block."""
         ...

@@ -1,7 +1,7 @@
 """Tables: the columns that stages exchange, and how parts of a table combine.
 
-A table is a dictionary of equally long numpy arrays. Parts combine by addition, minimum and maximum alone, so they
-give the same bytes in any order and however the volume was cut.
+A table is a dictionary of equally long numpy arrays. Parts combine only by addition, minimum and maximum. So the result
+has the same bytes for any order of the parts and any block size.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ NODES: Mapping[str, type[np.generic]] = {
     "max_y": np.uint32,
     "max_x": np.uint32,
 }
-# What the edges' stage writes, a part for each block.
+# Tables that the stage edges writes, one part per block.
 TABLES: Mapping[str, Mapping[str, type[np.generic]]] = {
     "edges": EDGES, "bins": BINS, "long_range": EDGES, "long_range_bins": BINS, "nodes": NODES,
 }  # fmt: skip
 SECTIONS: Mapping[str, type[np.generic]] = {
     "section": np.uint32,  # z
     "value": np.uint8,  # of raw
-    "count": np.uint64,  # voxels that have it
+    "count": np.uint64,  # voxels with this value
 }
 ENTRIES: Mapping[str, type[np.generic]] = {"voxel": np.uint64, "name": np.uint64}
 TREE: Mapping[str, type[np.generic]] = {
-    "a": np.uint64,  # smallest fragments of the two regions that merge, a < b
+    "a": np.uint64,  # smallest fragment of each of the two regions that merge, a < b
     "b": np.uint64,
     "score": np.float64,
-    "u": np.uint64,  # fragments of the two regions that touch: the largest pair of their common edge
+    "u": np.uint64,  # a fragment of each region: the largest pair of touching fragments on their common edge
     "v": np.uint64,
 }
 LOOKUP: Mapping[str, type[np.generic]] = {"fragment": np.uint64, "segment": np.uint64}
@@ -70,7 +70,10 @@ def concatenated(parts: Sequence[Table], columns: Mapping[str, type[np.generic]]
 
 
 def combined(parts: Sequence[Table], columns: Mapping[str, type[np.generic]]) -> Table:
-    """Return one row per key, keys ascending: counts and sums added, `min_` and `_max` columns by minimum, maximum."""
+    """Return one row per key, keys ascending.
+
+    Counts and sums are added. Columns named `min_...`, `max_...` and `..._max` take the minimum or maximum.
+    """
     rows = concatenated(parts, columns)
     keys = [name for name in columns if name in _KEYS]
     if not len(rows[keys[0]]):
@@ -86,7 +89,7 @@ def combined(parts: Sequence[Table], columns: Mapping[str, type[np.generic]]) ->
 
 
 def looked_up(fragments: NDArray[np.uint64], lookup: Table) -> NDArray[np.uint64]:
-    """Return the segment of each fragment; 0 for those that the lookup (fragments ascending) does not list."""
+    """Return the segment of each fragment, 0 if `lookup` (fragments ascending) does not list it."""
     known = lookup["fragment"]
     if not len(known):
         return np.zeros(len(fragments), np.uint64)

@@ -1,4 +1,4 @@
-"""The lattice of blocks: where its faces lie and what its indices mean."""
+"""The lattice of blocks: its faces and its indices."""
 
 from __future__ import annotations
 

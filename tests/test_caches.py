@@ -1,4 +1,4 @@
-"""Where caches lie: the usual place, or a private temporary one where nothing can be written there."""
+"""Folders of caches: the usual ones, or a private temporary folder if those are not writable."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ VARIABLES = ("NUMBA_CACHE_DIR", "MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HO
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home and a temporary folder of the test's own; nothing is set."""
+    """A home and a temporary folder for this test. No variable is set."""
     for variable in VARIABLES:
-        monkeypatch.setenv(variable, "")  # so that what is set meanwhile is undone
+        monkeypatch.setenv(variable, "")  # restored after the test
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "home").mkdir()
     (tmp_path / "tmp").mkdir()
@@ -30,7 +30,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def closed(monkeypatch: pytest.MonkeyPatch, *folders: Path) -> None:
-    """Have nothing be written below the folders: this test may run as root, whom permissions do not stop."""
+    """Make the folders read-only for `caches`. The test may run as root, which ignores permissions."""
 
     def usable(folder: Path) -> bool:
         return not any(folder.is_relative_to(each) for each in folders) and is_usable(folder)
@@ -38,9 +38,7 @@ def closed(monkeypatch: pytest.MonkeyPatch, *folders: Path) -> None:
     monkeypatch.setattr(caches, "is_usable", usable)
 
 
-def test_kernels_lie_where_numba_puts_them_unless_that_is_closed(
-    elsewhere: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_kernels_lie_in_numbas_folder_unless_it_is_read_only(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sources, home, private = elsewhere / "installed", elsewhere / "home", elsewhere / "tmp" / f"neuroseg-{os.getuid()}"
     assert choose_kernel_folder(sources) == str(sources / "__pycache__")
     assert not os.environ.get("NUMBA_CACHE_DIR")
@@ -50,14 +48,14 @@ def test_kernels_lie_where_numba_puts_them_unless_that_is_closed(
     closed(monkeypatch, sources, home)
     assert choose_kernel_folder(sources) == os.environ["NUMBA_CACHE_DIR"] == str(private / "kernels")
     assert stat.S_IMODE(private.stat().st_mode) == 0o700
-    assert choose_kernel_folder(sources) == str(private / "kernels"), "what is named is kept"
+    assert choose_kernel_folder(sources) == str(private / "kernels"), "the variable is kept"
     closed(monkeypatch, elsewhere)
     assert choose_kernel_folder(sources) is None
     assert "NUMBA_CACHE_DIR" not in os.environ
 
 
-def test_a_choice_that_another_machine_inherits_is_made_anew(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There, another user may have made a folder of that name."""
+def test_another_machine_chooses_its_own_private_folder(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On that machine, another user may own the folder."""
     closed(monkeypatch, elsewhere / "installed", elsewhere / "home")
     private = elsewhere / "tmp" / f"neuroseg-{os.getuid()}"
     assert choose_kernel_folder(elsewhere / "installed") == str(private / "kernels")
@@ -69,7 +67,7 @@ def test_a_choice_that_another_machine_inherits_is_made_anew(elsewhere: Path, mo
     assert choose_kernel_folder(elsewhere / "installed") == chosen, "workers of this machine inherit it"
 
 
-def test_a_home_that_is_missing_or_relative_is_none(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_or_relative_home_is_not_used(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     closed(monkeypatch, elsewhere / "installed")
     monkeypatch.chdir(elsewhere)
     for variable, value in (("HOME", "~"), ("XDG_CACHE_HOME", "here")):
@@ -80,7 +78,7 @@ def test_a_home_that_is_missing_or_relative_is_none(elsewhere: Path, monkeypatch
         )
 
 
-def test_figures_have_a_folder_of_their_own(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_figures_have_their_own_folder(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_figure_folder() == str(elsewhere / "home" / ".config")
     closed(monkeypatch, elsewhere / "home" / ".cache")
     assert choose_figure_folder() == os.environ["MPLCONFIGDIR"]
@@ -88,7 +86,7 @@ def test_figures_have_a_folder_of_their_own(elsewhere: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("how", ["link", "open", "file"])
-def test_a_folder_that_another_may_have_made_is_not_used(elsewhere: Path, how: str) -> None:
+def test_a_folder_that_another_user_may_own_is_not_used(elsewhere: Path, how: str) -> None:
     taken = elsewhere / "tmp" / f"neuroseg-{os.getuid()}"
     if how == "link":
         (elsewhere / "theirs").mkdir(mode=0o700)
@@ -104,8 +102,8 @@ def test_a_folder_that_another_may_have_made_is_not_used(elsewhere: Path, how: s
     assert stat.S_IMODE(found.parent.stat().st_mode) == 0o700
 
 
-def test_a_quota_that_is_used_up_is_noticed(tmp_path: Path) -> None:
-    """Files can be made there, but not written."""
+def test_an_exhausted_quota_is_noticed(tmp_path: Path) -> None:
+    """You can create files there, but not write to them."""
     small = tmp_path / "small"
     small.mkdir()
     made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(small)], capture_output=True)
@@ -157,9 +155,9 @@ def kernel(folder: Path, how: str) -> subprocess.CompletedProcess[str]:
 def test_a_cache_that_cannot_be_written_or_read_costs_a_compilation(tmp_path: Path) -> None:
     full = kernel(tmp_path, "full")
     assert full.stdout == "3 1 0\n"
-    assert full.stderr.count("cannot keep compiled kernels") == 1
+    assert full.stderr.count("cannot save compiled kernels") == 1
     assert "Disk quota exceeded" in full.stderr
     assert kernel(tmp_path, "kept").stdout == "3 1 2\n"
     for index in (tmp_path / "kernels").rglob("*.nbi"):
-        index.write_bytes(b"")  # what a crash of the machine leaves
+        index.write_bytes(b"")  # as after a crash of the machine
     assert kernel(tmp_path, "kept").stdout == "3 1 2\n"

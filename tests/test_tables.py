@@ -1,4 +1,4 @@
-"""Parts of a table combine to the same bytes in any order and however they were split."""
+"""Parts of a table combine to the same bytes for any order and any split."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_combined_tables_are_equal_for_any_order_and_any_split(keyed, random, cu
     assert_same_bytes(combined([expected], columns), expected)
 
 
-def test_combining_leaves_its_parts_alone() -> None:
+def test_combining_does_not_change_the_parts() -> None:
     part = table(EDGES, [(2, 3, 1, 1, 1), (1, 2, 1, 1, 1)])
     before = {name: column.copy() for name, column in part.items()}
     combined([part, part], EDGES)

@@ -106,7 +106,7 @@ def test_an_unknown_key_in_a_configuration_names_the_close_one(
 ) -> None:
     (tmp_path / "run.yaml").write_text("treshold: 0.4\n")
     message = fails(["run", raw_volume, "--config", str(tmp_path / "run.yaml")], capfd)
-    assert "unknown key 'treshold', did you mean threshold?" in message
+    assert "unknown key 'treshold' (did you mean threshold?)" in message
 
 
 def test_a_model_of_other_voxels_is_refused_without_force(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
