@@ -25,6 +25,7 @@ from pydantic_core import PydanticUndefined
 from neuroseg.cli.main import app
 
 DOCS = Path(__file__).parent
+
 _PLACE = re.compile(r"^\{\{ (commands|keys: ([\w.]+)) \}\}$", re.MULTILINE)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import matplotlib
 import pytest
 
-TUTORIAL = Path(__file__).resolve().parents[1] / "docs" / "tutorial.ipynb"
+TUTORIAL = Path(__file__).resolve().parents[1] / "docs" / "get-started" / "tutorial.ipynb"
 MAX_IMAGE_BYTES = 300_000
 # Processors with other units for bfloat16 give other affinities: 71 segments or 73, 0.79 bits or 0.86.
 TOLERANCE = 0.15
