@@ -1,4 +1,4 @@
-"""Two workspaces of the same volume -> in which artifacts they differ, and where."""
+"""Two workspaces of the same volume -> the artifacts that differ, and the place of each difference."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ _SLAB_SECTIONS = 32
 
 @dataclass(frozen=True)
 class Difference:
-    """`count` of `total` values (voxels, or rows of a table) differ; `first` and the bounds are indices in the array.
+    """`count` of `total` values differ: voxels of an array, or rows of a table.
 
-    Of a table `first` is the row (or the number of rows, where those differ) and there are no bounds.
+    Array: `first` is the index of the first difference; `begin` and `end` bound all differences.
+    Table: `first` is the first row that differs, or the row count of the other table if the counts differ. `begin` and
+    `end` are empty.
     """
 
     artifact: str
@@ -34,21 +36,21 @@ class Difference:
 
 
 def compared(one: Workspace, other: Workspace) -> Iterator[tuple[str, Difference | None]]:
-    """Yield every artifact of `one`, in the order in which they are made, and how `other`'s differs from it.
+    """Yield the name of each artifact, in the order of the stages, and its difference (None if it is equal).
 
-    Arrays are compared voxel by voxel, a slab at a time; tables after their parts are combined and sorted. Chunks and
-    part files follow the blocks and are not compared. What only one of the two has differs as a whole; arrays, merges
-    and levels that neither has are left out.
+    Compares arrays voxel by voxel, one slab at a time. Compares tables after it combines and sorts their parts. Chunks
+    and part files depend on the blocks and are not compared. An artifact in only one workspace counts as a difference.
+    Arrays, merges and levels that neither workspace contains are skipped.
     """
     for name in ("affinities.zarr", "fragments.zarr"):
         if one.artifact(name).exists() or other.artifact(name).exists():
             yield name, array_difference(name, one.artifact(name), other.artifact(name))
     for name, read in _TABLES.items():
         file = _WHOLE_FILES.get(name)
-        have = [file is None or workspace.artifact(file).exists() for workspace in (one, other)]
-        if all(have):
+        present = [file is None or workspace.artifact(file).exists() for workspace in (one, other)]
+        if all(present):
             yield name, table_difference(name, read(one), read(other))
-        elif any(have):
+        elif any(present):
             yield name, Difference(name, 1, 1, ())
     images = [workspace.segmentation for workspace in (one, other) if workspace.segmentation.is_dir()]
     for level in sorted({path.name for image in images for path in image.iterdir() if path.is_dir()}, key=int):
@@ -57,7 +59,7 @@ def compared(one: Workspace, other: Workspace) -> Iterator[tuple[str, Difference
 
 
 def array_difference(name: str, one: Place, other: Place) -> Difference | None:
-    """Return where two arrays differ, None where they do not."""
+    """Return the difference of two arrays, or None if they are equal."""
     if not (one.exists() and other.exists()):
         return Difference(name, 1, 1, ())
     first, second = open_array(one), open_array(other)
@@ -78,7 +80,7 @@ def array_difference(name: str, one: Place, other: Place) -> Difference | None:
 
 
 def table_difference(name: str, one: Table, other: Table) -> Difference | None:
-    """Return how many rows of two sorted tables differ, None where they do not."""
+    """Return the difference of two sorted tables, or None if they are equal."""
     rows, others = (len(next(iter(table.values()))) for table in (one, other))
     if rows != others:
         return Difference(name, max(1, abs(rows - others)), rows, (others,))
@@ -94,12 +96,12 @@ def _plain(place: NDArray[np.int64]) -> tuple[int, ...]:
 
 
 def _parts(folder: Place, columns: Any) -> Table:
-    """Return the combined parts of a table, all of them; empty where there is no folder."""
+    """Return the combined parts of a table. Empty if there is no folder."""
     blocks = sorted(int(path.stem) for path in folder.iterdir() if path.suffix == ".parquet") if folder.is_dir() else []
     return combined(read_parts(folder, blocks, columns), columns)
 
 
-# Tables that are one file; the others are folders of parts, empty where there is no folder.
+# Tables stored as one file. The others are folders of parts; a missing folder is an empty table.
 _WHOLE_FILES = {"merges/tree": "merges/tree.parquet", "merges/lookup": "merges/lookup.npy"}
 _TABLES: dict[str, Callable[[Workspace], Table]] = {
     "sections": lambda workspace: _parts(workspace.sections, SECTIONS),

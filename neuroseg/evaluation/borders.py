@@ -1,8 +1,8 @@
-"""Truth -> the voxels too close to a boundary to count, where annotators themselves disagree.
+"""Ground truth -> the voxels near a boundary, which evaluation can ignore because annotators disagree there.
 
-The definition is that of the CREMI challenge: a voxel is at a boundary when a face neighbour has another label, and
-near it when its centre lies within the given length of the centre of a voxel at a boundary. As there, sections that
-are much thicker than their pixels are treated one by one; other volumes in three dimensions, which CREMI has not.
+Follows the CREMI challenge. A voxel is at a boundary if a face neighbour has another label. A voxel is near a boundary
+if its centre lies within the given distance of the centre of a voxel at a boundary. As in CREMI, sections much thicker
+than their pixels are treated one by one. Unlike CREMI, other volumes are treated in three dimensions.
 """
 
 from __future__ import annotations
@@ -16,28 +16,33 @@ from neuroseg.geometry import Nanometres, Triple, triple
 from neuroseg.kernels import compiled
 
 _WIDEST_REACH_VOXELS = 50
-# Two ways to one distance (6, 8 and 0, 10 voxels) differ in the last bit; both are within it.
+# Equal distances, such as (6, 8) and (0, 10) voxels, can differ in the last bit. Both must be within the border.
 _ROUNDING = 1e-9
 
 
 def border_reach(voxel_size_nm: Nanometres, border_nm: float) -> Triple:
-    """Return how many voxels of context `near_boundary` needs on each side; raises InputError when it is too wide."""
+    """Return the voxels of context (z, y, x) that `near_boundary` needs on each side.
+
+    Raises InputError if the border is too wide.
+    """
     widest = _WIDEST_REACH_VOXELS * min(voxel_size_nm)
     if border_nm > widest:
         raise InputError(
-            f"a border of {border_nm:g} nm is too wide for voxels of {voxel_size_nm} nm: at most {widest:g}"
+            f"a border of {border_nm:g} nm is too wide for voxels of {voxel_size_nm} nm (at most {widest:g} nm)",
+            hint=f"use a border of {widest:g} nm or less",
         )
     axes = _axes(voxel_size_nm)
-    # One voxel more shows whether the farthest of them is at a boundary.
+    # One more voxel shows whether the farthest voxel is at a boundary.
     return triple([_steps(border_nm, voxel_size_nm[axis]) + 1 if axis in axes else 0 for axis in range(3)])
 
 
 def near_boundary(truth: NDArray[np.integer], voxel_size_nm: Nanometres, border_nm: float) -> NDArray[np.bool_]:
-    """Return which voxels of `truth` `(z, y, x)` lie within `border_nm` of a boundary between two labels, 0 being one.
+    """Return a boolean mask `(z, y, x)` of the voxels of `truth` within `border_nm` of a boundary between two labels.
 
-    Per section where a voxel is at least three times as deep as wide, otherwise in three dimensions. The array's faces
-    are no boundaries: past them there is nothing. With `border_reach` voxels of context the result is the same for
-    every crop. `border_nm` above 0; below a voxel's edge it leaves out the voxels at a boundary themselves.
+    Label 0 counts as a label. Distances are measured within each section if voxels are at least three times as deep as
+    wide, otherwise in three dimensions. The faces of the array are not boundaries. With `border_reach` voxels of
+    context, every crop gives the same result. `border_nm` must be above 0. If it is smaller than a voxel, the mask
+    contains only the voxels at a boundary.
     """
     at_boundary = np.zeros(truth.shape, bool)
     for axis in _axes(voxel_size_nm):
@@ -64,7 +69,7 @@ def _steps(border_nm: float, edge_nm: float) -> int:
 
 @compiled
 def _nearest_along_lines(squared, edge, reach):  # type: ignore[no-untyped-def]
-    """Minimum along the middle axis of squared distance + (step * edge)^2; the inner loop vectorises."""
+    """Return the minimum of squared distance + (step * edge)^2 along the middle axis. The inner loop vectorises."""
     out = squared.copy()
     before, size, after = squared.shape
     for a in range(before):

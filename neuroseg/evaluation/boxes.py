@@ -1,4 +1,7 @@
-"""Two volumes on disk -> their contingency, read box by box: memory grows with the pieces, never with the voxels."""
+"""Two volumes on disk -> their contingency table, read box by box.
+
+Memory grows with the number of label pairs, not with the number of voxels.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +28,9 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Overlap:
-    """The region compared and the region of the whole truth, both in voxels of the segmentation.
+    """The region compared (`roi`) and the region of the whole truth, both in voxels of the segmentation.
 
-    `assumptions` say in sentences what the files do not state and the comparison takes for granted.
+    `assumptions`: one sentence for each placement or voxel size that the files do not state.
     """
 
     roi: Roi
@@ -37,7 +40,7 @@ class Overlap:
 
 @dataclass(frozen=True)
 class Border:
-    """Voxels of the truth within `width_nm` of a boundary between two of its labels do not count."""
+    """Ignore voxels of the truth within `width_nm` of a boundary between two of its labels."""
 
     width_nm: float
     voxel_size_nm: Nanometres
@@ -53,10 +56,11 @@ def compare(
     box_voxels: int = BOX_VOXELS,
     progress: Progress = lambda done, total: None,
 ) -> list[Table]:
-    """Return the contingency of each of `labels`, volumes of one shape, with the truth over their overlap.
+    """Return the contingency table of each volume in `labels` with the truth, within their overlap.
 
-    Whether a voxel counts depends on the truth alone, what lies beyond the overlap included: it is the same for any
-    region and any boxes. `progress` is told (voxels done, voxels in all).
+    All volumes in `labels` must have one shape. Only the truth decides whether a voxel counts, and truth outside the
+    overlap is considered. The result therefore does not depend on the region or the boxes. `progress` is called with
+    (voxels done, total voxels).
     """
     tables = [GrowingTable(CONTINGENCY) for _ in labels]
     for block in _boxes(labels[0], overlap.roi, box_voxels, progress):
@@ -75,7 +79,7 @@ def compared_places(
     box_voxels: int = BOX_VOXELS,
     progress: Progress = lambda done, total: None,
 ) -> Table:
-    """Return where the pieces of labels and truth lie and meet within their overlap (evaluation/pieces.py)."""
+    """Return the places of the pieces of labels and truth within their overlap (evaluation/pieces.py)."""
     table = GrowingTable(PLACES)
     for block in _boxes(labels, overlap.roi, box_voxels, progress, REACH):
         table.add(
@@ -92,9 +96,10 @@ def compared_places(
 
 
 def box_shape(chunk: Sequence[int], volume_shape: Sequence[int], most_voxels: int) -> Triple:
-    """Return a box of whole chunks, doubled along its shortest edges up to `most_voxels`, within the volume.
+    """Return the shape of a box of whole chunks with at most `most_voxels` voxels.
 
-    A chunk of more voxels than that is halved along its longest edges instead.
+    Starts with one chunk, cut to the volume, and doubles its shortest edges. A chunk with too many voxels is halved
+    along its longest edges.
     """
     shape = [min(width, size) for width, size in zip(chunk, volume_shape, strict=True)]
     while math.prod(shape) > most_voxels:
@@ -109,7 +114,7 @@ def box_shape(chunk: Sequence[int], volume_shape: Sequence[int], most_voxels: in
 
 
 def _boxes(volume: Volume, roi: Roi, box_voxels: int, progress: Progress, halo: Triple = (0, 0, 0)) -> Iterator[Block]:
-    """Yield the boxes that cover a region, aligned to the volume's chunks, and tell the progress after each."""
+    """Yield the boxes that cover a region, aligned to the volume's chunks. Report progress after each box."""
     chunk = volume.chunks or (1, 1, 1)
     lattice = Lattice(volume.shape, box_shape(chunk, volume.shape, box_voxels), roi)
     done = 0
@@ -122,7 +127,7 @@ def _boxes(volume: Volume, roi: Roi, box_voxels: int, progress: Progress, halo: 
 def _counted_truth(
     truth: Volume, overlap: Overlap, box: Roi, border: Border | None
 ) -> tuple[NDArray[np.uint64], NDArray[np.bool_] | None]:
-    """Return the truth of a box, and which of its voxels are far enough from boundaries (None: all)."""
+    """Return the truth of a box and the mask of its voxels outside the border. The mask is None without a border."""
     if border is None:
         return _read_truth(truth, overlap, box), None
     seen = grown(box, border_reach(border.voxel_size_nm, border.width_nm), overlap.truth_roi)
@@ -131,5 +136,5 @@ def _counted_truth(
 
 
 def _read_truth(truth: Volume, overlap: Overlap, roi: Roi) -> NDArray[np.uint64]:
-    """Return the truth in a region given in voxels of the segmentation."""
+    """Return the truth of a region. The region is in voxels of the segmentation."""
     return truth.read(roi - overlap.truth_roi.begin).astype(np.uint64, copy=False)

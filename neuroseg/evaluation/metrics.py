@@ -1,4 +1,4 @@
-"""Contingency -> variation of information and adapted Rand error."""
+"""Contingency table -> variation of information and adapted Rand error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from neuroseg.tables import Table
 
 @dataclass(frozen=True)
 class Scores:
-    """voi_split = H(segmentation | truth), voi_merge = H(truth | segmentation), in bits; arand = 1 - F, in [0, 1]."""
+    """Scores of a segmentation; lower is better.
+
+    In bits: voi_split = H(segmentation | truth), voi_merge = H(truth | segmentation). In [0, 1]: arand = 1 - F.
+    """
 
     voi_split: float
     voi_merge: float
@@ -21,11 +24,11 @@ class Scores:
 
     @property
     def voi_sum(self) -> float:
-        """Split and merge together, in bits."""
+        """Sum of voi_split and voi_merge, in bits."""
         return self.voi_split + self.voi_merge
 
     def as_dict(self) -> dict[str, float]:
-        """Return the four numbers by name."""
+        """Return the four scores by name."""
         return {
             "voi_split": self.voi_split,
             "voi_merge": self.voi_merge,
@@ -35,14 +38,14 @@ class Scores:
 
 
 def scores_of(table: Table) -> Scores:
-    """Return the scores of a contingency table (evaluation/contingency.py); raises InputError when it counts nothing.
+    """Return the scores of a contingency table (evaluation/contingency.py).
 
-    Nunez-Iglesias et al. 2013 for the variation of information; Arganda-Carreras et al. 2015 for the Rand F-score of
-    which `arand` is the complement.
+    Variation of information after Nunez-Iglesias et al. 2013. `arand` is 1 minus the Rand F-score of Arganda-Carreras
+    et al. 2015. Raises InputError if the table counts no voxels.
     """
     counts = table["count"].astype(np.float64)
     if counts.sum() == 0:
-        raise InputError("nothing to compare: the truth holds only ignored labels where the two overlap")
+        raise InputError("nothing to compare: the truth contains only ignored labels in the overlap")
     by_segment = _sums(table["segment"], counts)
     by_truth = _sums(table["truth"], counts)
     joint = entropy(counts)
@@ -55,7 +58,7 @@ def scores_of(table: Table) -> Scores:
 
 
 def entropy(counts: NDArray[np.floating | np.integer]) -> float:
-    """Return the entropy in bits of what was counted `counts` times each; 0 for nothing."""
+    """Return the entropy, in bits, of a distribution given by counts. 0 if there are no counts."""
     found = counts[counts > 0].astype(np.float64)
     shares = found / found.sum()
     return max(0.0, float(-(shares * np.log2(shares)).sum()))

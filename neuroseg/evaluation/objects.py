@@ -1,4 +1,4 @@
-"""Contingency and places -> what each true object and each segment adds to the variation of information."""
+"""Contingency table and places -> the share of the variation of information of each true object and segment."""
 
 from __future__ import annotations
 
@@ -22,12 +22,16 @@ _LISTED_PARTS = 5
 def object_errors(table: Table, places: Table, volume_shape: Triple) -> Table:
     """Return one row per true object (error `split`) and per segment (error `merge`), the worst first.
 
-    Columns: `bits`, what it adds to VOI split or merge (all rows of a kind sum to it); `share` of VOI sum; `voxels`
-    that count; `parts`, the segments a true object falls into or the true objects a segment joins; `largest_part` in
-    voxels; `part_ids` of the largest few; `z, y, x` of the volume, a voxel of the second largest part beside another
-    part of it: the first in the volume, or where none is known the part's first voxel. What is whole points to its own
-    first voxel. `table` is a contingency (evaluation/contingency.py), `places` those of its pieces or of more
-    (evaluation/pieces.py); from no rows come none.
+    `table` is a contingency table (evaluation/contingency.py). `places` contains at least the places of its pieces
+    (evaluation/pieces.py). An empty table gives no rows. Columns:
+
+    - `bits`: contribution to VOI split or VOI merge. The rows of one error sum to that score.
+    - `share`: share of the VOI sum.
+    - `voxels`: number of counted voxels.
+    - `parts`: number of segments that split the true object, or of true objects that the segment merges.
+    - `largest_part`: voxels of the largest part. `part_ids`: ids of the largest parts.
+    - `z, y, x`: the first voxel of the second largest part next to another part. If none is known, the first voxel of
+      that part. For an object with one part, its first voxel.
     """
     pieces = _placed(table, places)
     splits = _errors("split", "truth", "segment", pieces["min_split_voxel"], pieces)
@@ -40,7 +44,7 @@ def object_errors(table: Table, places: Table, volume_shape: Triple) -> Table:
 
 
 def write_objects(path: Path, rows: Table) -> None:
-    """Write rows of `object_errors` as CSV with a line of column names, in one step."""
+    """Write the rows of `object_errors` as CSV with a header line. Readers never see a partial file."""
     columns = [[f"{bits:.9f}" for bits in rows[name]] if name in ("bits", "share") else rows[name] for name in COLUMNS]
     with published(path) as aside, aside.open("w", newline="") as file:
         writer = csv.writer(file)
@@ -49,7 +53,7 @@ def write_objects(path: Path, rows: Table) -> None:
 
 
 def _placed(table: Table, places: Table) -> Table:
-    """Return the contingency with the places of its pieces; those of pieces that do not count are left out."""
+    """Return the contingency table with the places of its pieces. Places of ignored pieces are left out."""
     nowhere = {name: np.full(len(table["count"]), NOWHERE) for name in PLACES if name not in table}
     uncounted = {"count": np.zeros(len(places["truth"]), np.uint64)}
     rows = combined([table | nowhere, places | uncounted], {**CONTINGENCY, **PLACES})
@@ -57,7 +61,7 @@ def _placed(table: Table, places: Table) -> Table:
 
 
 def _errors(error: str, of: str, among: str, meetings: NDArray[np.uint64], pieces: Table) -> Table:
-    """Return a row per id in column `of`, whose parts are told apart by column `among`; `voxel` is where to look."""
+    """Return a row per id in column `of`. Column `among` identifies its parts, `voxel` is the place of the error."""
     counts = pieces["count"].astype(np.float64)
     order = np.lexsort((pieces[among], -counts, pieces[of]))
     ids, starts, parts = np.unique(pieces[of][order], return_index=True, return_counts=True)
@@ -66,7 +70,7 @@ def _errors(error: str, of: str, among: str, meetings: NDArray[np.uint64], piece
         return dict.fromkeys(("error", "id", "bits", "voxels", "parts", "largest_part", "part_ids", "voxel"), nothing)
     counts = counts[order]
     sizes = np.add.reduceat(counts, starts)
-    # Each part's share of the entropy of what it is cut into: -p log2 p of the whole volume, minus the object's own.
+    # Contribution of each part to the conditional entropy: p log2(object size / part size), p = share of all voxels.
     entropies = counts * np.log2(np.repeat(sizes, parts) / counts) / counts.sum()
     second = order[starts + (parts > 1)]
     met = (parts > 1) & (meetings[second] != NOWHERE)
@@ -83,7 +87,7 @@ def _errors(error: str, of: str, among: str, meetings: NDArray[np.uint64], piece
 
 
 def _listed(ids: NDArray[np.uint64], starts: NDArray[np.int64], parts: NDArray[np.int64]) -> NDArray[np.object_]:
-    """Return the first few ids of each group as text, separated by blanks."""
+    """Return the first ids of each group as text, separated by spaces."""
     ends = starts + np.minimum(parts, _LISTED_PARTS)
     texts = [" ".join(map(str, ids[start:end].tolist())) for start, end in zip(starts, ends, strict=True)]
     return np.array(texts, object)

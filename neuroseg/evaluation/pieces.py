@@ -1,7 +1,7 @@
-"""Two label volumes -> where the pieces that they cut each other into lie, and where these meet.
+"""Two label volumes -> the places of their pieces, and the places where pieces meet.
 
-A piece is what one segment and one true object share. Two pieces of one true object meet where it is split, two pieces
-of one segment where it merges: the voxels a person wants to look at.
+A piece is the set of voxels shared by one segment and one true object. Where two pieces of one true object meet, the
+object is split. Where two pieces of one segment meet, the segment merges objects. These are the voxels to inspect.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from neuroseg.geometry import Triple, slices
 from neuroseg.kernels import compiled
 from neuroseg.tables import Table, combined
 
-# Voxels by their linear index in the whole volume: of several the first.
+# Voxels are linear indices in the whole volume. Of several voxels, the first is stored.
 PLACES: Mapping[str, type[np.generic]] = {
     "segment": np.uint64,
     "truth": np.uint64,
     "min_voxel": np.uint64,  # of the piece
-    "min_split_voxel": np.uint64,  # of the piece, beside another piece of the same true object
-    "min_merge_voxel": np.uint64,  # of the piece, beside another piece of the same segment
+    "min_split_voxel": np.uint64,  # of the piece, next to another piece of the same true object
+    "min_merge_voxel": np.uint64,  # of the piece, next to another piece of the same segment
 }
 NOWHERE = np.uint64(2**64 - 1)
 
-# True objects are often kept apart by a membrane of ignored voxels: a segment merges them across as many at most.
+# A membrane of ignored voxels often separates true objects. A segment can merge them across at most this width.
 _WIDEST_MEMBRANE_VOXELS = 12
 REACH: Triple = (_WIDEST_MEMBRANE_VOXELS + 1,) * 3
 
@@ -41,10 +41,10 @@ def block_places(
     write_roi: Roi,
     volume_shape: Triple,
 ) -> Table:
-    """Return one row per piece in `write_roi`, sorted by (segment, truth); NOWHERE where it meets no other.
+    """Return one row per piece in `write_roi`, sorted by (segment, truth). NOWHERE if it meets no other piece.
 
-    Both arrays cover `read_roi`: REACH voxels more on each side as far as there are any, so that the rows of several
-    blocks combine to those of the whole. Voxels whose truth is in `ignore` belong to no piece.
+    Both arrays cover `read_roi`: `write_roi` grown by REACH, cut to the volume. The combined rows of all blocks
+    therefore equal the rows of the whole volume. Voxels with a truth in `ignore` belong to no piece.
     """
     ignored = is_ignored(truth, ignore)
     splits, merges = np.zeros(truth.shape, bool), np.zeros(truth.shape, bool)
@@ -70,9 +70,9 @@ def _linear_indices(roi: Roi, volume_shape: Triple) -> NDArray[np.uint64]:
 
 @compiled
 def _mark_meetings(segments, truth, ignored, splits, merges, widest):  # type: ignore[no-untyped-def]
-    """Mark, along lines of the last axis, where consecutive voxels that count agree in one of their two labels.
+    """Mark consecutive counted voxels along the last axis that share exactly one of their two labels.
 
-    Between the two voxels of a merge there may be ignored ones of the same segment.
+    The two voxels of a merge may be separated by ignored voxels of the same segment.
     """
     for i in range(truth.shape[0]):
         for j in range(truth.shape[1]):

@@ -1,4 +1,4 @@
-"""Merge tree and contingency of fragments against truth -> scores at every threshold, without relabeling."""
+"""Merge tree and contingency table of fragments and truth -> scores at every threshold, without relabeling."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ def sweep(
     min_size_voxels: int = 0,
     small: str = "merge",
 ) -> list[tuple[float, Scores]]:
-    """Return (threshold, scores) of the segmentation that each threshold gives.
+    """Return (threshold, scores of the segmentation) for each threshold.
 
-    `fragment_contingency` counts (fragment, truth) voxels; fragments absent from `nodes` (0) count as segment 0.
+    `fragment_contingency` counts the voxels of each (fragment, truth) pair. Fragments that are not in `nodes`, such as
+    0, belong to segment 0.
     """
     fragments = fragment_contingency["segment"]
     out = []

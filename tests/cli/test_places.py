@@ -87,12 +87,12 @@ def test_an_image_without_a_translation_states_no_place(
     segmentation = stored(tmp_path / "S.zarr", labels(), voxel_size=SIZE, offset=[0, 0, 0])
     code, _, said = evaluated(capfd, segmentation, image(tmp_path / "T.zarr", crop))
     assert code == 2
-    assert "OME translation that says where it lies" in said
+    assert "attribute `offset` (nm, z y x) or an OME translation" in said
     placed = image(tmp_path / "P.zarr", crop, {"type": "translation", "translation": offset()})
     assert evaluated(capfd, segmentation, placed)[1]["voi_sum"] == 0
     code, found, _ = evaluated(capfd, segmentation, image(tmp_path / "W.zarr", labels()))
     assert found["assumptions"] == [
-        f"{tmp_path}/W.zarr begins where the segmentation begins: it states no place and has the same shape"
+        f"{tmp_path}/W.zarr begins where the segmentation begins: it has no offset and the same shape"
     ]
 
 

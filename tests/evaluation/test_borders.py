@@ -54,7 +54,7 @@ def test_thick_sections_do_not_see_each_other() -> None:
 
 
 def test_a_width_beyond_fifty_voxels_is_refused() -> None:
-    with pytest.raises(InputError, match="at most 500"):
+    with pytest.raises(InputError, match="at most 500 nm"):
         border_reach(ISOTROPIC, 501)
 
 

@@ -141,7 +141,7 @@ class Endless:
 
 @pytest.mark.parametrize("what", ["scores", "borders", "places"])
 def test_memory_is_that_of_a_box_however_large_the_volume(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contingency_module, "_WAITING_ROWS", 100)
+    monkeypatch.setattr(contingency_module, "_PENDING_ROWS", 100)
 
     def peak(edge: int) -> int:
         shape = (edge, edge, edge)

@@ -86,12 +86,12 @@ def test_contingencies_add_across_regions(seed: int, cuts: list[int], labels: in
     assert rows_of(table.total()) == rows_of(contingency(segments, truth))
 
 
-def test_waiting_parts_never_outnumber_what_they_combine_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_WAITING_ROWS", 4)
+def test_pending_parts_never_outnumber_what_they_combine_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PENDING_ROWS", 4)
     table, held = GrowingTable(CONTINGENCY), []
     for _ in range(50):
         table.add(contingency(SEGMENTS, TRUTH))
-        held.append(len(table._sum["count"]) + sum(len(part["count"]) for part in table._waiting))
+        held.append(len(table._sum["count"]) + sum(len(part["count"]) for part in table._pending))
     assert max(held) <= 3 + 4
     assert rows_of(table.total()) == [(0, 2, 100), (5, 1, 100), (9, 1, 50)]
 
