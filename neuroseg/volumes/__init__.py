@@ -1,1 +1,1 @@
-"""What users bring: section stacks, HDF5 files and zarrs, read with certainty or refused."""
+"""Files of users: section stacks, HDF5 files and zarrs. What cannot be read with certainty is refused."""

@@ -11,7 +11,7 @@ import numpy as np
 from neuroseg.configuration import Section
 from neuroseg.errors import InputError
 from neuroseg.geometry import Nanometres, Triple, describe
-from neuroseg.storage.remote import refusals
+from neuroseg.storage.remote import read_errors
 from neuroseg.volumes.volume import Volume
 
 # Identities of another version hash something else, such as the path: they cannot be compared.
@@ -74,7 +74,7 @@ def sample_checksums(volume: Volume) -> list[str]:
     for roi in volume.samples():
         try:
             values = np.ascontiguousarray(volume.read(roi))
-        except refusals() as error:
+        except read_errors() as error:
             said = str(error).partition("\n\n")[0]
             raise InputError(f"{volume.path} cannot be read at {describe(roi)}, is it damaged? ({said})") from error
         checksums.append(hashlib.sha256(values.tobytes()).hexdigest()[:_CHECKSUM_LENGTH])

@@ -1,4 +1,4 @@
-"""HDF5 files of users, opened read-only; also on disks without file locks."""
+"""HDF5 files of users, opened read-only, also on file systems without locks."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from neuroseg.storage.lock import NO_LOCKS
 
 
 def open_hdf5(file: Path | str) -> h5py.File:
-    """Return an HDF5 file, read-only; raises OSError where it cannot be read, or another program is writing it.
+    """Return an HDF5 file, opened read-only.
 
-    HDF5 locks what it reads, so that nobody writes it meanwhile. Where the file system cannot, it is read without.
+    HDF5 locks the file against writers. If the file system has no locks, the file is opened without one. Raises OSError
+    if the file cannot be read or another program is writing it.
     """
     try:
         return h5py.File(file, "r")

@@ -1,4 +1,4 @@
-"""Filters of HDF5 datasets: those that h5py lacks come from hdf5plugin, or are refused by name."""
+"""Compression filters of HDF5 datasets. hdf5plugin provides filters that h5py lacks. Any other is an error."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import h5py
 
 from neuroseg.errors import InputError
 
-# Registered numbers, as files carry them: https://github.com/HDFGroup/hdf5_plugins
+# Registered filter numbers, as stored in files: https://github.com/HDFGroup/hdf5_plugins
 _NAMES = {
     4: "szip", 307: "bzip2", 32000: "LZF", 32001: "Blosc", 32004: "LZ4", 32008: "bitshuffle", 32013: "ZFP",
     32015: "Zstandard", 32017: "SZ", 32026: "Blosc2",
@@ -14,27 +14,27 @@ _NAMES = {
 
 
 def require_filters(dataset: h5py.Dataset, address: str) -> None:
-    """Make the filters of a dataset available; raises InputError naming those that no installed library decodes."""
+    """Make the filters of a dataset available. Raises InputError that names the filters that are not installed."""
     missing = _missing(dataset)
     if not missing:
         return
     try:
-        import hdf5plugin  # noqa: F401 (its import registers the filters)
+        import hdf5plugin  # noqa: F401 (the import registers the filters)
     except ImportError as error:
         raise InputError(
-            f"{address} is compressed with {', '.join(missing)}; install hdf5plugin to read it: "
-            "pip install 'neuroseg[codecs]'"
+            f"{address} is compressed with {', '.join(missing)}, which needs the package hdf5plugin",
+            hint="install it: pip install 'neuroseg[codecs]'",
         ) from error
     unknown = _missing(dataset)
     if unknown:
         raise InputError(
-            f"{address} is compressed with {', '.join(unknown)}, which hdf5plugin does not decode; save it anew with "
-            "gzip, for example `h5repack -f GZIP=1 OLD.h5 NEW.h5`"
+            f"{address} is compressed with {', '.join(unknown)}, which hdf5plugin does not decode",
+            hint="save the dataset with gzip, in a program that can read it: h5repack -f GZIP=1 OLD.h5 NEW.h5",
         )
 
 
 def _missing(dataset: h5py.Dataset) -> list[str]:
-    """Return the names of the filters that are not available."""
+    """Return the names of a dataset's filters that are not available."""
     properties = dataset.id.get_create_plist()
     filters = [properties.get_filter(index) for index in range(properties.get_nfilters())]
     return [

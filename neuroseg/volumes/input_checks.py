@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from neuroseg.errors import InputError
 from neuroseg.geometry import describe
-from neuroseg.storage.remote import in_short, refusals, told_plainly
+from neuroseg.storage.remote import read_errors, reading, short_message
 from neuroseg.volumes.stored_chunks import StoredChunks, stored_chunks
 from neuroseg.volumes.values import (
     Finding,
@@ -78,7 +78,7 @@ def require_stored(volume: Volume, *, force: bool) -> None:
 
 def chunks_of(volume: Volume) -> StoredChunks | None:
     """Return how much of a volume is stored; None where it has no chunks."""
-    with told_plainly(volume.path):
+    with reading(volume.path):
         return stored_chunks(volume.array, volume.layout.fixed)
 
 
@@ -92,7 +92,7 @@ def _judge(volume: Volume, findings: list[Finding], *, force: bool, hint: str = 
 def _read(volume: Volume, roi: Roi) -> NDArray[Any]:
     try:
         return np.asarray(volume.read(roi))
-    except refusals() as error:
+    except read_errors() as error:
         raise InputError(
-            f"{volume.path} cannot be read at {describe(roi)}, is it damaged? ({in_short(error)})"
+            f"{volume.path} cannot be read at {describe(roi)}, is it damaged? ({short_message(error)})"
         ) from error

@@ -1,6 +1,6 @@
-"""Where a workspace's inputs lie: paths are hints, remembered as they are and as seen from the workspace.
+"""Paths of a workspace's inputs, stored as absolute paths and relative to the workspace.
 
-A folder that is moved or copied as a whole is found again by the second.
+If a folder with inputs and workspace is moved or copied, the relative paths still lead to the inputs.
 """
 
 from __future__ import annotations
@@ -15,25 +15,28 @@ from neuroseg.storage.remote import is_remote
 
 
 def relative_paths(addresses: Iterable[str | None], folder: Path) -> dict[str, str]:
-    """Return each absolute path among `addresses` (volumes, datasets of files, bundles) as seen from a folder."""
-    seen_from = folder.resolve()
-    paths = (address for address in addresses if address and not is_remote(address) and os.path.isabs(address))
-    return {path: os.path.relpath(path, seen_from) for path in paths}
+    """Return each absolute path among `addresses` (volumes, datasets of files, bundles), mapped to its relative path.
 
-
-def located(address: str, hints: Mapping[str, str], folder: Path) -> str:
-    """Return where an input lies now: at `address`, else at the same place as seen from `folder`, else unknown there.
-
-    What is found nowhere is returned as it was.
+    Relative to `folder`. Relative paths and addresses on servers are omitted.
     """
-    if not is_missing(address) or address not in hints:
+    base = folder.resolve()
+    paths = (address for address in addresses if address and not is_remote(address) and os.path.isabs(address))
+    return {path: os.path.relpath(path, base) for path in paths}
+
+
+def located(address: str, relative: Mapping[str, str], folder: Path) -> str:
+    """Return the current path of an input: `address` if it exists, else its path relative to `folder`.
+
+    If neither exists, return `address`.
+    """
+    if not is_missing(address) or address not in relative:
         return address
-    beside = os.path.normpath(folder.resolve() / hints[address])
-    return address if is_missing(beside) else beside
+    moved = os.path.normpath(folder.resolve() / relative[address])
+    return address if is_missing(moved) else moved
 
 
 def is_missing(address: str) -> bool:
-    """Return whether an address names a file or folder that is not there; a server is not asked."""
+    """Return whether the file or folder of an absolute address does not exist. False for servers and relative paths."""
     if is_remote(address) or not os.path.isabs(address):
         return False
     file, colon, _ = address.rpartition(":")
@@ -42,6 +45,6 @@ def is_missing(address: str) -> bool:
 
 
 def require_exists(address: str, what: str, fix: str) -> None:
-    """Raise InputError where an input that a workspace remembers is gone, with the option that names its new place."""
+    """Raise InputError if an input of a workspace no longer exists. `fix` names the option for its new path."""
     if is_missing(address):
-        raise InputError(f"the {what} {address} is not there any more; if it moved, {fix}")
+        raise InputError(f"the {what} {address} does not exist", hint=f"if it moved, {fix}")

@@ -1,4 +1,4 @@
-"""Voxel sizes that no electron microscope makes, or that stand in the order x, y, z: asked about, not believed."""
+"""Voxel sizes that are unlikely for electron microscopy, or are in the order x, y, z: the user must confirm them."""
 
 from __future__ import annotations
 
@@ -7,28 +7,40 @@ from neuroseg.geometry import Nanometres
 
 # Atoms are 0.1 nm apart; the coarsest levels of a whole brain's pyramid reach tens of micrometres.
 _LEAST_NM, _MOST_NM = 0.1, 1e5
-# Sections of EM have square voxels; serial sections are thicker than these are wide, FIB-SEM about as thick.
+# EM sections have square pixels. Serial sections are thicker than a pixel is wide, FIB-SEM slices about as thick.
 _MOST_IN_PLANE_RATIO, _MOST_FINER_Z = 1.5, 2.0
 
 
 def require_plausible_voxel_size(path: str, size: Nanometres, *, force: bool) -> None:
-    """Raise InputError for a voxel size (z, y, x) that is likely wrong, with the likely right one; not with `force`."""
-    doubt = None if force else _doubt(size)
-    if doubt:
-        raise InputError(f"{path} has voxels of {_nm(size)} nm (z y x): {doubt}, or confirm it with --force")
+    """Raise InputError for a voxel size (z, y, x) that is likely wrong, unless `force`. The hint names likely fixes."""
+    found = None if force else _problem_and_fix(size)
+    if found is not None:
+        problem, fix = found
+        raise InputError(
+            f"{path} has a voxel size of {_nm(size)} nm (z y x), {problem}", hint=f"{fix}, or confirm it with --force"
+        )
 
 
-def _doubt(size: Nanometres) -> str | None:
-    """Return why a voxel size is likely wrong and what to give instead; None where it is plausible."""
+def _problem_and_fix(size: Nanometres) -> tuple[str, str] | None:
+    """Return why a voxel size is likely wrong and the option that corrects it. None if it is plausible."""
     z, y, x = size
     if min(size) < _LEAST_NM:
-        return f"{_LEAST_NM:g} nm or more is expected. If it is in micrometres, give --voxel-size {_nm(size, 1e3)}"
+        return (
+            f"expected {_LEAST_NM:g} nm or more",
+            f"if the numbers are micrometres, use --voxel-size {_nm(size, 1e3)}",
+        )
     if max(size) > _MOST_NM:
-        return f"{_MOST_NM:g} nm at most is expected. If it is in picometres, give --voxel-size {_nm(size, 1e-3)}"
+        return (
+            f"expected {_MOST_NM:g} nm or less",
+            f"if the numbers are picometres, use --voxel-size {_nm(size, 1e-3)}",
+        )
     if max(y, x) > _MOST_IN_PLANE_RATIO * min(y, x) and x > z:
-        return f"y and x differ, so it looks like x y z. If it is, give --voxel-size {_nm((x, y, z))}"
+        return ("expected y and x to be alike", f"if the order is x y z, use --voxel-size {_nm((x, y, z))}")
     if z * _MOST_FINER_Z < min(y, x):
-        return "z is the finest, which sections cannot be. Give --voxel-size Z Y X"
+        return (
+            f"expected z of {min(y, x) / _MOST_FINER_Z:g} nm or more",
+            "give the size in the order z y x with --voxel-size Z Y X",
+        )
     return None
 
 

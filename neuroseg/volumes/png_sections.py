@@ -1,4 +1,4 @@
-"""PNG sections: headers and pixels of greyscale images, as the numbers that the file stores."""
+"""PNG sections: headers and pixels of greyscale images, with the values that the file stores."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _BIT_DEPTH_AT = 24  # of the file: signature (8), chunk header (8), width and he
 
 
 def png_header(path: Path) -> Header:
-    """Return the header of a PNG; raises InputError for colours, and for depths of 2 and 4 bits."""
-    # The class itself, not Image.open, which refuses images beyond 179 million pixels; sections may be larger.
+    """Return the header of a PNG. Raises InputError for colours, and for depths of 2 and 4 bits."""
+    # Image.open refuses images of more than 179 million pixels. Sections may be larger, so use the class.
     with PngImageFile(path) as image:
         if image.mode not in _TYPES:
             raise not_greyscale(str(path), f"mode {image.mode}")
@@ -29,13 +29,13 @@ def png_header(path: Path) -> Header:
     if bits in (2, 4):
         # Pillow scales them to 0..255, which changes labels.
         raise InputError(
-            f"{path} stores {bits} bits a pixel; expected 1, 8 or 16: convert it, for example with Fiji (Image > Type "
-            "> 8-bit)"
+            f"{path} stores {bits} bits per pixel, expected 1, 8 or 16",
+            hint="convert it, for example with Fiji: Image > Type > 8-bit",
         )
     return header
 
 
 def read_png(path: Path) -> NDArray[Any]:
-    """Return the pixels of a PNG."""
+    """Return the pixels of a PNG as (y, x)."""
     with PngImageFile(path) as image:
         return np.asarray(image)

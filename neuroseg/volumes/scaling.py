@@ -1,4 +1,4 @@
-"""Raw values of any type -> uint8: one rule, whether a volume is imported first or scaled on read."""
+"""Raw values of any type -> uint8. Import and scaling on read give the same values."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 
 
 def scaled(values: NDArray[Any], value_range: tuple[float, float]) -> NDArray[np.uint8]:
-    """Return values as uint8: `low` becomes 0, `high` 255, values beyond are clipped, values between rounded.
+    """Return values as uint8: `low` becomes 0, `high` 255. Values between are rounded, values outside are clipped.
 
-    Where `low` is larger than `high` the result is exactly 255 minus that of the range the other way round.
+    If `low` is larger than `high`, the result is exactly 255 minus the result of the range (`high`, `low`).
     """
     low, high = value_range
     if low > high:
         return 255 - scaled(values, (high, low))
     if values.dtype.kind == "u" and values.dtype.itemsize <= 2:
-        # Looking up each of at most 65536 values is several times faster than computing it.
+        # A table of at most 65536 values is several times faster than computing each voxel.
         table = scaled(np.arange(np.iinfo(values.dtype).max + 1, dtype=np.float64), value_range)
         return np.take(table, values)
     relative = np.clip((values.astype(np.float64) - low) / (high - low), 0, 1)
@@ -25,6 +25,6 @@ def scaled(values: NDArray[Any], value_range: tuple[float, float]) -> NDArray[np
 
 
 def inverted(value_range: tuple[float, float] | None) -> tuple[float, float]:
-    """Return the range that turns bright into dark; None stands for uint8 as it is."""
+    """Return the range that swaps bright and dark. None stands for uint8 without scaling, 0 to 255."""
     low, high = value_range or (0.0, 255.0)
     return (high, low)

@@ -1,4 +1,4 @@
-"""What a user selects of a file that holds more than one volume, and says of axes that the file does not name."""
+"""The user's choice of axes, channel, time point and image in a file that contains more than one volume."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Selection:
-    """Options that win over the file's own description; None: as the file says, refused where it leaves a choice.
+    """Options that override the file's own description. None: use the file's; if it leaves a choice, raise an error.
 
-    `axes` names the stored dimensions, slowest first, one letter each of t, c, z, y, x (`xyz`, `zcyx`). `channel`,
-    `time` and `series` count from 0.
+    `axes` names the stored dimensions, slowest first, one letter each of t, c, z, y, x, such as `xyz` or `zcyx`.
+    `channel`, `time` and `series` count from 0.
     """
 
     axes: str | None = None

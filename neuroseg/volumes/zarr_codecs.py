@@ -1,4 +1,4 @@
-"""Codecs of zarr arrays: what no installed library decodes is refused at opening, by name."""
+"""Codecs of zarr arrays. If no installed library decodes one, opening the array is an error that names the codec."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MISSING_CODEC = (numcodecs.errors.UnknownCodecError, zarr.errors.UnknownCodecErr
 
 
 def require_codecs(node: Any, path: str) -> None:
-    """Raise InputError unless all codecs of an array are there; a group has none."""
+    """Raise InputError unless all codecs of an array are installed. A group has none."""
     if not isinstance(node, zarr.Array):
         return
     for configuration in _configurations(node.metadata):
@@ -27,17 +27,17 @@ def require_codecs(node: Any, path: str) -> None:
 
 
 def missing_codec(path: str, error: Exception) -> InputError:
-    """Return the error for a codec that zarr or numcodecs does not know, by its name."""
+    """Return the error that names a codec that zarr or numcodecs does not know."""
     named = re.search(r"'+([^']+)'+", str(error))
     codec = named[1] if named else str(error)
     return InputError(
-        f"{path} is stored with the codec {codec}, which no installed library decodes; install the library that "
-        "provides it (pcodec for pcodec, zfpy for zfpy), or save the array anew with zstd"
+        f"{path} is stored with the codec {codec}, which no installed library decodes",
+        hint="install the package that provides it (for example pcodec or zfpy), or save the array with zstd",
     )
 
 
 def _configurations(metadata: Any) -> Iterator[Mapping[str, Any]]:
-    """Yield the configurations of the codecs that numcodecs provides, those within shards too."""
+    """Yield the configurations of the codecs that numcodecs provides, including codecs inside shards."""
     if metadata.zarr_format == 2:
         for codec in (*(metadata.filters or ()), metadata.compressor):
             if isinstance(codec, numcodecs.abc.Codec):

@@ -8,7 +8,7 @@ from typing import Any
 import zarr
 
 from neuroseg.errors import InputError
-from neuroseg.storage.remote import is_remote, remote_store, told_plainly
+from neuroseg.storage.remote import is_remote, reading, remote_store
 from neuroseg.storage.trees import Place
 from neuroseg.volumes.foreign import refuse_foreign
 from neuroseg.volumes.soundness import require_sound_array, require_sound_metadata
@@ -27,7 +27,7 @@ def open_node(path: Place | str) -> Any:
     """
     address = str(path)
     if is_remote(address):
-        with told_plainly(address):
+        with reading(address):
             _open_node(remote_store(address, opening=True), address)
         return _open_node(remote_store(address), address)
     if not Path(address).exists():

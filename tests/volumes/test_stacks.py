@@ -164,7 +164,7 @@ def test_png_of_four_bits_is_refused_for_its_labels_would_be_scaled(tmp_path: Pa
         struct.pack(">I", len(part) - 4) + part + struct.pack(">I", zlib.crc32(part)) for part in parts
     )
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"four\.png stores 4 bits a pixel; expected 1, 8 or 16"):
+    with pytest.raises(InputError, match=r"four\.png stores 4 bits per pixel, expected 1, 8 or 16"):
         open_stack([str(path)])
 
 

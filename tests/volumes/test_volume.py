@@ -53,7 +53,7 @@ def test_blocks_that_cut_shards_are_refused(tmp_path: Path) -> None:
     create_array(tmp_path / "a", shape=(300, 300, 300), dtype=np.uint8, block=(128, 128, 128), attributes={})
     array = open_array(tmp_path / "a")
     require_aligned(array, (256, 128, 128), "fragments")
-    with pytest.raises(NeurosegError, match="not a multiple of the shards"):
+    with pytest.raises(NeurosegError, match="not a multiple of the shard shape"):
         require_aligned(array, (128, 64, 128), "fragments")
 
 
