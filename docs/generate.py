@@ -13,6 +13,7 @@ import json
 import re
 import types
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -23,6 +24,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from neuroseg.cli.main import app
+from neuroseg.runs.options import Options
 
 DOCS = Path(__file__).parent
 
@@ -68,7 +70,7 @@ def _command(command: Any, path: str) -> Iterator[str]:
     for panel, records in panels.items():
         yield f"| {panel} | |\n|---|---|"
         for declared, text in records:
-            yield f"| `{_cell(declared)}` | {_cell(text)} |"
+            yield f"| <code>{escape(declared).replace('|', '&#124;')}</code> | {_cell(escape(text))} |"
         yield ""
 
 
@@ -91,13 +93,20 @@ def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
         inner = _section_in(field.annotation)
         if inner is not None:
             within.append((f"{prefix}{name}", inner))
-        described = _cell(field.description or "")
+        described = _cell(field.description or (_option_help(name) if model is Options else ""))
         link = f" Keys: [{prefix}{name}](#{_anchor(prefix + name)})." if inner is not None else ""
         yield f"| `{name}` | {_cell(_type_name(field.annotation))} | {_default(field)} | {described}{link} |"
     yield ""
     for name, section in within:
         yield f"### {name} {{ #{_anchor(name)} }}\n"
         yield from _keys(section, f"{name}.")
+
+
+def _option_help(name: str) -> str:
+    """Return the help of the option that has a key's name, as the commands print it."""
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    found = [each.help for command in ("run", "segment") for each in commands[command].params if each.name == name]
+    return str(found[0])
 
 
 def _anchor(name: str) -> str:
