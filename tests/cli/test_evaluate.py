@@ -96,7 +96,7 @@ def test_a_border_leaves_out_what_lies_near_boundaries_whatever_the_region(
         (["--ignore", "0;7"], "is not a list of ids"),
         (["--roi", "0:10,0:10,0:99"], "reaches outside the volume"),
         (["--truth", "nothere.zarr"], "nothere.zarr does not exist"),
-        (["--truth", "boundaries.zarr"], "labels are integers"),
+        (["--truth", "boundaries.zarr"], "labels must be integers"),
         (["--truth", "far.zarr"], "does not overlap"),
         (["--truth", "coarse.zarr"], "they must be equal"),
     ],
