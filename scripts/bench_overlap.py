@@ -109,14 +109,14 @@ def segmented(folder: Path, name: str, delay: float, *, together: bool) -> Works
     shutil.rmtree(folder / name, ignore_errors=True)
     os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parent / "slow_prediction")
     os.environ["SLOW_PREDICTION"] = f"{delay}:{folder / 'A.zarr'}"
-    at_the_same_time = groups._TOGETHER
-    groups._TOGETHER = at_the_same_time if together else ()
+    at_the_same_time = groups._CONCURRENT
+    groups._CONCURRENT = at_the_same_time if together else ()
     try:
         options = {"volume": str(folder / "V.zarr"), "model": str(folder / "model"), "output": str(folder / name)}
         given = {**options, "blocks": str(BLOCK), "executor": "local", "workers": 1, "device": "cpu", "force": True}
         return pipeline.run(Options.model_validate(given))[0]
     finally:
-        groups._TOGETHER = at_the_same_time
+        groups._CONCURRENT = at_the_same_time
 
 
 def spans(workspace: Workspace) -> list[tuple[float, float]]:

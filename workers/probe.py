@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from neuroseg import __version__
-from neuroseg.execution.channel import connected
-from neuroseg.execution.door import secret_path
+from neuroseg.execution.channel import connect
+from neuroseg.execution.listener import secret_path
 
 
 def main(folder: str, token: str, head: str) -> None:
@@ -17,7 +17,7 @@ def main(folder: str, token: str, head: str) -> None:
     addresses = [(host, int(port)) for host, _, port in (one.rpartition(":") for one in head.split(","))]
     secret = secret_path(Path(folder), token).read_bytes()
     about = _about()  # it may take long: the head waits for whoever is connected
-    channel = connected(addresses, secret)
+    channel = connect(addresses, secret)
     channel.send(about)
     channel.close()
 

@@ -15,13 +15,13 @@ import time
 from pathlib import Path
 
 from neuroseg.errors import NeurosegError
-from neuroseg.execution.channel import connected
-from neuroseg.execution.cluster.slurm_commands import leave_together
-from neuroseg.execution.door import secret_path
+from neuroseg.execution.channel import connect
+from neuroseg.execution.cluster.slurm_commands import cancel_own_jobs
+from neuroseg.execution.listener import secret_path
 from neuroseg.execution.parent import die_with_parent
 from neuroseg.runs.worker import set_up, work
 
-_LOOK_S, _PATIENCE_S = 2.0, 3.0
+_CHECK_EVERY_S, _CONNECT_TIMEOUT_S = 2.0, 3.0
 
 logger = logging.getLogger(__name__)
 
@@ -37,33 +37,33 @@ def main(workspace: str, token: str, head: str) -> None:
     path = secret_path(Path(workspace), token)
     try:
         secret = path.read_bytes()
-        channel = connected(addresses, secret)
+        channel = connect(addresses, secret)
     except FileNotFoundError:
         logger.info("no %s: the run has ended, or this machine does not see the workspace", path)
-        leave_together(token)
+        cancel_own_jobs(token)
         return
     except NeurosegError as error:
         logger.error("%s", error)
         sys.exit(1)
 
-    def lost() -> None:
+    def on_lost_head() -> None:
         """Have the other jobs cancelled too when it is the head that is gone, and not this worker that was let go."""
         try:
-            connected(addresses, secret, patience_s=_PATIENCE_S).close()
+            connect(addresses, secret, timeout_s=_CONNECT_TIMEOUT_S).close()
         except NeurosegError as error:
             logger.warning("leaving: %s", error)
-            leave_together(token)
+            cancel_own_jobs(token)
 
     threading.Thread(target=_watch, args=(path,), name="secret", daemon=True).start()
-    work(Path(workspace), channel, alone=True, lost=lost)
+    work(Path(workspace), channel, exit_on_setup_error=True, on_lost_head=on_lost_head)
     logger.info("the run is over")
 
 
 def _watch(secret: Path) -> None:
     """End this process soon after its secret is gone: the run is over, or another has begun in the workspace."""
     while secret.exists():
-        time.sleep(_LOOK_S)
-    time.sleep(_LOOK_S)  # for the head's last word
+        time.sleep(_CHECK_EVERY_S)
+    time.sleep(_CHECK_EVERY_S)  # for the head's last word
     os._exit(0)
 
 

@@ -1,1 +1,1 @@
-"""Running a stage over its blocks, here or in other processes: knows the stage contract, never a stage."""
+"""Run a stage over its blocks, in this process or in others. Depends on the stage contract, not on any stage."""

@@ -1,4 +1,4 @@
-"""Processing one block: run it, record what it stored, mark it done or failed."""
+"""Process one block: run it, record the files that it wrote, mark it done or failed."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from neuroseg.geometry import describe
 from neuroseg.stage import Process, Stage
 from neuroseg.storage.ledger import StageLedger
 from neuroseg.storage.space import describe_full, is_disk_full
-from neuroseg.storage.stored import settled
+from neuroseg.storage.stored import flushed
 from neuroseg.storage.workspace import Workspace
 
-# Longer than any block takes; a worker that hangs is noticed by then.
+# No block takes longer. A worker that exceeds it hangs.
 BLOCK_TIMEOUT_S = 6 * 3600.0
 
 _STATUS_BYTES = 4096
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 def ledger_of(workspace: Workspace, stage: Stage) -> StageLedger:
-    """Return the marks of a stage."""
+    """Return the ledger of a stage."""
     return workspace.ledger(stage.name, stage.identity, stage.scope)
 
 
@@ -45,11 +45,12 @@ def process_block(
     *,
     early: bool = False,
 ) -> bool:
-    """Process one block and mark it done or failed in the ledger; returns whether it is done.
+    """Process one block and mark it done or failed in the ledger. Return whether it is done.
 
-    A failure is described in the workspace (failures.py). Calls `begun` once, as soon as the next block may begin.
-    Raises DiskFullError when the disk is full: no other block could be written either. While what the stage reads is
-    still being made (`early`), raises MissingPartError for a part that is not there yet, and leaves no mark.
+    Calls `begun` once, as soon as the next block may begin. Describes a failure in the workspace (failures.py).
+
+    Raises DiskFullError if the disk is full, because no other block could be written either. With `early`, the stages
+    before are still running: raises MissingPartError for a part that is not written yet, and leaves no mark.
     """
     started = time.monotonic()
     try:
@@ -71,8 +72,8 @@ def process_block(
 
 
 def record_done(block: Block, ledger: StageLedger, stage: Stage, started: float) -> None:
-    """Mark a block done that was begun at `started`, once its files are on disk."""
-    stored, files = settled(Workspace(ledger.run_folder).artifacts, stage.outputs, block)
+    """Mark a block done that began at `started` (time.monotonic), after its files are on disk."""
+    stored, files = flushed(Workspace(ledger.run_folder).artifacts, stage.outputs, block)
     record = {
         "seconds": round(time.monotonic() - started, 4),
         "voxels": block.voxels,
@@ -88,7 +89,7 @@ def record_done(block: Block, ledger: StageLedger, stage: Stage, started: float)
 
 
 def _record_failure(error: Exception, block: Block, ledger: StageLedger, stage: Stage) -> None:
-    """Mark a block failed and describe why; raises DiskFullError when the disk is full."""
+    """Mark a block failed and describe the failure. Raises DiskFullError if the disk is full."""
     where = f"stage {stage.name}, block {block.index} ({describe(block.write_roi)})"
     plain, trace = isinstance(error, NeurosegError), "".join(traceback.format_exception(error))
     cause = str(error) if plain else f"{type(error).__name__}: {error}"
@@ -98,8 +99,9 @@ def _record_failure(error: Exception, block: Block, ledger: StageLedger, stage: 
         ledger.mark_failed(block, f"{where}: {full or cause}" + ("" if full or plain else f"\n{trace}"))
     except OSError as unwritable:
         if full or is_disk_full(unwritable):
-            raise DiskFullError(f"{where}: {cause}, which could not be recorded: {unwritable}") from unwritable
-        logger.warning("%s: the failure could not be recorded: %s", where, unwritable)
+            first = cause.partition("\n")[0]
+            raise DiskFullError(f"{where}: {first} (the failure could not be recorded: {unwritable})") from unwritable
+        logger.warning("%s: cannot record the failure: %s", where, unwritable)
         return
     if full:
         raise DiskFullError(f"{where}: {full}") from error
@@ -107,18 +109,18 @@ def _record_failure(error: Exception, block: Block, ledger: StageLedger, stage: 
         if may_describe(ledger.run_folder, stage.name):
             describe_failure(Workspace(ledger.run_folder), stage, block, trace)
     except Exception as undescribed:
-        # An error while a failure is described must not hide the failure.
-        logger.warning("%s: could not be described: %s", where, undescribed)
+        # An error in the description must not hide the failure.
+        logger.warning("%s: cannot describe the failure: %s", where, undescribed)
 
 
 def own_job() -> str | None:
-    """Return the SLURM job that this process is part of, as squeue and the logs call it: tasks of arrays by both."""
+    """Return the SLURM job of this process as squeue prints it: JOB, or JOB_TASK in an array. None outside SLURM."""
     array, task = (os.environ.get(f"SLURM_ARRAY_{name}") for name in ("JOB_ID", "TASK_ID"))
     return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
 
 
 def device_in_use() -> str:
-    """Return `cpu`, or `cuda` and which GPU was given to this process, once it computes there."""
+    """Return `cpu`, or `cuda:` and the visible GPU if this process has used it."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return "cpu"
@@ -126,7 +128,10 @@ def device_in_use() -> str:
 
 
 def peak_memory_mib() -> int:
-    """Return the largest resident size of this process in MiB, its parent's before it began not counted (Linux)."""
+    """Return the peak resident memory of this process in MiB.
+
+    On Linux, the count begins with the process. Elsewhere it may include the memory of the parent before the fork.
+    """
     with contextlib.suppress(OSError, ValueError):
         with open("/proc/self/status", "rb", buffering=0) as status:
             content = status.read(_STATUS_BYTES)
@@ -136,6 +141,6 @@ def peak_memory_mib() -> int:
 
 
 def forget_peak_memory() -> None:
-    """Let `peak_memory_mib` count from now on, where the system can (Linux); elsewhere it keeps its peak."""
+    """Reset the peak that `peak_memory_mib` returns. Does nothing except on Linux."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")

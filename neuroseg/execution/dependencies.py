@@ -1,12 +1,13 @@
-"""Which blocks can be done: daisy's scheduler, within the head. The one file that imports daisy.
+"""Determine which blocks can run, with daisy's scheduler in the head. The only file that imports daisy.
 
-The tasks are one pipeline of daisy's, with their real regions: a block can be done once all blocks of the tasks before
-that its read region touches are.
+The tasks form one daisy pipeline with their real regions. A block can run when all blocks of earlier tasks that its
+read region touches are done.
 
-    affinities -> along x -> along y -> fragments     a block of fragments needs the 27 blocks around it
+    affinities -> along x -> along y -> fragments     a block of fragments reads 27 blocks of affinities
 
-A halo along several axes is divided into one step for each: `along x` is done where its row of three is, and so on.
-That comes to the same and takes daisy far less: it looks at the square of a block's neighbours whenever one is done.
+A halo along several axes becomes one step per axis. The step `along x` of a block is done when its row of three blocks
+is done, and so on. The result is the same, but daisy is much faster: for each done block, it checks the square of the
+number of neighbours.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ from numpy.typing import NDArray
 
 from neuroseg.execution.task import Task
 
-_NEVER_S = 1e9  # how long a block may take is ours to say (workers.py)
+_NO_TIMEOUT_S = 1e9  # workers.py limits the time of a block
 
 Cells = NDArray[np.bool_]
 
 
 class Dependencies:
-    """The blocks of tasks, each handed out when it can be done; one that fails comes again, `retries` times.
+    """Hands out each block of its tasks when it can run. Retries a failed block `retries` times.
 
-    For one thread; that which made it calls `close`.
+    Not thread-safe. The thread that creates it must call `close`.
     """
 
     def __init__(self, tasks: Sequence[Task], retries: int) -> None:
@@ -55,12 +56,12 @@ class Dependencies:
             self._scheduler = daisy.Scheduler(reduce(or_, [*links, *parts.values()]))
 
     def close(self) -> None:
-        """Let go of what is compiled: another thread must not, as a traceback that lives on would have it."""
+        """Release daisy's compiled objects. Another thread must not do it, as would happen if a traceback kept them."""
         self._held.clear()
         self._scheduler = None
 
     def acquire(self, task: str) -> int | None:
-        """Return the index of a block of a task that can be done now, None where there is none."""
+        """Return the index of a block of a task that can run now, or None."""
         if task not in self._lattices:
             return None
         for step in self._steps[task]:
@@ -74,19 +75,19 @@ class Dependencies:
         return index
 
     def release(self, task: str, index: int, *, done: bool) -> None:
-        """Note that a block is done, or failed this time."""
+        """Record the result of a block: done, or one failed attempt."""
         unit = self._held.pop((task, index))
         unit.status = self._daisy.BlockStatus.SUCCESS if done else self._daisy.BlockStatus.FAILED
         self._scheduler.release_block(unit)
 
     def _part(self, task: Task, region: NDArray[np.int64], retries: int) -> Any:
-        """Return daisy's task for a task. Its halo covers one axis; the steps cover the others."""
+        """Return the daisy task of a task. Its halo covers one axis; the steps cover the others."""
         halo, steps = _halo(task), [axis for axis in self._axes if _halo(task)[axis]][:-1]
         halo[steps] = 0
         return self._daisy_task(task.name, task, _cells(task, region), halo, region, retries)
 
     def _link(self, task: Task, before: Task, parts: dict[str, Any], region: NDArray[np.int64]) -> Any:
-        """Return the pipeline in which a task reads the one before, by a step for each axis of its halo but one."""
+        """Return the pipeline from `before` to `task`, with a step for each axis of the halo except the last."""
         axes = [axis for axis in self._axes if _halo(task)[axis]]
         cells, later = _cells(task, region), parts[task.name]
         links: list[Any] = []
@@ -106,9 +107,9 @@ class Dependencies:
     def _daisy_task(
         self, name: str, task: Task, cells: Cells, halo: NDArray[np.int64], region: NDArray[np.int64], retries: int
     ) -> Any:
-        """Return daisy's task over the cells of a task's lattice in a region; those that are False are left out.
+        """Return a daisy task over the cells of a task's lattice in a region. Cells that are False are skipped.
 
-        All cover one region, or daisy refuses those whose blocks read nothing of another's.
+        All daisy tasks cover the same region. Otherwise daisy refuses tasks whose blocks read no block of another.
         """
         size, order = np.array(_block_size(task)), list(self._axes)
         begin, width, reach = (region[0] // size * size - halo)[order], size[order], halo[order]
@@ -121,7 +122,7 @@ class Dependencies:
             process_function=None,
             read_write_conflict=False,
             max_retries=retries,
-            timeout=_NEVER_S,
+            timeout=_NO_TIMEOUT_S,
             skip_mask=~cells.transpose(order),
         )
 
@@ -133,23 +134,23 @@ class Dependencies:
 
 
 def _longest_first(task: Task) -> tuple[int, ...]:
-    """Return the axes, the one with the most blocks first: what lies between two tasks is then the least."""
+    """Return the axes, the one with the most blocks first. Then the fewest blocks wait between two tasks."""
     counts = task.stage.lattice.counts
     return tuple(sorted(range(3), key=lambda axis: -counts[axis]))
 
 
 def _block_size(task: Task) -> list[int]:
-    """Return the edges of a task's blocks, in voxels of the volume."""
+    """Return the block shape of a task in voxels of the volume."""
     return [n * s for n, s in zip(task.stage.lattice.block_shape, task.stage.scale, strict=True)]
 
 
 def _halo(task: Task) -> NDArray[np.int64]:
-    """Return a task's halo in voxels of the volume."""
+    """Return the halo of a task in voxels of the volume."""
     return np.array(task.stage.halo, np.int64) * task.stage.scale
 
 
 def _reach(task: Task, axis: int) -> int:
-    """Return how many blocks a task's halo reaches into, along an axis."""
+    """Return the number of blocks that the halo of a task spans along an axis."""
     return -(-int(_halo(task)[axis]) // _block_size(task)[axis])
 
 
@@ -161,14 +162,14 @@ def _places(task: Task) -> NDArray[np.int64]:
 
 
 def _region_of(tasks: Sequence[Task]) -> NDArray[np.int64]:
-    """Return where the blocks of all tasks begin and end, in voxels of the volume: `(2, 3)`."""
+    """Return the begin and end of the blocks of all tasks, in voxels of the volume: shape `(2, 3)`."""
     begins = [_places(task).min(0) * _block_size(task) for task in tasks]
     ends = [(_places(task).max(0) + 1) * _block_size(task) for task in tasks]
     return np.stack([np.min(begins, axis=0), np.max(ends, axis=0)])
 
 
 def _cells(task: Task, region: NDArray[np.int64]) -> Cells:
-    """Return which cells of a task's lattice in a region hold a block of it."""
+    """Return the cells of a task's lattice in a region, True where the task has a block."""
     size = np.array(_block_size(task))
     first, last = region[0] // size, -(-region[1] // size)
     cells = np.zeros(last - first, bool)
@@ -177,7 +178,7 @@ def _cells(task: Task, region: NDArray[np.int64]) -> Cells:
 
 
 def _spread(cells: Cells, axis: int, reach: int) -> Cells:
-    """Return the cells and those up to `reach` before and after them along an axis."""
+    """Return the cells dilated by `reach` along an axis."""
     out = cells.copy()
     along, spread = np.moveaxis(cells, axis, 0), np.moveaxis(out, axis, 0)
     for distance in range(1, reach + 1):

@@ -1,7 +1,7 @@
-"""How long the supervisor (cli/supervisor.py) lets the head take to end after Ctrl-C: the head announces it.
+"""The head's announcement that it needs longer to end after Ctrl-C. The supervisor (cli/supervisor.py) reads it.
 
-supervisor, head: one byte of memory that both see (they are forks)   0: ends within seconds
-                                                                      more: cancels jobs, saves a training
+Both processes share one byte of memory, because the head is a fork of the supervisor:
+0: the head ends within seconds    1 or more: it cancels jobs or saves a training
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _shared = mmap.mmap(-1, 1)
-_turn = threading.Lock()
+_lock = threading.Lock()
 
 
 @contextmanager
 def slow_to_end() -> Iterator[None]:
-    """Announce that what goes on takes its time to end: a cluster cancels jobs, a training saves."""
+    """Announce that this process needs longer to end: it cancels jobs or saves a training."""
     _add(1)
     try:
         yield
@@ -26,10 +26,10 @@ def slow_to_end() -> Iterator[None]:
 
 
 def _add(number: int) -> None:
-    with _turn:
+    with _lock:
         _shared[0] = max(0, _shared[0] + number)
 
 
 def is_slow_to_end() -> bool:
-    """Return whether the head has announced it."""
+    """Return whether the head has announced that it needs longer to end."""
     return _shared[0] > 0

@@ -1,4 +1,4 @@
-"""The executor `local`: workers are processes of this machine, each at the other end of a pair of sockets."""
+"""The executor `local`: workers are processes on this machine, connected to the head by a pair of sockets."""
 
 from __future__ import annotations
 
@@ -15,54 +15,55 @@ from neuroseg.errors import NeurosegError
 from neuroseg.execution.channel import Channel
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-# So many workers in a row, for each one wanted, may end without a word about a block between them.
-_FRUITLESS = 3
-_LEAVE_S = 5.0
+# Failed starts in a row, per wanted worker, before the run gives up. A start failed if no block was reported since.
+_FAILED_STARTS_PER_WORKER = 3
+_EXIT_TIMEOUT_S = 5.0
 
 
 class LocalWorkers:
-    """Starts worker processes that call themselves `kind` in the names of their logs; see execution.workers.Launcher.
+    """Starts worker processes. Their logs are named after `kind`. See execution.pool.Launcher.
 
-    Each sees one of `gpus`, where there are any, by its place; the place of one that ended falls to the next.
+    If `gpus` is not empty, each worker sees one of them, chosen by its place. A new worker takes the place of one that
+    ended.
     """
 
-    bell = None
+    readable = None
 
     def __init__(self, workspace: Path, logs: Path, kind: str, gpus: Sequence[str] = ()) -> None:
         self._workspace, self._logs, self._kind, self._gpus = workspace.resolve(), logs.resolve(), kind, gpus
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._places: dict[Channel, int] = {}
         self._new: list[Channel] = []
-        self._fruitless = self._progress = 0
+        self._failed_starts = self._progress = 0
 
-    def keep(self, wanted: int, progress: int) -> None:
-        """Start the workers that are missing; raises NeurosegError where they end without having done anything."""
+    def scale(self, wanted: int, progress: int) -> None:
+        """Start the missing workers. Raises NeurosegError if workers keep ending before they report a block."""
         ended = [place for place, process in self._processes.items() if process.poll() is not None]
         for place in ended:
             del self._processes[place]
-        self._fruitless = self._fruitless + len(ended) if progress == self._progress else 0
+        self._failed_starts = self._failed_starts + len(ended) if progress == self._progress else 0
         self._progress = progress
-        if wanted and self._fruitless > _FRUITLESS * wanted:
+        if wanted and self._failed_starts > _FAILED_STARTS_PER_WORKER * wanted:
             newest = max(self._logs.glob(f"{self._kind}-*.log"), key=lambda log: log.stat().st_mtime).name
-            raise NeurosegError(f"the workers that {self._kind} keep dying; see {newest} in {self._logs}")
+            raise NeurosegError(f"the {self._kind} workers keep dying", hint=f"read {newest} in {self._logs}")
         free = (place for place in range(wanted) if place not in self._processes)
         for place in list(free)[: max(0, wanted - len(self._processes))]:
             self._start(place)
 
-    def came(self) -> list[Channel]:
-        """Return the channels of the workers that were started since the last call."""
+    def new_channels(self) -> list[Channel]:
+        """Return the channels of the workers started since the last call."""
         new, self._new = self._new, []
         return new
 
-    def end(self, channel: Channel, job: str | None) -> None:
-        """Kill a worker that hangs."""
+    def kill(self, channel: Channel, job: str | None) -> None:
+        """Kill a hanging worker."""
         with contextlib.suppress(KeyError):
             self._processes[self._places.pop(channel)].kill()
 
-    def stop(self, *, at_once: bool) -> None:
-        """End all workers; those that do not leave by themselves within seconds are killed."""
-        deadline = time.monotonic() + (0 if at_once else _LEAVE_S)
-        for channel in self.came():
+    def stop(self, *, force: bool) -> None:
+        """End all workers. Kill those that do not exit within 5 seconds; with `force`, kill them immediately."""
+        deadline = time.monotonic() + (0 if force else _EXIT_TIMEOUT_S)
+        for channel in self.new_channels():
             channel.close()
         for process in self._processes.values():
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -75,7 +76,7 @@ class LocalWorkers:
     def _start(self, place: int) -> None:
         near, far = socket.socketpair()
         self._logs.mkdir(parents=True, exist_ok=True)
-        # Nothing is imported from the working directory (-P): it may be a folder of others' data.
+        # -P: do not import from the working directory, which may contain data of others.
         command = [sys.executable, "-P", "-m", "neuroseg.workers.local", str(self._workspace), str(os.getpid())]
         with far, self._log(place).open("ab") as log:
             self._processes[place] = subprocess.Popen(
@@ -86,7 +87,7 @@ class LocalWorkers:
         self._new.append(channel)
 
     def _environment(self, place: int) -> dict[str, str]:
-        """Return a worker's environment: one thread for each library, since several workers share the cores."""
+        """Return a worker's environment. It limits each library to one thread, because the workers share the cores."""
         environment = {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, "1")}
         if self._gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self._gpus[place % len(self._gpus)]

@@ -1,4 +1,4 @@
-"""A process that does not outlive the one that started it."""
+"""End a process together with its parent."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent is gone, however that ended; only Linux can.
+    """Make the kernel kill this process when its parent ends for any reason. Only Linux supports this.
 
-    A worker would otherwise go on with its block, minutes for a large one, when its head was killed. Where another
-    process than `parent` is the parent by then, it is gone already: this process ends.
+    Otherwise, the worker of a killed head would continue with its block, for minutes if the block is large. If `parent`
+    is no longer the parent of this process, it has already ended, and this process ends immediately.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

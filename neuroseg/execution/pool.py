@@ -1,4 +1,4 @@
-"""Workers that are alike, as the head sees them: those that are there, and the launcher that brings them."""
+"""Pools of identical workers, as the head sees them: the connected workers, and the launcher that starts them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Any, Protocol
 from neuroseg.execution.channel import Channel
 from neuroseg.execution.scheduler import Key
 
-# A worker completes one block while it computes the next.
-_IN_HAND = 2
-# A network may come from a slow disk.
-OPENING_S = 120.0
-# How long workers that leave while others work are waited for in the end.
-_LEAVE_S = 15.0
+# A worker writes one block while it computes the next.
+_BLOCKS_PER_WORKER = 2
+# Time limit for setting up a stage: the network may load from a slow disk.
+SETUP_TIMEOUT_S = 120.0
+# How long the end of a run waits for pools that stop in the background.
+_STOP_TIMEOUT_S = 15.0
 
 logger = logging.getLogger(__name__)
 
@@ -26,130 +26,131 @@ logger = logging.getLogger(__name__)
 class Launcher(Protocol):
     """Starts and ends the workers of a pool."""
 
-    def keep(self, wanted: int, progress: int) -> None:
-        """Keep `wanted` workers running or starting, and return at once. With 0, running workers may stay.
+    def scale(self, wanted: int, progress: int) -> None:
+        """Keep `wanted` workers running or starting. Do not wait for them. With 0, running workers may stay.
 
-        `progress` counts what workers have done or failed so far: where it does not grow, those that end are replaced
-        later and later, and not for ever. Raises NeurosegError when nobody will come any more.
+        `progress` counts the blocks that the pool has finished or failed so far. While it does not grow, workers that
+        end are replaced at longer and longer intervals. Raises NeurosegError if no further worker will start.
         """
         ...
 
-    def came(self) -> list[Channel]:
-        """Return the channels of workers that came since the last call."""
+    def new_channels(self) -> list[Channel]:
+        """Return the channels of the workers that connected since the last call."""
         ...
 
     @property
-    def bell(self) -> Any:
-        """What becomes readable when a worker connects; None if `keep` starts workers itself."""
+    def readable(self) -> Any:
+        """The socket that becomes readable when a worker connects. None if `scale` itself starts the workers."""
         ...
 
-    def end(self, channel: Channel, job: str | None) -> None:
-        """End a worker that hangs, or the job of a cluster that it is; its channel is closed already."""
+    def kill(self, channel: Channel, job: str | None) -> None:
+        """Kill a hanging worker, or cancel its `job`. Its channel is already closed."""
         ...
 
-    def stop(self, *, at_once: bool) -> None:
-        """End all workers. With `at_once`, do not wait for those that were told to leave."""
+    def stop(self, *, force: bool) -> None:
+        """End all workers. With `force`, do not wait for workers that are about to exit."""
         ...
 
 
 @dataclass(eq=False)
 class Worker:
-    """A worker, the stages that it has set up, and the blocks in its hand, by when they were given.
+    """A worker, the stages that it has set up, and its assigned blocks with the time of assignment (time.monotonic).
 
-    While it sets stages up, `opening` says since when.
+    `begun` contains the assigned blocks that the worker is completing (neuroseg.stage.Process). `setting_up_since` is
+    None unless the worker is setting up stages.
     """
 
     channel: Channel
     job: str | None = None
-    opening: float | None = None
-    opened: set[str] = field(default_factory=set)
-    in_hand: dict[Key, float] = field(default_factory=dict)
+    setting_up_since: float | None = None
+    ready_stages: set[str] = field(default_factory=set)
+    assigned: dict[Key, float] = field(default_factory=dict)
     begun: set[Key] = field(default_factory=set)
 
-    def open(self, stages: list[str]) -> None:
-        """Have it set stages up, one after the other."""
-        self.opening = time.monotonic()
+    def set_up(self, stages: list[str]) -> None:
+        """Ask the worker to set up stages, one after the other."""
+        self.setting_up_since = time.monotonic()
         for stage in stages:
             self.channel.send({"open": stage})
 
-    def is_late(self, timeout_s: float) -> bool:
-        """Return whether it has had a block, or has been setting a stage up, for too long."""
+    def is_overdue(self, timeout_s: float) -> bool:
+        """Return whether the worker has exceeded the time limit for a block or for setting up a stage."""
         now = time.monotonic()
-        is_stuck = self.opening is not None and now > self.opening + max(timeout_s, OPENING_S)
-        return is_stuck or any(now > given + timeout_s for given in self.in_hand.values())
+        is_stuck = self.setting_up_since is not None and now > self.setting_up_since + max(timeout_s, SETUP_TIMEOUT_S)
+        return is_stuck or any(now > given + timeout_s for given in self.assigned.values())
 
     @property
     def is_free(self) -> bool:
-        """Whether it may begin another block."""
-        return len(self.in_hand) < _IN_HAND and self.begun == self.in_hand.keys()
+        """Whether the worker can begin another block."""
+        return len(self.assigned) < _BLOCKS_PER_WORKER and self.begun == self.assigned.keys()
 
 
 class Pool:
-    """Workers that one launcher brings, `most` of which work at a time; it is launched when they are first wanted.
+    """The workers of one launcher. At most `max_workers` of them work at a time.
 
-    Leaving the context ends them.
+    The launcher is created when workers are first wanted. The workers end with the context.
     """
 
     def __init__(self, launch: Callable[[], Launcher]) -> None:
         self._launch = launch
         self._launcher: Launcher | None = None
-        self._leaving: list[threading.Thread] = []
+        self._stopping: list[threading.Thread] = []
         self.workers: list[Worker] = []
-        self.most = 0
+        self.max_workers = 0
         self.progress = 0
 
     def __enter__(self) -> Pool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop(at_once=False)
+        self.stop(force=False)
 
     @property
-    def bell(self) -> Any:
-        """The launcher's bell, None where there is none."""
-        return None if self._launcher is None else self._launcher.bell
+    def readable(self) -> Any:
+        """The launcher's `readable`, or None if there is no launcher yet."""
+        return None if self._launcher is None else self._launcher.readable
 
-    def keep(self, wanted: int) -> None:
+    def scale(self, wanted: int) -> None:
         """Keep `wanted` workers running or starting. With 0, running workers may stay."""
         if self._launcher is None and wanted:
             self._launcher = self._launch()
         if self._launcher is not None:
-            self._launcher.keep(wanted, self.progress)
+            self._launcher.scale(wanted, self.progress)
 
-    def came(self) -> list[Worker]:
-        """Return the workers that came since the last call; they belong to the pool now."""
-        new = [Worker(channel) for channel in self._launcher.came()] if self._launcher is not None else []
+    def new_workers(self) -> list[Worker]:
+        """Return the workers that connected since the last call, and add them to the pool."""
+        new = [Worker(channel) for channel in self._launcher.new_channels()] if self._launcher is not None else []
         self.workers += new
         return new
 
-    def lose(self, worker: Worker, *, end: bool) -> None:
-        """Let go of a worker that is gone, or that is to `end`."""
+    def remove(self, worker: Worker, *, kill: bool) -> None:
+        """Remove a worker and close its channel. With `kill`, also kill it."""
         self.workers.remove(worker)
         worker.channel.close()
-        if end and self._launcher is not None:
-            self._launcher.end(worker.channel, worker.job)
+        if kill and self._launcher is not None:
+            self._launcher.kill(worker.channel, worker.job)
 
-    def leave(self) -> None:
-        """End all workers, which nobody needs any more, without waiting for that: a cluster may take its time."""
-        leaving = threading.Thread(target=self._stop_quietly, args=(self._dismissed(at_once=False),), daemon=True)
-        leaving.start()
-        self._leaving.append(leaving)
+    def stop_in_background(self) -> None:
+        """End all workers without waiting, because a cluster may need long to cancel jobs."""
+        stopping = threading.Thread(target=self._stop_quietly, args=(self._disconnect(force=False),), daemon=True)
+        stopping.start()
+        self._stopping.append(stopping)
 
-    def stop(self, *, at_once: bool) -> None:
-        """End all workers, `at_once` whatever they are doing."""
-        launcher = self._dismissed(at_once=at_once)
+    def stop(self, *, force: bool) -> None:
+        """End all workers. With `force`, do not let them finish."""
+        launcher = self._disconnect(force=force)
         if launcher is not None:
-            launcher.stop(at_once=at_once)
-        while self._leaving:
-            self._leaving.pop().join(_LEAVE_S)
+            launcher.stop(force=force)
+        while self._stopping:
+            self._stopping.pop().join(_STOP_TIMEOUT_S)
 
-    def _dismissed(self, *, at_once: bool) -> Launcher | None:
-        """Tell the workers to leave; returns the launcher, which has yet to be stopped."""
+    def _disconnect(self, *, force: bool) -> Launcher | None:
+        """Ask the workers to exit and close their channels. Return the launcher, which the caller must stop."""
         launcher, self._launcher = self._launcher, None
         while self.workers:
             channel = self.workers.pop().channel
-            with contextlib.suppress(OSError, ValueError):  # an interrupt may fall anywhere
-                if not at_once:
+            with contextlib.suppress(OSError, ValueError):  # an interrupt may have closed it
+                if not force:
                     channel.send({"end": True})
                 channel.close()
         return launcher
@@ -157,6 +158,6 @@ class Pool:
     def _stop_quietly(self, launcher: Launcher | None) -> None:
         try:
             if launcher is not None:
-                launcher.stop(at_once=False)
+                launcher.stop(force=False)
         except Exception:
-            logger.exception("workers that nobody needs any more could not be ended")
+            logger.exception("cannot end workers that are no longer needed")

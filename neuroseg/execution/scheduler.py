@@ -1,7 +1,7 @@
-"""Which block comes next, and how often it may be tried.
+"""Choose the next block of each stage, and count the attempts.
 
-daisy decides which blocks can run (dependencies.py). Every block is deterministic and atomic, because one may be done
-twice: a worker that was given up may still write.
+daisy determines which blocks can run (dependencies.py). A block may be processed twice, because a worker that was
+dropped may still write. So blocks must be deterministic and their writes atomic.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from neuroseg.execution.dependencies import Dependencies
 from neuroseg.execution.task import Task
 
 RETRIES = 2
-_HOPELESS = 100
+_MAX_FAILURES_WITHOUT_SUCCESS = 100
 
 
 class Key(NamedTuple):
-    """A block of a stage."""
+    """A block of a stage: the stage's name and the block's index."""
 
     stage: str
     number: int
@@ -28,7 +28,7 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class Unit:
-    """A block that is handed out. `early`: not all blocks of the tasks that its stage reads of are done."""
+    """A block to process. With `early`, the tasks that its stage reads are not complete yet."""
 
     key: Key
     block: Block
@@ -37,7 +37,7 @@ class Unit:
 
 @dataclass
 class _Progress:
-    """The state of a task. `next` holds the blocks that can be handed out."""
+    """The state of a task. `next` contains the blocks that can be processed now."""
 
     task: Task
     reads: list[str]
@@ -47,23 +47,27 @@ class _Progress:
     given_up: int = 0
     next: list[int] = field(default_factory=list)
 
+    @property
+    def may_retry(self) -> bool:
+        return bool(self.done) or len(self.failures) < _MAX_FAILURES_WITHOUT_SUCCESS
+
 
 class Schedule:
-    """The blocks of some tasks; one that fails comes again, `retries` times.
+    """Hands out the blocks of tasks in an order that their inputs allow. Retries a failed block `retries` times.
 
-    For one thread; that which made it leaves its context.
+    Not thread-safe. The thread that creates it must also leave its context.
     """
 
     def __init__(self, tasks: Sequence[Task], retries: int = RETRIES) -> None:
         self._dependencies, self._tries = Dependencies(tasks, retries), retries + 1
         self._tasks = {
-            task.name: _Progress(task, _read_by(task, tasks), {b.index: b for b in task.blocks}) for task in tasks
+            task.name: _Progress(task, _makers_of(task, tasks), {b.index: b for b in task.blocks}) for task in tasks
         }
-        self._handed: set[Key] = set()
-        self._put_off: dict[Key, list[Key]] = defaultdict(list)
+        self._running: set[Key] = set()
+        self._postponed: dict[Key, list[Key]] = defaultdict(list)
         self._missed: set[tuple[Key, int]] = set()
-        self._insisted: set[Key] = set()
-        self._look()
+        self._missed_twice: set[Key] = set()
+        self._fill()
 
     def __enter__(self) -> Schedule:
         return self
@@ -72,62 +76,63 @@ class Schedule:
         self._dependencies.close()
 
     def is_ready(self, stage: str) -> bool:
-        """Return whether a block of a stage can be handed out."""
+        """Return whether a block of a stage can be processed now."""
         return bool(self._tasks[stage].next)
 
     def next(self, stage: str) -> Unit | None:
-        """Return the next block of a stage, None where none can be done now."""
+        """Return the next block of a stage, or None if none can be processed now."""
         progress = self._tasks[stage]
         if not progress.next:
             return None
         key = Key(stage, progress.next.pop())
-        self._handed.add(key)
-        self._look()
-        early = key not in self._insisted and any(not self._is_whole(name) for name in progress.reads)
+        self._running.add(key)
+        self._fill()
+        early = key not in self._missed_twice and any(not self._is_whole(name) for name in progress.reads)
         return Unit(key, progress.blocks[key.number], early)
 
     def take_back(self, key: Key, *, done: bool) -> None:
-        """Note that a block that was handed out is done, or failed this time."""
+        """Record the result of a block: done, or one failed attempt."""
         progress = self._tasks[key.stage]
-        self._handed.discard(key)
+        self._running.discard(key)
         if done:
             self._dependencies.release(*key, done=True)
             progress.done.add(key.number)
-            for waiting in self._put_off.pop(key, ()):
+            for waiting in self._postponed.pop(key, ()):
                 self._tasks[waiting.stage].next.append(waiting.number)
             progress.task.done(progress.blocks[key.number], key.number not in progress.failures)
         else:
             self._fail(progress, key.number)
-        self._look()
+        self._fill()
 
     def put_off(self, key: Key, artifact: str, index: int) -> None:
-        """Take back a block that needs what a block of an earlier task has yet to write to an artifact.
+        """Postpone a block that reads part `index` of `artifact`, which an earlier task has not written yet.
 
-        It comes again when that is done. Where it already was, it has just become so, and the block comes again at
-        once; the second time that the same part is missing counts as a failure.
+        The block is retried when that part is done. If the part is already done, it was written in the meantime, and
+        the block is retried immediately. If the same part is missing again, the retry is no longer `early` and can
+        fail.
         """
-        self._handed.discard(key)
+        self._running.discard(key)
         makers = [name for name, each in self._tasks.items() if artifact in each.task.stage.outputs]
         waited_for = Key(makers[0], index) if makers else key
         maker = self._tasks[waited_for.stage]
         if index in maker.blocks and index not in maker.done and makers:
-            self._put_off[waited_for].append(key)
+            self._postponed[waited_for].append(key)
         else:
             if (key, index) in self._missed:
-                self._insisted.add(key)
+                self._missed_twice.add(key)
             self._missed.add((key, index))
             self._tasks[key.stage].next.append(key.number)
 
     def done(self, stage: str) -> int:
-        """Return how many blocks of a stage are done."""
+        """Return the number of done blocks of a stage."""
         return len(self._tasks[stage].done)
 
     def failed(self, stage: str) -> int:
-        """Return how many blocks of a stage are given up."""
+        """Return the number of blocks of a stage that failed in every attempt."""
         return self._tasks[stage].given_up
 
     def left(self, stage: str) -> int:
-        """Return how many blocks of a stage are neither done nor given up."""
+        """Return the number of blocks of a stage that are neither done nor given up."""
         return len(self._tasks[stage].blocks) - self.done(stage) - self.failed(stage)
 
     def _is_whole(self, stage: str) -> bool:
@@ -135,17 +140,17 @@ class Schedule:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing is handed out and nothing can be: what is left needs blocks that are given up."""
-        return not self._handed and not any(progress.next for progress in self._tasks.values())
+        """Whether no block is running and none can run. The remaining blocks read blocks that were given up."""
+        return not self._running and not any(progress.next for progress in self._tasks.values())
 
-    def _look(self) -> None:
-        """Have a block of each task at hand, where one can be done.
+    def _fill(self) -> None:
+        """Make one block of each task available, if one can be processed.
 
-        If 100 blocks of a task failed and none is done, failed blocks are not tried again.
+        If 100 blocks of a task failed and none is done, do not retry failed blocks.
         """
         for name, progress in self._tasks.items():
             while not progress.next and (index := self._dependencies.acquire(name)) is not None:
-                if index not in progress.failures or progress.done or len(progress.failures) < _HOPELESS:
+                if index not in progress.failures or progress.may_retry:
                     progress.next.append(index)
                 else:
                     self._fail(progress, index)
@@ -156,6 +161,6 @@ class Schedule:
         self._dependencies.release(progress.task.name, index, done=False)
 
 
-def _read_by(task: Task, tasks: Sequence[Task]) -> list[str]:
-    """Return the names of the tasks whose artifacts a task reads."""
+def _makers_of(task: Task, tasks: Sequence[Task]) -> list[str]:
+    """Return the names of the tasks that write what a task reads."""
     return [each.name for each in tasks if not set(each.stage.outputs).isdisjoint(task.stage.inputs)]

@@ -1,4 +1,4 @@
-"""The executor `serial`: one block after the other in this process. The reference for all others."""
+"""The executor `serial`: process one block after the other in this process. The reference for all executors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from neuroseg.execution.task import Task
 
 
 class SerialExecutor:
-    """Opens the stages once and processes their blocks, those of later stages as soon as they can be done."""
+    """Opens each stage once and processes the blocks. Blocks of later stages go first as soon as they are ready."""
 
     def run(self, tasks: Sequence[Task]) -> list[int]:
         """Run the tasks; see execution.task.Executor."""

@@ -1,6 +1,6 @@
-"""A worker's life: it sets stages up, processes their blocks, and tells the head, until the head is gone.
+"""The loop of a worker: set up stages, process their blocks, report to the head, until the run is over.
 
-Two threads (lanes) take turns: while one completes its block (writes it), the other takes and begins the next.
+Two threads take turns. While one completes its block (writes it), the other receives and begins the next.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from neuroseg.stage import Process, Stage
 from neuroseg.storage.ledger import StageLedger
 
 Find = Callable[[str], tuple[Stage, StageLedger]]
-"""find(name) returns a stage of the run and its marks."""
+"""find(name) returns a stage of the run and its ledger."""
 
-# How long it may take a lane to read that the run is over, when that is the last that the head says.
-_LAST_WORD_S = 0.3
+# Time for a thread to read the message `end` after the head has closed the connection.
+_END_MESSAGE_TIMEOUT_S = 0.3
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class _Opened:
-    """A stage that is set up; leaving `held` ends that."""
+    """A stage that is set up. Closing `held` closes it."""
 
     stage: Stage
     ledger: StageLedger
@@ -39,62 +39,64 @@ class _Opened:
     held: ExitStack
 
 
-def serve(channel: Channel, find: Find, *, alone: bool, lost: Callable[[], None] = lambda: None) -> None:
-    """Do what the head asks for until it says that the run is over.
+def serve(
+    channel: Channel, find: Find, *, exit_on_setup_error: bool, on_lost_head: Callable[[], None] = lambda: None
+) -> None:
+    """Carry out the head's messages until the run is over.
 
-    Where a stage cannot be set up, its blocks fail with the cause; the process ends where the worker is `alone` with
-    its trouble, on a machine that may be unlike the others'. It ends, too, when the head is gone: blocks are atomic,
-    and nobody waits for the one in hand. Then `lost` is called before.
+    If a stage cannot be set up, its blocks fail with that error. With `exit_on_setup_error`, the process exits instead:
+    other machines may be able to set it up. If the connection to the head is lost, calls `on_lost_head` and exits in
+    the middle of a block. This is safe because blocks are atomic.
     """
     channel.send({"job": own_job()})
-    lanes = _Lanes(channel, find, alone)
-    for act in (lambda: _watch(channel, lanes.over, lost), lanes.run):
-        threading.Thread(target=_or_end, args=(act,), daemon=True).start()
-    lanes.run()
+    threads = _Threads(channel, find, exit_on_setup_error)
+    for act in (lambda: _exit_when_disconnected(channel, threads.over, on_lost_head), threads.run):
+        threading.Thread(target=_run_or_exit, args=(act,), daemon=True).start()
+    threads.run()
     channel.close()
 
 
-class _Lanes:
-    """What the lanes share: the turn to listen to the head, and the stages that are set up."""
+class _Threads:
+    """The loop of both threads, and their shared state: the lock for receiving, and the stages that are set up."""
 
-    def __init__(self, channel: Channel, find: Find, alone: bool) -> None:
-        self._channel, self._find, self._alone = channel, find, alone
-        self._turn = threading.Lock()
+    def __init__(self, channel: Channel, find: Find, exit_on_setup_error: bool) -> None:
+        self._channel, self._find, self._exit_on_setup_error = channel, find, exit_on_setup_error
+        self._lock = threading.Lock()
         self._opened: dict[str, _Opened] = {}
         self.over = threading.Event()
 
     def run(self) -> None:
-        """Be one lane."""
+        """Run the loop of one thread."""
         while True:
             with ExitStack() as turn:
-                turn.enter_context(self._turn)
+                turn.enter_context(self._lock)
                 if self.over.is_set():
                     return
                 match self._channel.receive():
                     case {"open": str(name)}:
-                        self._opened[name] = _open(*self._find(name), alone=self._alone)
+                        self._opened[name] = _open(*self._find(name), exit_on_setup_error=self._exit_on_setup_error)
                         self._channel.send({"opened": name})
                     case {"stage": str(name), "block": int(index), "early": bool(early)}:
-                        self._do(self._opened[name], index, early, begun=turn.close)
+                        self._process(self._opened[name], index, early, begun=turn.close)
                     case {"close": str(name)}:
                         self._opened.pop(name).held.close()
                     case {"end": _}:
                         self.over.set()
                     case _:
-                        threading.Event().wait()  # for the end, which the loss of the head brings (`_watch`)
+                        threading.Event().wait()  # the head is gone: `_exit_when_disconnected` ends the process
 
-    def _do(self, opened: _Opened, index: int, early: bool, begun: Callable[[], None]) -> None:
-        """Process a block and say what became of it; `begun` gives the turn to the other lane."""
+    def _process(self, opened: _Opened, index: int, early: bool, begun: Callable[[], None]) -> None:
+        """Process a block and report the result. `begun` lets the other thread receive."""
         stage = opened.stage
         key = [stage.name, index]
 
-        def next_please() -> None:
+        def on_begun() -> None:
             self._channel.send({"begun": key})
             begun()
 
         block = stage.lattice.block(index, stage.halo)
         try:
-            done = process_block(opened.process, block, opened.ledger, stage, begun=next_please, early=early)
+            done = process_block(opened.process, block, opened.ledger, stage, begun=on_begun, early=early)
             self._channel.send({"done" if done else "failed": key})
         except MissingPartError as error:
             self._channel.send({"early": key, "needs": [error.artifact, error.block]})
@@ -103,42 +105,42 @@ class _Lanes:
             self._channel.send({"full": str(error)})
 
 
-def _or_end(act: Callable[[], None]) -> None:
-    """Do something in a thread whose failure is the process's."""
+def _run_or_exit(act: Callable[[], None]) -> None:
+    """Run a thread. If it fails, exit the process."""
     try:
         act()
     except BaseException:
-        logger.exception("this worker ends")
+        logger.exception("this worker exits because of an error")
         os._exit(1)
 
 
-def _watch(channel: Channel, over: threading.Event, lost: Callable[[], None]) -> None:
-    """End the process when the other end of the channel is gone, unless the run is over."""
+def _exit_when_disconnected(channel: Channel, over: threading.Event, on_lost_head: Callable[[], None]) -> None:
+    """Exit the process when the other end of the channel closes, unless the run is over."""
     gone = select.poll()
-    # Messages are the lanes' to read: only the end of the connection is waited for.
+    # Wait only for the end of the connection. The other threads read the messages.
     gone.register(channel.fileno(), getattr(select, "POLLRDHUP", select.POLLHUP))
     gone.poll()
-    if over.wait(_LAST_WORD_S):
+    if over.wait(_END_MESSAGE_TIMEOUT_S):
         return
-    lost()
+    on_lost_head()
     os._exit(1)
 
 
-def _open(stage: Stage, ledger: StageLedger, *, alone: bool) -> _Opened:
+def _open(stage: Stage, ledger: StageLedger, *, exit_on_setup_error: bool) -> _Opened:
     forget_peak_memory()
     held = ExitStack()
     try:
         process = held.enter_context(stage.open())
     except Exception as error:
-        if alone:
+        if exit_on_setup_error:
             raise
-        logger.exception("stage %s could not be set up", stage.name)
-        return _Opened(stage, ledger, _failing(error), held)
+        logger.exception("cannot set up stage %s", stage.name)
+        return _Opened(stage, ledger, _failing(stage, error), held)
     return _Opened(stage, ledger, process, held)
 
 
-def _failing(error: Exception) -> Process:
+def _failing(stage: Stage, error: Exception) -> Process:
     def fail(block: Block) -> None:
-        raise NeurosegError(f"a worker could not be set up: {type(error).__name__}: {error}") from error
+        raise NeurosegError(f"a worker cannot set up stage {stage.name}: {type(error).__name__}: {error}") from error
 
     return fail

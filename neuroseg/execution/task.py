@@ -1,4 +1,4 @@
-"""The contract of executors, and the tasks that they run."""
+"""Tasks, and the contract of the executors that run them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from neuroseg.stage import Stage
 from neuroseg.storage.ledger import StageLedger
 
 Observe = Callable[[int, int], None]
-"""Told (blocks done, blocks that are given up) of a task, now and then and at its end."""
+"""observe(blocks done, blocks given up) is called from time to time and at the end of a task."""
 
 Begin = Callable[[str, int, int], Observe]
-"""begin(stage, blocks to do, their voxels) returns the function that shows what is done."""
+"""begin(stage, blocks to process, their voxels) returns the function that shows progress."""
 
 
 def silent(stage: str, blocks: int, voxels: int) -> Observe:
@@ -24,10 +24,10 @@ def silent(stage: str, blocks: int, voxels: int) -> Observe:
 
 @dataclass(frozen=True)
 class Task:
-    """Blocks of a stage that are to be done, and where they are marked.
+    """Blocks of a stage to process, and the ledger that marks them.
 
-    `done` is called with each block that is done, and whether that was at the first try: a worker that was given up may
-    still be at it otherwise. While `must_wait()` is true, blocks of later tasks go first.
+    `done` is called with each done block and whether its first attempt succeeded. After a failed attempt, a worker that
+    was dropped may still be processing the block. While `must_wait()` returns true, blocks of later tasks go first.
     """
 
     stage: Stage
@@ -44,16 +44,16 @@ class Task:
 
 
 class Executor(Protocol):
-    """Runs tasks: each block at least once, in any order that their inputs allow, and marks each in the ledger.
+    """Processes each block of its tasks at least once and marks it in the ledger.
 
-    A later task reads what earlier ones write; one after the other is always right. A block that raises is marked
-    failed and stops only those that need it. Returns when no block is left that could be done.
+    Later tasks read the outputs of earlier tasks, so running the tasks one after the other is always correct. A block
+    that raises is marked failed. It stops only the blocks that read it.
     """
 
     def run(self, tasks: Sequence[Task]) -> list[int]:
-        """Run the tasks; returns for each how many blocks their workers reported as done."""
+        """Run the tasks until no further block can be processed. Return the number of done blocks of each task."""
         ...
 
 
 Choose = Callable[[Sequence[Task]], Executor]
-"""choose(tasks) returns the executor that runs them."""
+"""choose(tasks) returns the executor that runs the tasks."""

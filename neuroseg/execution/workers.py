@@ -1,10 +1,10 @@
-"""Hands blocks out to workers, and notices those that die or hang.
+"""Assign blocks to workers, and replace workers that die or hang.
 
-    head                                        worker (a process of its own, here or on another machine)
-    schedule: which block is next   <- channel ->  serving.py: sets stages up, processes blocks
+    head                                        worker (another process, on this machine or another one)
+    schedule: chooses the next block   <- channel ->   serving.py: sets up stages, processes blocks
 
-Workers are alike within a pool (pool.py), and serve the stages of their kind. Where workers come from differs by
-executor (a `Launcher`); the rest is here.
+The workers of a pool (pool.py) are identical and serve several stages. A `Launcher` starts them, differently for each
+executor. Everything else is the same for all executors and is in this file.
 """
 
 from __future__ import annotations
@@ -23,196 +23,204 @@ from neuroseg.execution.pool import Pool, Worker
 from neuroseg.execution.scheduler import Key, Schedule, Unit
 from neuroseg.execution.task import Task
 
-# How often workers are counted and clocks looked at.
-_LOOK_S = 0.25
+# Interval at which workers are counted and time limits are checked.
+_CHECK_EVERY_S = 0.25
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Share:
-    """The pool that does a stage, with at most `most` workers. With `last`, no later stage needs the pool."""
+class Allocation:
+    """The pool of a stage, and the maximum number of its workers. With `last`, no later stage needs the pool."""
 
     pool: Pool
-    most: int
+    max_workers: int
     last: bool = False
 
 
 class WorkersExecutor:
-    """Runs tasks once, each by the share of workers that its stage has; pools outlive it."""
+    """Runs tasks once, each with the workers allocated to its stage. The pools outlive it."""
 
-    def __init__(self, shares: Mapping[str, Share], block_timeout_s: float = BLOCK_TIMEOUT_S) -> None:
-        self._shares, self._timeout_s = shares, block_timeout_s
-        self._pools = list({id(share.pool): share.pool for share in shares.values()}.values())
+    def __init__(self, allocations: Mapping[str, Allocation], block_timeout_s: float = BLOCK_TIMEOUT_S) -> None:
+        self._allocations, self._timeout_s = allocations, block_timeout_s
+        self._pools = list({id(allocation.pool): allocation.pool for allocation in allocations.values()}.values())
         self._selector = selectors.DefaultSelector()
-        self._next_look = 0.0
-        self._apart: set[Key] = set()
+        self._next_check = 0.0
+        self._isolated: set[Key] = set()
         self._waiting: dict[str, list[Unit]] = defaultdict(list)
-        self._at_work: dict[str, set[Worker]] = defaultdict(set)
+        self._busy: dict[str, set[Worker]] = defaultdict(set)
 
     def run(self, tasks: Sequence[Task]) -> list[int]:
-        """Run the tasks; see execution.task.Executor. Raises NeurosegError when no worker can be had."""
-        with Schedule(tasks) as schedule, self._listening():
+        """Run the tasks; see execution.task.Executor. Raises NeurosegError if no worker can be started."""
+        with Schedule(tasks) as schedule, self._registered():
             try:
                 while not schedule.is_over:
-                    if time.monotonic() >= self._next_look:
-                        self._look(tasks, schedule)
-                    self._welcome()
-                    for key, _ in self._selector.select(_LOOK_S):
+                    if time.monotonic() >= self._next_check:
+                        self._check_workers(tasks, schedule)
+                    self._register_new_workers()
+                    for key, _ in self._selector.select(_CHECK_EVERY_S):
                         if key.data is not None:
                             pool, worker = key.data
-                            self._hear(pool, worker, schedule)
-                    self._give(tasks, schedule)
+                            self._receive(pool, worker, schedule)
+                    self._assign(tasks, schedule)
             except BaseException:
                 for pool in self._pools:
-                    pool.stop(at_once=True)  # what they were writing is about to be removed
+                    pool.stop(force=True)  # the caller removes the files that they are writing
                 raise
             self._close(tasks)
             self._observe(tasks, schedule)
             return [schedule.done(task.name) for task in tasks]
 
     @contextmanager
-    def _listening(self) -> Iterator[None]:
-        """Listen to the workers that are there, and have them set the stages up."""
+    def _registered(self) -> Iterator[None]:
+        """Receive from the connected workers, and ask them to set up the stages."""
         with self._selector:
             for pool in self._pools:
                 for worker in pool.workers:
-                    self._begin(pool, worker)
+                    self._register(pool, worker)
             yield
 
-    def _begin(self, pool: Pool, worker: Worker) -> None:
+    def _register(self, pool: Pool, worker: Worker) -> None:
         self._selector.register(worker.channel, selectors.EVENT_READ, (pool, worker))
-        worker.open([name for name, share in self._shares.items() if share.pool is pool])
+        worker.set_up(self._stages_of(pool))
+
+    def _stages_of(self, pool: Pool) -> list[str]:
+        """Return the stages that a pool serves."""
+        return [name for name, allocation in self._allocations.items() if allocation.pool is pool]
 
     def _close(self, tasks: Sequence[Task]) -> None:
-        """Have workers forget the stages: their arrays may be made anew."""
+        """Ask the workers to close the stages, because a later run may replace their arrays."""
         for task in tasks:
-            for worker in self._shares[task.name].pool.workers:
+            for worker in self._allocations[task.name].pool.workers:
                 worker.channel.send({"close": task.name})
-                worker.opened.discard(task.name)
+                worker.ready_stages.discard(task.name)
         for pool in self._pools:
-            pool.keep(0)
+            pool.scale(0)
 
     def _observe(self, tasks: Sequence[Task], schedule: Schedule) -> None:
         for task in tasks:
             task.observe(schedule.done(task.name), schedule.failed(task.name))
 
-    def _look(self, tasks: Sequence[Task], schedule: Schedule) -> None:
-        """Replace workers that ended, end those that have had a block for too long, and those nobody needs any more."""
-        self._next_look = time.monotonic() + _LOOK_S
+    def _check_workers(self, tasks: Sequence[Task], schedule: Schedule) -> None:
+        """Replace workers that ended. End workers that exceed the time limit, and pools that are no longer needed."""
+        self._next_check = time.monotonic() + _CHECK_EVERY_S
         self._observe(tasks, schedule)
         for pool in self._pools:
-            for worker in [each for each in pool.workers if each.is_late(self._timeout_s)]:
-                logger.warning("a worker took too long (more than %g s): it is ended", self._timeout_s)
-                self._lose(pool, worker, schedule, end=True)
-            stages = [name for name, share in self._shares.items() if share.pool is pool]
+            for worker in [each for each in pool.workers if each.is_overdue(self._timeout_s)]:
+                logger.warning("a worker exceeded the time limit of %g s and is killed", self._timeout_s)
+                self._drop(pool, worker, schedule, kill=True)
+            stages = self._stages_of(pool)
             left = sum(map(schedule.left, stages))
-            if left == 0 and all(self._shares[name].last for name in stages):
-                self._let_go(pool)
+            if left == 0 and all(self._allocations[name].last for name in stages):
+                self._stop_pool(pool)
                 continue
-            is_wanted = any(schedule.is_ready(name) or self._at_work[name] or self._waiting[name] for name in stages)
-            pool.keep(min(pool.most, left) if is_wanted else 0)
-            self._hear_bell(pool)
+            is_wanted = any(schedule.is_ready(name) or self._busy[name] or self._waiting[name] for name in stages)
+            pool.scale(min(pool.max_workers, left) if is_wanted else 0)
+            self._watch_for_connections(pool)
 
-    def _let_go(self, pool: Pool) -> None:
-        for heard in [pool.bell, *(worker.channel for worker in pool.workers)]:
+    def _stop_pool(self, pool: Pool) -> None:
+        for source in [pool.readable, *(worker.channel for worker in pool.workers)]:
             with suppress(KeyError, ValueError):
-                self._selector.unregister(heard)
-        pool.leave()
+                self._selector.unregister(source)
+        pool.stop_in_background()
 
-    def _hear_bell(self, pool: Pool) -> None:
-        if pool.bell is not None and pool.bell not in self._selector.get_map():
-            self._selector.register(pool.bell, selectors.EVENT_READ)
+    def _watch_for_connections(self, pool: Pool) -> None:
+        if pool.readable is not None and pool.readable not in self._selector.get_map():
+            self._selector.register(pool.readable, selectors.EVENT_READ)
 
-    def _welcome(self) -> None:
-        """Have workers that came set the stages up."""
+    def _register_new_workers(self) -> None:
+        """Register new workers and ask them to set up the stages."""
         for pool in self._pools:
-            for worker in pool.came():
-                self._begin(pool, worker)
+            for worker in pool.new_workers():
+                self._register(pool, worker)
 
-    def _hear(self, pool: Pool, worker: Worker, schedule: Schedule) -> None:
+    def _receive(self, pool: Pool, worker: Worker, schedule: Schedule) -> None:
         match worker.channel.receive():
             case {"job": job}:
                 worker.job = job
-            case {"opened": str(stage)} if stage in self._shares:
-                worker.opened.add(stage)
-                is_next = any(share.pool is pool and name not in worker.opened for name, share in self._shares.items())
-                worker.opening = time.monotonic() if is_next else None
-            case {"begun": [str(stage), int(index)]} if Key(stage, index) in worker.in_hand:
+            case {"opened": str(stage)} if stage in self._allocations:
+                worker.ready_stages.add(stage)
+                is_ready = worker.ready_stages.issuperset(self._stages_of(pool))
+                worker.setting_up_since = None if is_ready else time.monotonic()
+            case {"begun": [str(stage), int(index)]} if Key(stage, index) in worker.assigned:
                 worker.begun.add(Key(stage, index))
-            case {"done": [str(stage), int(index)]} if Key(stage, index) in worker.in_hand:
+            case {"done": [str(stage), int(index)]} if Key(stage, index) in worker.assigned:
                 self._take_back(pool, worker, Key(stage, index), schedule, done=True)
-            case {"failed": [str(stage), int(index)]} if Key(stage, index) in worker.in_hand:
+            case {"failed": [str(stage), int(index)]} if Key(stage, index) in worker.assigned:
                 self._take_back(pool, worker, Key(stage, index), schedule, done=False)
             case {"early": [str(stage), int(index)], "needs": [str(artifact), int(part)]} if (
-                Key(stage, index) in worker.in_hand
+                Key(stage, index) in worker.assigned
             ):
-                self._out_of_hand(worker, Key(stage, index))
+                self._unassign(worker, Key(stage, index))
                 schedule.put_off(Key(stage, index), artifact, part)
             case {"full": str(why)}:
                 raise DiskFullError(why)
             case {"opened": str()}:
-                pass  # of a run before this one
+                pass  # a late message of an earlier run
             case _:
-                self._lose(pool, worker, schedule, end=False)
+                self._drop(pool, worker, schedule, kill=False)
 
     def _take_back(self, pool: Pool, worker: Worker, key: Key, schedule: Schedule, *, done: bool) -> None:
-        self._out_of_hand(worker, key)
+        self._unassign(worker, key)
         pool.progress += 1
         schedule.take_back(key, done=done)
 
-    def _out_of_hand(self, worker: Worker, key: Key) -> None:
-        del worker.in_hand[key]
+    def _unassign(self, worker: Worker, key: Key) -> None:
+        del worker.assigned[key]
         worker.begun.discard(key)
-        if not any(other.stage == key.stage for other in worker.in_hand):
-            self._at_work[key.stage].discard(worker)
+        if not any(other.stage == key.stage for other in worker.assigned):
+            self._busy[key.stage].discard(worker)
 
-    def _lose(self, pool: Pool, worker: Worker, schedule: Schedule, *, end: bool) -> None:
-        """Let go of a worker that is gone, or shall be: its blocks have failed this time.
+    def _drop(self, pool: Pool, worker: Worker, schedule: Schedule, *, kill: bool) -> None:
+        """Remove a worker that died, or that must be killed. Its blocks count as failed attempts.
 
-        Where it had two, either may be the cause: from now on each is tried apart from others.
+        If it had two blocks, either may be the cause. From now on, a worker processes each of them without a second
+        block.
         """
         with suppress(KeyError):
             self._selector.unregister(worker.channel)
-        if len(worker.in_hand) > 1:
-            self._apart |= worker.in_hand.keys()
-        for key in list(worker.in_hand):
+        if len(worker.assigned) > 1:
+            self._isolated |= worker.assigned.keys()
+        for key in list(worker.assigned):
             self._take_back(pool, worker, key, schedule, done=False)
-        pool.lose(worker, end=end)
-        self._next_look = 0.0
+        pool.remove(worker, kill=kill)
+        self._next_check = 0.0
 
-    def _give(self, tasks: Sequence[Task], schedule: Schedule) -> None:
-        """Give a block to each worker that may begin one, those with an empty hand first."""
+    def _assign(self, tasks: Sequence[Task], schedule: Schedule) -> None:
+        """Assign a block to each worker that can begin one. Workers without a block come first."""
         later_first = [task for task in tasks[::-1] if schedule.is_ready(task.name) or self._waiting[task.name]]
         for pool in self._pools:
-            served = [task for task in later_first if self._shares[task.name].pool is pool]
-            for worker in sorted(pool.workers[: pool.most], key=lambda each: len(each.in_hand)) if served else ():
-                if not worker.is_free or not self._apart.isdisjoint(worker.in_hand):
+            served = [task for task in later_first if self._allocations[task.name].pool is pool]
+            workers = pool.workers[: pool.max_workers] if served else []
+            for worker in sorted(workers, key=lambda each: len(each.assigned)):
+                if not worker.is_free or not self._isolated.isdisjoint(worker.assigned):
                     continue
-                if (unit := self._next(served, worker, tasks, schedule)) is not None:
-                    worker.in_hand[unit.key] = time.monotonic()
-                    self._at_work[unit.key.stage].add(worker)
+                if (unit := self._next_block(served, worker, tasks, schedule)) is not None:
+                    worker.assigned[unit.key] = time.monotonic()
+                    self._busy[unit.key.stage].add(worker)
                     message = {"stage": unit.key.stage, "block": unit.key.number, "early": unit.early}
                     worker.channel.send(message)
 
-    def _next(self, served: Sequence[Task], worker: Worker, tasks: Sequence[Task], schedule: Schedule) -> Unit | None:
-        """Return the next block for a worker; those that are tried apart wait for one whose hand is empty."""
-        is_empty = not worker.in_hand
+    def _next_block(
+        self, served: Sequence[Task], worker: Worker, tasks: Sequence[Task], schedule: Schedule
+    ) -> Unit | None:
+        """Return the next block for a worker, or None. Isolated blocks wait for a worker without a block."""
+        is_empty = not worker.assigned
         for task in served:
-            busy = self._at_work[task.name]
-            if task.name not in worker.opened or (len(busy) >= self._shares[task.name].most and worker not in busy):
+            busy, max_workers = self._busy[task.name], self._allocations[task.name].max_workers
+            if task.name not in worker.ready_stages or (len(busy) >= max_workers and worker not in busy):
                 continue
-            if task.must_wait() and self._others_go_on(task, tasks, schedule):
+            if task.must_wait() and self._later_can_run(task, tasks, schedule):
                 continue
             if is_empty and self._waiting[task.name]:
                 return self._waiting[task.name].pop()
             while (unit := schedule.next(task.name)) is not None:
-                if is_empty or unit.key not in self._apart:
+                if is_empty or unit.key not in self._isolated:
                     return unit
                 self._waiting[task.name].append(unit)
         return None
 
-    def _others_go_on(self, task: Task, tasks: Sequence[Task], schedule: Schedule) -> bool:
-        """Return whether blocks of later tasks are at work, or can be."""
+    def _later_can_run(self, task: Task, tasks: Sequence[Task], schedule: Schedule) -> bool:
+        """Return whether blocks of later tasks are running or can run."""
         later = tasks[tasks.index(task) + 1 :]
-        return any(self._at_work[each.name] or schedule.is_ready(each.name) for each in later)
+        return any(self._busy[each.name] or schedule.is_ready(each.name) for each in later)

@@ -28,7 +28,7 @@ from neuroseg.storage.stored import artifact_at, refresh, sizes_in, stored_now
 from neuroseg.storage.workspace import Workspace
 
 # Of so many failed blocks the inputs are read to find damage; where more fail, it is seldom that.
-_EXAMINED = 20
+_MAX_EXAMINED = 20
 
 logger = logging.getLogger(__name__)
 
@@ -82,21 +82,21 @@ def require_whole(workspace: Workspace, stages: Sequence[Stage], artifact: str) 
                 )
 
 
-def replace_missing(
-    workspace: Workspace, every: Sequence[Stage], stage: Stage, choose: Choose, begin: Begin, *, at_once: bool = True
+def recompute_missing(
+    workspace: Workspace, every: Sequence[Stage], stage: Stage, choose: Choose, begin: Begin, *, now: bool = True
 ) -> None:
     """Make again what is missing of what a stage had made; raises NeurosegError when it cannot be made again.
 
     Of later stages that were cut off before their inputs were looked at once more, the blocks that read what is missing
-    are unmarked. Unless `at_once`, what is missing is only unmarked, too: what it is made of is not complete itself.
+    are unmarked. Unless `now`, what is missing is only unmarked, too: what it is made of is not complete itself.
     """
     lost = _certainly_missing(workspace, stage)
     if not lost:
         return
     unverified = [reader for reader in every if not ledger_of(workspace, reader).is_verified()]
     unmark_readers(workspace, every, stage, lost, only=unverified)
-    if at_once:
-        _replace(workspace, every, stage, lost, choose, begin)
+    if now:
+        _recompute_or_fail(workspace, every, stage, lost, choose, begin)
     else:
         ledger_of(workspace, stage).clear(lost)
 
@@ -131,7 +131,7 @@ def _certainly_missing(workspace: Workspace, stage: Stage) -> list[Block]:
     return missing_blocks(workspace, stage) if lost else lost
 
 
-def _replace(
+def _recompute_or_fail(
     workspace: Workspace, every: Sequence[Stage], stage: Stage, lost: Sequence[Block], choose: Choose, begin: Begin
 ) -> None:
     gone = [name for name in stage.inputs if _is_gone(workspace, every, name)]
@@ -143,7 +143,7 @@ def _replace(
         )
     logger.warning("%s: made again", what)
     stage.prepare()
-    if not made_again(workspace, every, stage, lost, choose, begin):
+    if not recompute(workspace, every, stage, lost, choose, begin):
         failed = [cause.splitlines()[0] for cause in ledger_of(workspace, stage).failures().values()]
         raise BlocksFailedError(f"{what} and could not be made again: {failed[0] if failed else 'see the logs'}")
 
@@ -154,7 +154,7 @@ def _is_gone(workspace: Workspace, every: Sequence[Stage], name: str) -> bool:
     return bool(makers) and not workspace.artifact(name).exists() and not released(workspace, makers[0])
 
 
-def undermined(
+def recompute_vanished_inputs(
     workspace: Workspace, every: Sequence[Stage], stages: Sequence[Stage], choose: Choose, begin: Begin
 ) -> bool:
     """Return whether blocks of stages that just ran may have read zeros: what they read went missing meanwhile.
@@ -168,7 +168,7 @@ def undermined(
         lost = _certainly_missing(workspace, maker)
         if lost:
             found = unmark_readers(workspace, every, maker, lost, only=stages) or found
-            _replace(workspace, every, maker, lost, choose, begin)
+            _recompute_or_fail(workspace, every, maker, lost, choose, begin)
     return found
 
 
@@ -184,7 +184,7 @@ def _is_array(maker: Stage, name: str) -> bool:
     return name.endswith(".zarr") or isinstance(maker, RelabelStage | PyramidStage)
 
 
-def mend(
+def recompute_damaged(
     workspace: Workspace,
     every: Sequence[Stage],
     stages: Sequence[Stage],
@@ -203,14 +203,14 @@ def mend(
     failed = ledger.failed()
     left = [block for block in blocks if block.index in failed] or ledger.pending(blocks)
     logger.info("looking for damage among what %d failed blocks of stage %s read", len(left), stage.name)
-    damaged = list(_damaged(workspace, every, stage, left[:_EXAMINED]))
+    damaged = list(_find_damage(workspace, every, stage, left[:_MAX_EXAMINED]))
     for maker, lost, missing in damaged:
         unmark_readers(workspace, every, maker, missing, only=stages)
         logger.warning("%s of stage %s cannot be read any more, damaged on disk: made again", counted(lost), maker.name)
         try:
-            if not made_again(workspace, every, maker, lost, choose, begin) and not (
-                mend(workspace, every, [maker], maker, lost, choose, begin, error)
-                and made_again(workspace, every, maker, lost, choose, begin)
+            if not recompute(workspace, every, maker, lost, choose, begin) and not (
+                recompute_damaged(workspace, every, [maker], maker, lost, choose, begin, error)
+                and recompute(workspace, every, maker, lost, choose, begin)
             ):
                 raise error
         except (NeurosegError, OSError) as another:
@@ -218,14 +218,14 @@ def mend(
     return bool(damaged)
 
 
-def made_again(
+def recompute(
     workspace: Workspace, every: Sequence[Stage], maker: Stage, blocks: Sequence[Block], choose: Choose, begin: Begin
 ) -> bool:
     """Process blocks that are done once more, after what they read and was released; returns whether none failed."""
     for earlier, needed in released_inputs(workspace, every, maker, blocks):
         logger.info("%s of stage %s, released before, are read again: made again", counted(needed), earlier.name)
         earlier.prepare()
-        if not made_again(workspace, every, earlier, needed, choose, begin):
+        if not recompute(workspace, every, earlier, needed, choose, begin):
             return False
     ledger = ledger_of(workspace, maker)
     ledger.clear_failures(blocks)
@@ -239,7 +239,7 @@ def made_again(
     return done == len(blocks)
 
 
-def _damaged(
+def _find_damage(
     workspace: Workspace, every: Sequence[Stage], stage: Stage, blocks: Sequence[Block]
 ) -> Iterator[tuple[Stage, list[Block], list[Block]]]:
     """Yield earlier stages, those of their blocks that `blocks` of a stage may have failed of, and the missing ones.

@@ -7,16 +7,16 @@ from contextlib import ExitStack
 from functools import partial
 from types import TracebackType
 
-from neuroseg.execution.cluster.crew import WORKER, Crew, Jobs
 from neuroseg.execution.cluster.dask import DaskConnection, DaskJobs
+from neuroseg.execution.cluster.launcher import WORKER, ClusterLauncher, Jobs
 from neuroseg.execution.cluster.site import NO_SITE, STAGES, Cluster, Resources
 from neuroseg.execution.cluster.slurm import SlurmJobs
-from neuroseg.execution.door import own_hosts
+from neuroseg.execution.listener import own_hosts
 from neuroseg.execution.local import LocalWorkers
 from neuroseg.execution.pool import Launcher, Pool
 from neuroseg.execution.serial import SerialExecutor
 from neuroseg.execution.task import Executor, Task
-from neuroseg.execution.workers import Share, WorkersExecutor
+from neuroseg.execution.workers import Allocation, WorkersExecutor
 from neuroseg.runs.options import CLUSTERS
 from neuroseg.runs.plan import Plan
 from neuroseg.stage import Stage
@@ -24,7 +24,7 @@ from neuroseg.storage.workspace import Workspace
 
 _PREDICT, _COMPUTE = "predict", "compute"
 _PREDICTION = "affinities"
-_FEWEST_JOBS = 2
+_DEFAULT_JOBS = 2
 
 
 class Executors:
@@ -32,8 +32,8 @@ class Executors:
 
     def __init__(self, workspace: Workspace, plan: Plan, stages: Sequence[Stage], cluster: Cluster) -> None:
         self._workspace, self._plan, self._stages = workspace, plan, list(stages)
-        self._site = cluster.described() if plan.executor in CLUSTERS else NO_SITE
-        self._dask = DaskConnection(cluster.dask_address, plan.workers or _FEWEST_JOBS)
+        self._site = cluster.loaded_site() if plan.executor in CLUSTERS else NO_SITE
+        self._dask = DaskConnection(cluster.dask_address, plan.workers or _DEFAULT_JOBS)
         self._pools: dict[str, Pool] = {}
         self._held = ExitStack()
 
@@ -56,19 +56,21 @@ class Executors:
         kinds = {task.name: self._kind(task.stage) for task in tasks}
         later = self._needed_after(tasks)
         for kind in self._pools.keys() - kinds.values() - later:
-            self._pools.pop(kind).stop(at_once=False)
+            self._pools.pop(kind).stop(force=False)
         is_small = all(len(task.blocks) <= 1 for task in tasks) and not self._pools.keys() & kinds.values()
         if self._plan.executor == "serial" or (is_small and self._plan.executor not in CLUSTERS):
             return SerialExecutor()
-        shares = {}
+        allocations = {}
         for task in tasks:
             kind, most = kinds[task.name], self._count(task.stage)
             if kind not in self._pools:
                 self._pools[kind] = Pool(partial(self._launcher, kind, task.stage))
-            shares[task.name] = Share(self._pools[kind], most, last=kind not in later)
+            allocations[task.name] = Allocation(self._pools[kind], most, last=kind not in later)
         for pool in self._pools.values():
-            pool.most = max((share.most for share in shares.values() if share.pool is pool), default=0)
-        return WorkersExecutor(shares, self._plan.block_timeout_s)
+            pool.max_workers = max(
+                (allocation.max_workers for allocation in allocations.values() if allocation.pool is pool), default=0
+            )
+        return WorkersExecutor(allocations, self._plan.block_timeout_s)
 
     def _needed_after(self, tasks: Sequence[Task]) -> set[str]:
         """Return the kinds of worker that stages after the tasks' need."""
@@ -79,45 +81,45 @@ class Executors:
     def _kind(self, stage: Stage) -> str:
         """Return the kind of worker: stages whose jobs ask for the same share theirs, prediction on GPUs has its own.
 
-        On this machine's cores prediction shares the others' workers: no more processes than cores compute.
+        On this machine's cores prediction allocations the others' workers: no more processes than cores compute.
         """
         name = stage.name.split("-")[0]
         if self._plan.executor not in CLUSTERS:
             return _PREDICT if name == _PREDICTION and self._plan.device.startswith("cuda") else _COMPUTE
-        alike = [other for other in STAGES if self._asked(other) == self._asked(name)]
+        alike = [other for other in STAGES if self._requested(other) == self._requested(name)]
         if alike == [_PREDICTION]:
             return _PREDICT
         others = [other for other in STAGES if other != _PREDICTION]
         first = next(other for other in alike if other != _PREDICTION)
         return _COMPUTE if first == others[0] else f"{_COMPUTE}-{first}"
 
-    def _asked(self, stage: str) -> Resources:
+    def _requested(self, stage: str) -> Resources:
         """Return what a worker for a stage asks for, however many there are."""
         return self._site.resources(stage).model_copy(update={"workers": None})
 
     def _count(self, stage: Stage) -> int:
         """Return how many workers a stage is done by at a time."""
         if self._plan.executor in CLUSTERS:
-            return self._plan.workers or self._site.resources(stage.name).workers or _FEWEST_JOBS
+            return self._plan.workers or self._site.resources(stage.name).workers or _DEFAULT_JOBS
         return self._plan.prediction_workers if stage.name == _PREDICTION else self._plan.workers
 
     def _launcher(self, kind: str, stage: Stage) -> Launcher:
         workspace, logs, site = self._workspace.path, self._workspace.logs, self._site
-        asked = site.resources(stage.name)
+        requested = site.resources(stage.name)
 
         def as_slurm_jobs(token: str, head: str) -> Jobs:
-            return SlurmJobs(workspace, logs / "slurm", site, kind, asked, WORKER, token, head)
+            return SlurmJobs(workspace, logs / "slurm", site, kind, requested, WORKER, token, head)
 
         def as_dask_tasks(token: str, head: str) -> Jobs:
-            return DaskJobs(self._dask.client(), workspace, logs / "dask", kind, asked.gpus, token, head)
+            return DaskJobs(self._dask.client(), workspace, logs / "dask", kind, requested.gpus, token, head)
 
         if self._plan.executor == "local":
             return LocalWorkers(workspace, logs, kind, self._gpus() if kind == _PREDICT else ())
         hosts = [site.host] if site.host else own_hosts()
         if self._plan.executor == "slurm":
-            return Crew(workspace, as_slurm_jobs, hosts, site.port)
+            return ClusterLauncher(workspace, as_slurm_jobs, hosts, site.port)
         # A Dask cluster may be of this machine alone, whose name leads nowhere.
-        return Crew(workspace, as_dask_tasks, hosts if site.host else ["127.0.0.1", *hosts], site.port)
+        return ClusterLauncher(workspace, as_dask_tasks, hosts if site.host else ["127.0.0.1", *hosts], site.port)
 
     def _gpus(self) -> list[str]:
         from neuroseg.affinities.device import own_gpus

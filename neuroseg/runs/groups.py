@@ -14,9 +14,9 @@ from pathlib import Path
 
 from neuroseg.execution.block import ledger_of
 from neuroseg.execution.task import Begin, Choose
-from neuroseg.runs.damage import as_published, replace_missing
+from neuroseg.runs.damage import as_published, recompute_missing
 from neuroseg.runs.finished import is_published, published_mark, views_of, wanted_mark
-from neuroseg.runs.inputs import reads_input, require_brought, unchanged_input
+from neuroseg.runs.inputs import reads_input, require_same_input, unchanged_input
 from neuroseg.runs.needed import removed, require_held, require_inputs
 from neuroseg.runs.pending import Pending, with_released
 from neuroseg.runs.plan import PREDICTION, Plan
@@ -28,9 +28,9 @@ from neuroseg.storage.publish import publish_text
 from neuroseg.storage.trees import remove_all
 from neuroseg.storage.workspace import Workspace
 
-_TOGETHER = (("affinities", "fragments", "edges"), ("relabel", "pyramid"))
+_CONCURRENT = (("affinities", "fragments", "edges"), ("relabel", "pyramid"))
 # What a segmentation says of its making.
-_MADE_BY = ("fragments", "scoring", "agglomeration", "threshold", "roi")
+_SETTINGS = ("fragments", "scoring", "agglomeration", "threshold", "roi")
 
 
 def run_all(
@@ -56,17 +56,17 @@ def run_all(
             ledger_of(workspace, view).forget()
     workspace.remove_unfinished_segmentations(keep=views[0].aside if views else None)
     for stage in every[: every.index(stages[0])]:
-        replace_missing(workspace, every, stage, choose, begin)
+        recompute_missing(workspace, every, stage, choose, begin)
     summaries = []
     for number, group in enumerate(groups):
         if group[0] in views and is_published(workspace, published, wanted):
-            summaries += _kept(workspace, every, group, choose, begin)
+            summaries += _recompute_published(workspace, every, group, choose, begin)
             continue
-        pending = _ready(workspace, plan, every, groups[number:], choose, begin)
+        pending = _prepare_group(workspace, plan, every, groups[number:], choose, begin)
         with _unchanged(workspace, plan, pending):
             summaries += _run_together(workspace, every, pending, choose, begin, stream=stream)
     if views and not is_published(workspace, published, wanted):
-        made_by = {name: getattr(plan, name) for name in _MADE_BY}
+        made_by = {name: getattr(plan, name) for name in _SETTINGS}
         levels = [stage for stage in views if isinstance(stage, PyramidStage)]
         finish_metadata(views[0].aside, levels, plan.grid, made_by)
         workspace.publish_segmentation(views[0].aside)
@@ -74,17 +74,17 @@ def run_all(
     return summaries
 
 
-def _kept(
+def _recompute_published(
     workspace: Workspace, every: Sequence[Stage], group: Sequence[Stage], choose: Choose, begin: Begin
 ) -> list[StageSummary]:
     """Make again what is missing of the finished segmentation, which stays."""
     stored = as_published(workspace, every)
     for stage in group:
-        replace_missing(workspace, stored, stored[every.index(stage)], choose, begin)
+        recompute_missing(workspace, stored, stored[every.index(stage)], choose, begin)
     return [StageSummary(stage.name, 0, 0, 0.0, 0) for stage in group]
 
 
-def _ready(
+def _prepare_group(
     workspace: Workspace,
     plan: Plan,
     every: Sequence[Stage],
@@ -101,7 +101,7 @@ def _ready(
     require_held(workspace, every, groups, found)
     for each in [each for each in found if each.blocks]:
         require_inputs(workspace, every, every.index(each.stage))
-        require_brought(workspace, plan, each.stage)
+        require_same_input(workspace, plan, each.stage)
     if any(each.blocks for each in found) and not views_of(group):
         later = every[every.index(group[-1]) + 1 :]
         _invalidate(workspace, published_mark(workspace), later, keep_labels=group[-1].name == "lookup")
@@ -112,7 +112,7 @@ def in_groups(stages: Sequence[Stage]) -> list[list[Stage]]:
     """Return the stages in groups of those that run at the same time, in order."""
     groups: list[list[Stage]] = []
     for stage in stages:
-        names = next((names for names in _TOGETHER if stage.name.split("-")[0] in names), ())
+        names = next((names for names in _CONCURRENT if stage.name.split("-")[0] in names), ())
         if groups and groups[-1][0].name in names:
             groups[-1].append(stage)
         else:
@@ -127,7 +127,7 @@ def _pending_of(
     found: list[Pending] = []
     for stage in group:
         ledger, is_partial = ledger_of(workspace, stage), any(each.blocks for each in found)
-        replace_missing(workspace, every, stage, choose, begin, at_once=not is_partial)
+        recompute_missing(workspace, every, stage, choose, begin, now=not is_partial)
         pending = ledger.pending(list(stage.lattice.blocks(stage.halo)))
         if (pending or is_partial or (is_last and stage is group[-1])) and removed(
             workspace, [stage], every[every.index(stage) + 1 :]

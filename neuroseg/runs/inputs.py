@@ -39,7 +39,7 @@ def require_input(plan: Plan, workspace: Workspace) -> None:
         )
 
 
-def require_brought(workspace: Workspace, plan: Plan, stage: Stage) -> None:
+def require_same_input(workspace: Workspace, plan: Plan, stage: Stage) -> None:
     """Raise RunRefusedError where a stage reads an input that is not what the workspace was made of."""
     if reads_input(plan, stage):
         require_input(plan, workspace)
@@ -81,7 +81,7 @@ def unchanged_input(plan: Plan, workspace: Workspace, stage: Stage, forget: Call
             raise
 
 
-def changes_in_words(old: Plan, new: Plan) -> dict[str, str]:
+def describe_changes(old: Plan, new: Plan) -> dict[str, str]:
     """Return in words how the inputs of a workspace's last run differ from those now, by key of stages' identities."""
     volume = _changes(_NOUNS[new.kind], (old.path, old.input_content), (new.path, new.input_content))
     masks = [pair for pair in ((old.mask, new.mask), (old.predicted_mask, new.predicted_mask)) if _differ(*pair)]

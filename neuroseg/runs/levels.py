@@ -42,8 +42,8 @@ def require_suitable_size(card: Card, size: Nanometres, volume: str, *, force: b
     """Raise InputError for voxels more than 3 times off a model's, unless `force`; warns of more than 1.5 times."""
     ratio = largest_ratio(size, card.voxel_size_nm)
     text = (
-        f"model {card.name} was trained at {in_words(card.voxel_size_nm)} nm voxels, "
-        f"{volume} has {in_words(size)} nm ({ratio:.1f} times off)"
+        f"model {card.name} was trained at {size_text(card.voxel_size_nm)} nm voxels, "
+        f"{volume} has {size_text(size)} nm ({ratio:.1f} times off)"
     )
     if ratio > _REFUSE_RATIO and not force:
         raise InputError(
@@ -54,6 +54,6 @@ def require_suitable_size(card: Card, size: Nanometres, volume: str, *, force: b
         logger.warning("%s: expect a poor segmentation", text)
 
 
-def in_words(size: Sequence[float]) -> str:
+def size_text(size: Sequence[float]) -> str:
     """Return a voxel size as `40 x 4 x 4`."""
     return " x ".join(f"{edge:g}" for edge in size)

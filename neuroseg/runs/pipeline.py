@@ -10,7 +10,7 @@ from neuroseg.errors import InputError, unknown_name
 from neuroseg.execution.block import ledger_of
 from neuroseg.execution.cluster.site import NO_CLUSTER, Cluster
 from neuroseg.execution.cluster.slurm import cancel_leftovers
-from neuroseg.execution.door import forget_secrets
+from neuroseg.execution.listener import remove_secrets
 from neuroseg.execution.task import Begin, Executor, Task
 from neuroseg.execution.task import silent as silent
 from neuroseg.runs.damage import restart_of
@@ -18,7 +18,7 @@ from neuroseg.runs.executors import Executors
 from neuroseg.runs.finished import is_finished, views_of
 from neuroseg.runs.groups import in_groups, run_all
 from neuroseg.runs.in_memory import segmentation_of as segmentation_of
-from neuroseg.runs.inputs import changes_in_words, require_brought, require_mask
+from neuroseg.runs.inputs import describe_changes, require_mask, require_same_input
 from neuroseg.runs.methods import check_methods
 from neuroseg.runs.needed import require_held, require_inputs
 from neuroseg.runs.options import Options
@@ -101,7 +101,7 @@ def _execute(
         stream = options.keep == STREAM
         require_space(workspace.path, needed_bytes(workspace, stages, len(plan.offsets), stream=stream))
     with workspace.locked(), Executors(workspace, plan, stages, cluster) as executors:
-        forget_secrets(workspace.path)
+        remove_secrets(workspace.path)
         cancel_leftovers(workspace.path)
         _require_possible(workspace, plan, every, stages, first)
         write_plan(workspace, plan, options)
@@ -120,7 +120,7 @@ def _require_possible(
     """Raise InputError where `stages` cannot run, those of `every` from `first` on anew, before anything changes."""
     if plan.kind == "raw" and not any(stage.name == PREDICTION[-1] for stage in stages):
         _require_affinities(workspace, plan, plan.affinities_stage(workspace))
-    in_words = changes_in_words(read_plan(workspace), plan) if is_workspace(workspace.path) else {}
+    in_words = describe_changes(read_plan(workspace), plan) if is_workspace(workspace.path) else {}
     for stage in every[:first]:
         if stage in stages and stage.name.split("-")[0] not in _REDONE_WITHOUT_ASKING:
             blocks = list(stage.lattice.blocks(stage.halo))
@@ -129,7 +129,7 @@ def _require_possible(
     if first < len(every):
         require_inputs(workspace, every, first)
         for stage in every[first:]:
-            require_brought(workspace, plan, stage)
+            require_same_input(workspace, plan, stage)
     elif (pending := _first_pending(workspace, plan, stages)) is not None:
         require_inputs(workspace, every, every.index(pending))
 
@@ -181,7 +181,7 @@ def _restart_index(restart: str | None, every: Sequence[Stage], stages: Sequence
 def _executor(workspace: Workspace, plan: Plan, executors: Executors, tasks: Sequence[Task]) -> Executor:
     """Return what runs tasks. What they read of the user's is compared first: blocks are also done again."""
     for task in tasks:
-        require_brought(workspace, plan, task.stage)
+        require_same_input(workspace, plan, task.stage)
     return executors.choose(tasks)
 
 

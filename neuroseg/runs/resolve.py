@@ -15,7 +15,7 @@ from neuroseg.geometry import Triple, describe, parse_roi, parse_triple, triple,
 from neuroseg.networks.bundle import bundled_names, open_bundle
 from neuroseg.runs.cores import own_cores, predicting_workers
 from neuroseg.runs.inputs import at_input
-from neuroseg.runs.levels import in_words, nearest_level, require_suitable_size
+from neuroseg.runs.levels import nearest_level, require_suitable_size, size_text
 from neuroseg.runs.options import CLUSTERS, NO_MASK, Options, min_size_voxels
 from neuroseg.runs.plan import MaskPlan, Plan, read_options, read_plan
 from neuroseg.storage.naming import default_workspace, is_unused, is_workspace
@@ -251,7 +251,7 @@ def _common(options: Options, shape: Any, grid: Grid, device: str) -> dict[str, 
     unit = min(voxel_size_nm[1:])
     if voxel_size_nm[0] < _LEAST_Z_EDGE * unit:
         raise InputError(
-            f"voxels of {in_words(voxel_size_nm)} nm are more than {1 / _LEAST_Z_EDGE:g} times finer in z than in xy; "
+            f"voxels of {size_text(voxel_size_nm)} nm are more than {1 / _LEAST_Z_EDGE:g} times finer in z than in xy; "
             "downsample z first"
         )
     cores = own_cores()

@@ -12,7 +12,7 @@ from neuroseg.execution.block import ledger_of
 from neuroseg.execution.failures import alike, also, describe_failure, failure_folder, forget_failures, newest_log
 from neuroseg.execution.task import Begin, Choose, Task
 from neuroseg.geometry import describe
-from neuroseg.runs.damage import counted, mend, undermined
+from neuroseg.runs.damage import counted, recompute_damaged, recompute_vanished_inputs
 from neuroseg.runs.pending import Pending, released_inputs, still_pending
 from neuroseg.stage import Stage
 from neuroseg.storage.half_written import remove_half_written
@@ -23,7 +23,7 @@ from neuroseg.storage.workspace import Workspace
 
 _LISTED_FAILURES = 10
 # How often a stage is done again because what it reads went missing while it ran.
-_ROUNDS = 3
+_MAX_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -61,24 +61,27 @@ def run_stages(
     for another reason.
     """
     stages = [each.stage for each in pending]
-    for _ in range(_ROUNDS):
+    for _ in range(_MAX_ROUNDS):
         try:
             summaries, complete = _run_once(workspace, every, pending, choose, begin, attach)
         except (BlocksFailedError, DamagedError) as error:
             failed = [each for each in pending if ledger_of(workspace, each.stage).failed()] or pending[:1]
-            mended = [mend(workspace, every, stages, each.stage, each.blocks, choose, begin, error) for each in failed]
-            if not any(mended):
+            recomputed = [
+                recompute_damaged(workspace, every, stages, each.stage, each.blocks, choose, begin, error)
+                for each in failed
+            ]
+            if not any(recomputed):
                 raise
             left = still_pending(workspace, stages)
             summaries, complete = _run_once(workspace, every, left, choose, begin, attach)
-        if not undermined(workspace, every, stages, choose, begin) and complete:
+        if not recompute_vanished_inputs(workspace, every, stages, choose, begin) and complete:
             for stage in stages:
                 ledger_of(workspace, stage).verify()
             return summaries
         pending = still_pending(workspace, stages)
     raise DamagedError(
-        f"files that stage {stages[-1].name} reads were removed {_ROUNDS} times while it ran; find out what removes "
-        f"files in {workspace.path}, then run the same command again"
+        f"files that stage {stages[-1].name} reads were removed {_MAX_ROUNDS} times while it ran",
+        hint=f"check which program removes files in {workspace.path}, then run the same command again",
     )
 
 
@@ -100,26 +103,26 @@ def _run_once(
         if lost := released_inputs(workspace, every, each.stage, each.blocks):
             raise DamagedError(f"stage {each.stage.name} would read blocks of {lost[0][0].name} that were deleted")
     for each in pending:
-        _make_ready(workspace, each)
-    clocks = {each.stage.name: _Clock(begin, each) for each in pending if each.blocks}
+        _prepare(workspace, each)
+    timers = {each.stage.name: _Timer(begin, each) for each in pending if each.blocks}
     tasks = attach(
         [
-            Task(each.stage, each.blocks, ledger_of(workspace, each.stage), clocks[each.stage.name])
+            Task(each.stage, each.blocks, ledger_of(workspace, each.stage), timers[each.stage.name])
             for each in pending
             if each.blocks
         ]
     )
     done = _run_tasks(workspace, tasks, choose)
-    for clock in clocks.values():
-        clock.end()
+    for timer in timers.values():
+        timer.end()
     reports: list[str] = []
     short = [task for task, count in zip(tasks, done, strict=True) if count < len(task.blocks)]
     for task in short:
-        reports += _failures(workspace, task, clocks[task.name].failed)
+        reports += _failures(workspace, task, timers[task.name].failed)
     if reports:
         raise BlocksFailedError("\n".join(reports))
     summaries = [
-        _summary(workspace, each, began, clocks.get(each.stage.name), is_first=each is pending[0]) for each in pending
+        _summary(workspace, each, began, timers.get(each.stage.name), is_first=each is pending[0]) for each in pending
     ]
     return summaries, not short
 
@@ -133,10 +136,10 @@ def _run_tasks(workspace: Workspace, tasks: Sequence[Task], choose: Choose) -> l
         raise _disk_full(workspace, full.stage, full.ledger, len(full.ledger.pending(full.blocks))) from error
     finally:
         for task in tasks:
-            _clear_up(workspace, task.stage, task.ledger)
+            _clean_up(workspace, task.stage, task.ledger)
 
 
-class _Clock:
+class _Timer:
     """Shows what is done of a stage, and notes when the first and the last block of it were."""
 
     def __init__(self, begin: Begin, pending: Pending) -> None:
@@ -162,10 +165,10 @@ class _Clock:
         return self._last - (self._began if of_first is None else max(self._began, self._first - of_first))
 
 
-def _make_ready(workspace: Workspace, pending: Pending) -> None:
+def _prepare(workspace: Workspace, pending: Pending) -> None:
     """Clear up after a run that was killed, and have everything there before the first block is handed out."""
     stage, ledger = pending.stage, ledger_of(workspace, pending.stage)
-    _clear_up(workspace, stage, ledger)
+    _clean_up(workspace, stage, ledger)
     ledger.claim()
     if not pending.blocks:
         return
@@ -189,7 +192,7 @@ def _failures(workspace: Workspace, task: Task, given_up: int) -> list[str]:
     if left and (is_full(workspace.path) or _full_disk(task.ledger)):
         raise _disk_full(workspace, task.stage, task.ledger, len(left))
     failed = left if len(left) <= given_up else [block for block in left if block.index in causes]
-    _describe_deaths(workspace, task.stage, failed)
+    _describe_dead_workers(workspace, task.stage, failed)
     return [_failure_report(task.stage, failed, task.ledger, causes)] if failed else []
 
 
@@ -199,22 +202,22 @@ def _full_disk(ledger: StageLedger) -> str:
 
 
 def _summary(
-    workspace: Workspace, pending: Pending, began: float, clock: _Clock | None, *, is_first: bool
+    workspace: Workspace, pending: Pending, began: float, timer: _Timer | None, *, is_first: bool
 ) -> StageSummary:
     stage = pending.stage
     outside = len(stage.lattice.indices_touching(stage.lattice.roi)) - len(stage.lattice.indices())
-    if clock is None:
+    if timer is None:
         return StageSummary(stage.name, 0, 0, 0.0, 0, outside)
     ran = [record for record in ledger_of(workspace, stage).records() if record["time"] >= began]
     peak = max((int(record["peak_mib"]) for record in ran), default=0)
-    seconds = clock.seconds(None if is_first else min((float(record["seconds"]) for record in ran), default=0.0))
+    seconds = timer.seconds(None if is_first else min((float(record["seconds"]) for record in ran), default=0.0))
     return StageSummary(stage.name, len(pending.blocks), _voxels(pending), seconds, peak, outside)
 
 
-def _clear_up(workspace: Workspace, stage: Stage, ledger: StageLedger) -> None:
+def _clean_up(workspace: Workspace, stage: Stage, ledger: StageLedger) -> None:
     """Remove what was being written of blocks that are in hand no more, and forget that they were."""
     known = set(stage.lattice.indices())
-    blocks = [stage.lattice.block(index, stage.halo) for index in ledger.cut_off() if index in known]
+    blocks = [stage.lattice.block(index, stage.halo) for index in ledger.interrupted() if index in known]
     remove_half_written([workspace.artifact(name) for name in stage.outputs], ledger.folder, blocks)
     ledger.end()
 
@@ -230,7 +233,7 @@ def _disk_full(workspace: Workspace, stage: Stage, ledger: StageLedger, left: in
     )
 
 
-def _describe_deaths(workspace: Workspace, stage: Stage, failed: Sequence[Block]) -> None:
+def _describe_dead_workers(workspace: Workspace, stage: Stage, failed: Sequence[Block]) -> None:
     """Describe blocks whose workers died without a word, as far as it can be told from here."""
     for block in failed[:_LISTED_FAILURES]:
         if not failure_folder(workspace.path, stage.name, block.index).exists():

@@ -44,7 +44,11 @@ def _load_compiler() -> None:
 
 
 def work(
-    workspace_path: Path, channel: Channel, *, alone: bool = False, lost: Callable[[], None] = lambda: None
+    workspace_path: Path,
+    channel: Channel,
+    *,
+    exit_on_setup_error: bool = False,
+    on_lost_head: Callable[[], None] = lambda: None,
 ) -> None:
     """Be a worker of a run until it is over; see execution.serving.serve."""
     set_up()
@@ -54,4 +58,4 @@ def work(
         stage = read_plan(workspace).stage(workspace, name)
         return stage, ledger_of(workspace, stage)
 
-    serve(channel, find, alone=alone, lost=lost)
+    serve(channel, find, exit_on_setup_error=exit_on_setup_error, on_lost_head=on_lost_head)

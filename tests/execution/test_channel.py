@@ -1,4 +1,4 @@
-"""The door and the channels behind it: who knows the secret comes in, nobody else is heard or waited for."""
+"""The listener and the channels behind it: who knows the secret comes in, nobody else is heard or waited for."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from pathlib import Path
 import pytest
 
 from neuroseg.errors import NeurosegError
-from neuroseg.execution.channel import Channel, connected, introduced
-from neuroseg.execution.door import Door, new_secret
+from neuroseg.execution.channel import Channel, authenticate, connect
+from neuroseg.execution.listener import Listener, new_secret
 
 SECRET = b"s" * 32
 Address = tuple[str, int]
 
 
-def at(door: Door) -> list[Address]:
-    return [("127.0.0.1", door.port)]
+def at(listener: Listener) -> list[Address]:
+    return [("127.0.0.1", listener.port)]
 
 
-def next_in(door: Door, seconds: float = 10) -> Channel:
+def next_in(listener: Listener, seconds: float = 10) -> Channel:
     """The next worker that comes in."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if came := door.came():
-            return came[0]
+        if new := listener.new_channels():
+            return new[0]
         time.sleep(0.01)
-    raise AssertionError("nobody came")
+    raise AssertionError("nobody new")
 
 
-def local_door(secret: bytes = SECRET, port: int = 0) -> Door:
-    return Door(secret, interface="127.0.0.1", port=port)
+def local_listener(secret: bytes = SECRET, port: int = 0) -> Listener:
+    return Listener(secret, interface="127.0.0.1", port=port)
 
 
 def test_who_knows_the_secret_is_heard_and_answered() -> None:
-    with local_door() as door:
-        worker = connected(at(door), SECRET)
-        head = next_in(door)
+    with local_listener() as listener:
+        worker = connect(at(listener), SECRET)
+        head = next_in(listener)
         head.send({"stage": "edges", "block": 7})
         assert worker.receive() == {"stage": "edges", "block": 7}
         worker.send({"done": 7})
@@ -57,11 +57,11 @@ def test_who_knows_the_secret_is_heard_and_answered() -> None:
 
 
 def test_another_secret_is_refused_and_told_nowhere(caplog: pytest.LogCaptureFixture) -> None:
-    with local_door() as door, caplog.at_level(logging.WARNING):
-        with pytest.raises(NeurosegError, match="does not know the secret"):
-            connected(at(door), b"x" * 32)
+    with local_listener() as listener, caplog.at_level(logging.WARNING):
+        with pytest.raises(NeurosegError, match="authentication failed"):
+            connect(at(listener), b"x" * 32)
         time.sleep(0.1)
-        assert door.came() == []
+        assert listener.new_channels() == []
     assert "does not know the secret" in caplog.text
     assert SECRET.decode() not in caplog.text
 
@@ -87,15 +87,15 @@ def cut_off(connection: Connection) -> bool:
 
 def test_nothing_of_a_stranger_is_read_beyond_its_proof(tmp_path: Path) -> None:
     """A pickle in the place of the proof, or a long message, is neither loaded nor kept."""
-    with local_door() as door:
+    with local_listener() as listener:
         for said in (pickle.dumps(Harm(tmp_path / "executed")), b"\xff" * 1000):
-            with socket.create_connection(at(door)[0]) as stranger:
+            with socket.create_connection(at(listener)[0]) as stranger:
                 connection = Connection(os.dup(stranger.fileno()))
                 connection.recv_bytes()
                 connection.send_bytes(said)
                 assert cut_off(connection)
                 connection.close()
-        assert door.came() == []
+        assert listener.new_channels() == []
     assert not (tmp_path / "executed").exists()
 
 
@@ -112,8 +112,8 @@ def test_a_head_that_does_not_know_the_secret_gets_no_work_done() -> None:
 
     pretending = threading.Thread(target=pretend)
     pretending.start()
-    with listening, pytest.raises(NeurosegError, match="no proof"):
-        connected([("127.0.0.1", listening.getsockname()[1])], SECRET)
+    with listening, pytest.raises(NeurosegError, match="no valid proof"):
+        connect([("127.0.0.1", listening.getsockname()[1])], SECRET)
     pretending.join()
 
 
@@ -124,7 +124,7 @@ def test_a_worker_cannot_be_used_to_convince_another() -> None:
 
     def work(end: socket.socket) -> None:
         try:
-            introduced(end, SECRET, "worker")
+            authenticate(end, SECRET, "worker")
         except PermissionError as error:
             refused.append(error)
 
@@ -143,32 +143,32 @@ def test_a_worker_cannot_be_used_to_convince_another() -> None:
     workers[1].join(20)
 
 
-def test_a_door_that_can_open_no_more_files_lets_in_the_next_who_comes(
+def test_a_listener_that_can_open_no_more_files_lets_in_the_next_who_comes(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with local_door() as door:
+    with local_listener() as listener:
         started, refusals = threading.Thread.start, [RuntimeError("can't start new thread")]
 
         def start(thread: threading.Thread) -> None:
-            if thread.name == "door" and refusals:
+            if thread.name == "listener" and refusals:
                 raise refusals.pop()
             started(thread)
 
         monkeypatch.setattr(threading.Thread, "start", start)
         with pytest.raises(NeurosegError):
-            connected(at(door), SECRET, patience_s=1)
-        connected(at(door), SECRET).close()
-        next_in(door).close()
-    assert "could not be let in: can't start new thread" in caplog.text
+            connect(at(listener), SECRET, timeout_s=1)
+        connect(at(listener), SECRET).close()
+        next_in(listener).close()
+    assert "cannot accept a worker: can't start new thread" in caplog.text
 
 
 def test_a_hundred_connections_that_say_nothing_hold_up_nobody() -> None:
-    with local_door() as door, ExitStack() as silent:
+    with local_listener() as listener, ExitStack() as silent:
         for _ in range(100):
-            silent.enter_context(socket.create_connection(at(door)[0]))
+            silent.enter_context(socket.create_connection(at(listener)[0]))
         began = time.monotonic()
-        worker = connected(at(door), SECRET)
-        next_in(door).close()
+        worker = connect(at(listener), SECRET)
+        next_in(listener).close()
         assert time.monotonic() - began < 5
         worker.close()
 
@@ -193,11 +193,11 @@ def _send(connection: Connection, said: bytes) -> None:
 def test_the_first_address_that_answers_is_taken() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         nobody = ("127.0.0.1", closed.getsockname()[1])
-    with local_door() as door:
-        connected([nobody, *at(door)], SECRET).close()
-        next_in(door).close()
-    with pytest.raises(NeurosegError, match="head does not answer"):
-        connected([nobody], SECRET)
+    with local_listener() as listener:
+        connect([nobody, *at(listener)], SECRET).close()
+        next_in(listener).close()
+    with pytest.raises(NeurosegError, match="cannot connect to the head"):
+        connect([nobody], SECRET)
 
 
 def test_the_secret_is_readable_by_its_user_alone_and_gone_afterwards(tmp_path: Path) -> None:
@@ -215,5 +215,5 @@ def test_the_secret_is_readable_by_its_user_alone_and_gone_afterwards(tmp_path: 
 def test_a_port_that_is_taken_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(NeurosegError, match=rf"cannot listen at port {port}"), local_door(port=port):
+        with pytest.raises(NeurosegError, match=rf"cannot listen on port {port}"), local_listener(port=port):
             pass

@@ -86,7 +86,7 @@ def test_a_failing_block_is_reported_and_the_others_are_done(executor: str, tiny
     again = Options.model_validate({"volume": str(workspace.path), "executor": executor, "workers": 2})
     with pytest.MonkeyPatch.context() as patch:
         # Otherwise the shard would be found and made again.
-        patch.setattr("neuroseg.runs.damage._EXAMINED", 0)
+        patch.setattr("neuroseg.runs.damage._MAX_EXAMINED", 0)
         with pytest.raises(BlocksFailedError, match=r"stage fragments, block 0 \(0:16,0:20,0:20\)"):
             pipeline.segment(again)
     ledger = workspace.ledger("fragments", {})

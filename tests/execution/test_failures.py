@@ -30,7 +30,7 @@ def failed(tiny_model: str, tmp_path: Path) -> tuple[Workspace, Callable[[], obj
     shard.write_bytes(whole[: len(whole) // 2].ljust(len(whole), b"\0"))
     with pytest.MonkeyPatch.context() as patch:
         # Otherwise the shard would be found and made again.
-        patch.setattr("neuroseg.runs.damage._EXAMINED", 0)
+        patch.setattr("neuroseg.runs.damage._MAX_EXAMINED", 0)
         with pytest.raises(BlocksFailedError, match="neuroseg replay"):
             pipeline.segment(Options(volume=str(workspace.path), executor="serial"))
     return workspace, lambda: shard.write_bytes(whole)
@@ -84,7 +84,7 @@ def test_a_block_is_done_again_by_itself(
     assert exit_code(["replay", where, "fragments", "1"]) == 1
     told = capsys.readouterr().err
     assert "Traceback" in told
-    assert "block 1 fails here too" in told
+    assert "block 1 failed again" in told
     mend()
     assert exit_code(["replay", where, "fragments", "1", "--serial"]) == 0
     assert not failure_folder(workspace.path, "fragments", 1).exists()
@@ -99,9 +99,9 @@ def test_a_block_is_done_again_by_itself(
 @pytest.mark.parametrize(
     ("block", "told"),
     [
-        (("fragments", "6"), "no block 6; it has 6 from 0 to 5"),
+        (("fragments", "6"), "no block 6 (valid: 0 to 5, 6 blocks)"),
         (("fragmnts", "0"), "did you mean fragments"),
-        (("relabel", "0"), "was not begun"),
+        (("relabel", "0"), "has not begun"),
     ],
 )
 def test_what_cannot_be_replayed_is_said(
@@ -122,4 +122,4 @@ def test_a_block_is_not_done_before_what_it_reads(
     pipeline.segment(Options(volume=str(workspace.path), executor="serial"))
     next((workspace.path / "ledger" / "fragments" / "done").iterdir()).unlink()
     assert exit_code(["replay", str(workspace.path), "edges", "0"]) == 2
-    assert "1 blocks of stage fragments are left, which edges reads" in capsys.readouterr().err
+    assert "stage edges reads the output of stage fragments, which is not complete (1 of" in capsys.readouterr().err

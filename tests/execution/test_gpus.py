@@ -35,19 +35,19 @@ def seen_gpus() -> dict[int, str]:
 def test_workers_take_gpus_in_turn_and_places_that_fell_free(tmp_path: Path) -> None:
     workers = LocalWorkers(tmp_path, tmp_path / "logs", "predict", ["3", "GPU-7"])
     try:
-        workers.keep(3, 0)
+        workers.scale(3, 0)
         first = seen_gpus()
         assert sorted(first.values()) == ["3", "3", "GPU-7"]
-        channels = workers.came()
-        workers.end(channels[1], None)
+        channels = workers.new_channels()
+        workers.kill(channels[1], None)
         victim = next(pid for pid, gpu in first.items() if gpu == "GPU-7")
         psutil.wait_procs([psutil.Process(victim)], timeout=10)
-        workers.keep(3, 1)
+        workers.scale(3, 1)
         assert sorted(seen_gpus().values()) == ["3", "3", "GPU-7"], "the place that fell free is taken again"
-        for channel in (*channels, *workers.came()):
+        for channel in (*channels, *workers.new_channels()):
             channel.close()
     finally:
-        workers.stop(at_once=True)
+        workers.stop(force=True)
 
 
 def test_the_gpus_are_those_that_this_process_may_see(monkeypatch: pytest.MonkeyPatch) -> None:

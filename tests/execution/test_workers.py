@@ -21,7 +21,7 @@ from neuroseg.execution.local import LocalWorkers
 from neuroseg.execution.pool import Launcher, Pool
 from neuroseg.execution.scheduler import Schedule
 from neuroseg.execution.task import Task
-from neuroseg.execution.workers import Share, WorkersExecutor
+from neuroseg.execution.workers import Allocation, WorkersExecutor
 from neuroseg.geometry import Triple
 from neuroseg.stage import Process, Stage
 from neuroseg.storage.ledger import StageLedger
@@ -54,7 +54,7 @@ class Toy:
 class Played:
     """A launcher whose workers are threads, all there from the beginning; one that answers False is gone."""
 
-    bell = None
+    readable = None
 
     def __init__(self, *answers: Answer) -> None:
         self._new, self.ended = [self._started(answer) for answer in answers], 0
@@ -64,17 +64,17 @@ class Played:
         threading.Thread(target=_play, args=(Channel.over(far), answer), daemon=True).start()
         return Channel.over(near)
 
-    def keep(self, wanted: int, progress: int) -> None:
+    def scale(self, wanted: int, progress: int) -> None:
         """Nobody is replaced."""
 
-    def came(self) -> list[Channel]:
+    def new_channels(self) -> list[Channel]:
         new, self._new = self._new, []
         return new
 
-    def end(self, channel: Channel, job: str | None) -> None:
+    def kill(self, channel: Channel, job: str | None) -> None:
         self.ended += 1
 
-    def stop(self, *, at_once: bool) -> None:
+    def stop(self, *, force: bool) -> None:
         """They end with their connections."""
 
 
@@ -100,8 +100,8 @@ def honest(message: Message, say: Say) -> None:
 
 def run(launcher: Launcher, folder: Path, most: int = 2, timeout_s: float = 60) -> int:
     with Pool(lambda: launcher) as pool:
-        pool.most = most
-        executor = WorkersExecutor({"toy": Share(pool, most)}, timeout_s)
+        pool.max_workers = most
+        executor = WorkersExecutor({"toy": Allocation(pool, most)}, timeout_s)
         (done,) = executor.run([task_of(Toy(), folder)])
         return done
 
@@ -125,7 +125,7 @@ def test_a_worker_that_speaks_of_other_blocks_is_let_go_and_its_block_done_by_an
 
 
 def test_workers_that_hang_in_a_block_or_before_it_are_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool_module, "OPENING_S", 0.2)
+    monkeypatch.setattr(pool_module, "SETUP_TIMEOUT_S", 0.2)
 
     def never_ready(message: Message, say: Say) -> None:
         pass
@@ -204,7 +204,7 @@ def test_a_full_disk_ends_the_stage(tmp_path: Path) -> None:
 def test_workers_that_cannot_start_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.executable", "/bin/false")
     launcher = LocalWorkers(tmp_path, tmp_path / "logs", "compute")
-    with pytest.raises(NeurosegError, match=r"the workers that compute keep dying; see compute-000[01]\.log in"):
+    with pytest.raises(NeurosegError, match=r"the compute workers keep dying\nhint: read compute-000[01]\.log in"):
         run(launcher, tmp_path)
 
 
@@ -228,7 +228,7 @@ class Noted(Played):
         super().__init__(*answers)
         self.events = events
 
-    def stop(self, *, at_once: bool) -> None:
+    def stop(self, *, force: bool) -> None:
         self.events.append("let go")
 
 
@@ -243,12 +243,12 @@ def test_a_pool_that_no_stage_needs_any_more_is_let_go_while_others_work(tmp_pat
         honest(message, say)
 
     predicting, computing = Pool(lambda: Noted(events, honest)), Pool(lambda: Played(slow))
-    predicting.most = computing.most = 1
-    shares = {"maker": Share(predicting, 1, last=True), "reader": Share(computing, 1)}
+    predicting.max_workers = computing.max_workers = 1
+    allocations = {"maker": Allocation(predicting, 1, last=True), "reader": Allocation(computing, 1)}
     tasks = [task_of(MAKER, tmp_path), task_of(READER, tmp_path)]
-    assert WorkersExecutor(shares).run(tasks) == [4, 4]
+    assert WorkersExecutor(allocations).run(tasks) == [4, 4]
     assert events.index("let go") < events.index(("reader", 3))
-    computing.stop(at_once=False)
+    computing.stop(force=False)
 
 
 def test_workers_are_sent_for_when_there_is_something_to_do(tmp_path: Path) -> None:
@@ -267,11 +267,11 @@ def test_workers_are_sent_for_when_there_is_something_to_do(tmp_path: Path) -> N
         return Played(honest)
 
     predicting, computing = Pool(lambda: Played(fail_all)), Pool(launch)
-    predicting.most = computing.most = 1
-    shares = {"maker": Share(predicting, 1), "reader": Share(computing, 1)}
-    assert WorkersExecutor(shares).run([task_of(MAKER, tmp_path), task_of(READER, tmp_path)]) == [0, 0]
+    predicting.max_workers = computing.max_workers = 1
+    allocations = {"maker": Allocation(predicting, 1), "reader": Allocation(computing, 1)}
+    assert WorkersExecutor(allocations).run([task_of(MAKER, tmp_path), task_of(READER, tmp_path)]) == [0, 0]
     assert done == []
-    predicting.stop(at_once=False)
+    predicting.stop(force=False)
 
 
 @pytest.mark.parametrize("waits", [True, False])
@@ -293,13 +293,13 @@ def test_a_stage_that_must_wait_lets_later_ones_go_first(tmp_path: Path, waits: 
     first = replace(first, done=make, must_wait=lambda: waits and len(made) - len(read) >= 2)
     second = replace(second, done=lambda block, at_first: read.append(block.index))
     predicting, computing = Pool(lambda: Played(noting)), Pool(lambda: Played(noting))
-    predicting.most = computing.most = 1
-    shares = {"maker": Share(predicting, 1), "reader": Share(computing, 1)}
-    assert WorkersExecutor(shares).run([first, second]) == [12, 12]
+    predicting.max_workers = computing.max_workers = 1
+    allocations = {"maker": Allocation(predicting, 1), "reader": Allocation(computing, 1)}
+    assert WorkersExecutor(allocations).run([first, second]) == [12, 12]
     # Two are held, and two may be in the worker's hand.
     assert furthest[0] <= 4 if waits else furthest[0] >= 10
     for pool in (predicting, computing):
-        pool.stop(at_once=False)
+        pool.stop(force=False)
 
 
 def test_a_worker_that_is_early_gets_its_block_again(tmp_path: Path) -> None:
@@ -315,9 +315,9 @@ def test_a_worker_that_is_early_gets_its_block_again(tmp_path: Path) -> None:
         honest(message, say)
 
     pool = Pool(lambda: Played(early_once))
-    pool.most = 1
-    shares = {"maker": Share(pool, 1), "reader": Share(pool, 1)}
-    assert WorkersExecutor(shares).run([task_of(MAKER, tmp_path), task_of(READER, tmp_path)]) == [4, 4]
+    pool.max_workers = 1
+    allocations = {"maker": Allocation(pool, 1), "reader": Allocation(pool, 1)}
+    assert WorkersExecutor(allocations).run([task_of(MAKER, tmp_path), task_of(READER, tmp_path)]) == [4, 4]
     assert told[0] == (0, True)
     assert [block for block, _ in told].count(0) == 2
-    pool.stop(at_once=False)
+    pool.stop(force=False)

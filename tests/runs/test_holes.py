@@ -90,7 +90,8 @@ def test_a_run_killed_before_it_looked_at_its_input_once_more(
     with monkeypatch.context() as patch:
         at_first_block_of("relabel", lambda: (tmp_path / "w" / SHARD).unlink(), patch)
         patch.setattr(
-            "neuroseg.runs.stages.undermined", lambda *given: killed() if given[2][0].name == "relabel" else False
+            "neuroseg.runs.stages.recompute_vanished_inputs",
+            lambda *given: killed() if given[2][0].name == "relabel" else False,
         )
         with pytest.raises(KeyboardInterrupt):
             pipeline.segment(boundaries(tmp_path, "serial"))

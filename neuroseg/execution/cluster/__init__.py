@@ -1,1 +1,1 @@
-"""Workers on other machines: SLURM's job arrays and Dask's tasks, and what a cluster is like."""
+"""Workers on other machines, as SLURM jobs or Dask tasks, and the configuration of a cluster."""

@@ -1,9 +1,9 @@
-"""The executor `dask`: workers as tasks of any Dask cluster. The one file that imports dask and distributed.
+"""The executor `dask`: workers as tasks of any Dask cluster. The only file that imports distributed.
 
     head                 Dask worker
-    crew          ->     a task that starts `neuroseg.workers.remote` and waits for it
+    launcher      ->     a task that starts `neuroseg.workers.remote` and waits for it
 
-Dask only places workers: blocks are handed out by the head, so that nothing is a graph of a million tasks.
+Dask only starts the workers. The head assigns the blocks, so Dask never handles a graph with millions of tasks.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from types import TracebackType
 from typing import Any
 
 from neuroseg.errors import NeurosegError
-from neuroseg.execution.cluster.crew import WORKER, newest_words
-from neuroseg.execution.door import secret_path
+from neuroseg.execution.cluster.launcher import WORKER, newest_log_tail
 from neuroseg.execution.ending import slow_to_end
+from neuroseg.execution.listener import secret_path
 
-_PATIENCE_S = 30
-_LOOK_S, _LEAVE_S = 0.5, 10.0
+_CONNECT_TIMEOUT_S = 30
+_CHECK_EVERY_S, _EXIT_TIMEOUT_S = 0.5, 10.0
 
 logger = logging.getLogger(__name__)
 
 
 class DaskConnection:
-    """A Dask cluster, connected to when it is first asked for; without an address, one of this machine's processes."""
+    """A connection to a Dask cluster, opened on first use. Without an address, starts a cluster on this machine."""
 
     def __init__(self, address: str | None, workers: int) -> None:
         self._address, self._workers = address, workers
         self._client: Any = None
         self._cluster: Any = None
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
 
     def __enter__(self) -> DaskConnection:
         return self
@@ -53,26 +53,28 @@ class DaskConnection:
                     each.close()
 
     def client(self) -> Any:
-        """Return the client; raises NeurosegError when nobody answers at the address."""
+        """Return the client. Raises NeurosegError if no scheduler answers at the address."""
         try:
             import distributed
         except ImportError as error:
-            raise NeurosegError("--executor dask needs the package distributed: pip install neuroseg[dask]") from error
-        with self._turn:
+            raise NeurosegError(
+                "--executor dask needs the package distributed", hint="pip install 'neuroseg[dask]'"
+            ) from error
+        with self._lock:
             if self._client is None:
                 if self._address is None:
                     self._cluster = distributed.LocalCluster(
                         n_workers=self._workers, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0"
                     )
                 try:
-                    self._client = distributed.Client(self._address or self._cluster, timeout=_PATIENCE_S)
+                    self._client = distributed.Client(self._address or self._cluster, timeout=_CONNECT_TIMEOUT_S)
                 except (OSError, ValueError) as error:
                     raise NeurosegError(f"no Dask scheduler answers at {self._address}: {error}") from error
             return self._client
 
 
 class DaskJobs:
-    """Workers as tasks; those that need GPUs ask for the Dask resource `GPU`. See execution.cluster.crew.Jobs."""
+    """Workers as Dask tasks. Workers with GPUs request the Dask resource `GPU`. See execution.cluster.launcher.Jobs."""
 
     def __init__(self, client: Any, workspace: Path, logs: Path, kind: str, gpus: int, token: str, head: str) -> None:
         self._client, self._logs, self._kind = client, logs.resolve(), kind
@@ -81,11 +83,11 @@ class DaskJobs:
         self._futures: list[Any] = []
         logs.mkdir(parents=True, exist_ok=True)
 
-    def waits_for(self) -> str:
-        """Return nothing: that a cluster has no worker is said when tasks are submitted."""
+    def pending_reason(self) -> str:
+        """Return an empty string: `submit` already warns if the cluster has no worker."""
         return ""
 
-    def send(self, count: int, over: threading.Event) -> None:
+    def submit(self, count: int, over: threading.Event) -> None:
         """Submit `count` tasks."""
         if not self._client.scheduler_info()["workers"]:
             logger.warning("the Dask cluster has no worker yet; waiting for one")
@@ -96,39 +98,39 @@ class DaskJobs:
             for _ in range(count)
         ]
 
-    def alive(self) -> int | None:
-        """Return how many tasks wait or run; None while the scheduler is not there."""
+    def count_active(self) -> int | None:
+        """Return the number of waiting and running tasks. None while the scheduler is unreachable."""
         if self._client.status != "running":
             return None
         return len([future for future in self._futures if future.status == "pending"])
 
-    def dismiss(self, *, at_once: bool) -> None:
-        """Forget the tasks that wait; those that run end by themselves once their connection is closed."""
+    def cancel_all(self, *, force: bool) -> None:
+        """Cancel the waiting tasks. Running tasks end when their connection to the head closes."""
         if self._client.status == "running":
             self._client.cancel(self._futures, force=True)
 
-    def end(self, job: str) -> None:
-        """Nothing: the task ends its worker when the run is over."""
+    def cancel(self, job: str) -> None:
+        """Do nothing. The task ends its worker when the run is over."""
 
-    def last_words(self) -> str:
-        """Return the newest log of such workers and its last lines."""
-        return newest_words(self._logs, self._kind)
+    def log_tail(self) -> str:
+        """Return the path of the newest worker log, and its last lines."""
+        return newest_log_tail(self._logs, self._kind)
 
 
 def run_worker(arguments: Sequence[str], logs: str, kind: str) -> int:
-    """Run a worker as a process of the Dask worker's, and return its exit code: the task."""
+    """Run a worker as a child of the Dask worker, and return its exit code. This is the Dask task."""
     log = Path(logs) / f"{kind}-{platform.node()}-{os.getpid()}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     line = [sys.executable, "-P", "-m", WORKER, *arguments]
     secret = secret_path(Path(arguments[0]), arguments[1])
-    # It dies with this process: Dask gives the task of a worker that is gone to another one.
+    # The worker dies with this process, because Dask then runs the task on another Dask worker.
     environment = {**os.environ, "NEUROSEG_DIES_WITH": str(os.getpid())}
     with log.open("ab") as file:
         worker = subprocess.Popen(line, stdout=file, stderr=file, env=environment)
     while (code := worker.poll()) is None:
-        if not secret.exists():  # the run is over; a worker that hangs does not leave
+        if not secret.exists():  # the run is over; a hanging worker does not exit
             with contextlib.suppress(subprocess.TimeoutExpired):
-                return worker.wait(_LEAVE_S)
+                return worker.wait(_EXIT_TIMEOUT_S)
             worker.kill()
-        time.sleep(_LOOK_S)
+        time.sleep(_CHECK_EVERY_S)
     return code

@@ -1,7 +1,7 @@
-"""What a cluster is like: configs/clusters/*.yaml, given by --cluster.
+"""The configuration of a cluster (configs/clusters/*.yaml), which --cluster names.
 
-It says what runs in every job before the worker does, so it is taken from the command line alone, never from a
-workspace or another configuration.
+It contains shell commands that run in every job. So it comes only from the command line or $NEUROSEG_CLUSTER, never
+from a workspace or another configuration file.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from neuroseg.configuration import Section, load_configuration
 from neuroseg.errors import InputError, unknown_name
 
 STAGES = ("sections", "affinities", "fragments", "edges", "reduction", "agglomeration", "lookup", "relabel", "pyramid")
-# What a command does, under the names of its stages.
-_COMMANDS = {
+# The stages of a command, for users who write the name of a command.
+_STAGES_OF_COMMAND = {
     "predict": "affinities", "prediction": "affinities", "segment": "fragments or edges",
     "segmentation": "fragments or edges", "agglomerate": "agglomeration",
 }  # fmt: skip
-# Of sbatch; by what they say jobs are found again.
-_OUR_FLAGS = {
+# Flags of sbatch that neuroseg sets itself, because it needs them to find its jobs.
+_RESERVED_FLAGS = {
     "--job-name", "-J", "--array", "-a", "--chdir", "-D", "--output", "-o", "--clusters", "--cluster", "-M",
     "--parsable", "--wait", "-W", "--uid", "--requeue", "--no-requeue",
 }  # fmt: skip
@@ -31,7 +31,7 @@ VARIABLE = "NEUROSEG_CLUSTER"
 
 
 class Resources(Section):
-    """What a worker's job asks for; what is left out is left to the cluster. `sbatch` are further flags."""
+    """The resources of a worker's job. Missing ones get the cluster's defaults. `sbatch` are additional flags."""
 
     workers: int | None = Field(default=None, ge=1)
     partition: str | None = None
@@ -43,27 +43,28 @@ class Resources(Section):
 
     @field_validator("memory", "time", mode="before")
     @classmethod
-    def _as_sbatch_takes_it(cls, value: object) -> object:
-        """Refuse numbers: YAML reads 4:00:00 as 14400, and what a number would mean is easily mistaken."""
+    def _is_quoted(cls, value: object) -> object:
+        """Refuse numbers: YAML reads 4:00:00 as 14400, and the unit of a bare number is unclear."""
         if value is not None and not isinstance(value, str):
-            raise ValueError('put it in quotes, as sbatch takes it: memory: "16G", time: "4:00:00"')
+            raise ValueError('put it in quotes, in the format of sbatch: memory: "16G", time: "4:00:00"')
         return value
 
     @field_validator("sbatch")
     @classmethod
-    def _leaves_our_own(cls, flags: tuple[str, ...]) -> tuple[str, ...]:
-        """Refuse flags by which jobs would be lost from sight."""
+    def _has_no_reserved_flags(cls, flags: tuple[str, ...]) -> tuple[str, ...]:
+        """Refuse flags with which neuroseg could no longer find its jobs."""
         for flag in flags:
-            if flag.split("=")[0] in _OUR_FLAGS or flag[:2] in _OUR_FLAGS:
-                raise ValueError(f"{flag} is set by neuroseg itself: leave it out of sbatch")
+            if flag.split("=")[0] in _RESERVED_FLAGS or flag[:2] in _RESERVED_FLAGS:
+                raise ValueError(f"neuroseg sets {flag} itself; remove it from sbatch")
         return flags
 
 
 class Site(Section):
-    """A cluster: what its jobs ask for, by default and per stage, and how they find Python and the head.
+    """A cluster: the resources of its jobs, by default and per stage, and how jobs find Python and the head.
 
-    activate: shell lines before the worker starts (modules, conda). launch: words before the worker's command (a
-    container). host: name or address by which jobs reach the head; port: a fixed one, where a firewall wants it.
+    activate: shell commands to run before the worker (modules, conda). launch: words before the worker's command, such
+    as a container. python: the Python of the worker, by default that of the head. host, port: name or address of the
+    head, and a fixed port. Set them if jobs cannot resolve the head's name, or if a firewall needs a fixed port.
     """
 
     host: str | None = None
@@ -76,18 +77,19 @@ class Site(Section):
 
     @field_validator("stages")
     @classmethod
-    def _known(cls, stages: dict[str, Resources]) -> dict[str, Resources]:
+    def _are_known(cls, stages: dict[str, Resources]) -> dict[str, Resources]:
         for name in stages:
-            if name in _COMMANDS:
+            if name in _STAGES_OF_COMMAND:
                 raise ValueError(
-                    f"unknown stage {name!r}; did you mean {_COMMANDS[name]}? (valid: {', '.join(STAGES)})"
+                    f"unknown stage {name!r}; did you mean {_STAGES_OF_COMMAND[name]}? (valid: {', '.join(STAGES)})"
                 )
             if name not in STAGES:
-                raise ValueError(str(unknown_name("stage", name, STAGES)))
+                error = unknown_name("stage", name, STAGES)
+                raise ValueError("; ".join(filter(None, (str(error.args[0]), error.hint))))
         return stages
 
     def resources(self, stage: str) -> Resources:
-        """Return what a stage's jobs ask for: its own words over the default's."""
+        """Return the resources of a stage's jobs: those of the stage, completed by the default ones."""
         own = self.stages.get(stage.split("-")[0], Resources())
         return self.default.model_copy(update={name: getattr(own, name) for name in own.model_fields_set})
 
@@ -97,13 +99,13 @@ NO_SITE = Site()
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where workers run that are not of this machine: what SLURM is like, or where Dask's scheduler listens."""
+    """The cluster of a run: the configuration for SLURM or Dask, and the address of Dask's scheduler."""
 
     site: Site | None = None
     dask_address: str | None = None
 
-    def described(self) -> Site:
-        """Return the site, where none is given what $NEUROSEG_CLUSTER says."""
+    def loaded_site(self) -> Site:
+        """Return the site. Without one, load the one that $NEUROSEG_CLUSTER names."""
         return site_named(None) if self.site is None else self.site
 
 
@@ -111,15 +113,24 @@ NO_CLUSTER = Cluster()
 
 
 def site_named(name: str | None) -> Site:
-    """Return the cluster in a file, or the packaged one of that name; None: $NEUROSEG_CLUSTER, or nothing special."""
+    """Return the cluster configuration in a file, or the packaged one of that name.
+
+    None means the one that $NEUROSEG_CLUSTER names, or an empty one if the variable is not set. Raises InputError if
+    there is no such file or if its content is invalid.
+    """
+    where = "" if name else f" (from ${VARIABLE})"
     name = name or os.environ.get(VARIABLE)
     if not name:
         return NO_SITE
-    path = Path(name)
+    path, packaged = Path(name), Path(str(resources.files("neuroseg.configs"))) / "clusters"
     if not path.is_file():
-        packaged = Path(str(resources.files("neuroseg.configs"))) / "clusters"
         path = packaged / f"{name}.yaml"
-        if not path.is_file():
-            known = sorted(file.stem for file in packaged.glob("*.yaml"))
-            raise InputError(f"no cluster {name!r}: neither a file nor one of {', '.join(known)}")
-    return load_configuration(path, Site)
+    if path.is_file():
+        return load_configuration(path, Site)
+    if Path(name).is_dir():
+        raise InputError(f"{name}{where} is a folder, not a cluster configuration file")
+    known = ", ".join(sorted(file.stem for file in packaged.glob("*.yaml")))
+    raise InputError(
+        f"cluster configuration {name}{where} does not exist",
+        hint=f"pass the path of a YAML file, or the name of a packaged configuration: {known}",
+    )

@@ -1,6 +1,6 @@
-"""The executor `slurm`: one job array for each kind of worker, whose tasks are workers.
+"""The executor `slurm`: one job array per kind of worker. Each task of the array is a worker.
 
-What it needs of SLURM is sbatch, squeue and scancel (slurm_commands.py); accounting is not asked.
+It uses sbatch, squeue and scancel (slurm_commands.py), not SLURM's accounting.
 """
 
 from __future__ import annotations
@@ -14,115 +14,132 @@ import time
 from importlib import resources
 from pathlib import Path
 
-from neuroseg.execution.cluster.crew import newest_words
+from neuroseg.execution.cluster.launcher import newest_log_tail
 from neuroseg.execution.cluster.site import Resources, Site
-from neuroseg.execution.cluster.slurm_commands import alive, can_cancel, cancel, cancel_job, submitted, waiting
+from neuroseg.execution.cluster.slurm_commands import (
+    can_cancel,
+    cancel,
+    cancel_job,
+    count_active,
+    first_pending,
+    submit,
+)
 from neuroseg.storage.publish import publish_text
 from neuroseg.storage.state import entries_in
 
 JOBS = "jobs.json"
-_LEAVE_S = 3.0
-_LOOK_S = 0.2
+_EXIT_TIMEOUT_S = 3.0
+_CHECK_EVERY_S = 0.2
 
 logger = logging.getLogger(__name__)
 
 
 class SlurmJobs:
-    """Workers as tasks of job arrays that bear one name, by which they are counted and cancelled.
+    """Workers as tasks of job arrays. The arrays share one job name, by which they are counted and cancelled.
 
-    `kind` is what they call themselves in logs and in jobs.json; `asked` what each task asks for. The command of a task
-    is `python -m MODULE WORKSPACE TOKEN HEAD`.
+    `kind` names the workers in logs and in jobs.json. Each task requests `requested` and runs
+    `python -m MODULE WORKSPACE TOKEN HEAD`.
     """
 
     def __init__(
-        self, workspace: Path, logs: Path, site: Site, kind: str, asked: Resources, module: str, token: str, head: str
+        self,
+        workspace: Path,
+        logs: Path,
+        site: Site,
+        kind: str,
+        requested: Resources,
+        module: str,
+        token: str,
+        head: str,
     ) -> None:
         self._workspace, self._logs, self._site = workspace.resolve(), logs.resolve(), site
-        self._kind, self._asked = kind, asked
+        self._kind, self._requested = kind, requested
         self._module, self._arguments = module, [token, head]
         self._jobs: set[str] = set()
         self.name = f"{job_name(workspace)}-{token}"
         logs.mkdir(parents=True, exist_ok=True)
 
-    def send(self, count: int, over: threading.Event) -> None:
-        """Submit an array of `count` tasks; raises NeurosegError with what sbatch says when it refuses."""
+    def submit(self, count: int, over: threading.Event) -> None:
+        """Submit an array of `count` tasks. Raises NeurosegError with the message of sbatch if it refuses."""
         script = resources.files("neuroseg.workers") / "slurm" / "worker.sbatch"
-        flags = sbatch_flags(self._asked)
+        flags = sbatch_flags(self._requested)
         common = ["--parsable", f"--job-name={self.name}", f"--array=0-{count - 1}", f"--chdir={self._workspace}"]
         folder = str(self._logs).replace("%", "%%")
         output = f"--output={folder}/{self._kind}-%A_%a.log"
         python = self._site.python or sys.executable
         worker = [python, "-P", "-m", self._module, str(self._workspace), *self._arguments]
         line = ["sbatch", *flags, *common, output, str(script), self._site.activate, *self._site.launch, *worker]
-        job = submitted(line, self.name, self._jobs, over)
+        job = submit(line, self.name, self._jobs, over)
         if job is not None:
             self._jobs.add(job)
-            record(self._workspace / JOBS, {"job": job, "name": self.name, "kind": self._kind, "tasks": count})
+            add_entry(self._workspace / JOBS, {"job": job, "name": self.name, "kind": self._kind, "tasks": count})
 
-    def alive(self) -> int | None:
-        """Return how many tasks wait or run; None when the controller does not answer."""
-        return alive(self.name)
+    def count_active(self) -> int | None:
+        """Return the number of waiting and running tasks. None if the controller does not answer."""
+        return count_active(self.name)
 
-    def waits_for(self) -> str:
-        """Return the first task that waits in the queue and why, as the controller puts it; nothing where none does."""
-        return waiting(self.name)
+    def pending_reason(self) -> str:
+        """Return the first waiting task and SLURM's reason. Return an empty string if none waits."""
+        return first_pending(self.name)
 
-    def dismiss(self, *, at_once: bool) -> None:
-        """Cancel every task of the name; unless `at_once`, after a moment for those that are about to end."""
-        deadline = time.monotonic() + _LEAVE_S
+    def cancel_all(self, *, force: bool) -> None:
+        """Cancel all tasks. Without `force`, first give those that are about to end a moment."""
+        deadline = time.monotonic() + _EXIT_TIMEOUT_S
         try:
-            while not at_once and time.monotonic() < deadline and self.alive():
-                time.sleep(_LOOK_S)
-        finally:  # also where it is interrupted
+            while not force and time.monotonic() < deadline and self.count_active():
+                time.sleep(_CHECK_EVERY_S)
+        finally:  # also after an interrupt
             cancel(self.name)
-            forget(self._workspace / JOBS, self.name)
+            mark_over(self._workspace / JOBS, self.name)
 
-    def end(self, job: str) -> None:
+    def cancel(self, job: str) -> None:
         """Cancel one task."""
         cancel_job(job)
 
-    def last_words(self) -> str:
-        """Return the newest log of such workers and its last lines."""
-        return newest_words(self._logs, self._kind)
+    def log_tail(self) -> str:
+        """Return the path of the newest worker log, and its last lines."""
+        return newest_log_tail(self._logs, self._kind)
 
 
 def job_name(workspace: Path) -> str:
-    """Return how the names of a workspace's jobs begin, and those of no other workspace."""
+    """Return the prefix of the job names of a workspace. Other workspaces have other prefixes."""
     return f"neuroseg-{hashlib.sha256(str(workspace.resolve()).encode()).hexdigest()[:8]}"
 
 
 def cancel_leftovers(workspace: Path) -> None:
-    """Cancel what a head that was killed left in the queue."""
+    """Cancel the jobs that a killed head left in the queue."""
     path = workspace / JOBS
     if not path.exists():
         return
     entries = entries_in(path)
     if entries is None:
-        logger.warning("%s is damaged: jobs that a killed run left in the queue are not cancelled; see squeue", path)
+        logger.warning(
+            "%s is damaged: cannot cancel jobs that a killed run left in the queue; check squeue and cancel them", path
+        )
         path.unlink(missing_ok=True)
     elif can_cancel():
         for name in dict.fromkeys(str(entry.get("name")) for entry in entries if not entry.get("over")):
             cancel(name)
-            forget(path, name)
+            mark_over(path, name)
 
 
-def sbatch_flags(asked: Resources) -> list[str]:
-    """Return the flags of sbatch for what a job asks for."""
+def sbatch_flags(requested: Resources) -> list[str]:
+    """Return the sbatch flags for the requested resources."""
     given = {
-        "partition": asked.partition, "mem": asked.memory, "time": asked.time,
-        "gres": f"gpu:{asked.gpus}" if asked.gpus else None,
+        "partition": requested.partition, "mem": requested.memory, "time": requested.time,
+        "gres": f"gpu:{requested.gpus}" if requested.gpus else None,
     }  # fmt: skip
     flags = [f"--{name}={value}" for name, value in given.items() if value is not None]
-    return [f"--cpus-per-task={asked.cpus}", *flags, *asked.sbatch]
+    return [f"--cpus-per-task={requested.cpus}", *flags, *requested.sbatch]
 
 
-def forget(path: Path, name: str) -> None:
-    """Note that the jobs of a name are over."""
+def mark_over(path: Path, name: str) -> None:
+    """Mark the jobs of a name as over in a JSON list."""
     if entries := entries_in(path):
         entries = [{**entry, "over": True} if entry.get("name") == name else entry for entry in entries]
         publish_text(path, json.dumps(entries, indent=1) + "\n")
 
 
-def record(path: Path, entry: dict[str, object]) -> None:
+def add_entry(path: Path, entry: dict[str, object]) -> None:
     """Add an entry to a JSON list."""
     publish_text(path, json.dumps([*(entries_in(path) or []), entry], indent=1) + "\n")

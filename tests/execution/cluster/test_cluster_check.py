@@ -41,7 +41,7 @@ def test_each_kind_of_job_is_tried_once(tmp_path: Path, capsys: pytest.CaptureFi
     [
         ("default: {partition: nowhere}", "invalid partition"),
         ("launch: [/no/such/container]", "/no/such/container: No such file"),
-        ("stages: {affinities: {gpus: 1, partition: gpu}}", "asked for 1 GPU(s) and torch sees 0"),
+        ("stages: {affinities: {gpus: 1, partition: gpu}}", "requested 1 GPU(s), but torch sees 0"),
         ("default: {gpus: 99}", "ode configuration is not available"),
         (
             "activate: |\n  module-of-nobody load cuda\n  true",
@@ -62,7 +62,7 @@ def test_what_is_wrong_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str
 @needs_slurm
 def test_a_head_that_jobs_cannot_reach_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert checked(tmp_path, "host: nobody.invalid") == 1
-    assert "the head does not answer: nobody.invalid" in capsys.readouterr().err
+    assert "cannot connect to the head: nobody.invalid" in capsys.readouterr().err
 
 
 def test_the_example_is_a_description() -> None:
@@ -71,8 +71,14 @@ def test_the_example_is_a_description() -> None:
 
 def test_wrong_descriptions_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert site_named(None) is NO_SITE
-    with pytest.raises(InputError, match="neither a file nor one of example"):
+    with pytest.raises(
+        InputError, match=r"cluster configuration nowhere does not exist\nhint: .* packaged configuration: example$"
+    ):
         site_named("nowhere")
+    with pytest.raises(InputError, match=r"cluster configuration .*nosite\.yaml does not exist\nhint: "):
+        site_named(str(tmp_path / "nosite.yaml"))
+    with pytest.raises(InputError, match="is a folder, not a cluster configuration file"):
+        site_named(str(tmp_path))
     with pytest.raises(InputError, match="did you mean affinities"):
         site_named(described(tmp_path, "stages: {affinites: {}}"))
     with pytest.raises(InputError, match="memry"):
@@ -80,7 +86,7 @@ def test_wrong_descriptions_are_refused(tmp_path: Path, monkeypatch: pytest.Monk
     for entry in ("time: 4:00:00", "memory: 16"):
         with pytest.raises(InputError, match="put it in quotes"):
             site_named(described(tmp_path, f"default: {{{entry}}}"))
-    with pytest.raises(InputError, match="-Mother is set by neuroseg itself"):
+    with pytest.raises(InputError, match="neuroseg sets -Mother itself"):
         site_named(described(tmp_path, "default: {sbatch: [-Mother]}"))
     monkeypatch.setenv(VARIABLE, described(tmp_path, "host: login1"))
     assert site_named(None).host == "login1"

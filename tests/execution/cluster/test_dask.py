@@ -86,7 +86,7 @@ def test_only_workers_with_the_resource_are_asked(
 def test_a_scheduler_that_is_not_there_is_named(
     affinities: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("neuroseg.execution.cluster.dask._PATIENCE_S", 1)
+    monkeypatch.setattr("neuroseg.execution.cluster.dask._CONNECT_TIMEOUT_S", 1)
     began = time.monotonic()
     with pytest.raises(NeurosegError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
         segment(affinities, tmp_path / "w", Cluster(dask_address="tcp://127.0.0.1:9"))

@@ -226,7 +226,9 @@ def test_what_slurm_refuses_is_said(command_line: Callable[[Site], None]) -> Non
 @pytest.mark.long
 @needs_slurm
 def test_workers_that_cannot_start_end_the_run_with_their_last_words(command_line: Callable[[Site], None]) -> None:
-    with pytest.raises(NeurosegError, match=r"(?s)no block was done meanwhile.*module-of-nobody: command not found"):
+    with pytest.raises(
+        NeurosegError, match=r"(?s)ended without processing a block.*module-of-nobody: command not found"
+    ):
         command_line(Site(activate="module-of-nobody", launch=("/no/such/container",)))
 
 
@@ -235,10 +237,10 @@ def test_workers_that_cannot_start_end_the_run_with_their_last_words(command_lin
 def test_it_is_said_what_the_workers_wait_for(
     command_line: Callable[[Site], None], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("neuroseg.execution.cluster.crew._SILENT_S", 0.0)
+    monkeypatch.setattr("neuroseg.execution.cluster.launcher._EXPLAIN_AFTER_S", 0.0)
 
     def interrupt_when_said() -> None:
-        wait_until(lambda: "the workers wait" in caplog.text, 60)
+        wait_until(lambda: "the workers are waiting in the queue" in caplog.text, 60)
         os.kill(os.getpid(), signal.SIGINT)
 
     interrupting = threading.Thread(target=interrupt_when_said)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from neuroseg.execution.cluster import crew as crews
-from neuroseg.execution.cluster.crew import Crew
-from neuroseg.execution.cluster.slurm_commands import leave_together
+from neuroseg.execution.cluster import launcher as launchers
+from neuroseg.execution.cluster.launcher import ClusterLauncher
+from neuroseg.execution.cluster.slurm_commands import cancel_own_jobs
 
 
 class Ended:
@@ -19,46 +19,46 @@ class Ended:
 
     def __init__(self) -> None:
         self.sent: list[int] = []
-        self.dismissals = 0
+        self.cancellations = 0
 
-    def send(self, count: int, over: threading.Event) -> None:
+    def submit(self, count: int, over: threading.Event) -> None:
         self.sent.append(count)
 
-    def alive(self) -> int | None:
+    def count_active(self) -> int | None:
         return 0
 
-    def waits_for(self) -> str:
+    def pending_reason(self) -> str:
         return ""
 
-    def last_words(self) -> str:
+    def log_tail(self) -> str:
         return "nothing"
 
-    def end(self, job: str) -> None:
+    def cancel(self, job: str) -> None:
         """None hangs."""
 
-    def dismiss(self, *, at_once: bool) -> None:
-        self.dismissals += 1
-        if self.dismissals == 1:
+    def cancel_all(self, *, force: bool) -> None:
+        self.cancellations += 1
+        if self.cancellations == 1:
             raise KeyboardInterrupt
 
 
 def test_jobs_that_end_while_there_is_no_work_are_not_replaced_and_condemn_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crews, "_LOOK_S", 0.01)
+    monkeypatch.setattr(launchers, "_MIN_POLL_S", 0.01)
     jobs = Ended()
-    crew = Crew(tmp_path, lambda token, head: jobs, ["127.0.0.1"])
-    crew.keep(2, 0)
-    crew.keep(0, 2)
+    launcher = ClusterLauncher(tmp_path, lambda token, head: jobs, ["127.0.0.1"])
+    launcher.scale(2, 0)
+    launcher.scale(0, 2)
     time.sleep(0.3)
     sent = len(jobs.sent)
     time.sleep(0.3)
     assert (jobs.sent[0], len(jobs.sent)) == (2, sent), "two at first, and none while nothing is wanted"
-    crew.keep(1, 2)
+    launcher.scale(1, 2)
     with pytest.raises(KeyboardInterrupt):
-        crew.stop(at_once=False)
-    crew.stop(at_once=True)
-    assert jobs.dismissals == 2, "an interrupted dismissal is made up for"
+        launcher.stop(force=False)
+    launcher.stop(force=True)
+    assert jobs.cancellations == 2, "an interrupted dismissal is made up for"
 
 
 @pytest.mark.parametrize(
@@ -71,5 +71,5 @@ def test_a_worker_that_lost_its_head_cancels_the_jobs_of_its_own_run_alone(
     lines: list[list[str]] = []
     monkeypatch.setattr(subprocess, "Popen", lambda line, **more: lines.append(line))
     monkeypatch.setenv("SLURM_JOB_NAME", name)
-    leave_together("77aa")
+    cancel_own_jobs("77aa")
     assert [line[:2] for line in lines] == ([["scancel", f"--name={name}"]] if cancels else [])
