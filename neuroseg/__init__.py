@@ -1,11 +1,11 @@
-"""Blockwise neuron segmentation of electron-microscopy volumes of any size.
+"""Segment neurons in electron-microscopy volumes of any size, block by block.
 
     import neuroseg
     run = neuroseg.run("volume.zarr", blocks=256)
     run.segmentation[40]
 
-`predict`, `segment` and `run` take the options of the commands of the same names. `demo_volume` writes a volume to try
-them on. See neuroseg.api and docs/python.md.
+`predict`, `segment` and `run` take the options of the commands of the same names. `demo_volume` writes a synthetic
+volume to try them on. See neuroseg.api and docs/reference/python.md.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ __all__ = ["DemoVolume", "Run", "__version__", "demo_volume", "open_run", "predi
 
 
 def __getattr__(name: str) -> Any:
-    # Fetched when first asked for: `import neuroseg` alone must stay quick.
+    # Imported on first use, so that `import neuroseg` stays fast.
     if name in __all__:
         from neuroseg import api
 
@@ -27,5 +27,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    # Editors and notebooks complete these names before they are first used.
+    # Editors and notebooks offer these names before their first use.
     return sorted({*globals(), *__all__})

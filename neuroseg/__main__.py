@@ -1,4 +1,4 @@
-"""`python -m neuroseg`: the command line."""
+"""Run the command line with `python -m neuroseg`."""
 
 from neuroseg.cli.supervisor import main
 

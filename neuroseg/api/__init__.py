@@ -1,4 +1,4 @@
-"""The command line as Python functions: `neuroseg.predict`, `segment` and `run` give a `Run` to look at."""
+"""The command line as Python functions: `neuroseg.predict`, `segment` and `run` return a `Run`."""
 
 from neuroseg.api.demo import DemoVolume, demo_volume
 from neuroseg.api.result import Run, open_run

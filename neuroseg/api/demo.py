@@ -1,4 +1,4 @@
-"""A folder's name -> a synthetic volume with its true labels on disk: something to try the functions on."""
+"""Folder name -> a synthetic volume with its true labels on disk, to try the functions on."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from neuroseg.errors import InputError
 from neuroseg.geometry import Nanometres, Triple, triple
 
-# Smaller volumes contain hardly one neurite.
+# Smaller volumes contain at most a few neurites.
 LEAST_VOXELS = 48
-# Written into the folder, so that only a demo's own folder is ever emptied.
-_MARK = ".neuroseg-demo"
+# A file that marks the folder of a demo. Only such a folder is ever emptied.
+MARK = ".neuroseg-demo"
 _SEED = 7
 _BLOCK_VOXELS = (64, 64, 64)
 
@@ -30,12 +30,11 @@ class DemoVolume(NamedTuple):
 def demo_volume(folder: str | Path, *, shape: int | Sequence[int] = (128, 128, 192)) -> DemoVolume:
     """Return the paths of a synthetic EM volume and its true labels, written into `folder`.
 
-    `shape` is in voxels, N or (z, y, x), at least 48 each; voxels are 10 nm. The raw values are uint8, the labels
-    uint64, one id per neurite. The same shape gives the same voxels. An earlier demo in `folder` is removed, with its
-    results.
+    `shape` is in voxels, N or (z, y, x), at least 48 per axis. Voxels are 10 nm. Raw is uint8. Labels are uint64, one
+    id per neurite. The same shape gives the same voxels. An earlier demo in `folder` is deleted with its results.
 
     Raises:
-        InputError: `shape` is too small, or `folder` is a file, or contains other files than an earlier demo.
+        InputError: `shape` is too small, or `folder` is a file or contains files other than those of an earlier demo.
 
     >>> neuroseg.demo_volume("demo", shape=(48, 96, 96)).truth
     PosixPath('demo/truth.zarr')
@@ -43,7 +42,7 @@ def demo_volume(folder: str | Path, *, shape: int | Sequence[int] = (128, 128, 1
     from neuroseg.views.synthetic import synthetic_volume
 
     voxels, place = _checked_shape(shape), Path(folder)
-    _empty(place)
+    _make_empty(place)
     made = synthetic_volume(voxels, _SEED)
     demo = DemoVolume(place / "volume.zarr", place / "truth.zarr")
     _write(demo, made.raw, made.labels, made.voxel_size_nm)
@@ -51,24 +50,27 @@ def demo_volume(folder: str | Path, *, shape: int | Sequence[int] = (128, 128, 1
 
 
 def _checked_shape(shape: int | Sequence[int]) -> Triple:
-    """Return the shape as three integers; raises InputError where a side is too short."""
+    """Return the shape as three integers; raises InputError if an axis is too short."""
     voxels = triple((shape,) * 3 if isinstance(shape, int) else shape)
     if min(voxels) < LEAST_VOXELS:
-        raise InputError(f"shape {voxels} has a side below {LEAST_VOXELS} voxels; use for example (48, 96, 96)")
+        raise InputError(
+            f"shape {voxels} has an axis of fewer than {LEAST_VOXELS} voxels",
+            hint="use a larger one, such as (48, 96, 96)",
+        )
     return voxels
 
 
-def _empty(folder: Path) -> None:
-    """Make `folder`, or remove what an earlier demo left in it; raises InputError where anything else is there."""
+def _make_empty(folder: Path) -> None:
+    """Create `folder`, or delete an earlier demo in it; raises InputError if it contains anything else."""
     from neuroseg.storage.trees import remove_all
 
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file, not a folder; choose another folder")
+        raise InputError(f"{folder} is a file, not a folder", hint="choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    mark, found = folder / _MARK, list(folder.iterdir())
+    mark, found = folder / MARK, list(folder.iterdir())
     if found and mark not in found:
-        raise InputError(f"{folder} is not empty and not an earlier demo; choose another folder")
-    # The folder itself and its mark stay: what is interrupted here can be called again.
+        raise InputError(f"{folder} is not empty and not an earlier demo", hint="choose another folder")
+    # The folder and its mark stay, so that an interrupted call can be repeated.
     mark.touch()
     for path in found:
         if path.is_symlink():

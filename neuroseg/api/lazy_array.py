@@ -1,4 +1,4 @@
-"""An array that lies on disk or on a server: read where it is indexed."""
+"""An array on disk or on a server, read when it is indexed."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from neuroseg.geometry import Nanometres
 
 @dataclass(frozen=True, eq=False)
 class LazyArray:
-    """An array `(z, y, x)`, or with channels first, and where its voxels lie; `array[10, :, ::2]` reads that part.
+    """An array `(z, y, x)`, or with channels first, with its position. Indexing, such as `array[10]`, reads that part.
 
-    `offset_nm` is the centre of the first voxel.
+    `voxel_size_nm` is (z, y, x). `offset_nm` is the centre of the first voxel.
     """
 
     stored: Any
@@ -24,7 +24,7 @@ class LazyArray:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Voxels along each axis, channels first."""
+        """The length of each axis, channels first."""
         return tuple(self.stored.shape)
 
     @property

@@ -1,4 +1,4 @@
-"""A run as a Python object: its arrays, its segments, its scores, and another threshold."""
+"""A run as a Python object: its arrays, segments and scores."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Run:
-    """A run and its workspace at `path`: returned by `neuroseg.run`, `predict`, `segment` and `open_run`."""
+    """A run with its workspace at `path`, as returned by `neuroseg.run`, `predict`, `segment` and `open_run`."""
 
     path: Path
 
     @property
     def segmentation(self) -> LazyArray:
-        """The labels `(z, y, x)` uint64 at full resolution, 0 where nothing is; raises InputError before there are any.
+        """The labels `(z, y, x)` uint64 at full resolution, 0 = background. Raises InputError before segmentation.
 
         >>> run.segmentation.voxel_size_nm
         (10.0, 10.0, 10.0)
-        >>> run.segmentation[40].max()          # the labels of section 40 are read
+        >>> run.segmentation[40].max()          # reads the labels of section 40
         """
         from neuroseg.volumes.volume import open_volume
 
         if not self._workspace.segmentation.exists():
-            raise InputError(f"{self.path} has no segmentation yet; call segment()")
+            raise InputError(f"{self.path} has no segmentation yet", hint="call segment()")
         volume = open_volume(str(self._workspace.segmentation))
         return LazyArray(volume.array, volume.voxel_size_nm or (1.0, 1.0, 1.0), volume.offset_nm)
 
     @property
     def affinities(self) -> LazyArray:
-        """The affinities `(channels, z, y, x)` uint8, 255 = certainly one neuron.
+        """The affinities `(channels, z, y, x)` uint8, 255 = certainly the same neuron.
 
-        Raises InputError where none are kept.
+        Raises InputError if the workspace contains none: they were deleted, or the run used those of another network.
         """
         from neuroseg.runs.plan import read_plan
         from neuroseg.storage.arrays import open_array
 
         if not self._workspace.affinities.exists():
-            raise InputError(f"{self.path} has no affinities of its own: they come from elsewhere, or were removed")
+            raise InputError(f"{self.path} contains no affinities: they are stored elsewhere or were deleted")
         plan = read_plan(self._workspace)
         return LazyArray(open_array(self._workspace.affinities), plan.voxel_size_nm, plan.offset_nm)
 
@@ -58,9 +58,9 @@ class Run:
         dask_address: str | None = None,
         **options: Any,
     ) -> Run:
-        """Segment again, with another threshold or any option of `neuroseg.segment`; returns this run.
+        """Segment again with another threshold or any option of `neuroseg.segment`; return this run.
 
-        Another threshold alone takes seconds: the merge tree holds them all.
+        Another threshold is fast: it reuses the merge tree and predicts nothing.
 
         >>> run.segment(threshold=0.6).segments()["segment"].size
         """
@@ -76,8 +76,8 @@ class Run:
     def evaluate(self, truth: str | Path, *, roi: str | None = None, sweep: bool = False) -> dict[str, Any]:
         """Return the scores against ground-truth labels, as `neuroseg evaluate --json` prints them.
 
-        Among them `voi_split`, `voi_merge`, `voi_sum` (bits) and `arand`; with `sweep` those of every threshold.
-        Raises InputError where the two cannot be compared.
+        They include `voi_split`, `voi_merge`, `voi_sum` (bits) and `arand`. With `sweep`, they also include the scores
+        of each threshold. Raises InputError if segmentation and truth cannot be compared.
 
         >>> run.evaluate("truth.h5:labels")["voi_sum"]
         """
@@ -86,17 +86,17 @@ class Run:
         return score(Request(str(self.path), str(truth), roi, sweep))
 
     def status(self) -> dict[str, Any]:
-        """Return how far the run is, as `neuroseg status --json` prints it: `state`, `stages` and `workers`."""
+        """Return the progress of the run, as `neuroseg status --json` prints it: `state`, `stages` and `workers`."""
         from neuroseg.checks.run_state import run_state
 
         state, stages, workers = run_state(str(self.path))
         return {"workspace": str(self.path), "state": state, "stages": stages, "workers": workers}
 
     def segments(self) -> Table:
-        """Return one row per segment: id, voxels, fragments, centre and bounding box in voxels.
+        """Return a table with one row per segment: id, voxels, fragments, centre and bounding box in voxels.
 
-        A dictionary of columns (numpy arrays), which `pandas.DataFrame` takes; see segmentation.segments for them all.
-        Raises InputError before there is a segmentation, and where the fragments' sizes were removed.
+        The table is a dictionary of numpy arrays, one per column. `pandas.DataFrame` accepts it. All columns are listed
+        in segmentation.segments. Raises InputError before segmentation, or if the table of fragments was deleted.
         """
         from neuroseg.segmentation.segments import segments_table
         from neuroseg.storage.parts import map_lookup, read_table
@@ -104,7 +104,7 @@ class Run:
 
         workspace = self._workspace
         if not workspace.lookup.exists() or not workspace.all_nodes.exists():
-            raise InputError(f"{self.path} has no table of segments: it was not segmented, or keeps only the labels")
+            raise InputError(f"{self.path} has no table of segments: it is not segmented, or the table was deleted")
         return segments_table(read_table(workspace.all_nodes, NODES), map_lookup(workspace.lookup))
 
     @property
@@ -115,7 +115,7 @@ class Run:
 
 
 def open_run(path: str | Path) -> Run:
-    """Return the run whose workspace lies at `path`; raises InputError where none does.
+    """Return the run with its workspace at `path`; raises InputError if there is no workspace.
 
     >>> neuroseg.open_run("volume.neuroseg").status()["state"]
     'done'

@@ -1,7 +1,7 @@
 """`predict`, `segment` and `run`, with the options of the commands of the same names.
 
-Options that are None are left to their defaults, or to what the workspace remembers. What is wrong raises an error of
-neuroseg.errors, whose text is what the command line prints.
+An option that is None takes the value of the workspace's last run, or else its default. Errors are those of
+neuroseg.errors, with the text that the command line prints.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ def predict(
     block_timeout: float | None = None,
     restart: str | None = None,
 ) -> Run:
-    """Predict the affinities of a raw volume; returns the run, not segmented yet.
+    """Predict the affinities of a raw volume; return the run, not yet segmented.
 
-    `blocks` is the block size in voxels, N or (z, y, x); `voxel_size` is in nm (z, y, x) and wins over the file's;
-    `roi` is z0:z1,y0:y1,x0:x1 in voxels; `cluster` is a YAML file, as --cluster takes it.
+    `blocks` is the block size in voxels, N or (z, y, x). `voxel_size` is in nm, (z, y, x), and overrides the file's.
+    `roi` is z0:z1,y0:y1,x0:x1 in voxels. `cluster` is a cluster configuration file (YAML), as for --cluster.
 
     >>> neuroseg.predict("volume.zarr", blocks=256).affinities.shape
     (3, 160, 250, 250)
@@ -99,10 +99,11 @@ def segment(
     block_timeout: float | None = None,
     restart: str | None = None,
 ) -> Run:
-    """Segment a predicted volume (or its workspace), or `affinities` or `boundaries` of another network, with `output`.
+    """Segment a predicted volume, or `affinities` or `boundaries` of another network; return the run.
 
-    `threshold` is the score below which fragments merge, 0 to 1; `min_size` is in voxels, or a volume such as
-    "0.01um3". The other options are those of `predict`.
+    `volume` is the raw volume, its workspace or its run. `affinities` and `boundaries` require `output`. Edges with a
+    score below `threshold` (0 to 1) merge. `min_size` is in voxels, or a volume such as "0.01um3". The other options
+    are those of `predict`.
 
     >>> neuroseg.segment("volume.neuroseg", threshold=0.6).segmentation[40]
     >>> neuroseg.segment(affinities="theirs.zarr", offsets=[[-1, 0, 0], [0, -1, 0], [0, 0, -1]], output="t.neuroseg")
@@ -157,12 +158,12 @@ def run(
     block_timeout: float | None = None,
     restart: str | None = None,
 ) -> Run:
-    """Predict and segment a raw volume; returns the run. The options are those of `predict` and of `segment`.
+    """Predict and segment a raw volume; return the run. The options are those of `predict` and `segment`.
 
-    Given again, it does only what is left.
+    To resume an interrupted run, call it again with the same options.
 
     >>> run = neuroseg.run("volume.zarr", blocks=256)
-    >>> run.segmentation[40]                      # the labels of a section
+    >>> run.segmentation[40]                      # reads the labels of section 40
     >>> run.evaluate("truth.h5:labels")["voi_sum"]
     """
     from neuroseg.runs import pipeline
@@ -181,14 +182,14 @@ def run(
 
 
 def _text(path: str | Path | Run | None) -> str | None:
-    """Return a path as text; raises InputError for what is none, such as an array."""
+    """Return a path as text; raises InputError for anything else, such as an array."""
     if isinstance(path, Run):
         return str(path.path)
     if path is None or isinstance(path, str | Path):
         return None if path is None else str(path)
     raise InputError(
-        f"a {type(path).__name__} is not a path; give the path of a volume (an array is written to one with "
-        "zarr.create_array, or neuroseg import)"
+        f"a {type(path).__name__} is not a path",
+        hint="pass the path of a volume; write an array to disk with zarr.create_array first",
     )
 
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
-from neuroseg.cli import run
-from neuroseg.cli.command import typed_command
+from neuroseg.cli import options as option
+from neuroseg.cli.command import INPUT, OUTPUT, TRAINING, typed_command
 from neuroseg.cli.summary import print_json
+from neuroseg.cli.train import Device, Restart
 from neuroseg.errors import NeurosegError, unknown_name
 
 if TYPE_CHECKING:
@@ -22,32 +23,67 @@ if TYPE_CHECKING:
 
 def adapt(
     context: typer.Context,
-    volume: Annotated[str, typer.Argument(help="The raw volume to fit, uint8.")],
-    model: Annotated[str, typer.Option(help="A bundled model's name, or a bundle.")] = "fib25_light",
-    labels: Annotated[str | None, typer.Option(help="Labels of some sections; a quarter of them judges.")] = None,
-    region: Annotated[
-        str | None, typer.Option(metavar="z0:z1,y0:y1,x0:x1", help="Where the labels are (default: all of them).")
+    volume: Annotated[str, typer.Argument(metavar="VOLUME", help="Raw volume to adapt to, uint8.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME|FOLDER", help="Bundled model or bundle folder to start from.", rich_help_panel=INPUT
+        ),
+    ] = "fib25_light",
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LABELS",
+            help="Labels of some sections. A quarter of the sections is used only to compare the models.",
+            rich_help_panel=INPUT,
+        ),
     ] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder (default runs/VOLUME-MODEL).")] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of training.")] = 300,
-    level: run.Level = None,
+    region: Annotated[
+        str | None,
+        typer.Option(
+            metavar="Z0:Z1,Y0:Y1,X0:X1",
+            help="With --labels: labelled region, in voxels.  [default: all labels]",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FOLDER",
+            help="Folder to write to.  [default: runs/VOLUME-MODEL]",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    steps: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Number of training steps.", rich_help_panel=TRAINING)
+    ] = 300,
+    level: option.Level = None,
     precision: Annotated[
-        str, typer.Option(help="In which it trains: bfloat16, or float32 for GPUs that emulate bfloat16.")
+        str,
+        typer.Option(
+            metavar="TYPE",
+            help="Training precision. bfloat16, or float32 for GPUs that emulate bfloat16.",
+            rich_help_panel=TRAINING,
+        ),
     ] = "bfloat16",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    restart: Annotated[bool, typer.Option("--restart", help="Begin again instead of resuming.")] = False,
-    json: run.Json = False,
+    device: Device = "auto",
+    restart: Restart = False,
+    json: option.Json = False,
 ) -> None:
-    """Tune a model to a volume without labels, or with a few; kept only if it became better.
+    """Fine-tune a model to your volume.
 
-    What judges is put aside before: a quarter of the labelled sections (VOI, the best threshold of each), or crops of a
-    quarter of the volume (VOI between segmentations of perturbed copies of the same crop, at the model's threshold, as
-    a share of their joint entropy; the gain must be more than twice its standard error). Exit code 1 when it is not
-    better; then no bundle is written.
+    Use it if a model segments your volume poorly and you have no labels, or only a few (--labels). A quarter of the
+    data is held out to compare the models. With labels, it compares their VOI. Without labels, it compares how well
+    segmentations of perturbed copies agree; the gain must exceed twice its standard error. If the new model is not
+    better, no bundle is written and the exit code is 1. To resume, run the same command again.
 
     \b
-    Example: neuroseg adapt volume.zarr --model fib25_light -o runs/mine
-    then: neuroseg run volume.zarr --model runs/mine/bundle
+    Examples:
+      neuroseg adapt volume.zarr -o runs/mine
+      neuroseg adapt volume.zarr --labels labels.h5:ids --region 0:20,:,: -o runs/mine
+      neuroseg run volume.zarr --model runs/mine/bundle
     """
     from neuroseg.networks.bundle import open_bundle
     from neuroseg.runs.levels import nearest_level
@@ -72,24 +108,25 @@ def adapt(
     publish_text(folder / "results.json", json_.dumps(content, indent=2) + "\n")
     if json:
         print_json(content)
-    told = f"by the {made.measure}: {_told(made)}"
+    comparison = f"by the {made.measure}: {_comparison(made)}"
     if made.bundle is None:
-        raise NeurosegError(f"not better {told}; nothing was kept, use {model} as it is")
+        raise NeurosegError(
+            f"the new model is not better {comparison}; no bundle was written",
+            hint=f"use {model} as it is: neuroseg run {volume} --model {model}",
+        )
     print(
-        f"better {told}: {made.bundle}\n  next: neuroseg run {volume} --model {made.bundle}",
+        f"the new model is better {comparison}\n{made.bundle}\n  next: neuroseg run {volume} --model {made.bundle}",
         file=sys.stderr,
     )
 
 
-def _told(made: Adapted) -> str:
-    """Return how the model and the tuned one did; of crops also how many agree better, and their entropy."""
+def _comparison(made: Adapted) -> str:
+    """Return the scores before and after; without labels also the number of improved crops and their entropy."""
     before, after = made.before, made.after
     bits = f"{before['voi']:.3f} bits before, {after['voi']:.3f} after"
     if "disagreement" not in after:
         return bits
-    shares = (
-        f"they lie apart in {before['disagreement']:.1%} of what they say before, {after['disagreement']:.1%} after"
-    )
-    crops = f"{after['better_crops']} of {len(after['voi_of_crops'])} crops agree better"
-    entropies = f"entropy of the segments {before['entropy']:.2f}, then {after['entropy']:.2f}"
-    return f"{shares} ({before['voi']:.3f} bits, then {after['voi']:.3f}; {crops}; {entropies})"
+    shares = f"segmentations differ by {before['disagreement']:.1%} before, {after['disagreement']:.1%} after"
+    crops = f"{after['better_crops']} of {len(after['voi_of_crops'])} crops improved"
+    entropies = f"entropy of the segments {before['entropy']:.2f} before, {after['entropy']:.2f} after"
+    return f"{shares} ({bits}; {crops}; {entropies})"

@@ -1,4 +1,4 @@
-"""The command `check`: every artifact of a workspace against its done marks (torch is not loaded)."""
+"""The command `check`: compare every artifact of a workspace with its done marks. Does not load torch."""
 
 from __future__ import annotations
 
@@ -8,26 +8,28 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from neuroseg.cli import progress
-from neuroseg.cli.inspect import JsonFlag
+from neuroseg.cli.options import Json
 from neuroseg.cli.summary import print_json
 from neuroseg.errors import NeurosegError
 
 if TYPE_CHECKING:
     from neuroseg.checks.completeness import Checked
 
-_LISTED = 10
+_SHOWN_BLOCKS = 10
 
 
 def check(
-    workspace: Annotated[str, typer.Argument(help="A workspace, V.neuroseg.")],
-    json: JsonFlag = False,
+    workspace: Annotated[str, typer.Argument(metavar="WORKSPACE", help="Workspace to check.")],
+    json: Json = False,
 ) -> None:
-    """Check every file of a workspace: find blocks that are missing, cut short or altered on disk.
+    """Find missing or damaged files in a workspace.
 
-    Exits with 1 if it finds any. Nothing is changed.
+    Use it after a disk error, or after you copied a workspace. It reads every file and changes nothing. Exit code 1 if
+    a block is missing or damaged.
 
     \b
-    Example: neuroseg check volume.neuroseg
+    Example:
+      neuroseg check volume.neuroseg
     """
     from neuroseg.checks.completeness import checked
     from neuroseg.runs.pipeline import workspace_at
@@ -40,19 +42,21 @@ def check(
         print("\n".join(map(_line, results)))
     if broken:
         files = sum(len(result.files) for result in broken)
-        remove = f"Remove the {files} damaged files that are listed, then run" if files else "Run"
+        damaged = sum(len(set(result.missing + result.damaged)) for result in broken)
+        remove = f"delete the {files} damaged files listed above, then run" if files else "run"
         raise NeurosegError(
-            f"{workspace} is not whole. {remove} `neuroseg segment {workspace}`: it makes what is missing again"
+            f"{damaged} blocks of {workspace} are missing or damaged",
+            hint=f"{remove} neuroseg segment {workspace} to recompute these blocks",
         )
 
 
 def _line(result: Checked) -> str:
-    """Return what people read of one stage."""
+    """Return the lines of one stage for people."""
     if result.is_whole:
-        removed = f", but {', '.join(result.removed)} removed" if result.removed else ""
-        return f"{result.stage:>14} {result.done:>8} blocks whole{removed}"
+        removed = f" ({', '.join(result.removed)} removed)" if result.removed else ""
+        return f"{result.stage:>14} {result.done:>8} done blocks are intact{removed}"
     numbers = [f"{len(found)} {kind} ({_some(found)})" for kind, found in _kinds(result).items() if found]
-    return "\n".join([f"{result.stage:>14} {result.done:>8} blocks: {', '.join(numbers)}", *result.files])
+    return "\n".join([f"{result.stage:>14} {result.done:>8} done blocks: {', '.join(numbers)}", *result.files])
 
 
 def _kinds(result: Checked) -> dict[str, list[int]]:
@@ -60,5 +64,5 @@ def _kinds(result: Checked) -> dict[str, list[int]]:
 
 
 def _some(numbers: list[int]) -> str:
-    shown = ", ".join(map(str, numbers[:_LISTED]))
-    return f"{shown}, ..." if len(numbers) > _LISTED else shown
+    shown = ", ".join(map(str, numbers[:_SHOWN_BLOCKS]))
+    return f"{shown}, ..." if len(numbers) > _SHOWN_BLOCKS else shown

@@ -6,24 +6,32 @@ from typing import Annotated
 
 import typer
 
+from neuroseg.cli.options import Json
 from neuroseg.cli.summary import print_json
 from neuroseg.errors import RunRefusedError, unknown_name
 
 
 def clean(
-    workspace: Annotated[str, typer.Argument(help="The workspace of a finished run, V.neuroseg.")],
+    workspace: Annotated[str, typer.Argument(metavar="WORKSPACE", help="Workspace of a finished run.")],
     keep: Annotated[
         str,
-        typer.Option(help="fragments (another threshold stays possible) or segmentation (nothing else is needed)."),
+        typer.Option(
+            metavar="WHAT",
+            help="Files to keep. fragments: enough to change the threshold. segmentation: only the result.",
+        ),
     ] = "fragments",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be deleted. Delete nothing.")] = False,
+    json: Json = False,
 ) -> None:
-    """Remove the intermediate artifacts of a finished run: affinities, tables, and on demand fragments.
+    """Delete intermediate files of a finished run.
+
+    Use it to free disk space. By default it deletes affinities and edge tables. With --keep segmentation it also
+    deletes fragments and the merge tree. Another threshold then requires a new prediction.
 
     \b
-    Examples: neuroseg clean volume.neuroseg --dry-run
-    neuroseg clean volume.neuroseg --keep segmentation
+    Examples:
+      neuroseg clean volume.neuroseg --dry-run
+      neuroseg clean volume.neuroseg --keep segmentation
     """
     from neuroseg.runs.finished import is_finished
     from neuroseg.runs.pipeline import workspace_at
@@ -35,7 +43,10 @@ def clean(
     opened, plan = workspace_at(workspace)
     with opened.locked():
         if not is_finished(opened, plan):
-            raise RunRefusedError(f"{workspace} has no finished segmentation; an unfinished run needs all it has")
+            raise RunRefusedError(
+                f"{workspace} has no finished segmentation, and an unfinished run needs all its files",
+                hint="run the same neuroseg run or neuroseg segment command again to finish it",
+            )
         paths = intermediates(opened, keep)
         size = sum(map(bytes_at, paths))
         if not dry_run:
@@ -44,5 +55,5 @@ def clean(
     if json:
         print_json({"workspace": workspace, "removed": [] if dry_run else names, "bytes": size, "would_remove": names})
         return
-    verb = "would remove" if dry_run else "removed"
+    verb = "would delete" if dry_run else "deleted"
     print(f"{verb} {', '.join(names) or 'nothing'} ({size / 1e9:.3f} GB)")

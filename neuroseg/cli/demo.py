@@ -1,4 +1,4 @@
-"""The command `demo`: a synthetic volume through the whole pipeline, scored and drawn."""
+"""The command `demo`: segment, score and draw a synthetic volume."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from neuroseg.api.demo import LEAST_VOXELS, demo_volume
+from neuroseg.api.demo import LEAST_VOXELS, MARK, demo_volume
 from neuroseg.cli import progress
+from neuroseg.cli.options import Json
 from neuroseg.cli.summary import print_json, print_summary, run_summary
 from neuroseg.geometry import Triple, parse_triple
 
@@ -19,25 +20,33 @@ _BLOCKS = "64,128,128"
 
 
 def demo(
-    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where volume and result go.")] = Path("demo"),
-    workers: Annotated[int | None, typer.Option(help="Worker processes (default: the cores it may use).")] = None,
-    shape: Annotated[str, typer.Option(metavar="N|Z,Y,X", help="Voxels of the volume.")] = "128,128,192",
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder for the volume and the results.")] = Path(
+        "demo"
+    ),
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", help="Number of workers.  [default: one per core]")
+    ] = None,
+    shape: Annotated[str, typer.Option(metavar="N|Z,Y,X", help="Size of the volume in voxels.")] = "128,128,192",
+    json: Json = False,
 ) -> None:
-    """Segment a synthetic EM volume with the bundled model, score it and draw it; under three minutes on two cores.
+    """Segment a synthetic volume, score the result and draw it.
+
+    Use it to check your installation and to see the output of a run. It uses the bundled model and takes less than
+    three minutes on two cores.
 
     \b
-    Example: neuroseg demo
+    Example:
+      neuroseg demo
     """
     started = time.monotonic()
     voxels = parse_triple(shape, "--shape", least=LEAST_VOXELS)
-    if folder.exists():
-        print(f"starting afresh: replaces {folder}", file=sys.stderr)
-    print(f"1. a synthetic EM volume of {' x '.join(map(str, voxels))} voxels with known truth", file=sys.stderr)
+    if (folder / MARK).exists():
+        print(f"replacing the earlier demo in {folder}", file=sys.stderr)
+    print(f"1. write a synthetic volume of {' x '.join(map(str, voxels))} voxels and its true labels", file=sys.stderr)
     _make_volume(folder, voxels)
-    print("2. raw -> affinities -> fragments -> edges -> merge tree -> segmentation", file=sys.stderr)
+    print("2. predict affinities and segment them", file=sys.stderr)
     workspace, content = _segment(folder, workers)
-    print("3. scores against the truth, and a figure", file=sys.stderr)
+    print("3. score the segmentation and draw a figure", file=sys.stderr)
     from neuroseg.checks.score import Request, score
 
     scores = score(Request(str(workspace.path), str(folder / "truth.zarr")), progress.voxels_done)
@@ -50,18 +59,19 @@ def demo(
     print_summary(content, [])
     print(
         f"\nVOI split {scores['voi_split']:.2f} + merge {scores['voi_merge']:.2f} = {scores['voi_sum']:.2f} bits, "
-        f"ARAND {scores['arand']:.3f}, {scores['segments']} segments against {scores['truth_objects']} neurites, "
+        f"ARAND {scores['arand']:.3f}, {scores['segments']} segments, {scores['truth_objects']} true neurites, "
         f"{content['seconds']:.0f} s\nfigure: {figure}\n\ntry next:\n{_activation()}"
         f"  neuroseg info {folder / 'volume.zarr'}\n"
-        f"  neuroseg segment {workspace.path} --threshold 0.3\n"
+        f"  neuroseg segment {workspace.path} --threshold {content['threshold'] - 0.1:g}\n"
         f"  neuroseg evaluate {workspace.path} --truth {folder / 'truth.zarr'} --sweep\n"
+        f"\nyour own data:\n"
         f"  neuroseg import your_sections/ -o yours.zarr --voxel-size 10 10 10\n"
-        f"  neuroseg run yours.zarr --blocks 256"
+        f"  neuroseg run yours.zarr"
     )
 
 
 def _activation() -> str:
-    """Return the line that makes `neuroseg` a command, where it is not one yet."""
+    """Return the line that activates the environment; empty if `neuroseg` is already on the PATH."""
     if shutil.which("neuroseg"):
         return ""
     return f"  source {Path(sys.executable).parent / 'activate'}\n"

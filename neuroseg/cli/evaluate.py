@@ -9,26 +9,73 @@ from typing import Annotated, Any
 import typer
 
 from neuroseg.cli import progress
+from neuroseg.cli.command import INPUT, OUTPUT
+from neuroseg.cli.options import Json
 from neuroseg.cli.summary import print_json
 from neuroseg.errors import InputError
 
 
 def evaluate(
-    segmentation: Annotated[str, typer.Argument(help="A workspace, or a label volume (zarr, file.h5:dataset).")],
-    truth: Annotated[str, typer.Option(help="Ground truth labels: zarr or file.h5:dataset.")],
-    roi: Annotated[str | None, typer.Option(help="z0:z1,y0:y1,x0:x1 in voxels of the segmentation.")] = None,
-    sweep: Annotated[bool, typer.Option("--sweep", help="Score every threshold from the merge tree.")] = False,
-    plot: Annotated[Path | None, typer.Option(help="PNG of split against merge at every threshold (sweeps).")] = None,
-    objects: Annotated[Path | None, typer.Option(help="CSV of the errors of every object, the worst first.")] = None,
-    ignore: Annotated[str, typer.Option(help="Truth ids that do not count, separated by commas.")] = "0",
-    border_nm: Annotated[float, typer.Option(help="Nor do voxels this near a boundary of the truth (CREMI).")] = 0.0,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+    segmentation: Annotated[
+        str,
+        typer.Argument(metavar="SEGMENTATION", help="Workspace, or label volume (zarr or file.h5:dataset)."),
+    ],
+    truth: Annotated[
+        str,
+        typer.Option(metavar="LABELS", help="Ground-truth labels: zarr or file.h5:dataset.", rich_help_panel=INPUT),
+    ],
+    roi: Annotated[
+        str | None,
+        typer.Option(
+            metavar="Z0:Z1,Y0:Y1,X0:X1",
+            help="Score only this region, in voxels of the segmentation.  [default: the segmented region]",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    sweep: Annotated[
+        bool,
+        typer.Option(
+            "--sweep", help="Score thresholds from 0.02 to 0.98. Requires a workspace.", rich_help_panel=OUTPUT
+        ),
+    ] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.png",
+            help="Plot VOI split against VOI merge for all thresholds. Requires a workspace.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    objects: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.csv", help="Table of the errors of each object, worst first.", rich_help_panel=OUTPUT
+        ),
+    ] = None,
+    ignore: Annotated[
+        str,
+        typer.Option(metavar="IDS", help="Ground-truth ids to ignore, such as 0,7.", rich_help_panel=INPUT),
+    ] = "0",
+    border_nm: Annotated[
+        float,
+        typer.Option(
+            metavar="NM",
+            help="Ignore voxels within this distance (nm) of a ground-truth boundary, as CREMI does.",
+            rich_help_panel=INPUT,
+        ),
+    ] = 0.0,
+    json: Json = False,
 ) -> None:
-    """Score a segmentation: variation of information (bits) and adapted Rand error.
+    """Score a segmentation against ground truth.
+
+    Use it to choose a threshold (--sweep) and to find errors (--objects). It prints the variation of information (VOI,
+    in bits) and the adapted Rand error (ARAND). 0 is perfect for both.
 
     \b
-    Examples: neuroseg evaluate volume.neuroseg --truth truth.h5:labels --roi 120:160,:,: --sweep
-              neuroseg evaluate volume.neuroseg --truth truth.h5:labels --plot curve.png --objects errors.csv
+    Examples:
+      neuroseg evaluate volume.neuroseg --truth truth.h5:labels
+      neuroseg evaluate volume.neuroseg --truth truth.zarr --roi 120:160,:,: --sweep
+      neuroseg evaluate volume.neuroseg --truth truth.zarr --objects errors.csv
     """
     from neuroseg.checks.score import Request, score
 
@@ -46,21 +93,23 @@ def _ids(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",") if part.strip()]
     except ValueError as error:
-        raise InputError(f"--ignore {text!r} is not a list of ids such as 0,7") from error
+        raise InputError(
+            f"--ignore {text!r} is not a list of ids", hint="separate ids by commas, such as --ignore 0,7"
+        ) from error
 
 
 def _print(result: dict[str, Any], workspace: str) -> None:
     print(f"   VOI split {result['voi_split']:.3f}  merge {result['voi_merge']:.3f}  sum {result['voi_sum']:.3f} bits")
     print(f"       ARAND {result['arand']:.3f}")
-    print(f"    segments {result['segments']} against {result['truth_objects']} true objects")
+    print(f"    segments {result['segments']}, {result['truth_objects']} true objects")
     shares = (f"{100 * result[name]:.0f} %" for name in ("coverage", "truth_coverage", "counted"))
     covered, of_truth, counted = shares
-    compared = f"{result['roi']} ({covered} of the volume, {of_truth} of the truth)"
-    print(f"    compared {compared}, {counted} of its voxels count", file=sys.stderr)
+    compared = f"{result['roi']}: {covered} of the segmentation, {of_truth} of the truth"
+    print(f"      region {compared}, {counted} of its voxels scored", file=sys.stderr)
     if result["threshold"] is not None:
         print(f"   threshold {result['threshold']:g} ({result['scoring']})")
     if result.get("sweep"):
-        _print_sweep(result["sweep"], workspace)
+        _print_sweep(result["sweep"], result["threshold"], workspace)
     if result.get("worst"):
         _print_worst(result["worst"])
     for assumption in result["assumptions"]:
@@ -70,17 +119,19 @@ def _print(result: dict[str, Any], workspace: str) -> None:
             print(f"  {name:>10} {result[name]}", file=sys.stderr)
 
 
-def _print_sweep(rows: list[dict[str, float]], workspace: str) -> None:
+def _print_sweep(rows: list[dict[str, float]], stored: float, workspace: str) -> None:
     best = min(rows, key=lambda row: row["voi_sum"])
     print("   threshold  split   merge   sum     ARAND")
     for row in rows:
         numbers = "".join(f"{row[name]:8.3f}" for name in ("voi_split", "voi_merge", "voi_sum", "arand"))
         print(f"        {row['threshold']:.2f} {numbers}{'  <- best' if row is best else ''}")
-    print(f"  next: neuroseg segment {workspace} --threshold {best['threshold']:g}", file=sys.stderr)
+    if best["threshold"] != stored:
+        print(f"  next: neuroseg segment {workspace} --threshold {best['threshold']:g}", file=sys.stderr)
 
 
 def _print_worst(rows: list[dict[str, Any]]) -> None:
     for row in rows:
-        whole, into = ("true object", "segments") if row["error"] == "split" else ("segment", "true objects")
-        what = f"{whole} {row['id']} is {row['error']}: {row['parts']} {into}"
-        print(f"  {row['bits']:10.3f} bits, {what}, look at {row['z']},{row['y']},{row['x']}")
+        is_split = row["error"] == "split"
+        parts = f"is split into {row['parts']} segments" if is_split else f"merges {row['parts']} true objects"
+        whole = f"{'true object' if is_split else 'segment'} {row['id']}"
+        print(f"  {row['bits']:10.3f} bits: {whole} {parts}, at {row['z']},{row['y']},{row['x']} (z,y,x)")

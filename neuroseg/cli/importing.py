@@ -9,50 +9,64 @@ from typing import Annotated
 import typer
 
 from neuroseg.cli import progress
-from neuroseg.cli.selecting import Axes, Channel, Time
+from neuroseg.cli.command import INPUT, OUTPUT
+from neuroseg.cli.options import Axes, Channel, Invert, Json, Range, Time, VoxelSize
 from neuroseg.cli.summary import print_json
 
 _SHOWN_FILES = 3
 
 
 def import_(
-    sources: Annotated[list[str], typer.Argument(help="Folder or list of TIFF/PNG sections, file.h5:dataset, zarr.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The OME-NGFF zarr volume to make.")],
-    voxel_size: Annotated[
-        tuple[float, float, float] | None,
-        typer.Option(metavar="Z Y X", help="Voxel size in nm; wins over the source's."),
-    ] = None,
-    range: Annotated[
-        tuple[float, float] | None,
-        typer.Option(
-            metavar="LOW HIGH", help="Values that map to 0 and 255; LOW above HIGH inverts. Required for float."
-        ),
-    ] = None,
-    invert: Annotated[
-        bool, typer.Option("--invert", help="Invert contrast: use this if membranes are bright.")
-    ] = False,
-    level: Annotated[int, typer.Option(help="Pyramid level of an OME-NGFF source.")] = 0,
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="SOURCE", help="Folder or list of TIFF or PNG sections, file.h5:dataset, or zarr."),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", metavar="VOLUME", help="OME-NGFF zarr volume to write.", rich_help_panel=OUTPUT),
+    ],
+    voxel_size: VoxelSize = None,
+    range: Range = None,
+    invert: Invert = False,
+    level: Annotated[
+        int,
+        typer.Option(metavar="N", help="Pyramid level of an OME-NGFF source.", rich_help_panel=INPUT),
+    ] = 0,
     axes: Axes = None,
     channel: Channel = None,
     time: Time = None,
-    series: Annotated[int | None, typer.Option(metavar="N", help="Image of a TIFF that holds several, from 0.")] = None,
+    series: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Image to read from a TIFF with several, counted from 0.", rich_help_panel=INPUT
+        ),
+    ] = None,
     order: Annotated[
         str | None,
         typer.Option(
             metavar="N|name|given",
-            help="Order of section files: by the N-th number of their names (from 1), by the whole name, or as listed.",
+            help="Order of section files. N: by the N-th number in their names, counted from 1. name: by name. "
+            "given: as listed.  [default: by the numbers in their names]",
+            rich_help_panel=INPUT,
         ),
     ] = None,
-    labels: Annotated[bool, typer.Option("--labels", help="Labels, not raw: keep the values.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Import despite unusual values.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+    labels: Annotated[
+        bool,
+        typer.Option("--labels", help="Import labels and keep their values.", rich_help_panel=INPUT),
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Import even if the values look wrong.")] = False,
+    json: Json = False,
 ) -> None:
-    """Import section stacks, HDF5 or zarr into a zarr volume, streaming.
+    """Convert section images, HDF5 or zarr to an OME-NGFF volume.
+
+    Use it if your data are TIFF or PNG sections, or to copy a volume to a faster format. Raw values become uint8. For
+    labels, add --labels. The volume can be larger than memory.
 
     \b
-    Examples: neuroseg import sections/ -o volume.zarr --voxel-size 10 10 10
-    neuroseg import data.h5:raw -o volume.zarr
-    neuroseg import hyperstack.tif --channel 0 -o volume.zarr
+    Examples:
+      neuroseg import sections/ -o volume.zarr --voxel-size 10 10 10
+      neuroseg import data.h5:raw -o volume.zarr
+      neuroseg import labels.h5:ids -o truth.zarr --labels
     """
     from neuroseg.storage.arrays import use_threads
     from neuroseg.volumes.importing import import_volume
@@ -89,5 +103,5 @@ def import_(
         first, last = made.files[:_SHOWN_FILES], made.files[-1]
         print(f"  sections: {', '.join(first)}, ... {last} ({len(made.files)} files in this order)", file=sys.stderr)
     is_label = made.dtype.itemsize > 1
-    step = f"score a segmentation with neuroseg evaluate and --truth {made.path}"
-    print(f"  next: {step if is_label else f'neuroseg run {made.path} --blocks 256'}", file=sys.stderr)
+    step = f"neuroseg evaluate SEGMENTATION --truth {made.path}" if is_label else f"neuroseg run {made.path}"
+    print(f"  next: {step}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The command `info`: what a volume is, quickly (torch is not loaded)."""
+"""The command `info`: describe a volume or a workspace. Does not load torch."""
 
 from __future__ import annotations
 
@@ -6,29 +6,35 @@ from typing import Annotated, Any
 
 import typer
 
-from neuroseg.cli.selecting import Axes, Channel, Time
+from neuroseg.cli.options import Axes, Channel, Json, Time
 from neuroseg.cli.summary import print_json
 from neuroseg.geometry import parse_triple
 from neuroseg.volumes.placement import UNKNOWN
 from neuroseg.volumes.selection import Selection
 
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-
 
 def info(
     volume: Annotated[
-        str, typer.Argument(help="A zarr array, OME-NGFF image, group with raw, file.h5:dataset or workspace.")
+        str, typer.Argument(metavar="VOLUME", help="A zarr, file.h5:dataset, s3:// address or workspace.")
     ],
-    blocks: Annotated[str, typer.Option(help="Block size that the estimate assumes.")] = "256",
+    blocks: Annotated[
+        str, typer.Option(metavar="N|Z,Y,X", help="Block size in voxels, to count the blocks of a run.")
+    ] = "256",
     axes: Axes = None,
     channel: Channel = None,
     time: Time = None,
-    json: JsonFlag = False,
+    json: Json = False,
 ) -> None:
-    """Show a volume (shape, values, voxel size, stored chunks, disk a run needs) or a workspace (stages, segmentation).
+    """Describe a volume or a workspace.
+
+    Use it before a run, to check voxel size, values and the disk space the run needs. For a workspace, it shows the
+    finished blocks of each stage and the segmentation.
 
     \b
-    Example: neuroseg info volume.zarr
+    Examples:
+      neuroseg info volume.zarr
+      neuroseg info data.h5:raw
+      neuroseg info volume.neuroseg
     """
     from neuroseg.checks.contents import workspace_contents
     from neuroseg.storage.workspace import named_workspace
@@ -46,25 +52,27 @@ def info(
 
 def _print_volume(content: dict[str, Any]) -> None:
     size = content["voxel_size_nm"]
-    print(f"      shape {' x '.join(map(str, content['shape']))} voxels (z y x), {content['dtype']}")
+    print(f"      shape {_size(content['shape'])} voxels (z y x), {content['dtype']}")
     print(f"     values {_values(content)}")
-    known = f"{' x '.join(f'{edge:g}' for edge in size)} nm" if size else "unknown: give --voxel-size Z Y X"
+    known = f"{' x '.join(f'{edge:g}' for edge in size)} nm" if size else "unknown, add --voxel-size Z Y X to a run"
     print(f" voxel size {known}")
-    place = f"{' x '.join(f'{edge:g}' for edge in content['offset_nm'])} nm"
+    place = f"{', '.join(f'{edge:g}' for edge in content['offset_nm'])} nm"
     convention = content["offset_convention"]
     print(f"     offset {'not stated' if convention == UNKNOWN else f'{place} ({convention} of the first voxel)'}")
-    print(f"     chunks {content['chunks']}  shards {content['shards']}")
+    shards = f", shards {_size(content['shards'])}" if content["shards"] else ""
+    print(f"     chunks {_size(content['chunks']) if content['chunks'] else 'none'}{shards}")
     if content["chunks_expected"] is not None:
         sampled = content["chunks_looked_at"] < content["chunks_expected"]
-        about = f"about (of {content['chunks_looked_at']} sampled) " if sampled else ""
+        about = f"about (from {content['chunks_looked_at']} samples) " if sampled else ""
         print(f"     stored {about}{content['chunks_stored']} of {content['chunks_expected']} chunks")
     for level, found in enumerate(content["levels"]):
         shape = " x ".join(map(str, found["shape"] or ())) or "missing"
         edges = " x ".join(f"{edge:g}" for edge in found["voxel_size_nm"] or ())
-        print(f"    level {level} {found['path']}: {shape}{f', {edges} nm' if edges else ''}")
+        print(f"    level {level} (path {found['path']}): {shape}{f', {edges} nm' if edges else ''}")
     if "disk_gb" in content:
-        print(f"     blocks {content['blocks']} of {content['block_voxels']} voxels")
-        print(f"disk needed about {_bytes(content['disk_gb'])} (affinities {_bytes(content['affinities_gb'])})")
+        print(f"     blocks {content['blocks']} of {_size(content['block_voxels'])} voxels (--blocks)")
+        affinities = _bytes(content["affinities_gb"])
+        print(f"disk needed about {_bytes(content['disk_gb'])} for a run (affinities {affinities})")
     for finding in content["findings"]:
         print(f"    warning {finding}")
 
@@ -90,6 +98,10 @@ def _print_workspace(content: dict[str, Any]) -> None:
         print(f"   segments {content['segmentation']} ({made_by})")
     else:
         print("   segments not yet")
+
+
+def _size(voxels: list[int]) -> str:
+    return " x ".join(map(str, voxels))
 
 
 def _bytes(gigabytes: float) -> str:

@@ -1,4 +1,4 @@
-"""Ctrl-C: it always interrupts the command, and the message says whether the same command continues the work."""
+"""Ctrl-C interrupts the command anywhere; a hint follows if the same command resumes the work."""
 
 from __future__ import annotations
 
@@ -7,30 +7,29 @@ import sys
 from collections.abc import Sequence
 
 INTERRUPTED = 130
-_CONTINUING = ("predict", "segment", "run", "pretrain", "train", "adapt")
-_MOMENT_S = 0.01
+_RESUMABLE = ("predict", "segment", "run", "pretrain", "train", "adapt")
+_RETRY_S = 0.01
 
 
-def way_on(arguments: Sequence[str]) -> str:
-    """Return what a message adds for a command that, given again, does only what is left; nothing for others."""
+def resume_hint(arguments: Sequence[str]) -> str:
+    """Return the hint, on a line of its own, for a command that resumes when it is run again; empty for others."""
     command = next((argument for argument in arguments if not argument.startswith("-")), "")
-    return "; the same command continues where it stopped" if command in _CONTINUING else ""
+    return "\nhint: run the same command again to resume" if command in _RESUMABLE else ""
 
 
-def heed_interrupts() -> None:
+def raise_on_interrupt() -> None:
     """Make Ctrl-C raise KeyboardInterrupt in any code.
 
-    In a finaliser or an import lock's callback, Python prints the exception and drops it. Then it is raised again a
-    moment later.
+    In a finaliser or an import lock's callback, Python prints the exception and drops it. A timer then raises it again.
     """
     report = sys.unraisablehook
 
-    def again(unraisable: sys.UnraisableHookArgs) -> None:
+    def raise_again(unraisable: sys.UnraisableHookArgs) -> None:
         if issubclass(unraisable.exc_type, KeyboardInterrupt):
-            signal.setitimer(signal.ITIMER_REAL, _MOMENT_S)
+            signal.setitimer(signal.ITIMER_REAL, _RETRY_S)
         else:
             report(unraisable)
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGALRM, signal.default_int_handler)
-    sys.unraisablehook = again
+    sys.unraisablehook = raise_again

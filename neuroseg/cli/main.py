@@ -1,15 +1,14 @@
-"""The command `neuroseg`: its subcommands, and how every error ends."""
+"""The command `neuroseg`: its subcommands, error messages and exit codes."""
 
 from __future__ import annotations
 
-import difflib
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from neuroseg import __version__
 from neuroseg.cli import (
@@ -29,31 +28,13 @@ from neuroseg.cli import (
     validate,
     verify,
 )
-from neuroseg.cli.command import TypedCommand
-from neuroseg.cli.interruption import INTERRUPTED, way_on
+from neuroseg.cli.command import Command, Commands, TypedCommand
+from neuroseg.cli.interruption import INTERRUPTED, resume_hint
 from neuroseg.errors import InputError, NeurosegError
 from neuroseg.storage.space import describe_full, is_disk_full
 
 # The base of typer's errors for wrong options and arguments, which typer itself does not export.
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]
-
-
-class Commands(TyperGroup):
-    """A group that names the close commands when one is unknown, and lists them in the pipeline's order."""
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Return the command; raises InputError naming the close ones."""
-        name = args[0] if args else ""
-        if name and not name.startswith("-") and self.get_command(ctx, name) is None:
-            names = self.list_commands(ctx)
-            close = difflib.get_close_matches(name, names, n=2)
-            hint = f"did you mean {' or '.join(close)}?" if close else f"commands: {', '.join(names)}"
-            raise InputError(f"unknown command {name!r}; {hint}")
-        return super().resolve_command(ctx, args)
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        """Return the commands in the order in which they are registered."""
-        return list(self.commands)
 
 
 app = typer.Typer(
@@ -62,25 +43,30 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="Blockwise neuron segmentation of electron-microscopy volumes of any size.",
-    epilog="Start with: neuroseg demo   |   COMMAND --help shows examples; --debug on any command shows tracebacks.",
+    help="Segment neurons in electron-microscopy volumes of any size, block by block.",
+    epilog="Start with neuroseg demo. Run neuroseg COMMAND --help for examples. Add --debug to a command to see the "
+    "traceback of an error.",
 )
-app.command("demo")(demo.demo)
-app.command("import")(importing.import_)
-app.command("info")(inspect.info)
-app.command("predict")(run.predict)
-app.command("segment")(run.segment)
-app.command("run")(run.run)
-app.command("status")(status.status)
-app.command("replay")(replay.replay)
-app.command("evaluate")(evaluate.evaluate)
-app.command("check")(check.check)
-app.command("clean")(clean.clean)
-app.command("verify")(verify.verify)
-app.command("pretrain")(train.pretrain)
-app.command("train")(train.train)
-app.command("validate")(validate.validate)
-app.command("adapt")(adapt.adapt)
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "demo": demo.demo,
+    "import": importing.import_,
+    "info": inspect.info,
+    "predict": run.predict,
+    "segment": run.segment,
+    "run": run.run,
+    "status": status.status,
+    "replay": replay.replay,
+    "evaluate": evaluate.evaluate,
+    "check": check.check,
+    "clean": clean.clean,
+    "verify": verify.verify,
+    "pretrain": train.pretrain,
+    "train": train.train,
+    "validate": validate.validate,
+    "adapt": adapt.adapt,
+}
+for _name, _function in _COMMANDS.items():
+    app.command(_name, cls=Command)(_function)
 app.add_typer(models.models, name="models")
 app.add_typer(cluster.cluster, name="cluster")
 
@@ -93,13 +79,15 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def _main(
-    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
 ) -> None:
-    """Blockwise neuron segmentation of electron-microscopy volumes of any size."""
+    """Segment neurons in electron-microscopy volumes of any size, block by block."""
 
 
 def exit_code(arguments: list[str]) -> int:
-    """Run one command; returns its exit code. Errors go to stderr as one message; --debug adds the traceback."""
+    """Run one command and return its exit code. Print an error as one message on stderr; --debug adds its traceback."""
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     logging.basicConfig(
@@ -107,12 +95,12 @@ def exit_code(arguments: list[str]) -> int:
     )
     try:
         result = app(arguments, prog_name="neuroseg", standalone_mode=False, obj=TypedCommand(arguments))
-        # typer turns Ctrl-C into an ordinary return of this number.
+        # typer returns this number after Ctrl-C instead of raising.
         return _interrupted(arguments) if result == INTERRUPTED else 0
     except (KeyboardInterrupt, typer.Abort):
         return _interrupted(arguments)
     except _UsageError as error:
-        error.show(file=sys.stderr)
+        _show_usage_error(error)
         return InputError.exit_code
     except NeurosegError as error:
         if debug:
@@ -124,12 +112,26 @@ def exit_code(arguments: list[str]) -> int:
             logging.getLogger(__name__).exception("traceback")
         if is_disk_full(error):
             full = describe_full(error, Path())
-            print(f"error: {full}; make space, then run the same command again", file=sys.stderr)
+            print(f"error: {full}\nhint: free some space, then run the same command again", file=sys.stderr)
             return NeurosegError.exit_code
-        print(f"error: {type(error).__name__}: {error} (--debug shows where)", file=sys.stderr)
+        print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
+        if not debug:
+            print("hint: add --debug to see the traceback", file=sys.stderr)
         return 1
 
 
+def _show_usage_error(error: Any) -> None:
+    """Print an error of typer as an error and a hint. A command without arguments shows its help instead."""
+    if type(error).show is not _UsageError.show:
+        error.show(file=sys.stderr)
+        return
+    close = sorted(getattr(error, "possibilities", None) or [])
+    message = (error.message if close else error.format_message()).rstrip(".")
+    command = error.ctx.command_path if error.ctx else "neuroseg"
+    hint = f"did you mean {' or '.join(close)}?" if close else f"see {command} --help"
+    print(f"error: {message[:1].lower()}{message[1:]}\nhint: {hint}", file=sys.stderr)
+
+
 def _interrupted(arguments: list[str]) -> int:
-    print(f"interrupted{way_on(arguments)}", file=sys.stderr)
+    print(f"interrupted{resume_hint(arguments)}", file=sys.stderr)
     return INTERRUPTED

@@ -1,4 +1,4 @@
-"""The command `models`: what ships, which architectures there are, and checkpoints from elsewhere."""
+"""The commands `models` and `models convert`: bundled models, architectures and foreign checkpoints."""
 
 from __future__ import annotations
 
@@ -9,22 +9,30 @@ from typing import Annotated, Any
 
 import typer
 
-from neuroseg.cli.command import typed_command
-from neuroseg.cli.inspect import JsonFlag
+from neuroseg.cli.command import Command, Commands, typed_command
+from neuroseg.cli.options import Json
 from neuroseg.cli.summary import print_json
 from neuroseg.errors import InputError
 
 models = typer.Typer(
-    invoke_without_command=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
+    cls=Commands,
+    invoke_without_command=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
 )
 
 
 @models.callback()
-def list_models(context: typer.Context, json: JsonFlag = False) -> None:
-    """List the models that ship with the package and the architectures; convert checkpoints.
+def list_models(context: typer.Context, json: Json = False) -> None:
+    """List the bundled models and the architectures.
+
+    Use it to choose a --model, or a network to train.
 
     \b
-    Example: neuroseg models --json
+    Examples:
+      neuroseg models
+      neuroseg models --json
     """
     if context.invoked_subcommand is not None:
         return
@@ -36,32 +44,39 @@ def list_models(context: typer.Context, json: JsonFlag = False) -> None:
         size = " x ".join(f"{edge:g}" for edge in card["voxel_size_nm"])
         segmentation = card["segmentation"]
         print(f"{card['name']}: {card['description']}")
-        print(f"    voxels {size} nm, {segmentation['scoring']}, threshold {segmentation['threshold']:g}")
+        print(f"    voxel size {size} nm, scoring {segmentation['scoring']}, threshold {segmentation['threshold']:g}")
+        print(f"    scores on {card['scores'].get('validation', 'no validation data')}")
         for scoring, scores in card["scores"].get("scorings", {}).items():
             numbers = f"VOI sum {scores['voi_sum']:.3f}, ARAND {scores['arand']:.3f}"
-            print(f"    {scoring:>12} at {scores['threshold']:g}: {numbers}")
-        print(f"    on {card['scores'].get('validation', 'no validation')}; {card['training']['licence']}")
-    print("architectures to train:")
+            print(f"    {scoring:>14} at {scores['threshold']:g}: {numbers}")
+        print(f"    training data {card['training']['licence']}")
+    print("architectures for neuroseg train:")
     for made in content["architectures"]:
         context_text = " x ".join(map(str, made["receptive_context_voxels"]))
-        print(f"    {made['name']:>12}: {made['parameters']:,} parameters, sees {context_text} voxels on each side")
+        print(f"    {made['name']:>12}: {made['parameters']:,} parameters, context {context_text} voxels on each side")
 
 
-@models.command()
+@models.command(cls=Command)
 def convert(
     context: typer.Context,
-    checkpoint: Annotated[Path, typer.Argument(help="A .ckpt of the published research code.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the bundle (or of the encoder).")],
+    checkpoint: Annotated[Path, typer.Argument(metavar="FILE.ckpt", help="Checkpoint of the published research code.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FOLDER", help="Folder to write the bundle or encoder to.")
+    ],
     voxel_size: Annotated[
-        tuple[float, float, float], typer.Option(metavar="Z Y X", help="Voxels that it was trained on, in nm.")
+        tuple[float, float, float], typer.Option(metavar="Z Y X", help="Voxel size of the training data in nm.")
     ] = (30.0, 6.0, 6.0),
-    json: JsonFlag = False,
+    json: Json = False,
 ) -> None:
-    """Turn a checkpoint of the published research code into a bundle, or, of its pre-training, into an encoder.
+    """Convert a checkpoint of the published research code.
+
+    Use it to run a published model. The result is a bundle for --model. A checkpoint of the pre-training becomes an
+    encoder, for network.encoder in a training configuration.
 
     \b
-    Example: neuroseg models convert seg_ac3_d5_1024_u200_EMA.ckpt -o models/ac3_ema
-    then: neuroseg run volume.zarr --model models/ac3_ema
+    Examples:
+      neuroseg models convert seg_ac3_d5_1024_u200_EMA.ckpt -o models/ac3_ema
+      neuroseg run volume.zarr --model models/ac3_ema
     """
     from neuroseg.networks.encoder import ENCODER, save_encoder
     from neuroseg.networks.research import converted, read_checkpoint
@@ -69,7 +84,7 @@ def convert(
     if not all(0 < edge < math.inf for edge in voxel_size):
         raise InputError(f"--voxel-size {' '.join(map(str, voxel_size))}: three positive lengths in nm are expected")
     if output.exists():
-        raise InputError(f"{output} exists; choose another folder with -o")
+        raise InputError(f"{output} already exists", hint="choose another folder with -o")
     made = converted(read_checkpoint(checkpoint))
     if made.parameters.get("skips", True):
         _save_converted(output, checkpoint, made, voxel_size, typed_command(context))
@@ -79,11 +94,11 @@ def convert(
         own = {"widths": made.parameters["widths"]}
         save_encoder(output, made.network, made.architecture, own)
         where = output / ENCODER
-        following = f"neuroseg train CONFIG, with network.encoder: {output} and network.parameters: {own}"
+        following = f"set network.encoder: {output} and network.parameters: {own} in CONFIG, then neuroseg train CONFIG"
     if json:
         print_json({"made": str(where), "architecture": made.architecture, "parameters": made.parameters})
         return
-    print(f"{where}: {made.architecture}, all weights in their places\n  next: {following}", file=sys.stderr)
+    print(f"{where}: {made.architecture}, all weights converted\n  next: {following}", file=sys.stderr)
 
 
 def _save_converted(
@@ -93,7 +108,7 @@ def _save_converted(
     from neuroseg.networks.card import Card, NetworkCard, SegmentationCard, TileCard, TrainingCard
 
     if made.architecture == "superhuman":
-        # The published inference: windows of 18 x 160 x 160, each 10 x 80 x 80 from the next, blended.
+        # As in the published inference: blended windows of 18 x 160 x 160, at steps of 10 x 80 x 80.
         tile = TileCard(output_voxels=(10, 80, 80), context_voxels=(4, 40, 40), blend="gaussian")
     else:
         tile = TileCard(output_voxels=(25, 56, 56), context_voxels=(14, 106, 106))

@@ -10,28 +10,28 @@ from typing import Any
 from tqdm import tqdm
 
 _LINE_EVERY_S = 10.0
-_LEAST_TIMED_S = 0.5
+_SHORTEST_RATED_S = 0.5
 
 
 def begin(stage: str, blocks: int, voxels: int) -> Callable[[int, int], None]:
-    """Return the function that shows (blocks done, blocks failed) of a stage in Mvoxel/s with the time left."""
+    """Return a function that shows the progress of a stage, in Mvoxel/s, from (blocks done, blocks failed)."""
     return _bar(stage, blocks, voxels) if sys.stderr.isatty() else _lines(stage, blocks, voxels)
 
 
-def voxels_done(what: str) -> Callable[[int, int], None]:
-    """Return the function that shows (voxels done, voxels in all) of one long step."""
+def voxels_done(step: str) -> Callable[[int, int], None]:
+    """Return a function that shows the progress of one long step from (voxels done, total voxels)."""
     shown: dict[str, Callable[[int, int], None]] = {}
 
     def show(done: int, total: int) -> None:
-        if what not in shown:
-            shown[what] = begin(what, total, total)
-        shown[what](done, 0)
+        if step not in shown:
+            shown[step] = begin(step, total, total)
+        shown[step](done, 0)
 
     return show
 
 
-# Bars of stages that run at the same time, in their order. tqdm garbles those that are closed while others go on.
-_together: list[tqdm[Any]] = []
+# Bars of stages that run at the same time, in order. They close together: tqdm garbles the others if one closes.
+_open_bars: list[tqdm[Any]] = []
 
 
 def _bar(stage: str, blocks: int, voxels: int) -> Callable[[int, int], None]:
@@ -43,9 +43,9 @@ def _bar(stage: str, blocks: int, voxels: int) -> Callable[[int, int], None]:
         bar_format="{desc} {percentage:3.0f}%|{bar}| {rate_fmt} [{elapsed}<{remaining}]{postfix}",
         file=sys.stderr,
         mininterval=0.3,
-        position=len(_together),
+        position=len(_open_bars),
     )
-    _together.append(bar)
+    _open_bars.append(bar)
 
     def observe(done: int, failed: int) -> None:
         if bar.disable:
@@ -55,10 +55,10 @@ def _bar(stage: str, blocks: int, voxels: int) -> Callable[[int, int], None]:
             bar.set_postfix_str(f" {failed} failed", refresh=False)
         bar.refresh()
         bar.leave = done + failed >= blocks
-        if all(other.leave for other in _together):
-            for other in _together:
+        if all(other.leave for other in _open_bars):
+            for other in _open_bars:
                 other.close()
-            _together.clear()
+            _open_bars.clear()
 
     bar.leave = False
     return observe
@@ -78,10 +78,10 @@ def _lines(stage: str, blocks: int, voxels: int) -> Callable[[int, int], None]:
         elapsed = max(now - started, 1e-9)
         rate = voxels * done / blocks / elapsed / 1e6
         left = f", {elapsed * (blocks - done) / done:.0f} s left" if 0 < done < blocks else ""
-        trouble = f", {failed} failed" if failed else ""
-        # What took no time has no rate worth showing.
-        speed = f" {rate:.2f} Mvoxel/s" if elapsed > _LEAST_TIMED_S else ""
-        line = f"{stage:>14} {100 * done / blocks:3.0f}%{speed}{left}{trouble}"
+        failures = f", {failed} failed" if failed else ""
+        # A step of less than half a second has no meaningful rate.
+        speed = f" {rate:.2f} Mvoxel/s" if elapsed > _SHORTEST_RATED_S else ""
+        line = f"{stage:>14} {100 * done / blocks:3.0f}%{speed}{left}{failures}"
         print(line, file=sys.stderr, flush=True)
 
     return observe

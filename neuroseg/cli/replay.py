@@ -12,21 +12,24 @@ from neuroseg.errors import InputError, NeurosegError
 
 
 def replay(
-    workspace: Annotated[str, typer.Argument(help="A workspace, V.neuroseg.")],
-    stage: Annotated[str, typer.Argument(help="The block's stage.")],
-    block: Annotated[int, typer.Argument(help="The block's number, as errors and neuroseg status name it.")],
-    input: Annotated[
-        str | None, typer.Option(metavar="NEW", help="Where the run's input lies now, if it moved.")
-    ] = None,
-    pdb: Annotated[bool, typer.Option("--pdb", help="Where it fails, look around with Python's debugger.")] = False,
-    serial: Annotated[bool, typer.Option("--serial", help="One thread, to follow what happens one by one.")] = False,
+    workspace: Annotated[str, typer.Argument(metavar="WORKSPACE", help="Workspace of the run.")],
+    stage: Annotated[str, typer.Argument(metavar="STAGE", help="Stage of the block, such as fragments.")],
+    block: Annotated[
+        int, typer.Argument(metavar="BLOCK", help="Number of the block, from an error message or neuroseg status.")
+    ],
+    input: Annotated[str | None, typer.Option(metavar="PATH", help="New path of the run's input, if it moved.")] = None,
+    pdb: Annotated[bool, typer.Option("--pdb", help="Open pdb where the block fails.")] = False,
+    serial: Annotated[bool, typer.Option("--serial", help="Use one thread, to debug step by step.")] = False,
 ) -> None:
-    """Do one block of a run again, in this process, with nothing else running; shows the traceback when it fails.
+    """Run one block again to debug it.
 
-    WORKSPACE/failures/STAGE-BLOCK has what was known of the failure. A block that succeeds counts as done.
+    Use it after a block failed. It runs the block in this process and prints the traceback. The folder
+    WORKSPACE/failures/STAGE-BLOCK describes the first failure. If the block succeeds, it counts as done.
 
     \b
-    Example: neuroseg replay volume.neuroseg fragments 5 --pdb --serial
+    Examples:
+      neuroseg replay volume.neuroseg fragments 5
+      neuroseg replay volume.neuroseg fragments 5 --pdb --serial
     """
     from neuroseg.checks.replay import replay_block
     from neuroseg.runs.cores import own_cores
@@ -43,5 +46,7 @@ def replay(
             import pdb as debugger
 
             debugger.post_mortem(error.__traceback__)
-        raise NeurosegError(f"stage {stage}, block {block} fails here too: {type(error).__name__}: {error}") from error
-    print(f"stage {stage}, block {block} is done; the run's command continues with what is left", file=sys.stderr)
+        raise NeurosegError(f"stage {stage}, block {block} failed again: {type(error).__name__}: {error}") from error
+    print(
+        f"stage {stage}, block {block} is done\n  next: run the same command again to resume the run", file=sys.stderr
+    )

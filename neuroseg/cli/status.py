@@ -1,4 +1,4 @@
-"""The command `status`: how far a run is and who works on it, read from its ledger (torch is not loaded)."""
+"""The command `status`: progress and workers of a run, read from its ledger. Does not load torch."""
 
 from __future__ import annotations
 
@@ -7,34 +7,36 @@ from typing import Annotated, Any
 
 import typer
 
-from neuroseg.cli.inspect import JsonFlag
+from neuroseg.cli.options import Json
 from neuroseg.cli.summary import print_json
 from neuroseg.errors import NeurosegError
 
 _CLEAR = "\033[H\033[J"
-_COUNTED = ("done", "running", "failed", "left")
+_COUNTS = ("done", "running", "failed", "left")
 _EVERY_S = 2.0
 
-_EXPLAINED = {
+_DESCRIPTIONS = {
     "running": "running",
     "done": "done",
-    "failed": "not running: blocks failed and {left} are left; give the run's command again to redo them",
-    "stopped": "not running: {left} blocks are left; give the run's command again to continue",
+    "failed": "not running: some blocks failed, {left} blocks are left; run the same command again to retry them",
+    "stopped": "not running: {left} blocks are left; run the same command again to resume",
 }
 
 
 def status(
-    workspace: Annotated[str, typer.Argument(help="A workspace, V.neuroseg.")],
-    watch: Annotated[bool, typer.Option("--watch", help="Show again every two seconds until the run ends.")] = False,
-    json: JsonFlag = False,
+    workspace: Annotated[str, typer.Argument(metavar="WORKSPACE", help="Workspace of the run.")],
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh every two seconds until the run ends.")] = False,
+    json: Json = False,
 ) -> None:
-    """Show a run: blocks done, running, failed and left, rate and time left of each stage, and who works.
+    """Show the progress of a run.
 
-    Workers are those that completed a block in the last ten minutes. With --watch, the exit code is 0 if the run is
-    done, and 1 if it ended with blocks left.
+    Use it while a run is active, or to find out why it stopped. It shows blocks, rate and time left of each stage, and
+    the workers that completed a block in the last ten minutes. With --watch, the exit code is 1 if blocks are left.
 
     \b
-    Example: neuroseg status volume.neuroseg --watch
+    Examples:
+      neuroseg status volume.neuroseg
+      neuroseg status volume.neuroseg --watch
     """
     from neuroseg.checks.run_state import DONE, RUNNING, run_state
 
@@ -47,30 +49,30 @@ def status(
             print(_CLEAR if watch else "", end="")
             _print_stages(workspace, stages)
             _print_workers(workers)
-            print(_EXPLAINED[state].format(left=left))
+            print(_DESCRIPTIONS[state].format(left=left))
             if lost := sum(row["missing"] for row in stages):
-                print(f"missing on disk: {lost} of the done blocks; `neuroseg segment {workspace}` makes them again")
+                print(f"missing on disk: {lost} of the done blocks; run neuroseg segment {workspace} to recompute them")
         if not watch or state == DONE:
             return
         if state != RUNNING:
-            raise NeurosegError(f"{workspace} is {_EXPLAINED[state].format(left=left)}")
+            raise NeurosegError(f"{workspace} is {_DESCRIPTIONS[state].format(left=left)}")
         time.sleep(_EVERY_S)
 
 
 def _print_stages(workspace: str, rows: list[dict[str, Any]]) -> None:
-    from neuroseg.execution.failures import alike, also
+    from neuroseg.execution.failures import distinct_causes
 
     print(f"{workspace}")
-    heads = "".join(f"{name:>8}" for name in _COUNTED)
+    heads = "".join(f"{name:>8}" for name in _COUNTS)
     print(f"{'stage':>14}{heads} {'Mvoxel/s':>9} {'overall':>9} {'time left':>10}")
     for row in rows:
         eta = f"{row['seconds_left']:.0f} s" if row["seconds_left"] else "-"
         rates = f"{_number(row['mvoxel_per_s']):>9} {_number(row['overall_mvoxel_per_s']):>9}"
-        counts = "".join(f"{row[name]:>8}" for name in _COUNTED)
+        counts = "".join(f"{row[name]:>8}" for name in _COUNTS)
         print(f"{row['stage']:>14}{counts} {rates} {eta:>10}")
     for row in rows:
-        for cause, index, others in alike(row["failures"]):
-            print(f"{cause}{also(others)}\n  neuroseg replay {workspace} {row['stage']} {index}")
+        for cause, index in distinct_causes(row["failures"]):
+            print(f"{cause}\n  neuroseg replay {workspace} {row['stage']} {index}")
 
 
 def _print_workers(rows: list[dict[str, Any]]) -> None:

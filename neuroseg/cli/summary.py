@@ -1,4 +1,4 @@
-"""What a command prints at its end: a table on stderr, or one JSON object on stdout."""
+"""The result of a command: a table on stderr, or one JSON object on stdout."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def print_json(content: Any) -> None:
 
 
 def stage_rows(summaries: Sequence[StageSummary]) -> list[dict[str, Any]]:
-    """Return what each stage did, by name."""
+    """Return one row per stage: blocks, seconds, rate and memory."""
     return [
         {
             "stage": s.stage,
@@ -37,7 +37,7 @@ def stage_rows(summaries: Sequence[StageSummary]) -> list[dict[str, Any]]:
 
 
 def run_summary(workspace: Workspace, summaries: Sequence[StageSummary]) -> dict[str, Any]:
-    """Return the summary of a run: stages, number and size of segments, where things are."""
+    """Return the summary of a run: stages, number and size of segments, paths of the results."""
     from neuroseg.checks.advice import advice_on
     from neuroseg.volumes.zarr_nodes import open_node
 
@@ -56,7 +56,7 @@ def run_summary(workspace: Workspace, summaries: Sequence[StageSummary]) -> dict
 
 
 def _sizes(workspace: Workspace) -> NDArray[np.int64] | None:
-    """Return the voxels of segments 0 (none) to N; None where the fragments' sizes were removed."""
+    """Return the voxels of segments 0 (none) to N; None if the table of fragments was deleted."""
     from neuroseg.agglomeration.partition import segment_sizes
     from neuroseg.storage.parts import map_lookup, read_table
     from neuroseg.tables import NODES
@@ -68,7 +68,7 @@ def _sizes(workspace: Workspace) -> NDArray[np.int64] | None:
 
 
 def _largest(sizes: NDArray[np.int64]) -> dict[str, Any]:
-    """Return the largest segment and its share of the fragments' voxels: one that is too large is a merger."""
+    """Return the largest segment and its share of the fragments' voxels. A large share indicates a merge error."""
     segments = sizes.copy()
     segments[0] = 0
     largest, total = int(segments.argmax()), int(sizes.sum())
@@ -77,7 +77,7 @@ def _largest(sizes: NDArray[np.int64]) -> dict[str, Any]:
 
 
 def segment_count(workspace: Workspace) -> int:
-    """Return how many segments the stored segmentation has."""
+    """Return the number of segments in the stored segmentation."""
     from neuroseg.storage.parts import map_lookup
 
     segments = map_lookup(workspace.lookup)["segment"]
@@ -87,7 +87,7 @@ def segment_count(workspace: Workspace) -> int:
 def _about_largest(largest: dict[str, Any] | None) -> list[str]:
     if largest is None or not largest["voxels"]:
         return []
-    return [f"largest segment: {largest['id']}, {100 * largest['share']:.1f} % of the segmented voxels"]
+    return [f"largest segment: id {largest['id']}, {100 * largest['share']:.1f} % of the segmented voxels"]
 
 
 def print_summary(content: dict[str, Any], next_steps: Sequence[str]) -> None:
@@ -101,13 +101,13 @@ def print_summary(content: dict[str, Any], next_steps: Sequence[str]) -> None:
             counts = f"{row['stage']:>14} {row['blocks']:7d} {row['seconds']:8.1f}"
             lines.append(f"{counts} {rate} {row['peak_mib'] or 0:9d}")
         else:
-            lines.append(f"{row['stage']:>14}    done before")
+            lines.append(f"{row['stage']:>14}       -  (already done)")
     outside = [row for row in content["stages"] if row["outside_mask"]]
     if outside:
-        lines.append(f"{outside[0]['outside_mask']} blocks of {outside[0]['stage']} lie outside the mask: left out")
+        lines.append(f"{outside[0]['stage']}: skipped {outside[0]['outside_mask']} blocks outside the mask")
     for row in [row for row in content["stages"] if row["peak_disk_bytes"]]:
         lines.append(
-            f"{row['stage']} took at most {readable(row['peak_disk_bytes'])} of disk at a time, and are deleted"
+            f"{row['stage']}: used up to {readable(row['peak_disk_bytes'])} of disk, now deleted (--keep stream)"
         )
     if "segments" in content:
         made = f"{content['scoring']}, threshold {content['threshold']:g}"

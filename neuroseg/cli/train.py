@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from neuroseg.cli import options as option
-from neuroseg.cli.command import typed_command
+from neuroseg.cli.command import INPUT, OUTPUT, PREPARATION, TRAINING, typed_command
 from neuroseg.cli.summary import print_json
 from neuroseg.errors import InputError, unknown_name
 
@@ -21,53 +21,110 @@ if TYPE_CHECKING:
     from neuroseg.training.train import Outcome
 
 _Configuration = Annotated[
-    str | None, typer.Argument(metavar="CONFIG", help="A YAML file, or the name of a packaged one.")
+    str | None, typer.Argument(metavar="CONFIG", help="Configuration: a YAML file or a packaged name.")
 ]
-_Named = Annotated[str | None, typer.Option("-c", "--configuration", metavar="CONFIG", help="The same as an option.")]
-_Output = Annotated[Path | None, typer.Option("-o", "--output", help="Folder (default runs/NAME).")]
-_Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-_Restart = Annotated[bool, typer.Option("--restart", help="Begin again instead of resuming.")]
+_Named = Annotated[
+    str | None,
+    typer.Option("-c", "--configuration", metavar="CONFIG", help="Same as the argument CONFIG.", rich_help_panel=INPUT),
+]
+_Output = Annotated[
+    Path | None,
+    typer.Option(
+        "-o", "--output", metavar="FOLDER", help="Folder to write to.  [default: runs/CONFIG]", rich_help_panel=OUTPUT
+    ),
+]
+_TrainOutput = Annotated[
+    Path | None,
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="PATH",
+        help="Folder to write to. With --template: the YAML file. With --preview: the PNG file.  "
+        "[default: runs/CONFIG, or CONFIG-preview.png]",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option(metavar="DEVICE", help="Device for training: auto, cpu, cuda or cuda:N.", rich_help_panel=TRAINING),
+]
+Restart = Annotated[
+    bool,
+    typer.Option("--restart", help="Start from the beginning instead of resuming.", rich_help_panel=TRAINING),
+]
 _DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Check configuration and data; print size, time and memory. Write nothing.")
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Check configuration and data, and print the expected size, time and memory. Write nothing.",
+        rich_help_panel=PREPARATION,
+    ),
 ]
-_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+_Template = Annotated[
+    tuple[str, str] | None,
+    typer.Option(
+        "--template",
+        metavar="RAW LABELS",
+        help="Write a configuration for this labelled volume to -o mine.yaml. Train nothing.",
+        rich_help_panel=PREPARATION,
+    ),
+]
+_TemplateVoxelSize = Annotated[
+    option.Triple | None,
+    typer.Option(
+        "--voxel-size",
+        metavar="Z Y X",
+        help="With --template: voxel size in nm.  [default: the volume's metadata]",
+        rich_help_panel=PREPARATION,
+    ),
+]
+_Preview = Annotated[
+    bool,
+    typer.Option(
+        "--preview", help="Draw every perturbation of the training data. Train nothing.", rich_help_panel=PREPARATION
+    ),
+]
 
 
 def pretrain(
     configuration: _Configuration = None,
     named: _Named = None,
     output: _Output = None,
-    device: _Device = "auto",
-    restart: _Restart = False,
+    device: Device = "auto",
+    restart: Restart = False,
     dry_run: _DryRun = False,
-    json: _Json = False,
+    json: option.Json = False,
 ) -> None:
-    """Pre-train an encoder on volumes without labels; the same command resumes.
+    """Pre-train an encoder on unlabelled volumes.
+
+    Use it if you have few labels and large unlabelled volumes. Then set network.encoder to the folder in the
+    configuration of neuroseg train. To resume, run the same command again.
 
     \b
-    Example: neuroseg pretrain pretraining_fib25 -o runs/pretraining_fib25
-    then: network.encoder: runs/pretraining_fib25 in the configuration of neuroseg train
+    Examples:
+      neuroseg pretrain pretraining_fib25 --dry-run
+      neuroseg pretrain pretraining_fib25 -o runs/pretraining_fib25
     """
     from neuroseg.storage.publish import require_folder
     from neuroseg.training.pretrain import dry_run_pretraining
     from neuroseg.training.pretrain import pretrain as pretrain_
 
-    path = asked(configuration, named)
+    path = given_configuration(configuration, named)
     folder = output or Path("runs") / path.stem
     require_folder(folder)
     if dry_run:
         _show_dry_run(dry_run_pretraining(path, folder, device=device), folder, json)
         return
-    _tell()
+    _show_progress()
     made = pretrain_(path, folder, device=device, restart=restart)
-    if not _leads():
+    if not _is_first_process():
         return
     if json:
         print_json({"encoder": str(made.encoder), "step": made.step, "error": made.error})
         return
     print(
         f"encoder {made.encoder} (step {made.step}): mean square error {made.error:.5f} on held-out crops\n"
-        f"  next: neuroseg train CONFIG, with network.encoder: {folder}",
+        f"  next: set network.encoder: {folder} in CONFIG, then neuroseg train CONFIG",
         file=sys.stderr,
     )
 
@@ -76,40 +133,35 @@ def train(
     context: typer.Context,
     configuration: _Configuration = None,
     named: _Named = None,
-    output: _Output = None,
+    output: _TrainOutput = None,
     bundle: Annotated[
         str | None,
-        typer.Option("--from", metavar="MODEL", help="Begin with a bundled model, or a bundle's folder."),
+        typer.Option(
+            "--from",
+            metavar="NAME|FOLDER",
+            help="Start from the weights of a bundled model or a bundle folder.",
+            rich_help_panel=INPUT,
+        ),
     ] = None,
-    device: _Device = "auto",
-    restart: _Restart = False,
+    device: Device = "auto",
+    restart: Restart = False,
     dry_run: _DryRun = False,
-    template: Annotated[
-        tuple[str, str] | None,
-        typer.Option(
-            "--template", metavar="RAW LABELS", help="Write a configuration for this labelled volume to -o mine.yaml."
-        ),
-    ] = None,
-    voxel_size: option.VoxelSize = None,
-    preview: Annotated[
-        bool,
-        typer.Option(
-            "--preview",
-            help="Draw every perturbation on one sheet, -o F.png (default NAME-preview.png); train nothing.",
-        ),
-    ] = False,
-    json: _Json = False,
+    template: _Template = None,
+    voxel_size: _TemplateVoxelSize = None,
+    preview: _Preview = False,
+    json: option.Json = False,
 ) -> None:
-    """Train a network on labelled volumes and export the best as a bundle; the same command resumes.
+    """Train a network on labelled volumes.
 
-    With a section `consistency`, volumes without labels are learnt from as well.
+    Use it if no bundled model fits your data. It writes the best network to the folder bundle, for --model of neuroseg
+    run. To also train on unlabelled volumes, add a section consistency to the configuration. To resume, run the same
+    command again.
 
     \b
-    Examples: neuroseg train fib25_light -o runs/fib25_light
-    then: neuroseg run volume.zarr --model runs/fib25_light/bundle
-    neuroseg train mine.yaml --from fib25_light
-    your own data: neuroseg train --template raw.zarr labels.zarr -o mine.yaml
-    then: neuroseg train mine.yaml -o runs/mine
+    Examples:
+      neuroseg train --template raw.zarr labels.zarr -o mine.yaml
+      neuroseg train mine.yaml --dry-run
+      neuroseg train mine.yaml --from fib25_light -o runs/mine
     """
     from neuroseg.storage.publish import require_folder
     from neuroseg.training.train import dry_run_training
@@ -117,17 +169,22 @@ def train(
 
     if template is not None:
         if any((configuration, named, bundle, restart, dry_run, preview)):
-            raise InputError("--template writes a configuration: give only RAW, LABELS, -o and --voxel-size with it")
+            raise InputError(
+                "--template writes a configuration and trains nothing",
+                hint="use only -o, --voxel-size and --json with it",
+            )
         _write_template(template, output, voxel_size, json)
         return
     if voxel_size is not None:
-        raise InputError("--voxel-size belongs to --template; a configuration has voxel_size_nm for each volume")
-    path = asked(configuration, named)
+        raise InputError(
+            "--voxel-size is only for --template", hint="set voxel_size_nm of each volume in the configuration"
+        )
+    path = given_configuration(configuration, named)
     folder = output or Path("runs") / path.stem
     if preview and dry_run:
-        raise InputError("--dry-run writes nothing, --preview a picture: give one of them")
+        raise InputError("--dry-run and --preview cannot be used together", hint="use one of them")
     if preview and bundle is not None:
-        raise InputError("--preview draws perturbations, which no model changes: leave out --from")
+        raise InputError("--preview does not use a model", hint="leave out --from")
     if preview:
         _draw_preview(path, output or Path(f"{path.stem}-preview.png"))
         return
@@ -135,19 +192,21 @@ def train(
     if dry_run:
         _show_dry_run(dry_run_training(path, folder, bundle=bundle, device=device), folder, json)
         return
-    _tell()
+    _show_progress()
     outcome = train_(path, folder, bundle=bundle, device=device, restart=restart, command=typed_command(context))
-    if not _leads():
+    if not _is_first_process():
         return
     _show_outcome(outcome, json)
 
 
-def _write_template(template: tuple[str, str], output: Path | None, voxel_size: option.Triple | None, json: bool) -> None:
+def _write_template(
+    template: tuple[str, str], output: Path | None, voxel_size: option.Triple | None, json: bool
+) -> None:
     from neuroseg.storage.publish import require_publishable
     from neuroseg.training.template import write_template
 
     if output is None:
-        raise InputError("name the configuration to write: -o mine.yaml")
+        raise InputError("--template needs a file to write", hint="name it, such as -o mine.yaml")
     require_publishable(output, ".yaml")
     made = write_template(*template, output, voxel_size)
     if json:
@@ -173,19 +232,19 @@ def _show_outcome(outcome: Outcome, json: bool) -> None:
         return
     print(
         f"best bundle {outcome.bundle} (step {outcome.step}): VOI sum {best.scores.voi_sum:.3f} bits by {best.scoring} "
-        f"at {best.threshold:g}\n  next: segment a volume with neuroseg run and --model {outcome.bundle}",
+        f"at {best.threshold:g}\n  next: neuroseg run VOLUME --model {outcome.bundle}",
         file=sys.stderr,
     )
 
 
-def _leads() -> bool:
-    """Return whether this is the process that speaks, of those that torchrun started."""
+def _is_first_process() -> bool:
+    """Return whether this is the first process that torchrun started: only it prints."""
     return os.environ.get("RANK", "0") == "0"
 
 
-def _tell() -> None:
-    """Training takes long before its first step; say what it is doing."""
-    logging.getLogger("neuroseg").setLevel(logging.INFO if _leads() else logging.WARNING)
+def _show_progress() -> None:
+    """Show log messages of level INFO: training prepares for long before its first step."""
+    logging.getLogger("neuroseg").setLevel(logging.INFO if _is_first_process() else logging.WARNING)
 
 
 def _show_dry_run(found: dict[str, object], folder: Path, json: bool) -> None:
@@ -207,28 +266,29 @@ def _draw_preview(configuration: Path, path: Path) -> None:
     consistency = opened.settings.consistency
     strength = 1.0 if consistency is None else consistency.perturbations.strength
     draw_perturbations(path, opened.training[0], seed=opened.settings.seed, strength=strength)
-    print(f"{path}: every perturbation, raw and labels", file=sys.stderr)
+    print(f"{path}: all perturbations of the training data, raw and labels", file=sys.stderr)
 
 
-def asked(configuration: str | None, named: str | None) -> Path:
+def given_configuration(configuration: str | None, named: str | None) -> Path:
     """Return the path of the configuration given as argument or by -c; raises InputError for neither or both.
 
-    `-c=NAME`, as the published research code is called, means `-c NAME`.
+    `-c=NAME` means `-c NAME`, as in the published research code.
     """
     as_option = None if named is None else named.removeprefix("=")
     given = [text for text in (configuration, as_option) if text is not None]
     if len(given) != 1:
-        raise InputError(f"give one configuration, a YAML file or one of: {', '.join(_packaged())}")
+        problem = "no configuration" if not given else "two configurations"
+        raise InputError(f"{problem} given", hint=f"name one: a YAML file, or one of {', '.join(_packaged())}")
     return configuration_path(given[0])
 
 
 def configuration_path(text: str) -> Path:
-    """Return the file at a path, or the packaged configuration of that name; raises InputError naming close ones."""
+    """Return the file at a path, or the packaged configuration of that name; InputError lists the valid names."""
     if Path(text).is_file():
         return Path(text)
     packaged = _packaged()
     if text not in packaged:
-        raise unknown_name("configuration (no such file either)", text, packaged)
+        raise unknown_name("configuration file or name", text, packaged)
     return packaged[text]
 
 

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neuroseg.cli import progress, run
+from neuroseg.cli import options as option
+from neuroseg.cli import progress
+from neuroseg.cli.command import INPUT, OUTPUT, WORKERS
 from neuroseg.cli.summary import print_json
 from neuroseg.errors import InputError, NeurosegError
 
@@ -21,44 +23,68 @@ if TYPE_CHECKING:
 
 
 def verify(
-    volume: Annotated[str | None, typer.Argument(help="Raw volume, as for `neuroseg run`.")] = None,
-    crop: Annotated[str, typer.Option(help="Size of the crop in voxels, N or Z,Y,X.")] = "256",
-    at: Annotated[str | None, typer.Option(help="First voxel of the crop, Z,Y,X (default: the middle).")] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder for the runs; kept (default: a temporary one).")
+    volume: Annotated[str | None, typer.Argument(metavar="VOLUME", help="Raw volume, as for neuroseg run.")] = None,
+    crop: Annotated[
+        str, typer.Option(metavar="N|Z,Y,X", help="Size of the crop in voxels.", rich_help_panel=INPUT)
+    ] = "256",
+    at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="Z,Y,X",
+            help="First voxel of the crop.  [default: in the middle of the volume]",
+            rich_help_panel=INPUT,
+        ),
     ] = None,
-    affinities: Annotated[str | None, typer.Option(help="Affinities (c,z,y,x) instead of a raw volume.")] = None,
-    boundaries: Annotated[str | None, typer.Option(help="A boundary map (z,y,x) instead of a raw volume.")] = None,
-    offsets: Annotated[str | None, typer.Option(help="What channels link: '-1,0,0;0,-1,0;0,0,-1'.")] = None,
-    blocks: run.Blocks = None,
-    model: run.Model = None,
-    device: run.Device = None,
-    blend: run.Blend = None,
-    level: run.Level = None,
-    range: run.Range = None,
-    invert: run.Invert = False,
-    normalise: run.Normalise = None,
-    force: run.Force = False,
-    threshold: run.Threshold = None,
-    scoring: run.ScoringText = None,
-    per_section: run.PerSection = None,
-    long_range: run.LongRange = None,
-    mask: run.Mask = None,
-    mask_boundary: run.MaskBoundary = None,
-    min_size: run.MinSize = None,
-    voxel_size: run.VoxelSize = None,
-    workers: run.Workers = None,
-    config: run.Config = None,
-    json: run.Json = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FOLDER",
+            help="Folder to keep the runs in.  [default: a temporary folder, deleted at the end]",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    affinities: option.Affinities = None,
+    boundaries: option.Boundaries = None,
+    offsets: option.Offsets = None,
+    blocks: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|Z,Y,X",
+            help="Block size in voxels of the interrupted run.  [default: half of the crop]",
+            rich_help_panel=WORKERS,
+        ),
+    ] = None,
+    model: option.Model = None,
+    device: option.Device = None,
+    blend: option.Blend = None,
+    level: option.Level = None,
+    range: option.Range = None,
+    invert: option.Invert = False,
+    normalise: option.Normalise = None,
+    force: option.Force = False,
+    threshold: option.Threshold = None,
+    scoring: option.Scoring = None,
+    per_section: option.PerSection = None,
+    long_range: option.LongRange = None,
+    mask: option.Mask = None,
+    mask_boundary: option.MaskBoundary = None,
+    min_size: option.MinSize = None,
+    voxel_size: option.VoxelSize = None,
+    workers: option.Workers = None,
+    config: option.Config = None,
+    json: option.Json = False,
 ) -> None:
-    """Prove on your own volume that the result does not depend on how the work is cut up.
+    """Test that block size and restarts do not change the result.
 
-    A crop is segmented as one block, then in blocks by workers that are killed and resumed on the way, then in
-    odd blocks; every artifact is compared. Exit code 1 and where they differ, if they do.
+    Use it on your own volume before a long run. It segments a crop as one block, in blocks with workers that are killed
+    and resumed, and in blocks of odd sizes. Then it compares all artifacts. Exit code 1 if one differs.
 
     \b
-    Examples: neuroseg verify volume.zarr --crop 256
-    neuroseg verify volume.zarr --crop 64,512,512 --at 0,1000,1000 --blocks 32,256,256
+    Examples:
+      neuroseg verify volume.zarr
+      neuroseg verify volume.zarr --crop 64,512,512 --at 0,1000,1000 --blocks 32,256,256
     """
     from neuroseg.checks.verify import verify
     from neuroseg.geometry import describe, parse_triple
@@ -81,20 +107,22 @@ def verify(
         if json:
             print_json({"crop": describe(roi), "identical": same, "cuts": [_row(result) for result in results]})
         else:
-            print("\n".join([f"crop {describe(roi)}, compared with the crop as one block", *map(_told, results)]))
+            print("\n".join([f"crop {describe(roi)}, compared with one block", *map(_lines, results)]))
         if not same:
-            raise NeurosegError("the result depends on how the work was cut up; -o FOLDER keeps the runs")
+            raise NeurosegError(
+                "the result depends on blocks or restarts", hint="keep the runs with -o FOLDER to compare them"
+            )
 
 
 @contextmanager
 def _folder(output: Path | None) -> Iterator[Path]:
-    """Yield the folder for the runs: the user's, which stays, or a temporary one."""
+    """Yield the folder for the runs: `output`, which is kept, or a temporary one."""
     if output is None:
         with tempfile.TemporaryDirectory(prefix="neuroseg-verify-") as temporary:
             yield Path(temporary)
         return
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise InputError(f"{output} exists and is not an empty folder; choose another with -o")
+        raise InputError(f"{output} exists and is not an empty folder", hint="choose another folder with -o")
     output.mkdir(parents=True, exist_ok=True)
     yield output
 
@@ -104,18 +132,18 @@ def _row(result: Compared) -> dict[str, Any]:
     return {"cut": str(result.cut), "artifacts": differences, "likely_cause": result.cause}
 
 
-def _told(result: Compared) -> str:
-    """Return what people read of one cut."""
+def _lines(result: Compared) -> str:
+    """Return the lines of one cut for people."""
     different = [found for found in result.differences.values() if found is not None]
     if not different:
         return f"  {result.cut}: {len(result.differences)} artifacts identical"
-    lines = [f"  {result.cut}: NOT identical", *map(_where, different), f"    likely cause: {result.cause}"]
+    lines = [f"  {result.cut}: NOT identical", *map(_difference, different), f"    likely cause: {result.cause}"]
     return "\n".join(lines)
 
 
-def _where(found: Difference) -> str:
+def _difference(found: Difference) -> str:
     count = f"    {found.artifact}: {found.count} of {found.total} differ"
     if not found.begin:
         return f"{count}, first {found.first}"
     bounds = ",".join(f"{begin}:{end}" for begin, end in zip(found.begin, found.end, strict=True))
-    return f"{count}, first at {found.first} of the crop, all in {bounds}"
+    return f"{count}, first at {found.first} of the crop, all within {bounds}"

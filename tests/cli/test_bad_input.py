@@ -93,12 +93,22 @@ def test_an_unknown_command_names_the_close_one(capfd: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize(
-    "arguments", [["run"], ["run", "a", "b"], ["run", "a", "--workers", "two"], ["run", "a", "--blokcs", "9"]]
+    ("arguments", "message"),
+    [
+        (["run"], "error: missing argument 'VOLUME'\nhint: see neuroseg run --help\n"),
+        (["run", "a", "b"], "error: got unexpected extra argument"),
+        (["run", "a", "--workers", "two"], "error: invalid value for '--workers': "),
+        (["run", "a", "--blokcs", "9"], "error: no such option: --blokcs\nhint: did you mean --blocks?\n"),
+        (["cluster", "chekc"], "error: unknown command 'chekc'\nhint: did you mean check?\n"),
+        (["models", "foo"], "error: unknown command 'foo'\nhint: use one of convert\n"),
+    ],
 )
-def test_wrong_usage_shows_how_to_use(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
-    message = fails(arguments, capfd)
-    assert "Usage: neuroseg run" in message
-    assert "Error:" in message
+def test_wrong_usage_is_an_error_with_a_hint(
+    arguments: list[str], message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    found = fails(arguments, capfd)
+    assert found.startswith(message)
+    assert "\nhint: " in found
 
 
 def test_an_unknown_key_in_a_configuration_names_the_close_one(

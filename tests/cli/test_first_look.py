@@ -84,7 +84,7 @@ def test_labels_as_raw_are_refused_until_they_are_called_labels(
     assert "import labels with --labels" in ended(["import", source, "-o", made], capfd, 2)
     assert "look like labels" in ended(["run", source, "--model", tiny_model, "-o", tmp_path / "w"], capfd, 2)
     said = ended(["import", source, "-o", made, "--labels"], capfd, 0)
-    assert f"next: score a segmentation with neuroseg evaluate and --truth {made}" in said
+    assert f"next: neuroseg evaluate SEGMENTATION --truth {made}" in said
     assert np.array_equal(voxels(made), labels())
     assert "next: neuroseg run" in ended(["import", source, "-o", tmp_path / "r.zarr", "--range", "0", "99"], capfd, 0)
 

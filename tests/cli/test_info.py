@@ -92,7 +92,7 @@ def test_the_levels_of_an_image(tmp_path: Path, capfd: pytest.CaptureFixture[str
         {"path": "0", "shape": [16, 16, 16], "voxel_size_nm": [5, 5, 5]},
         {"path": "1", "shape": [8, 8, 8], "voxel_size_nm": [10, 10, 10]},
     ]
-    assert "level 1 1: 8 x 8 x 8, 10 x 10 x 10 nm" in text
+    assert "level 1 (path 1): 8 x 8 x 8, 10 x 10 x 10 nm" in text
 
 
 def test_a_workspace(raw_volume: str, tiny_model: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

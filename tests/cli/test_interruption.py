@@ -104,14 +104,14 @@ def test_an_interrupted_run_ends_at_once_and_a_rerun_gives_the_same_bytes(tiny_m
 def test_an_interrupt_that_falls_into_a_finaliser_is_heard_after_it() -> None:
     script = """
 import os, signal, time
-from neuroseg.cli.interruption import heed_interrupts
+from neuroseg.cli.interruption import raise_on_interrupt
 
 class Finalised:
     def __del__(self):
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(1)
 
-heed_interrupts()
+raise_on_interrupt()
 try:
     Finalised()
     time.sleep(60)

@@ -144,14 +144,14 @@ def test_watching_lasts_as_long_as_somebody_works(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["run", "V.zarr"], "interrupted; the same command continues where it stopped\n"),
-        (["--debug", "train", "a.yaml"], "interrupted; the same command continues where it stopped\n"),
+        (["run", "V.zarr"], "interrupted\nhint: run the same command again to resume\n"),
+        (["--debug", "train", "a.yaml"], "interrupted\nhint: run the same command again to resume\n"),
         (["status", "run", "--watch"], "interrupted\n"),
         (["evaluate", "W"], "interrupted\n"),
         (["import", "run"], "interrupted\n"),
     ],
 )
-def test_only_commands_that_continue_say_so(
+def test_only_commands_that_resume_give_the_hint(
     arguments: list[str], told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*given: object, **more: object) -> None:

@@ -54,7 +54,7 @@ def test_what_is_better_is_kept_with_its_scores(
     assert json.loads((tmp_path / "a" / "results.json").read_text()) == found
     assert (found["before"]["disagreement"], found["after"]["disagreement"]) == pytest.approx((0.5 / 6, 0.4 / 5.8))
     assert (found["before"]["voi"], found["after"]["voi"]) == pytest.approx((0.5, 0.4))
-    assert "lie apart in 8.3% of what they say before, 6.9% after (0.500 bits, then 0.400; 3 of 3" in told.err
+    assert "differ by 8.3% before, 6.9% after (0.500 bits before, 0.400 after; 3 of 3 crops" in told.err
     bundle = open_bundle(found["bundle"])
     bundle.check()
     old, new = open_bundle(tiny_model).network().state_dict(), bundle.network().state_dict()
@@ -73,7 +73,7 @@ def test_what_is_not_better_is_not_kept(
     judged_as(monkeypatch, "_judge_by_agreement", judged(3.0, 0.6, 0.5, 0.4), after)
     command = ["adapt", volume, "--model", tiny_model, "--steps", "2", "-o", str(tmp_path / "a"), "--device", "cpu"]
     assert exit_code(command) == 1
-    assert "nothing was kept" in capsys.readouterr().err
+    assert "no bundle was written" in capsys.readouterr().err
     assert not (tmp_path / "a" / "bundle").exists()
     assert json.loads((tmp_path / "a" / "results.json").read_text())["bundle"] is None
 
