@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neuroseg.cli import progress, run
+from neuroseg.cli import options as option
+from neuroseg.cli import progress
+from neuroseg.cli.command import INPUT, OUTPUT, PREDICTION, SEGMENTATION, WORKERS
 from neuroseg.cli.summary import print_json
-from neuroseg.cli.train import asked
+from neuroseg.cli.train import given_configuration
 from neuroseg.configuration import validated
 from neuroseg.errors import InputError
 
@@ -20,55 +22,111 @@ if TYPE_CHECKING:
     from neuroseg.training.settings import TrainingSettings, VolumeSettings
 
 
-_NO_LABEL = (0, 2**64 - 1)  # the second as CREMI has it, and as training takes it
+_NO_LABEL = (0, 2**64 - 1)  # CREMI marks unlabelled voxels with the second; training ignores both
 _SHOWN = (64, 512, 512)
-OTHER = {"test": "validation", "validation": "test"}
+_OTHER_SET = {"test": "validation", "validation": "test"}
 
 
 def validate(
     configuration: Annotated[
-        str | None, typer.Argument(metavar="CONFIG", help="The configuration that the model was trained with.")
+        str | None, typer.Argument(metavar="CONFIG", help="Configuration the model was trained with.")
     ] = None,
     named: Annotated[
-        str | None, typer.Option("-c", "--configuration", metavar="CONFIG", help="The same as an option.")
+        str | None,
+        typer.Option(
+            "-c", "--configuration", metavar="CONFIG", help="Same as the argument CONFIG.", rich_help_panel=INPUT
+        ),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="A bundle (default: that of runs/CONFIG).")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FOLDER",
+            help="Bundled model or bundle folder.  [default: runs/CONFIG/bundle]",
+            rich_help_panel=PREDICTION,
+        ),
+    ] = None,
     volume: Annotated[
         str | None,
-        typer.Option(help="Judge on this volume instead of the configuration's, which may then be left out."),
+        typer.Option(
+            metavar="VOLUME",
+            help="Score on this volume instead of the configuration's. CONFIG is then optional.",
+            rich_help_panel=INPUT,
+        ),
     ] = None,
-    truth: Annotated[str | None, typer.Option(help="Its labels: zarr or file.h5:dataset.")] = None,
-    roi: Annotated[str | None, typer.Option(help="Its part that counts, z0:z1,y0:y1,x0:x1.")] = None,
+    truth: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LABELS",
+            help="With --volume: ground-truth labels, zarr or file.h5:dataset.",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    roi: Annotated[
+        str | None,
+        typer.Option(
+            metavar="Z0:Z1,Y0:Y1,X0:X1",
+            help="With --volume: score only this region, in voxels.  [default: whole volume]",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="Folder (default runs/CONFIG/validation-ON, of a volume below runs)."),
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FOLDER",
+            help="Folder for results.json and pictures.  [default: runs/CONFIG/validation-test, or named after "
+            "--volume]",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
-    voxel_size: run.VoxelSize = None,
+    voxel_size: Annotated[
+        option.Triple | None,
+        typer.Option(
+            metavar="Z Y X",
+            help="With --volume: voxel size in nm.  [default: the volume's metadata]",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
     on: Annotated[
-        str | None, typer.Option(help="test (data.test of the configuration, the default) or validation.")
+        str | None,
+        typer.Option(
+            metavar="SET",
+            help="Data of the configuration to score on: test or validation.  [default: test]",
+            rich_help_panel=INPUT,
+        ),
     ] = None,
-    threshold: Annotated[float, typer.Option(help="Of both ways to segment.")] = 0.5,
+    threshold: Annotated[
+        float, typer.Option(metavar="T", help="Threshold of both methods, 0 to 1.", rich_help_panel=SEGMENTATION)
+    ] = 0.5,
     restart: Annotated[
-        bool, typer.Option("--restart", help="Make again what is there, for example after another training.")
+        bool,
+        typer.Option("--restart", help="Recompute existing results. Use it after you trained the model again."),
     ] = False,
-    blocks: run.Blocks = None,
-    workers: run.Workers = None,
-    executor: run.ExecutorName = None,
-    device: run.Device = None,
-    json: run.Json = False,
+    blocks: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|Z,Y,X", help="Block size in voxels.  [default: whole sections]", rich_help_panel=WORKERS
+        ),
+    ] = None,
+    workers: option.Workers = None,
+    executor: option.ExecutorName = None,
+    device: option.Device = None,
+    json: option.Json = False,
 ) -> None:
-    """Judge a trained model as published: one prediction, segmented by waterz and by multicut, scored side by side.
+    """Score a trained model with waterz and multicut.
 
-    Writes results.json (the whole configuration, seed, hash of the model, scores, every threshold of waterz; without
-    CONFIG its name and the seed are those of the model's card), a picture and the threshold curve of each volume. The
-    same command resumes. Both ways cut fragments where a block ends; unless --blocks says otherwise, no section is cut.
+    Use it to compare a model with published results. It predicts each volume once, segments it with waterz and with
+    multicut, and writes scores, a picture and a threshold curve. Both methods depend on --blocks; by default no
+    section is cut. To resume, run the same command again.
 
     \b
-    Examples: neuroseg validate seg_snemi3d_d5_u200
-    neuroseg validate fib25_light --model fib25_light --on validation -o validated
-    neuroseg validate --model runs/mine/bundle --volume raw.zarr --truth labels.h5:ids --roi 0:20,:,: -o validated
+    Examples:
+      neuroseg validate seg_snemi3d_d5_u200
+      neuroseg validate fib25_light --model fib25_light --on validation -o validated
+      neuroseg validate --model runs/mine/bundle --volume raw.zarr --truth labels.h5:ids
     """
-    from neuroseg.checks.validate import in_turn
+    from neuroseg.checks.validate import validate_all
     from neuroseg.networks.bundle import open_bundle
     from neuroseg.storage.publish import publish_text, require_folder
     from neuroseg.training.relative_paths import located
@@ -78,23 +136,26 @@ def validate(
     bundle = open_bundle(model or str(Path("runs") / name / "bundle"))
     if volume is None:
         if truth or roi or voxel_size:
-            raise InputError("--truth, --roi and --voxel-size belong to a --volume; the configuration says what counts")
-        assert path is not None, "without a volume there is a configuration"
+            raise InputError(
+                "--truth, --roi and --voxel-size belong to a --volume",
+                hint="add --volume, or leave them out to use the volumes of the configuration",
+            )
+        assert path is not None, "only --volume works without a configuration"
         assert settings is not None
         where, volumes = _of_configuration(located(settings, path), on or "test")
     else:
         if on is not None:
-            raise InputError("--on names volumes of the configuration; leave it out with --volume")
+            raise InputError("--on chooses volumes of the configuration", hint="leave out --on or --volume")
         where, volumes = _one_volume(volume, truth, roi, voxel_size, bundle.sha256)
     folder = output or Path("runs") / (name or bundle.card.name) / f"validation-{where}"
     require_folder(folder)
     given = {"blocks": blocks, "workers": workers, "executor": executor, "device": device, "threshold": threshold}
     chosen = {key: value for key, value in given.items() if value is not None}
 
-    def validated(number: int, volume: ValidationVolume) -> dict[str, Any]:
+    def validate_one(number: int, volume: ValidationVolume) -> dict[str, Any]:
         return _validated(volume, str(bundle.path), folder / str(number), chosen, restart)
 
-    rows, means = in_turn(volumes, validated)
+    rows, means = validate_all(volumes, validate_one)
     trained = bundle.card.training
     content = {
         "configuration": name or trained.configuration or None,
@@ -117,43 +178,45 @@ def validate(
 def _configured(
     configuration: str | None, named: str | None, model: str | None, *, is_optional: bool
 ) -> tuple[Path | None, TrainingSettings | None]:
-    """Return the configuration and its path; None where none is given and none is needed."""
+    """Return the path of the configuration and its content; (None, None) if it is optional and not given."""
     from neuroseg.training.reading import read_settings
     from neuroseg.training.settings import TrainingSettings
 
     if is_optional and configuration is None and named is None:
         if model is None:
-            raise InputError("which model shall be validated? Give --model, or a configuration that was trained")
+            raise InputError("no model given", hint="give --model, or a configuration that was trained")
         return None, None
-    path = asked(configuration, named)
+    path = given_configuration(configuration, named)
     return path, read_settings(path, TrainingSettings)
 
 
 def _of_configuration(settings: TrainingSettings, on: str) -> tuple[str, list[ValidationVolume]]:
-    """Return what the configuration judges on, and its volumes."""
-    if on not in OTHER:
+    """Return the name of the data, `test` or `validation`, and the volumes of the configuration."""
+    if on not in _OTHER_SET:
         raise InputError(f"--on {on!r} is neither test nor validation")
     volumes = settings.data.test if on == "test" else tuple(filter(None, [settings.data.validation]))
     if not volumes:
-        raise InputError(f"{settings.name} names no data.{on}; add it, or --on {OTHER[on]}")
+        raise InputError(
+            f"{settings.name} names no data.{on}", hint=f"add it to the configuration, or use --on {_OTHER_SET[on]}"
+        )
     return on, [_opened(volume, settings.data.folders) for volume in volumes]
 
 
 def _one_volume(
-    volume: str, truth: str | None, roi: str | None, voxel_size: run.Triple | None, model: str
+    volume: str, truth: str | None, roi: str | None, voxel_size: option.Triple | None, model: str
 ) -> tuple[str, list[ValidationVolume]]:
-    """Return a name for one volume that one model is validated on, and the volume with its truth."""
+    """Return a folder name for one volume, truth, region and model, and the volume with its truth."""
     import hashlib
 
     from neuroseg.storage.naming import default_workspace
     from neuroseg.training.settings import VolumeSettings
 
     if truth is None:
-        raise InputError("--volume needs --truth, the labels to judge by")
+        raise InputError("--volume needs --truth, the ground-truth labels", hint="add --truth LABELS")
     content = {"raw": volume, "labels": truth, "region": roi, "voxel_size_nm": voxel_size}
-    asked_for = validated(content, VolumeSettings, "--volume")
-    told_apart = hashlib.sha256(f"{volume} {truth} {roi} {model}".encode()).hexdigest()[:8]
-    return f"{default_workspace(volume).stem}-{told_apart}", [_opened(asked_for, (".",))]
+    settings = validated(content, VolumeSettings, "--volume")
+    digest = hashlib.sha256(f"{volume} {truth} {roi} {model}".encode()).hexdigest()[:8]
+    return f"{default_workspace(volume).stem}-{digest}", [_opened(settings, (".",))]
 
 
 def _opened(volume: VolumeSettings, folders: Sequence[str]) -> ValidationVolume:
@@ -183,7 +246,7 @@ def _validated(
 
 
 def _draw(volume: ValidationVolume, made: Validation, path: Path) -> None:
-    """Draw the middle of the region, no more of it than a picture shows: raw, affinities, segmentations, truth."""
+    """Draw the middle of the region, at most _SHOWN voxels: raw, affinities, segmentations and truth."""
     import numpy as np
     from funlib.geometry import Coordinate
 
@@ -212,7 +275,7 @@ def _draw(volume: ValidationVolume, made: Validation, path: Path) -> None:
 
 
 def _show(rows: list[dict[str, Any]], means: dict[str, dict[str, float]], folder: Path) -> None:
-    print(f"{'':28} {'way':>8} {'split':>7} {'merge':>7} {'sum':>7} {'ARAND':>7}")
+    print(f"{'':28} {'method':>8} {'split':>7} {'merge':>7} {'sum':>7} {'ARAND':>7}")
     named = [(Path(row["raw"]).name + " " + row["roi"], row["scores"]) for row in rows]
     for name, scores in [*named, *([("mean", means)] if len(rows) > 1 else [])]:
         for way, found in scores.items():
@@ -220,8 +283,8 @@ def _show(rows: list[dict[str, Any]], means: dict[str, dict[str, float]], folder
             print(f"{name[:28]:28} {way:>8} {numbers}")
         if "sweep" in scores.get("waterz", {}):
             best = min(scores["waterz"]["sweep"], key=lambda row: row["voi_sum"])
-            print(f"{'':28} {'waterz':>8} {best['voi_sum']:.3f} at its best threshold, {best['threshold']:g}")
-    print(f"{folder}: results.json, and pictures of each volume", file=sys.stderr)
+            print(f"{'':28} {'waterz':>8} VOI sum {best['voi_sum']:.3f} at the best threshold, {best['threshold']:g}")
+    print(f"{folder}: results.json and pictures of each volume", file=sys.stderr)
 
 
 def _as_text(content: dict[str, Any]) -> str:
