@@ -1,1 +1,1 @@
-"""Whether a result can be trusted: cut up again, replayed, compared with a truth, and looked through for holes."""
+"""Check a result: verify it, replay a block, score it against a ground truth, and find missing or damaged files."""

@@ -1,6 +1,6 @@
-"""A segmentation that is unlikely to be right -> its likely cause: first raw, then voxel size, then affinities.
+"""An implausible segmentation -> its likely cause: raw values, voxel size or affinities, checked in this order.
 
-Another threshold is suggested only where none of these is suspicious. What is read is a sample.
+Another threshold is suggested only if none of these is suspicious. Only a sample of the values is read.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ if TYPE_CHECKING:
 MERGED, PIECES, NOTHING = "merged", "pieces", "nothing"
 
 _MERGED_SHARE = 0.3
-# Half of the segmented voxels lie in smaller segments, and there are many. Neurons of FIB-25: half in more than 976,835
-# voxels, its supervoxels 319,145; Voronoi cells of 18 voxels 6,471; what an inverted map gives 349.
+# In pieces: half of the segmented voxels lie in segments smaller than this, and there are at least this many segments.
+# Measured size at half of the voxels: neurons of FIB-25 976,835, its supervoxels 319,145, Voronoi cells of 18 voxels
+# 6,471, segments from an inverted map 349.
 _PIECE_VOXELS, _MANY_SEGMENTS = 2000, 100
 _NOTHING_SHARE = 0.01
 _DISTANT_RATIO = 1.5
-# Affinities as uint8. Below 0.1 lie 0.15 of those that the bundled model predicts for FIB-25, 0.28 of Voronoi cells and
-# 0.84 of an inverted map; above 0.9 lie 0.66 and 0.73 of the first two, and all of a nearly black volume.
+# Affinities as uint8. Measured share below 0.1: bundled model on FIB-25 0.15, Voronoi cells 0.28, inverted map 0.84.
+# Measured share above 0.9: bundled model on FIB-25 0.66, Voronoi cells 0.73, a nearly black volume 1.
 _NEAR_ZERO, _NEAR_ONE = 26, 229
 _MOSTLY_ZERO, _MOSTLY_ONE = 0.5, 0.98
 _UNIFORM_WIDTH = 13
@@ -39,9 +40,10 @@ _UNIFORM_WIDTH = 13
 
 @dataclass(frozen=True)
 class Facts:
-    """What a run was made of. `raw`: what is wrong with its values; voxel sizes: (the model's, the volume's).
+    """Findings about the inputs of a run. Each is None if it does not apply or can no longer be read.
 
-    `affinities` counts the sampled values 0 to 255. Each is None where it does not apply or cannot be read any more.
+    `raw`: the problem of its values. `voxel_sizes_nm`: of the model and of the volume. `affinities`: counts `(256,)` of
+    the sampled values.
     """
 
     kind: str
@@ -51,7 +53,7 @@ class Facts:
 
 
 def symptom_of(sizes: NDArray[np.int64], voxels: int) -> str | None:
-    """Return what is unlikely about segments of `sizes` (index 0: none) in a region of `voxels`; None if nothing is."""
+    """Return the symptom of segments with `sizes` (index 0: background) in a region of `voxels`, or None."""
     segments = np.sort(sizes[1:])[::-1]
     total = int(segments.sum())
     if total <= _NOTHING_SHARE * voxels:
@@ -63,14 +65,14 @@ def symptom_of(sizes: NDArray[np.int64], voxels: int) -> str | None:
 
 
 def advice(symptom: str, facts: Facts) -> str:
-    """Return the likely cause of a symptom and what to do about it, as one or two sentences."""
+    """Return the likely cause of a symptom and how to fix it, in one or two sentences."""
     if facts.raw is not None:
-        return f"the likely cause is raw: {facts.raw}"
+        return f"the likely cause is the raw volume: {facts.raw}"
     if facts.voxel_sizes_nm is not None and largest_ratio(*facts.voxel_sizes_nm) > _DISTANT_RATIO:
         model, volume = (" x ".join(f"{edge:g}" for edge in size) for size in facts.voxel_sizes_nm)
         return (
             f"the likely cause is the voxel size: the model was trained at {model} nm, the volume has {volume} nm. "
-            "Use another --level or --model, or correct it with --voxel-size"
+            "Use another --level or --model, or correct the voxel size with --voxel-size"
         )
     about = None if facts.affinities is None else _about_affinities(facts.affinities, facts.kind)
     if about is not None:
@@ -81,18 +83,18 @@ def advice(symptom: str, facts: Facts) -> str:
 _ABOUT_THRESHOLD = {
     MERGED: "if several neurons are merged, use a lower --threshold",
     PIECES: "if neurons are in pieces, use a higher --threshold",
-    NOTHING: "hardly anything is segmented: check --mask, --mask-boundary and --min-size, or use a higher --threshold",
+    NOTHING: "few voxels are segmented: check --mask, --mask-boundary and --min-size, or use a higher --threshold",
 }
 _FIXES = {
-    "raw": "Check that the contrast suits the model (--invert if membranes are bright), or use another --model",
-    "affinities": "1 must mean the same object: check the channels, or invert the values",
-    "boundaries": "1 must mean a boundary: if 1 is the inside of neurons, invert the map, for example with "
+    "raw": "If membranes are bright, use --invert. Otherwise use another --model",
+    "affinities": "Affinity 1 must mean the same object: check the channels, or invert the values",
+    "boundaries": "1 must mean a boundary. If 1 is the inside of neurons, invert the map, for example with "
     "neuroseg import MAP -o INVERTED.zarr --range 1 0",
 }
 
 
 def _about_affinities(counts: NDArray[np.int64], kind: str) -> str | None:
-    """Return what is wrong with the affinities of which there are `counts`; None if nothing is."""
+    """Return the problem of affinities with `counts` of the values 0 to 255, and its fix. None if there is none."""
     total = int(counts.sum())
     if not total:
         return None
@@ -100,7 +102,7 @@ def _about_affinities(counts: NDArray[np.int64], kind: str) -> str | None:
     mean = float((counts * np.arange(256)).sum() / total / 255)
     near_zero, near_one = counts[:_NEAR_ZERO].sum() / total, counts[_NEAR_ONE + 1 :].sum() / total
     if high - low <= _UNIFORM_WIDTH:
-        found = f"they are {mean:.2f} nearly everywhere"
+        found = f"nearly all are {mean:.2f}"
     elif near_zero > _MOSTLY_ZERO:
         found = f"{100 * near_zero:.0f} % are near 0 (mean {mean:.2f})"
     elif near_one > _MOSTLY_ONE:
@@ -111,7 +113,7 @@ def _about_affinities(counts: NDArray[np.int64], kind: str) -> str | None:
 
 
 def advice_on(workspace: Workspace, sizes: NDArray[np.int64]) -> str | None:
-    """Return advice on the segmentation of a workspace with segments of `sizes`; None where it looks right."""
+    """Return advice on the segmentation of a workspace with segments of `sizes`. None if it is plausible."""
     plan = read_plan(workspace)
     region = parse_roi(plan.roi, plan.shape)
     symptom = symptom_of(sizes, 0 if plan.mask else int(region.size))
@@ -121,7 +123,7 @@ def advice_on(workspace: Workspace, sizes: NDArray[np.int64]) -> str | None:
 
 
 def _raw(plan: Plan) -> str | None:
-    """Return what is wrong with the raw values; None where they look right, or are not there any more."""
+    """Return the problem of the raw values. None if there is none, or if they can no longer be read."""
     if plan.kind != "raw":
         return None
     try:
@@ -139,9 +141,9 @@ def _voxel_sizes(plan: Plan) -> tuple[Nanometres, Nanometres] | None:
 
 
 def _affinities(workspace: Workspace, plan: Plan) -> NDArray[np.int64] | None:
-    """Return how often each affinity of direct neighbours occurs in a sample of the region; None where they are gone.
+    """Return counts `(256,)` of the affinities of direct neighbours in a sample of the region.
 
-    Voxels outside the mask do not count: they are 0.
+    Voxels outside the mask are not counted: they are 0. Return None if the affinities can no longer be read.
     """
     region = parse_roi(plan.roi, plan.shape)
     counts = np.zeros(256, np.int64)

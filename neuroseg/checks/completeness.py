@@ -1,6 +1,6 @@
-"""A workspace's artifacts compared with what its done marks know of them: which blocks are missing, which damaged.
+"""Compare the artifacts of a workspace with its done marks, and find missing and damaged blocks.
 
-done marks (files, bytes, CRC-32 of each block) + artifacts  ->  one finding for each stage that has any
+done marks (files, bytes, CRC-32 of each block) + artifacts  ->  one `Checked` per stage
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from neuroseg.storage.workspace import Workspace
 
 @dataclass(frozen=True)
 class Checked:
-    """What is wrong with one stage: of its done blocks the missing and the damaged ones, damaged files, and artifacts
-    that were removed as a whole, as `neuroseg clean` does.
+    """The state of one stage: its done blocks, the missing and damaged ones among them, and damaged files.
+
+    `removed`: artifacts that were removed completely, for example by `neuroseg clean`.
     """
 
     stage: str
@@ -37,12 +38,12 @@ class Checked:
 
     @property
     def is_whole(self) -> bool:
-        """Whether nothing is missing or damaged."""
+        """Whether no block is missing or damaged."""
         return not (self.missing or self.damaged)
 
 
 def checked(workspace: Workspace, plan: Plan, begin: Begin) -> Iterator[Checked]:
-    """Yield what is found of each stage, in their order; every file of every done block is read."""
+    """Yield the state of each stage, in order. This reads every file of every done block."""
     for stage in stages_as_stored(workspace, plan):
         yield _checked(workspace, stage, begin)
 
@@ -52,11 +53,11 @@ def _checked(workspace: Workspace, stage: Stage, begin: Begin) -> Checked:
     left = {block.index for block in ledger.pending(blocks)}
     done = [block for block in blocks if block.index not in left]
     stored = ledger.stored(done)
-    gone = [number for number, name in enumerate(stage.outputs) if not _is_there(workspace, name)]
-    removed = [n for n in gone if any(counts[n].files for _, counts in stored if n < len(counts))]
+    absent = [number for number, name in enumerate(stage.outputs) if not _is_there(workspace, name)]
+    removed = [n for n in absent if any(counts[n].files for _, counts in stored if n < len(counts))]
     missing = {block.index for block in missing_blocks(workspace, stage)}
     if removed and isinstance(stage, RelabelStage | PyramidStage):
-        missing = {block.index for block in done}  # nothing removes the segmentation on purpose
+        missing = {block.index for block in done}  # no command removes the segmentation
     there = [block for block in done if block.index not in missing]
     observe = begin(f"check {stage.name}", len(there), sum(block.voxels for block in there))
     damaged, files, unknown = list[int](), list[str](), list[Block]()
@@ -64,7 +65,7 @@ def _checked(workspace: Workspace, stage: Stage, begin: Begin) -> Checked:
         if checksums is None:
             unknown.append(block)
         known = (checksums or {}).items()
-        wrong = [path for path, values in known if not _is_as_known(_place(workspace, stage, path), values)]
+        wrong = [path for path, values in known if not _is_intact(_place(workspace, stage, path), values)]
         if wrong:
             damaged.append(block.index)
             files += [str(_place(workspace, stage, path)) for path in wrong]
@@ -83,14 +84,14 @@ def _is_there(workspace: Workspace, name: str) -> bool:
 
 
 def _place(workspace: Workspace, stage: Stage, path: str) -> Path:
-    """Return where a file lies now that was written at `path`: a segmentation is written aside, then swapped in."""
+    """Return the present place of a file that was written at `path`: a finished segmentation is moved."""
     if isinstance(stage, RelabelStage | PyramidStage):
         return Path(str(workspace.artifact(stage.aside.name))) / path.partition("/")[2]
     return Path(str(workspace.artifacts)) / path
 
 
-def _is_as_known(file: Path, known: list[int]) -> bool:
-    """Return whether a file has its bytes; one of an artifact that was removed as a whole is not looked for."""
+def _is_intact(file: Path, known: list[int]) -> bool:
+    """Return whether a file has the known size and CRC-32. True if the file was removed with its whole artifact."""
     try:
         return list(file_checksum(file)) == known
     except FileNotFoundError:

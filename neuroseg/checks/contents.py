@@ -1,4 +1,4 @@
-"""What a volume or a workspace holds, as `info` shows it: read from metadata, a sample of the values and the ledger."""
+"""Describe a volume or a workspace for `neuroseg info`, from metadata, a sample of the values and the ledger."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RAW, LABELS, WORKSPACE = "raw", "labels", "workspace"
 
 
 def volume_contents(volume: Volume, selection: Selection = WHOLE_FILE) -> dict[str, Any]:
-    """Return what kind of volume it is, what a sample of its values shows, how much is stored, and its levels."""
+    """Return the kind of a volume, findings from a sample of its values, counts of stored chunks, and its levels."""
     attributes = _image_attributes(volume.path)
     sample = sample_values(volume)
     kind = _kind(volume, sample, attributes)
@@ -43,7 +43,7 @@ def volume_contents(volume: Volume, selection: Selection = WHOLE_FILE) -> dict[s
 
 
 def workspace_contents(workspace: Workspace) -> dict[str, Any]:
-    """Return what a workspace was made of, how far its stages are, and where its segmentation lies, if there is one."""
+    """Return the inputs of a workspace, the progress of its stages, and the path of its segmentation, or None."""
     from neuroseg.runs.plan import read_plan
 
     plan = read_plan(workspace)
@@ -65,9 +65,9 @@ def workspace_contents(workspace: Workspace) -> dict[str, Any]:
         "segmentation": None,
     }
     if workspace.segmentation.exists():
-        made_by = open_node(workspace.segmentation).attrs["neuroseg"]
+        settings = open_node(workspace.segmentation).attrs["neuroseg"]
         content["segmentation"] = str(workspace.segmentation)
-        content |= {name: made_by[name] for name in ("threshold", "scoring")}
+        content |= {name: settings[name] for name in ("threshold", "scoring")}
     return content
 
 
@@ -81,12 +81,12 @@ def _findings(volume: Volume, sample: Sample, kind: str) -> list[Finding]:
     if kind == LABELS:
         return label_findings(sample)
     if volume.dtype.kind != "u":
-        return []  # which values are 0 and 255 is for the user to say
+        return []  # the range of values is unknown without --range
     return raw_findings(sample, checked_range(volume, None), chosen=False)
 
 
 def _image_attributes(path: str) -> dict[str, Any]:
-    """Return the attributes of a zarr group; nothing for an array and for HDF5."""
+    """Return the attributes of a zarr group. Empty for an array and for HDF5."""
     if not is_remote(path) and any(f"{suffix}:" in path.lower() for suffix in HDF5_SUFFIXES):
         return {}
     node = open_node(path)
@@ -94,7 +94,7 @@ def _image_attributes(path: str) -> dict[str, Any]:
 
 
 def _levels(path: str, attributes: dict[str, Any], selection: Selection) -> list[dict[str, Any]]:
-    """Return path, shape and voxel size of the levels of an OME-NGFF image, finest first; none for anything else."""
+    """Return path, shape and voxel size of the levels of an OME-NGFF image, finest first. Empty for other volumes."""
     levels = ome_levels(attributes)
     node = open_node(path) if levels else None
     return [

@@ -1,4 +1,4 @@
-"""One block of a run again, in this process: what a failure is looked into with."""
+"""Run one block of a stage again in this process, to investigate a failure."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from neuroseg.storage.workspace import Workspace
 
 
 def replay_block(path: str, stage_name: str, index: int, place: str | None = None) -> Workspace:
-    """Process a block of a stage as a worker would and mark it done; returns the workspace.
+    """Process a block of a stage as a worker would, mark it done, and return the workspace.
 
-    `place` is where the run's input lies now, where it moved.
+    `place`: the new path of the input, if it was moved.
 
-    Raises what the stage raises, and InputError for a block that the stage does not have or that cannot be done yet.
+    Raises the errors of the stage, and InputError if the block does not exist or if its inputs are not complete.
     """
     workspace, plan = workspace_at(path)
     if place is not None:
@@ -29,22 +29,29 @@ def replay_block(path: str, stage_name: str, index: int, place: str | None = Non
         require_input(plan, workspace)
     known = stage.lattice.indices()
     if index not in known:
-        raise InputError(f"stage {stage_name} has no block {index}; it has {len(known)} from {known[0]} to {known[-1]}")
+        raise InputError(
+            f"stage {stage_name} has no block {index} (valid: {known[0]} to {known[-1]}, {len(known)} blocks)"
+        )
     with workspace.locked():
         ledger = workspace.ledger(stage.name, stage.identity, stage.scope)
         if not ledger.is_claimed():
-            raise InputError(f"stage {stage_name} was not begun in {path}; run neuroseg run or segment first")
+            raise InputError(
+                f"stage {stage_name} has not begun in {path}", hint="run neuroseg run or neuroseg segment first"
+            )
         ledger.require_same(stage_name, blocks=list(stage.lattice.blocks(stage.halo)))
         for earlier in plan.stages(workspace):
             if earlier.name == stage.name:
                 break
             marks = workspace.ledger(earlier.name, earlier.identity, earlier.scope)
             if left := len(marks.pending(list(earlier.lattice.blocks(earlier.halo)))):
-                raise InputError(f"{left} blocks of stage {earlier.name} are left, which {stage_name} reads")
+                raise InputError(
+                    f"stage {stage_name} reads the output of stage {earlier.name}, which is not complete "
+                    f"({left} of {len(earlier.lattice.indices())} blocks left)"
+                )
             if not set(earlier.outputs).isdisjoint(stage.inputs) and (lost := missing_blocks(workspace, earlier)):
                 raise InputError(
-                    f"{counted(lost)} of stage {earlier.name}, which {stage_name} reads, are missing on disk; "
-                    f"run `neuroseg segment {path}` to make them again"
+                    f"{counted(lost)} of stage {earlier.name} are missing on disk, but stage {stage_name} reads them",
+                    hint=f"recompute them: neuroseg segment {path}",
                 )
         block = stage.lattice.block(index, stage.halo)
         started = time.monotonic()

@@ -1,4 +1,4 @@
-"""How far a run is and who works on it, read from its ledger."""
+"""The progress of a run and its workers, from the ledger."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from neuroseg.execution.failures import message_and_hint
 from neuroseg.runs.damage import missing_blocks
 from neuroseg.runs.finished import is_finished, stages_as_stored
 from neuroseg.runs.pipeline import workspace_at
@@ -19,10 +20,10 @@ Records = list[dict[str, Any]]
 
 
 def state_of(rows: Sequence[Mapping[str, Any]], *, is_in_use: bool, is_published: bool) -> str:
-    """Return whether a run goes on, is done, has failed blocks, or was stopped, from its stages' rows.
+    """Return the state of a run, from the rows of its stages.
 
-    Between two stages nothing is pending and the run is not done: what counts is that somebody works. A prediction is
-    done without a segmentation, which is done once it is published.
+    A run that holds the lock is running, even if no block is pending between two stages. If only the prediction was
+    begun, it is done without a segmentation. A segmentation is done when it is published.
     """
     if is_in_use:
         return RUNNING
@@ -35,9 +36,9 @@ def state_of(rows: Sequence[Mapping[str, Any]], *, is_in_use: bool, is_published
 
 
 def run_state(path: str) -> tuple[str, Records, Records]:
-    """Return the state of a run, one row per stage, and one per worker, from its ledger."""
+    """Return the state of a run, one row per stage, and one row per worker, from its ledger."""
     workspace, plan = workspace_at(path)
-    # Before the ledger: what is read after the run has ended is complete.
+    # Test the lock before reading the ledger: if the run has ended, the ledger is complete.
     rows, all_records, is_in_use = [], {}, workspace.is_in_use()
     for stage in stages_as_stored(workspace, plan):
         ledger = workspace.ledger(stage.name, stage.identity, stage.scope)
@@ -55,9 +56,11 @@ def run_state(path: str) -> tuple[str, Records, Records]:
                 "done": len(blocks) - left,
                 "running": len(ledger.running()) if is_in_use else 0,
                 "failed": len(failures),
-                "failures": {index: cause.splitlines()[0] for index, cause in failures.items()},
+                "failures": {
+                    index: "\nhint: ".join(filter(None, message_and_hint(cause))) for index, cause in failures.items()
+                },
                 "left": left,
-                # A run looks itself; asked every two seconds it would only be slowed down.
+                # An active run checks this itself, and checking every two seconds would slow it down.
                 "missing": 0 if is_in_use else len(missing_blocks(workspace, stage)),
                 "mvoxel_per_s": rate,
                 "overall_mvoxel_per_s": _rate(records),
@@ -69,7 +72,7 @@ def run_state(path: str) -> tuple[str, Records, Records]:
 
 
 def recent_rate(records: Records) -> float | None:
-    """Return the Mvoxel/s of the last ten minutes of work: a pause before it does not count."""
+    """Return Mvoxel/s over the ten minutes before the last done block. None without blocks."""
     last = max((record["time"] for record in records), default=0.0)
     return _rate([record for record in records if record["time"] > last - _RECENT_S])
 
@@ -101,7 +104,7 @@ def _worker_row(host: str, process: int, made: list[tuple[str, dict[str, Any]]],
 
 
 def _rate(records: Iterable[dict[str, Any]]) -> float | None:
-    """Return the Mvoxel/s from the first block's begin to the last one's end."""
+    """Return Mvoxel/s from the start of the first block to the end of the last one. None without blocks."""
     records = list(records)
     last = max((record["time"] for record in records), default=0.0)
     first = min((record["time"] - record["seconds"] for record in records), default=0.0)

@@ -1,4 +1,4 @@
-"""A run, or labels of any origin, against a ground truth -> scores, errors object by object, every threshold."""
+"""Compare a workspace or a label volume with a ground truth: scores, errors per object, scores at every threshold."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from neuroseg.volumes.zarr_nodes import open_node
 _WORST_SHOWN = 5
 
 Progress = Callable[[int, int], None]
-"""progress(voxels done, voxels in all)"""
+"""progress(voxels done, total voxels)"""
 
 
 @dataclass(frozen=True)
 class Request:
-    """The two label volumes to compare, the voxels that count, and the files to write."""
+    """The two label volumes to compare, the voxels to include, and the files to write."""
 
     segmentation: str
     truth: str
@@ -49,15 +49,15 @@ class Request:
     objects: Path | None = None
 
 
-def _silent(what: str) -> Progress:
+def _silent(step: str) -> Progress:
     return lambda done, total: None
 
 
 def score(request: Request, shown: Callable[[str], Progress] = _silent) -> dict[str, Any]:
-    """Return the scores by name; those of every threshold under `sweep` where they are asked for or plotted.
+    """Return the scores by name. With `sweep` or `plot`, scores at every threshold are under `sweep`.
 
-    Everything that can be wrong with the request is found before the first voxel is read; then a sample of the values
-    is looked at: an image scores like labels, without an error.
+    Raises InputError for an invalid request before any voxel is read, or after reading a sample of the values if they
+    are not labels: an image would give scores without an error.
     """
     for path, suffix in ((request.plot, ".png"), (request.objects, ".csv")):
         if path:
@@ -87,21 +87,21 @@ def score(request: Request, shown: Callable[[str], Progress] = _silent) -> dict[
 
 
 def _opened(segmentation: str) -> tuple[Workspace | None, Volume, dict[str, Any]]:
-    """Return the workspace if it is one, the labels, and what they themselves say of their making."""
+    """Return the workspace or None, the labels, and the settings stored with the labels."""
     workspace = named_workspace(segmentation)
     if workspace is None:
         _require_whole_around(segmentation)
         return None, open_any(segmentation), {}
     if not workspace.segmentation.exists():
-        raise InputError(f"{segmentation} has no segmentation yet; run neuroseg segment {segmentation}")
+        raise InputError(f"{segmentation} has no segmentation yet", hint=f"run neuroseg segment {segmentation}")
     require_whole_artifact(*workspace_at(segmentation), workspace.segmentation.name)
-    # The workspace's plan may be ahead of the segmentation that is stored.
+    # The plan of the workspace may be newer than the stored segmentation.
     made_by = open_node(workspace.segmentation).attrs["neuroseg"]
     return workspace, open_volume(str(workspace.segmentation)), made_by
 
 
 def _require_whole_around(path: str) -> None:
-    """Raise DamagedError where a path names an artifact of a workspace on this machine, and files of it are missing."""
+    """Raise DamagedError if a path is an artifact of a local workspace and some of its files are missing."""
     folder = None if is_remote(path) else workspace_around(Path(path))
     if folder is not None:
         artifact = Path(path).absolute().relative_to(folder).parts[0]
@@ -109,37 +109,40 @@ def _require_whole_around(path: str) -> None:
 
 
 def _swept(request: Request, workspace: Workspace | None, made_by: dict[str, Any]) -> tuple[Workspace, Plan]:
-    """Return the workspace whose merge tree answers every threshold, and its plan."""
+    """Return the workspace with a merge tree, and its plan. Raises InputError if there is none."""
     if workspace is None:
         option = "--sweep" if request.sweep else "--plot"
         raise InputError(
-            f"{option} needs the merge tree of a workspace; {request.segmentation} is a plain label volume"
+            f"{option} needs the merge tree of a workspace, but {request.segmentation} is a label volume",
+            hint="evaluate a workspace (.neuroseg)",
         )
     plan = read_plan(workspace)
     if plan.agglomeration != MERGE_TREE:
         raise InputError(
-            f"{plan.agglomeration} gives one partition, not a tree with every threshold; evaluate without --sweep, or "
-            f"first neuroseg segment {workspace.path} --agglomeration tree --restart agglomeration"
+            f"--agglomeration {plan.agglomeration} computes one segmentation, not a merge tree with all thresholds",
+            hint="evaluate without --sweep and --plot, or compute a tree first: "
+            f"neuroseg segment {workspace.path} --agglomeration tree --restart agglomeration",
         )
     if not all(path.exists() for path in (workspace.fragments, workspace.tree, workspace.all_nodes)):
         raise InputError(
-            f"{workspace.path} lacks fragments or merge tree; neuroseg run with --restart fragments (affinities, where "
-            "they were removed too) makes them again"
+            f"{workspace.path} has no fragments or no merge tree",
+            hint="recompute them with --restart fragments, or with --restart affinities if the affinities were removed",
         )
     require_whole_artifact(workspace, plan, workspace.fragments.name)
     if plan.scoring != made_by["scoring"]:
-        raise InputError(f"the merge tree is not that of the segmentation; run neuroseg segment {workspace.path}")
+        raise InputError(
+            f"the merge tree has scoring {plan.scoring}, but the segmentation has scoring {made_by['scoring']}",
+            hint=f"recompute the segmentation: neuroseg segment {workspace.path}",
+        )
     return workspace, plan
 
 
 def _fragments(workspace: Workspace, labels: Volume) -> Volume:
-
     array = open_array(workspace.fragments)
     return replace(labels, path=str(workspace.fragments), array=array, layout=PLAIN)
 
 
 def _sweep(workspace: Workspace, plan: Plan, counted: Table) -> list[dict[str, float]]:
-
     results = sweep(
         read_table(workspace.tree, TREE),
         read_table(workspace.all_nodes, NODES),
@@ -160,7 +163,6 @@ def _plot(request: Request, result: dict[str, Any]) -> None:
 
 
 def _objects(path: Path, counted: Table, places: Table, labels: Volume) -> dict[str, Any]:
-
     rows = object_errors(counted, places, labels.shape)
     write_objects(path, rows)
     worst = [dict(zip(rows, row, strict=True)) for row in zip(*(c[:_WORST_SHOWN] for c in rows.values()), strict=True)]

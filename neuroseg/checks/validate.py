@@ -1,9 +1,9 @@
-"""One prediction, two published ways to segment it, scored side by side: how a trained model is validated.
+"""Validate a trained model: predict a volume, then segment and score it with two published methods.
 
-    waterz   seeded watershed within each section, merged by the median of the contacts' maxima (quantile 50)
-    lmc      distance-transform watershed within each section, one multicut of the graph (the research code's name)
+    waterz   seeded watershed in each section, agglomeration by the median of the contacts' maxima (quantile 50)
+    lmc      distance-transform watershed in each section, multicut of the whole graph (name from the research code)
 
-Both of Huang et al. (IEEE TMI 2022), through the blockwise pipeline: the volume may be of any size.
+Both methods follow Huang et al. (IEEE TMI 2022). They run blockwise, so the volume may have any size.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ POSTPROCESSINGS: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True)
 class ValidationVolume:
-    """A volume with truth: its addresses and the region that counts."""
+    """A volume with ground truth: both addresses, and the region to evaluate."""
 
     raw: str
     labels: str
@@ -44,7 +44,7 @@ class ValidationVolume:
 
 @dataclass(frozen=True)
 class Validation:
-    """Where the prediction and its segmentations lie, and the blocks of both segmentations."""
+    """The workspaces of the prediction and of its segmentations, and the block shape of both segmentations."""
 
     predicted: Workspace
     segmented: Mapping[str, Workspace]
@@ -60,13 +60,13 @@ def validate_on(
     restart: bool = False,
     begin: Begin = pipeline.silent,
 ) -> Validation:
-    """Predict the region of a volume and segment it both ways in workspaces below `folder`.
+    """Predict the region of a volume and segment it with both methods, in workspaces below `folder`.
 
-    Resumes what is there, or with `restart` makes all of it again. `given` are options of the run (blocks, workers,
-    executor, device, threshold). Both ways cut fragments where a block ends, so that blocks hold whole sections unless
-    `given` says otherwise, or one has more than 67 million voxels.
+    Resume existing workspaces, or recompute them with `restart`. `given`: options (blocks, workers, executor, device,
+    threshold). Both methods cut fragments at block borders. So a block contains whole sections, unless `given`
+    sets another block shape or a section has more than 67 million voxels.
 
-    Raises RunRefusedError where a workspace holds what other settings made, or another run is at it.
+    Raises RunRefusedError if a workspace has results of other settings, or if another run uses it.
     """
     again = "all" if restart else None
     prediction = {name: value for name, value in given.items() if name != "threshold"}
@@ -91,9 +91,9 @@ def validate_on(
 
 
 def whole_sections(roi: Roi) -> Triple | None:
-    """Return the shape of blocks that cut no section of a region, with about 16 million voxels of it where it can be.
+    """Return a block shape that contains whole sections of a region, about 16 million voxels if possible.
 
-    None where a single section is too large for a worker's memory.
+    Return None if a section has more than 67 million voxels: it would not fit into the memory of a worker.
     """
     area = roi.shape[1] * roi.shape[2]
     if area > _LARGEST_SECTION:
@@ -102,10 +102,10 @@ def whole_sections(roi: Roi) -> Triple | None:
     return (max(1, min(_CHUNK_VOXELS, _BLOCK_VOXELS // area)), height, width)
 
 
-def in_turn(
+def validate_all(
     volumes: list[ValidationVolume], validated: Callable[[int, ValidationVolume], dict[str, Any]]
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, float]]]:
-    """Return the validations of several volumes, and the mean of their scores per way to segment."""
+    """Return the validations of several volumes, and their mean scores per method."""
     rows = [validated(number, volume) for number, volume in enumerate(volumes)]
     names = ("voi_split", "voi_merge", "voi_sum", "arand")
     means = {

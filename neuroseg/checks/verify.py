@@ -1,4 +1,4 @@
-"""The promise kept on a user's own volume: a crop of it, cut up and killed in several ways, gives the same bytes."""
+"""Verify on a crop of a user's volume that block shape, workers and interruptions do not change the result."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ from neuroseg.volumes.mask import MaskSource
 from neuroseg.volumes.metadata import array_attributes
 
 _CAUSES = {
-    "affinities.zarr": "the network gives other bytes for the same input: workers on different devices or CPU types, "
-    "or an operation without a deterministic kernel",
-    "fragments.zarr": "a path or a distance reached farther than the halo: a fault of neuroseg, please report it",
-    "edges": "contacts were counted twice or left out at a block's face: a fault of neuroseg, please report it",
-    "merges/tree": "the order of merges changed the tree: a fault of neuroseg, please report it",
+    "affinities.zarr": "the network gives different bytes for the same input: workers on different devices or CPU "
+    "types, or an operation without a deterministic kernel",
+    "fragments.zarr": "a path or a distance is longer than the halo: a bug in neuroseg, please report it",
+    "edges": "contacts at a block border are missing or counted twice: a bug in neuroseg, please report it",
+    "merges/tree": "the order of merges changed the tree: a bug in neuroseg, please report it",
 }
-_LOOK_S = 0.02
-_OTHER_CAUSE = "what it is made from is equal: a fault of neuroseg, please report it"
+_POLL_S = 0.02
+_OTHER_CAUSE = "its inputs are identical: a bug in neuroseg, please report it"
 
 
 @dataclass(frozen=True)
 class Cut:
-    """One way to cut the crop up. `killed`: head and workers are killed on the way, then the run is resumed."""
+    """One way to divide the crop into blocks. `killed`: head and workers are killed, then the run is resumed."""
 
     blocks: Triple
     executor: str
@@ -61,7 +61,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class Compared:
-    """The artifacts of one cut in the order in which they are made, None where they equal those of the whole."""
+    """The differences of one cut to the undivided crop by artifact, in order of computation. None: identical."""
 
     cut: Cut
     workspace: Path
@@ -69,26 +69,26 @@ class Compared:
 
     @property
     def cause(self) -> str | None:
-        """The likely cause: that of the first artifact that differs; None where none does."""
+        """The likely cause of the first artifact that differs, or None."""
         first = next((name for name, found in self.differences.items() if found), None)
         return None if first is None else _CAUSES.get(first, _OTHER_CAUSE)
 
 
 def crop_region(shape: Triple, crop: Triple, begin: Triple | None) -> Roi:
-    """Return the region of `crop` voxels from `begin`, or in the volume's middle; what is too large is clipped.
+    """Return a region of `crop` voxels from `begin` on, or in the centre of the volume.
 
-    Raises InputError when it would lie outside the volume.
+    An axis longer than the volume is clipped. Raises InputError if the region is not inside the volume.
     """
     size = [min(wanted, length) for wanted, length in zip(crop, shape, strict=True)]
     start = begin or [(length - width) // 2 for length, width in zip(shape, size, strict=True)]
     roi = Roi(start, size)
     if not whole(shape).contains(roi):
-        raise InputError(f"the crop {describe(roi)} does not lie in the volume {describe(whole(shape))}")
+        raise InputError(f"the crop {describe(roi)} is not inside the volume {describe(whole(shape))}")
     return roi
 
 
 def cuts_of(crop: Triple, blocks: Triple | None, workers: int) -> list[Cut]:
-    """Return the ways to cut a crop: the user's blocks (or halves) by workers that are killed, and odd ones."""
+    """Return the cuts to compare: the user's blocks (or halves) with killed workers, and odd block shapes in series."""
     halves = triple([max(1, -(-size // 2)) for size in crop])
     odd = triple([max(1, size * share // 100) for size, share in zip(crop, (37, 61, 43), strict=True)])
     return [Cut(blocks or halves, "local", workers, killed=True), Cut(odd, "serial", 1)]
@@ -97,16 +97,20 @@ def cuts_of(crop: Triple, blocks: Triple | None, workers: int) -> list[Cut]:
 def verify(
     options: Options, folder: Path, crop: Triple, begin: Triple | None, *, show: Begin = pipeline.silent
 ) -> tuple[Roi, Iterator[Compared]]:
-    """Return the crop's region in the volume, and the cuts of it compared with the crop as one block, one by one.
+    """Return the region of the crop, and an iterator that runs each cut and compares it with the undivided crop.
 
-    Everything is written below `folder`. Raises InputError for whatever a run would refuse.
+    All files are written below `folder`. Raises InputError for options that a run refuses.
     """
     _, plan, options = plan_of_run(options.model_copy(update={"output": str(folder / "checked.neuroseg")}))
     if plan.fragments != DISTANCE_BASINS:
-        raise InputError(f"{plan.fragments} cuts fragments at the faces of the blocks: there is nothing to verify")
+        raise InputError(
+            f"nothing to verify: with --fragments {plan.fragments}, fragments depend on the blocks by design"
+        )
     roi = crop_region(plan.shape, crop, begin)
     if options.blocks and all(block >= size for block, size in zip(plan.blocks, roi.shape, strict=True)):
-        raise InputError(f"--blocks {options.blocks} does not cut the crop {describe(roi)}; choose smaller ones")
+        raise InputError(
+            f"--blocks {options.blocks} does not divide the crop {describe(roi)}", hint="choose smaller blocks"
+        )
     chosen = options.model_copy(update=_cropped(options, plan, roi, folder))
     cuts = cuts_of(triple(roi.shape), plan.blocks if options.blocks else None, plan.workers)
     return roi, _compared_cuts(chosen, cuts, triple(roi.shape), folder, show)
@@ -115,14 +119,14 @@ def verify(
 def _compared_cuts(
     options: Options, cuts: Sequence[Cut], shape: Triple, folder: Path, show: Begin
 ) -> Iterator[Compared]:
-    reference = _carry_out(options, Cut(shape, "serial", 1), shape, folder / "whole.neuroseg", show)
+    reference = _run_cut(options, Cut(shape, "serial", 1), shape, folder / "whole.neuroseg", show)
     for number, cut in enumerate(cuts, start=1):
-        made = _carry_out(options, cut, shape, folder / f"cut-{number}.neuroseg", show)
+        made = _run_cut(options, cut, shape, folder / f"cut-{number}.neuroseg", show)
         yield Compared(cut, made.path, dict(compared(reference, made)))
 
 
-def _carry_out(options: Options, cut: Cut, shape: Triple, path: Path, show: Begin) -> Workspace:
-    """Run one cut; returns its workspace."""
+def _run_cut(options: Options, cut: Cut, shape: Triple, path: Path, show: Begin) -> Workspace:
+    """Run one cut and return its workspace."""
     given = {
         "output": str(path), "blocks": ",".join(map(str, cut.blocks)), "executor": cut.executor, "workers": cut.workers,
     }  # fmt: skip
@@ -134,30 +138,30 @@ def _carry_out(options: Options, cut: Cut, shape: Triple, path: Path, show: Begi
 
 
 def _killed_run(options: Options, cut: Cut, shape: Triple, path: Path) -> None:
-    """Begin a run in processes of its own and kill them all once a third of the first stage's blocks are done."""
+    """Start a run in separate processes, and kill them when a third of the blocks of the first stage are done."""
     config = path.with_suffix(".yaml")
     given = options.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
     config.write_text(yaml.safe_dump(given))
     count = math.prod(-(-size // block) for size, block in zip(shape, cut.blocks, strict=True))
     done = path / "ledger" / ("affinities" if options.volume else "fragments") / "done"
     verb = ["run", options.volume] if options.volume else ["segment"]
-    # Nothing is imported from the working directory (-P), and the run does not outlive this process.
+    # -P: do not import modules from the working directory. The run ends with this process.
     child = subprocess.Popen(
         [sys.executable, "-P", "-m", "neuroseg", *verb, "--config", str(config)],
         preexec_fn=partial(die_with_parent, os.getpid()), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
         while child.poll() is None and not (done.is_dir() and 3 * len(list(done.iterdir())) >= count):
-            time.sleep(_LOOK_S)
+            time.sleep(_POLL_S)
     finally:
-        child.kill()  # its head and its workers die with it
+        child.kill()  # this also ends its workers
         child.wait()
     if child.returncode not in (0, -signal.SIGKILL):
-        raise NeurosegError(f"the run that was to be killed ended by itself with exit code {child.returncode}")
+        raise NeurosegError(f"the run failed with exit code {child.returncode} before it was killed")
 
 
 def _cropped(options: Options, plan: Plan, roi: Roi, folder: Path) -> dict[str, object]:
-    """Copy the region of the input that a plan names to `folder`; returns the options that read the copy instead."""
+    """Copy the region of the input to `folder`, and return the options to read the copy."""
     offset = [at + b * edge for at, b, edge in zip(plan.offset_nm, roi.begin, plan.voxel_size_nm, strict=True)]
     attributes = array_attributes(plan.voxel_size_nm, (offset[0], offset[1], offset[2]))
     path = folder / "crop.zarr"
@@ -171,7 +175,7 @@ def _cropped(options: Options, plan: Plan, roi: Roi, folder: Path) -> dict[str, 
     create_array(path, shape=values.shape, dtype=values.dtype.type, block=block, attributes=attributes)
     open_array(path, writable=True)[:] = values
     source = "volume" if plan.kind == "raw" else plan.kind
-    # Everything is kept: what a run removes could not be compared.
+    # Keep all artifacts, to compare them.
     read: dict[str, object] = {
         source: str(path),
         "voxel_size": None,
@@ -182,7 +186,7 @@ def _cropped(options: Options, plan: Plan, roi: Roi, folder: Path) -> dict[str, 
         "roi": None,
         "offsets": None,
         "keep": "all",
-        # The whole volume was accepted; a crop of it may be blank.
+        # The volume was accepted, but a crop may be blank and would be refused.
         "force": True,
     }
     mask = plan.mask_source(plan.mask)
@@ -190,7 +194,7 @@ def _cropped(options: Options, plan: Plan, roi: Roi, folder: Path) -> dict[str, 
 
 
 def _cropped_mask(mask: MaskSource, roi: Roi, folder: Path, attributes: Mapping[str, object]) -> str:
-    """Write a mask as seen from the crop's voxels; returns its path."""
+    """Write the mask of the crop, one voxel per voxel of the crop, and return its path."""
     path, inside = folder / "mask.zarr", mask.open()(roi)
     block = [min(64, size) for size in inside.shape]
     plain = {name: value for name, value in attributes.items() if name != "offsets"}

@@ -1,4 +1,4 @@
-"""A segmentation that is unlikely to be right is explained by its cause; another threshold comes last."""
+"""Advice on an implausible segmentation names the likely cause. Another threshold is suggested last."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ USUAL = np.bincount(np.repeat([10, 130, 250], [15, 20, 65]), minlength=256)
         ([0, *[1500] * 200], 300_000, PIECES),
         ([0, *[1500] * 50], 75_000, None),
         ([0, *[9000] * 200], 1_800_000, None),
-        ([0, *[9000] * 200, *[3] * 5000], 1_815_000, None),  # slivers between whole segments
+        ([0, *[9000] * 200, *[3] * 5000], 1_815_000, None),  # slivers between large segments
     ],
 )
-def test_what_is_unlikely(sizes: list[int], voxels: int, symptom: str | None) -> None:
+def test_symptoms_of_segment_sizes(sizes: list[int], voxels: int, symptom: str | None) -> None:
     assert symptom_of(np.array(sizes, np.int64), voxels) == symptom
 
 
@@ -46,7 +46,9 @@ def test_causes_come_in_order(symptom: str) -> None:
     zeros = np.bincount([3] * 90 + [200] * 10, minlength=256)
     sizes = ((10.0, 10.0, 10.0), (40.0, 10.0, 10.0))
     same = ((10.0, 10.0, 10.0), (12.0, 10.0, 10.0))
-    assert advice(symptom, Facts("raw", "every voxel is 0", sizes, zeros)).startswith("the likely cause is raw: every")
+    assert advice(symptom, Facts("raw", "every voxel is 0", sizes, zeros)).startswith(
+        "the likely cause is the raw volume: every"
+    )
     assert "trained at 10 x 10 x 10 nm, the volume has 40 x" in advice(symptom, Facts("raw", None, sizes, zeros))
     assert "90 % are near 0 (mean 0.09)" in advice(symptom, Facts("raw", None, same, zeros))
     assert "cause" not in advice(symptom, Facts("raw", None, same, USUAL))
@@ -91,8 +93,8 @@ def test_boundary_maps(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Non
         for name, values in (("right", boundaries), ("inverted", 1 - boundaries), ("uniform", noise))
     )
     assert advised(right, capfd) is None
-    assert "if 1 is the inside of neurons, invert the map" in (advised(inverted, capfd) or "")
-    assert "the affinities: they are 0.49 nearly everywhere" in (advised(uniform, capfd) or "")
+    assert "If 1 is the inside of neurons, invert the map" in (advised(inverted, capfd) or "")
+    assert "the affinities: nearly all are 0.49" in (advised(uniform, capfd) or "")
     merged = advised([*right, "--threshold", "0.99"], capfd) or ""
     assert merged == "if several neurons are merged, use a lower --threshold"
     assert exit_code(["segment", f"{tmp_path}/right", "--executor", "serial"]) == 0
@@ -116,17 +118,17 @@ def test_nearly_black_raw(data_folder: Path, tmp_path: Path, capfd: pytest.Captu
     with h5py.File(data_folder / "fib25_ts2.h5", "r") as file:
         dark = file["raw"][:24, :48, :48].astype(np.uint16) * 16
     volume = store(tmp_path / "dark.zarr", dark)
-    said = advised(["run", volume, "-o", tmp_path / "w", "--force"], capfd) or ""
-    assert said.startswith("the likely cause is raw")
-    assert "--range 0 4095" in said
+    note = advised(["run", volume, "-o", tmp_path / "w", "--force"], capfd) or ""
+    assert note.startswith("the likely cause is the raw volume: ")
+    assert "--range 0 4095" in note
 
 
 def test_a_wrong_voxel_size(data_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with h5py.File(data_folder / "fib25_ts2.h5", "r") as file:
         coarse = file["raw"][:96:4, :192:4, :192:4]
     volume = store(tmp_path / "coarse.zarr", coarse, voxel_size=[40, 40, 40])
-    said = advised(["run", volume, "-o", tmp_path / "w", "--force", "--threshold", "0.95"], capfd) or ""
-    assert "the model was trained at 10 x 10 x 10 nm, the volume has 40 x 40 x 40 nm" in said
+    note = advised(["run", volume, "-o", tmp_path / "w", "--force", "--threshold", "0.95"], capfd) or ""
+    assert "the model was trained at 10 x 10 x 10 nm, the volume has 40 x 40 x 40 nm" in note
 
 
 def test_voxels_outside_a_mask_do_not_count_as_bad_affinities(tmp_path: Path) -> None:
@@ -145,6 +147,6 @@ def test_voxels_outside_a_mask_do_not_count_as_bad_affinities(tmp_path: Path) ->
     affinities[:, :, :, 8:] = 0
     given = {"affinities": str(tmp_path / "A.zarr"), "mask": str(tmp_path / "M.zarr"), "output": str(tmp_path / "w")}
     workspace, _ = pipeline.segment(Options.model_validate({**given, "executor": "serial"}))
-    told = advice_on(workspace, np.array([0, 1000], np.int64))
-    assert told is not None
-    assert "the affinities: they are 0.78 nearly everywhere" in told, "not near 0"
+    note = advice_on(workspace, np.array([0, 1000], np.int64))
+    assert note is not None
+    assert "the affinities: nearly all are 0.78" in note, "not near 0"

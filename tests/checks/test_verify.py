@@ -1,4 +1,4 @@
-"""`neuroseg verify`: equal runs are told equal, and every kind of difference is found and placed."""
+"""`neuroseg verify`: equal runs are reported as identical, and every kind of difference is found and located."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ARTIFACTS = [
 ]  # fmt: skip
 
 
-def test_a_sound_pipeline_is_identical_however_it_is_cut(
+def test_a_correct_pipeline_is_identical_for_all_cuts(
     raw_volume: str,
     tiny_model: str,
     tmp_path: Path,
@@ -41,7 +41,7 @@ def test_a_sound_pipeline_is_identical_however_it_is_cut(
     assert report["crop"] == "7:37,9:41,0:34"
     assert [list(cut["artifacts"]) for cut in report["cuts"]] == [ARTIFACTS] * 2
     assert report["cuts"][0]["cut"] == "blocks 15,16,17, 2 workers, killed and resumed"
-    assert "was killed; resuming it" in caplog.text, "the first cut was"
+    assert "was killed; resuming it" in caplog.text, "the first cut was killed"
     labels = open_array(tmp_path / "f" / "cut-1.neuroseg" / "segmentation.zarr" / "0")[:]
     assert labels.shape == (30, 32, 34)
     assert len(np.unique(labels)) > 2
@@ -55,7 +55,7 @@ def twins(raw_volume: str, tiny_model: str, tmp_path: Path) -> tuple[Workspace, 
     return made, Workspace(tmp_path / "b")
 
 
-def test_differences_are_counted_and_placed(twins: tuple[Workspace, Workspace]) -> None:
+def test_differences_are_counted_and_located(twins: tuple[Workspace, Workspace]) -> None:
     one, other = twins
     assert [name for name, found in compared(one, other)] == ARTIFACTS
     assert not any(found for _, found in compared(one, other))
@@ -96,13 +96,15 @@ def test_a_difference_ends_with_exit_code_1_and_its_place(
     monkeypatch.setattr(pipeline, "run", unsound)
     command = ["verify", raw_volume, "--model", tiny_model, "--crop", "16", "--workers", "1"]
     assert exit_code(command) == 1
-    told = capsys.readouterr()
-    assert "affinities.zarr: 1 of 12288 differ, first at (1, 2, 3, 4) of the crop, all in 1:2,2:3,3:4,4:5" in told.out
-    assert "likely cause: the network gives other bytes" in told.out
-    assert "depends on how the work was cut up" in told.err
+    shown = capsys.readouterr()
+    assert (
+        "affinities.zarr: 1 of 12288 differ, first at (1, 2, 3, 4) of the crop, all within 1:2,2:3,3:4,4:5" in shown.out
+    )
+    assert "likely cause: the network gives different bytes" in shown.out
+    assert "the result depends on blocks or restarts" in shown.err
 
 
-def test_odd_cuts_never_are_empty() -> None:
+def test_odd_blocks_are_never_empty() -> None:
     for crop in ((1, 1, 1), (2, 300, 5)):
         for cut in cuts_of(crop, None, 2):
             assert all(1 <= width <= size for width, size in zip(cut.blocks, crop, strict=True))
@@ -111,7 +113,7 @@ def test_odd_cuts_never_are_empty() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--at", "39,0,0", "--crop", "8"], "does not lie in the volume"),
+        (["--at", "39,0,0", "--crop", "8"], "is not inside the volume"),
         (["--crop", "0"], "--crop '0' contains 0, expected 1 or more"),
         (["--at", "-1,0,0"], "--at '-1,0,0' contains -1, expected 0 or more"),
     ],
@@ -124,10 +126,10 @@ def test_crops_outside_are_refused(
 
 
 @pytest.mark.long
-def test_masks_and_what_a_configuration_removes_do_not_hide_anything(
+def test_masked_runs_and_runs_that_remove_artifacts_are_compared(
     raw_volume: str, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # A mask of the volume's own voxels, without a voxel size, and a run that would keep nothing to compare.
+    # A mask without a voxel size, and a configuration that would remove the artifacts to compare.
     mask = zarr.create_array(str(tmp_path / "M.zarr"), shape=(40, 50, 45), dtype="u1")
     mask[:, 10:] = 1
     (tmp_path / "c.yaml").write_text("keep: segmentation\nexecutor: serial\n")
@@ -149,4 +151,4 @@ def test_methods_that_cut_by_design_are_not_verified(
     assert exit_code(command) == 2
     assert "nothing to verify" in capsys.readouterr().err
     assert exit_code(["verify", raw_volume, "--model", tiny_model, "--crop", "16", "--blocks", "16"]) == 2
-    assert "does not cut the crop" in capsys.readouterr().err
+    assert "does not divide the crop" in capsys.readouterr().err

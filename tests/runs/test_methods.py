@@ -151,18 +151,18 @@ def test_a_sweep_of_a_partition_is_refused(affinities: str, tmp_path: Path, capf
     truth = f"{made.segmentation}"
     assert capfd.readouterr().out == ""
     assert exit_code(["evaluate", str(made.path), "--truth", truth, "--sweep"]) == 2
-    assert "waterz gives one partition" in capfd.readouterr().err
+    assert "--agglomeration waterz computes one segmentation, not a merge tree" in capfd.readouterr().err
     assert exit_code(["evaluate", str(made.path), "--truth", truth]) == 0
 
 
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({"agglomeration": "multicut", "threshold": 1}, "strictly between 0 and 1"),
-        ({"agglomeration": "waterz", "scoring": "quantile:42"}, "waterz has the quantiles 10, 15"),
-        ({"fragments": "seeded-watershed", "per_section": "off"}, "always per section"),
-        ({"fragments": "mutex-watershed", "per_section": "on"}, "never per section"),
-        ({"long_range": "on"}, "none of the channels is long-range"),
+        ({"agglomeration": "multicut", "threshold": 1}, "not between 0 and 1 (exclusive), which multicut needs"),
+        ({"agglomeration": "waterz", "scoring": "quantile:42"}, "does not work with waterz (valid: mean, quantile:10, quantile:15"),
+        ({"fragments": "seeded-watershed", "per_section": "off"}, "which always works per section"),
+        ({"fragments": "mutex-watershed", "per_section": "on"}, "which always works in 3D"),
+        ({"long_range": "on"}, "--long-range on needs long-range channels"),
     ],
 )
 def test_what_a_method_cannot_do_is_refused_before_anything_is_written(
@@ -175,7 +175,7 @@ def test_what_a_method_cannot_do_is_refused_before_anything_is_written(
 
 def test_a_missing_package_is_named(affinities: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"gaec needs the package elf: pip install 'neuroseg\[alternatives\]'"):
+    with pytest.raises(InputError, match=r"gaec needs the package elf\nhint: pip install 'neuroseg\[alternatives\]'"):
         segment(affinities, tmp_path / "w", agglomeration="gaec")
 
 
@@ -183,7 +183,7 @@ def test_a_volume_that_waterz_cannot_hold_is_refused(
     affinities: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(alternatives, "_available_bytes", lambda: 100_000)
-    with pytest.raises(InputError, match="waterz holds the whole region in memory"):
+    with pytest.raises(InputError, match="waterz needs the whole region in memory"):
         segment(affinities, tmp_path / "w", agglomeration="waterz")
     segment(affinities, tmp_path / "w", agglomeration="waterz", roi="0:8,0:13,0:12")
 
