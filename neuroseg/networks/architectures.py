@@ -1,4 +1,4 @@
-"""The architectures by name: what a bundle's card and a training configuration may ask for."""
+"""The architectures by name, as used in a bundle's card and in a training configuration."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ _WIDEST_CHANNELS = 65536
 
 
 def build_network(architecture: str, parameters: Mapping[str, Any]) -> nn.Module:
-    """Return a freshly initialised network; raises InputError for an unknown name, or an unknown or wrong parameter."""
+    """Return a newly initialised network.
+
+    Raises InputError for an unknown name, or for an unknown or wrong parameter.
+    """
     if architecture not in ARCHITECTURES:
         raise unknown_name("architecture", architecture, ARCHITECTURES)
     own = inspect.signature(ARCHITECTURES[architecture]).parameters
@@ -35,29 +38,29 @@ def build_network(architecture: str, parameters: Mapping[str, Any]) -> nn.Module
     try:
         return ARCHITECTURES[architecture](**parameters)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"architecture {architecture!r} does not take {dict(parameters)}: {error}") from error
+        raise InputError(f"architecture {architecture!r} does not accept {dict(parameters)}: {error}") from error
 
 
 def _check_parameter(name: str, value: object, default: object) -> None:
-    """Raise InputError unless a value is of the kind of its default."""
+    """Raise InputError unless a value has the type of its default."""
     if name == "widths":
         levels = value if isinstance(value, Sequence) and not isinstance(value, str) else ()
         if not 0 < len(levels) <= _MOST_LEVELS or not all(_is_width(width) for width in levels):
             raise InputError(
-                f"network.parameters.widths = {_shown(value)}: the channels of each level, whole numbers of "
-                f"1 or more, are expected (up to {_WIDEST_CHANNELS}, {_MOST_LEVELS} levels), for example "
-                "[16, 32, 64, 128]"
+                f"network.parameters.widths = {_shown(value)}: expected the channels of each level, whole numbers "
+                f"from 1 to {_WIDEST_CHANNELS}, at most {_MOST_LEVELS} levels",
+                hint="use a list such as [16, 32, 64, 128]",
             )
     elif name == "outputs":
         if not _is_width(value):
             raise InputError(
-                f"network.parameters.outputs = {_shown(value)}: a whole number of 1 to {_WIDEST_CHANNELS} channels is "
-                "expected"
+                f"network.parameters.outputs = {_shown(value)}: expected a whole number of channels from 1 to "
+                f"{_WIDEST_CHANNELS}"
             )
     elif type(value) is not type(default):
         raise InputError(
-            f"network.parameters.{name} = {_shown(value)}: a value like {default!r} ({type(default).__name__}) is "
-            "expected"
+            f"network.parameters.{name} = {_shown(value)}: expected a value such as {default!r} "
+            f"({type(default).__name__})"
         )
 
 
@@ -66,12 +69,12 @@ def _is_width(value: object) -> bool:
 
 
 def _shown(value: object) -> str:
-    """Return a value as text, cut off: a file may hold any."""
+    """Return a value as shortened text: a file may contain a value of any length."""
     return reprlib.repr(value)
 
 
 def with_defaults(architecture: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters and what is not said of them: the same network must not have two descriptions."""
+    """Return the parameters with all defaults filled in, so that equal networks have equal descriptions."""
     own = inspect.signature(ARCHITECTURES[architecture]).parameters
     return {**{name: each.default for name, each in own.items()}, **parameters}
 

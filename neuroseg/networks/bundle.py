@@ -1,4 +1,4 @@
-"""Bundles on disk: a folder with `weights.safetensors` and `card.yaml`, shipped with the package or a user's own."""
+"""Bundles on disk: a folder with `weights.safetensors` and `card.yaml`, from the package or from the user."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ _MOST_NAMED = 3
 
 @dataclass(frozen=True)
 class Bundle:
-    """A model's card, the file of its weights and the hash of both."""
+    """A model: its card, the folder with its weights, and the hash of both."""
 
     card: Card
     path: Path
 
     @property
     def sha256(self) -> str:
-        """The identity of the model: the hash of its weights and of what its card says of the network and tiles."""
+        """Identity of the model: hash of its weights and of network, offsets, raw scale and tiles in its card."""
         digest = hashlib.sha256((self.path / WEIGHTS).read_bytes())
         identity = self.card.model_dump(include={"network", "offsets", "raw_scale", "tile"})
         digest.update(repr(identity).encode())
         return digest.hexdigest()
 
     def check(self, blend: str | None = None) -> None:
-        """Raise InputError unless the card's network takes its tiles, blended as said, and the weights are its own.
+        """Raise InputError unless the network accepts the tiles and the blend, and the weights fit the network.
 
-        What no block could be predicted with is found here, before a run begins.
+        Call this before a run begins: otherwise prediction of every block would fail.
         """
         import torch
 
@@ -58,18 +58,18 @@ class Bundle:
             assert isinstance(network.windows, WindowRule)
             checked_margin(network.windows, tile.output_voxels, tile.context_voxels, blend or tile.blend)
         except InputError as error:
-            raise InputError(f"{self.path / CARD}: {error}") from error
+            raise InputError(f"{self.path / CARD}: {error.args[0]}", hint=error.hint) from error
         wanted = network.state_dict()
         outputs = len(wanted["head.weight"])
         if outputs < len(card.offsets):
             raise InputError(
-                f"{self.path / CARD}: offsets are {len(card.offsets)}, the network has {outputs} outputs; one for each "
-                "offset is expected (network.parameters.outputs)"
+                f"{self.path / CARD}: {len(card.offsets)} offsets, but the network has {outputs} outputs",
+                hint="set network.parameters.outputs to the number of offsets or more",
             )
         _check_weights(self.path / WEIGHTS, wanted)
 
     def network(self) -> nn.Module:
-        """Return the network with its weights, in evaluation mode; raises InputError when they do not fit."""
+        """Return the network with its weights, in evaluation mode. Raises InputError if they do not fit."""
         from safetensors.torch import load_file
 
         from neuroseg.networks.architectures import build_network
@@ -81,7 +81,7 @@ class Bundle:
 
 
 def _check_weights(path: Path, wanted: Mapping[str, torch.Tensor]) -> None:
-    """Raise InputError unless a file holds the wanted tensors, floating where they are, and all of them numbers."""
+    """Raise InputError unless a file contains exactly the wanted tensors, of the same kind and with finite values."""
     import torch
     from safetensors import safe_open
 
@@ -90,21 +90,21 @@ def _check_weights(path: Path, wanted: Mapping[str, torch.Tensor]) -> None:
             found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except Exception as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise InputError(f"the weights {path} cannot be read ({reason}); copy the bundle again") from error
+        raise InputError(f"cannot read the weights {path}: {reason}", hint="copy the bundle again") from error
     differing = sorted(name for name in wanted.keys() | found.keys() if _kind(wanted, name) != _kind(found, name))
     if differing:
         name = differing[0]
         raise InputError(
             f"the weights {path} do not fit its {CARD}: {name} is {_kind(found, name)}, the network expects "
-            f"{_kind(wanted, name)} ({len(differing)} of {len(wanted)} differ)"
+            f"{_kind(wanted, name)} ({len(differing)} of {len(wanted)} tensors differ)"
         )
     for name, tensor in found.items():
         if not bool(torch.isfinite(tensor).all()):
-            raise InputError(f"the weights {path} are not all numbers: {name} has NaN or infinite values")
+            raise InputError(f"the weights {path} contain NaN or infinite values in {name}")
 
 
 def _kind(tensors: Mapping[str, torch.Tensor], name: str) -> str:
-    """Return shape and kind of numbers of a tensor as text."""
+    """Return the shape and number type of a tensor as text."""
     if name not in tensors:
         return "missing"
     tensor = tensors[name]
@@ -112,23 +112,23 @@ def _kind(tensors: Mapping[str, torch.Tensor], name: str) -> str:
 
 
 def bundled_names() -> list[str]:
-    """Return the names of the models that ship with the package."""
+    """Return the names of the bundled models, sorted."""
     return sorted(path.name for path in _bundles_folder().iterdir() if (path / CARD).is_file())
 
 
 def open_bundle(name_or_path: str) -> Bundle:
-    """Return the bundle of a shipped model's name, of a folder, or of a file within one.
+    """Return the bundle for a bundled model's name, a folder, or a file in a bundle's folder.
 
-    Raises InputError for a card that no run could use, and where there is no bundle, with what is there instead.
+    Raises InputError for an invalid card. If there is no bundle, the error describes the content of the folder.
     """
     folder = bundle_folder(name_or_path)
     if not (folder / WEIGHTS).is_file():
-        raise InputError(f"{folder} has a {CARD} but no {WEIGHTS}; copy the whole bundle")
+        raise InputError(f"{folder} has a {CARD} but no {WEIGHTS}", hint="copy the whole bundle")
     return Bundle(validated(read_yaml(folder / CARD), Card, str(folder / CARD)), folder)
 
 
 def bundle_folder(name_or_path: str) -> Path:
-    """Return the folder of a bundle; a folder here comes before the shipped model of the same name."""
+    """Return the folder of a bundle. An existing folder takes precedence over the bundled model of the same name."""
     given = Path(name_or_path)
     folder = given.parent if given.name in (WEIGHTS, CARD) and given.is_file() else given
     if (folder / CARD).is_file():
@@ -139,66 +139,66 @@ def bundle_folder(name_or_path: str) -> Path:
 
 
 def _no_bundle(given: Path, named: str) -> InputError:
-    """Return the error for a place without a bundle: what is there, and which model may be meant."""
+    """Return the error for a path without a bundle: the content found, and a suggestion."""
     names = ", ".join(bundled_names())
     if given.is_file():
         if given.name == WEIGHTS or _is_training(given.parent):
             return _no_bundle(given.parent, str(given.parent))
         return InputError(
-            f"{given} is a file, not a model: a bundle's folder or a bundled name ({names}) is expected; for a "
-            f"checkpoint of the published research code: neuroseg models convert {given} -o FOLDER"
+            f"{given} is a file, not a model; expected a bundle's folder or a bundled model ({names})",
+            hint=f"convert a checkpoint of the published research code: neuroseg models convert {given} -o FOLDER",
         )
     if not given.is_dir():
         if os.sep not in named:
             return unknown_name("model", named, bundled_names())
         return InputError(
-            f"no model bundle at {named}: nothing is there; give a folder with {CARD} and {WEIGHTS}, or a bundled "
-            f"model ({names})"
+            f"no model bundle at {named}: the path does not exist",
+            hint=f"use a folder with {CARD} and {WEIGHTS}, or a bundled model ({names})",
         )
     inside = sorted(path.parent for path in given.glob(f"*/{CARD}"))
     if inside:
         found = " or ".join(map(str, inside[:_MOST_NAMED]))
-        return InputError(f"no model bundle at {named}, but in a folder inside: give --model {found}")
+        return InputError(f"no model bundle at {named}, but in a folder inside it", hint=f"use --model {found}")
     if _is_training(given):
         return InputError(
-            f"no model bundle at {named}: this training has not been validated yet; continue it with neuroseg train, "
-            f"which leaves {given / 'bundle'}"
+            f"no model bundle at {named}: this training has not been validated yet",
+            hint=f"continue it with neuroseg train, which writes {given / 'bundle'}",
         )
     if (given / "encoder.safetensors").is_file():
         return InputError(
-            f"no model bundle at {named}: a pre-training's encoder segments nothing; name the folder as "
-            "network.encoder in the configuration of neuroseg train"
+            f"no model bundle at {named}: the folder contains a pre-trained encoder, which cannot segment",
+            hint="set network.encoder to this folder in the configuration of neuroseg train",
         )
     lacking = CARD if (given / WEIGHTS).is_file() else f"{CARD} and {WEIGHTS}"
-    return InputError(f"no model bundle at {named}: the folder lacks {lacking}; bundled models: {names}")
+    return InputError(f"no model bundle at {named}: the folder lacks {lacking} (bundled models: {names})")
 
 
 def _is_training(folder: Path) -> bool:
-    """Return whether neuroseg train has begun in a folder; a pre-training leaves an encoder beside its checkpoint."""
+    """Return whether a folder contains a training. A pre-training has an encoder next to its checkpoint."""
     has = {name: (folder / name).is_file() for name in ("checkpoint.pt", "configuration.yaml", "encoder.safetensors")}
     return (has["checkpoint.pt"] or has["configuration.yaml"]) and not has["encoder.safetensors"]
 
 
 def save_bundle(folder: Path, card: Card, weights: Mapping[str, torch.Tensor]) -> None:
-    """Write a bundle; a former one is put aside, and deleted only when the new one, written whole, has its place."""
+    """Write a bundle. An existing bundle is deleted only after the new one is complete and in place."""
     from safetensors.torch import save
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
-        made, former = Path(scratch) / "bundle", Path(scratch) / "former"
-        with published(made / WEIGHTS) as aside:
-            # Not save_file, which makes files that only their owner may read.
+        new, old = Path(scratch) / "bundle", Path(scratch) / "former"
+        with published(new / WEIGHTS) as aside:
+            # save_file would create files that only their owner can read.
             aside.write_bytes(save({name: tensor.contiguous().cpu() for name, tensor in weights.items()}))
         text = yaml.safe_dump(card.model_dump(mode="json"), sort_keys=False, width=120, default_flow_style=None)
-        publish_text(made / CARD, text)
+        publish_text(new / CARD, text)
         try:
             if folder.exists():
-                os.replace(folder, former)
-            os.replace(made, folder)
+                os.replace(folder, old)
+            os.replace(new, folder)
         except BaseException:
-            # Ctrl-C may fall between the two; what lies in the scratch folder is deleted.
-            if former.exists() and not folder.exists():
-                os.replace(former, folder)
+            # Ctrl-C can arrive between the two calls, and the scratch folder is deleted: restore the old bundle.
+            if old.exists() and not folder.exists():
+                os.replace(old, folder)
             raise
 
 

@@ -1,6 +1,6 @@
-"""The model card: everything but the weights that prediction must know, and where the model comes from.
+"""The model card: everything that prediction needs except the weights, and the origin of the model.
 
-A card is checked as a whole when it is opened: what would end every block of a run is refused by key and value.
+A card is validated when it is opened. A value that would make every block fail is refused, with its key.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from neuroseg.configuration import Section
 from neuroseg.errors import InputError
 from neuroseg.geometry import contact_channels
 
-# The input windows of one forward pass together: 512^3. The first features of the light network alone take 8 GiB then.
+# Limit for the input voxels of one forward pass: 512^3. The first features of the light network then take 8 GiB.
 MOST_WINDOW_VOXELS = 2**27
-# Far beyond the longest links in use (27 voxels); the halo of every block grows with them.
+# Offsets in use reach 27 voxels at most. The halo of each block grows with the offsets.
 _FARTHEST_OFFSET_VOXELS = 128
 _MOST_OFFSETS = 64
 _WIDEST_VOXELS = 65536
 
 
 def _one_folder(name: str) -> str:
-    """Return a name that is safe as part of a path and on a terminal."""
+    """Return the name if it is safe in a path and on a terminal. Raises ValueError otherwise."""
     if not name.strip() or name in (".", "..") or "/" in name or not name.isprintable():
-        raise ValueError("a name of printable characters without / is expected")
+        raise ValueError("expected a name of printable characters without /")
     return name
 
 
 Triple = tuple[int, int, int]
 Name = Annotated[str, AfterValidator(_one_folder)]
-# YAML's true is no 1, its "4" no 4.
+# Strict: true in YAML is not accepted as 1, and "4" is not accepted as 4.
 _Width = Annotated[int, Field(strict=True, ge=1, le=_WIDEST_VOXELS)]
 _Margin = Annotated[int, Field(strict=True, ge=0, le=_WIDEST_VOXELS)]
 _Step = Annotated[int, Field(strict=True, ge=-_FARTHEST_OFFSET_VOXELS, le=_FARTHEST_OFFSET_VOXELS)]
@@ -40,22 +40,24 @@ _Edge = Annotated[float, Field(strict=True, ge=0.1, le=1e5, allow_inf_nan=False)
 
 
 class NetworkCard(Section):
-    """The architecture's name and its parameters."""
+    """The network's architecture and its parameters."""
 
-    architecture: str
-    parameters: dict[str, Any] = Field(default_factory=dict)
+    architecture: str = Field(description="Name of the architecture: light, superhuman or mala.")
+    parameters: dict[str, Any] = Field(default_factory=dict, description="Parameters of the architecture.")
 
 
 class TileCard(Section):
-    """How the volume is cut for the network: output tiles on a lattice at the origin, plus context on each side.
+    """Windows of the network: output tiles on a lattice at the origin, plus context on each side."""
 
-    `blend`: `centre` keeps the output tile of each window, `gaussian` blends the windows where they overlap.
-    """
-
-    output_voxels: tuple[_Width, _Width, _Width]
-    context_voxels: tuple[_Margin, _Margin, _Margin]
-    batch: _Width = 1
-    blend: Literal["centre", "gaussian"] = "centre"
+    output_voxels: tuple[_Width, _Width, _Width] = Field(description="Size of an output tile (z, y, x).")
+    context_voxels: tuple[_Margin, _Margin, _Margin] = Field(
+        description="Context on each side of an output tile (z, y, x)."
+    )
+    batch: _Width = Field(default=1, description="Number of windows per forward pass.")
+    blend: Literal["centre", "gaussian"] = Field(
+        default="centre",
+        description="`centre` keeps the output tile of each window. `gaussian` blends overlapping windows.",
+    )
 
     @model_validator(mode="after")
     def _fits_into_memory(self) -> TileCard:
@@ -63,17 +65,19 @@ class TileCard(Section):
         found = self.batch * math.prod(window)
         if found > MOST_WINDOW_VOXELS:
             raise ValueError(
-                f"batch {self.batch} of output_voxels {self.output_voxels} with context_voxels {self.context_voxels} "
-                f"on each side is {found} voxels at a time; at most {MOST_WINDOW_VOXELS} (512^3) are expected"
+                f"batch {self.batch} with output_voxels {self.output_voxels} and context_voxels {self.context_voxels} "
+                f"needs {found} voxels per forward pass; at most {MOST_WINDOW_VOXELS} (512^3) are allowed"
             )
         return self
 
 
 class SegmentationCard(Section):
-    """What the validation sweep chose."""
+    """Default scoring and threshold of the model, chosen on its validation volume."""
 
-    scoring: str = "mean"
-    threshold: float = Field(default=0.5, strict=True, ge=0.0, le=1.0, allow_inf_nan=False)
+    scoring: str = Field(default="mean", description="Scoring of edges, such as mean or quantile:50.")
+    threshold: float = Field(
+        default=0.5, strict=True, ge=0.0, le=1.0, allow_inf_nan=False, description="Merge threshold."
+    )
 
     @field_validator("scoring")
     @classmethod
@@ -81,36 +85,40 @@ class SegmentationCard(Section):
         try:
             parse_scoring(scoring)
         except InputError as error:
-            raise ValueError(str(error)) from error
+            raise ValueError("; ".join(filter(None, (str(error.args[0]), error.hint)))) from error
         return scoring
 
 
 class TrainingCard(Section):
-    """Where the weights come from; `command` as it was typed."""
+    """Origin of the weights."""
 
-    data: str = ""
-    licence: str = ""
-    configuration: str = ""
-    seed: NonNegativeInt | None = None
-    steps: NonNegativeInt | None = None
-    command: str = ""
+    data: str = Field(default="", description="Training data.")
+    licence: str = Field(default="", description="Licence of the training data.")
+    configuration: str = Field(default="", description="Name of the training configuration.")
+    seed: NonNegativeInt | None = Field(default=None, description="Random seed of the training.")
+    steps: NonNegativeInt | None = Field(default=None, description="Number of training steps.")
+    command: str = Field(default="", description="Command that started the training.")
 
 
 class Card(Section):
-    """The whole card of a bundle."""
+    """The card of a bundle."""
 
-    name: Name
-    description: str = ""
-    network: NetworkCard
-    offsets: Annotated[tuple[tuple[_Step, _Step, _Step], ...], Field(max_length=_MOST_OFFSETS)]
-    voxel_size_nm: tuple[_Edge, _Edge, _Edge]
-    # Raw is 8 bits: 255 brings it to [0, 1], 1 leaves it as it is.
-    raw_scale: float = Field(default=255.0, strict=True, ge=1.0, le=65535.0, allow_inf_nan=False)
-    tile: TileCard
-    segmentation: SegmentationCard = SegmentationCard()
-    training: TrainingCard = TrainingCard()
-    scores: dict[str, Any] = Field(default_factory=dict)
-    notes: str = ""
+    name: Name = Field(description="Name of the model.")
+    description: str = Field(default="", description="One sentence about the model.")
+    network: NetworkCard = Field(description="Architecture and parameters.")
+    offsets: Annotated[tuple[tuple[_Step, _Step, _Step], ...], Field(max_length=_MOST_OFFSETS)] = Field(
+        description="Offset (z, y, x) in voxels of each affinity channel."
+    )
+    voxel_size_nm: tuple[_Edge, _Edge, _Edge] = Field(description="Voxel size of the training data (z, y, x).")
+    raw_scale: float = Field(
+        default=255.0, strict=True, ge=1.0, le=65535.0, allow_inf_nan=False,
+        description="The network's input is raw divided by this number. 255 maps 8-bit raw to [0, 1].",
+    )  # fmt: skip
+    tile: TileCard = Field(description="Windows of the network.")
+    segmentation: SegmentationCard = Field(default=SegmentationCard(), description="Default scoring and threshold.")
+    training: TrainingCard = Field(default=TrainingCard(), description="Origin of the weights.")
+    scores: dict[str, Any] = Field(default_factory=dict, description="Scores on the validation volume.")
+    notes: str = Field(default="", description="Remarks for users of the model.")
 
     @field_validator("offsets")
     @classmethod
@@ -118,7 +126,7 @@ class Card(Section):
         try:
             contact_channels(offsets)
         except InputError as error:
-            raise ValueError(str(error)) from error
+            raise ValueError("; ".join(filter(None, (str(error.args[0]), error.hint)))) from error
         if (0, 0, 0) in offsets:
-            raise ValueError("an offset links two voxels; (0, 0, 0) links a voxel to itself")
+            raise ValueError("offset (0, 0, 0) links a voxel to itself; an offset must link two voxels")
         return offsets

@@ -1,4 +1,4 @@
-"""How far a U-Net looks, by following the voxels that one output voxel needs down and up its levels."""
+"""Receptive field of a U-Net, computed by following the inputs of one output voxel through all levels."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from neuroseg.geometry import Triple, triple
 
 @dataclass(frozen=True)
 class Reach:
-    """Radii in voxels of a U-Net's stem, of the block of every level (down and up alike) and of its end; its pooling.
+    """Radii in voxels of a U-Net's stem, of the block on each level (encoder and decoder) and of its end.
 
-    `levels` counts the bottom.
+    `pool` is the pooling factor. `levels` includes the bottom level.
     """
 
     levels: int
@@ -22,9 +22,9 @@ class Reach:
 
 
 def receptive_context(reach: Reach) -> Triple:
-    """Return how many voxels on each side of an output voxel can change it, per axis.
+    """Return the receptive radius (z, y, x): the largest distance in voxels at which input can change an output voxel.
 
-    The side differs with the voxel's place relative to the pooling; the larger of both, at the worst place, counts.
+    The radius depends on the side and on the voxel's position relative to the pooling. The maximum is returned.
     """
     return triple([_farthest(reach, axis) for axis in range(3)])
 
@@ -33,19 +33,19 @@ def _farthest(reach: Reach, axis: int) -> int:
     pool, block, bottom = reach.pool[axis], reach.block[axis], reach.levels - 1
 
     def down(level: int, low: int, high: int) -> tuple[int, int]:
-        """Return the input that the encoder's features `low..high` of a level need."""
+        """Return the input range needed by the encoder's features `low..high` on a level."""
         low, high = low - block, high + block
         if level == 0:
             return low - reach.stem[axis], high + reach.stem[axis]
         return down(level - 1, low * pool, high * pool + pool - 1)
 
     def up(level: int, low: int, high: int) -> tuple[int, int]:
-        """Return the input that the decoder's features `low..high` of a level need (from the bottom, the encoder's)."""
+        """Return the input range needed by the decoder's features `low..high` on a level (at the bottom: encoder)."""
         if level == bottom:
             return down(level, low, high)
         low, high = low - block, high + block
-        beside, below = down(level, low, high), up(level + 1, low // pool, high // pool)
-        return min(beside[0], below[0]), max(beside[1], below[1])
+        skip, below = down(level, low, high), up(level + 1, low // pool, high // pool)
+        return min(skip[0], below[0]), max(skip[1], below[1])
 
     ends = [up(0, place - reach.end[axis], place + reach.end[axis]) for place in range(pool**bottom)]
     return max(max(place - low, high - place) for place, (low, high) in enumerate(ends))

@@ -1,4 +1,4 @@
-"""The encoder of a network on disk: what pre-training leaves and training begins with."""
+"""The encoder of a network on disk, written by pre-training and loaded by training."""
 
 from __future__ import annotations
 
@@ -16,49 +16,51 @@ from neuroseg.networks.architectures import with_defaults
 
 ENCODER = "encoder.safetensors"
 _PARTS = ("stem.", "encoder.")
-# What of the parameters the encoder does not depend on.
-_OF_THE_DECODER = ("outputs", "skips")
+# Parameters that do not change the encoder.
+_DECODER_PARAMETERS = ("outputs", "skips")
 
 
 def save_encoder(folder: Path, network: nn.Module, architecture: str, parameters: Mapping[str, Any]) -> None:
-    """Write `encoder.safetensors`: stem and encoder, the buffers of their normalisation, and what they belong to."""
+    """Write `encoder.safetensors`: weights and normalisation buffers of stem and encoder, and the architecture."""
     from safetensors.torch import save
 
     weights = {name: tensor.contiguous().cpu() for name, tensor in _encoder_of(network).items()}
     if not weights:
-        raise InputError(f"architecture {architecture} has no encoder that could be pre-trained")
+        raise InputError(f"architecture {architecture} has no encoder and cannot be pre-trained")
     aside = folder / f".{ENCODER}.partial"
-    # Not save_file, which makes files that only their owner may read.
+    # save_file would create files that only their owner can read.
     aside.write_bytes(save(weights, metadata={"network": _described(architecture, parameters)}))
     os.replace(aside, folder / ENCODER)
 
 
 def load_encoder(path: Path, network: nn.Module, architecture: str, parameters: Mapping[str, Any]) -> None:
-    """Copy the encoder in `path` (a file, or the folder of a pre-training) into a network.
+    """Load the encoder from `path` (a file, or the folder of a pre-training) into a network.
 
-    Raises InputError when there is none, or when it belongs to another architecture or other widths.
+    Raises InputError if there is no encoder, or if its architecture or widths differ.
     """
     from safetensors import safe_open
 
     file = path / ENCODER if path.is_dir() else path
     if not file.is_file():
-        raise InputError(f"no encoder at {path}: neuroseg pretrain leaves {ENCODER} in its folder")
+        raise InputError(
+            f"no encoder at {path}", hint=f"use the folder of a neuroseg pretrain run; it contains {ENCODER}"
+        )
     try:
         with safe_open(file, "pt") as stored:
             described = (stored.metadata() or {}).get("network", "")
             weights = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
     except Exception as error:
-        raise InputError(f"the encoder in {file} cannot be read: {error}") from error
+        raise InputError(f"cannot read the encoder {file}: {error}") from error
     wanted = _described(architecture, parameters)
     if described != wanted:
-        raise InputError(f"the encoder in {file} belongs to {described or 'no network'}, not to {wanted}")
+        raise InputError(f"the encoder {file} belongs to {described or 'an unknown network'}, not to {wanted}")
     own = _encoder_of(network)
     differing = sorted(
         name for name in own.keys() | weights.keys()
         if getattr(own.get(name), "shape", None) != getattr(weights.get(name), "shape", None)
     )  # fmt: skip
     if differing:
-        raise InputError(f"the encoder in {file} does not fit: {differing[0]} ({len(differing)} differ)")
+        raise InputError(f"the encoder {file} does not fit: {len(differing)} tensors differ, such as {differing[0]}")
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(weights[name])
@@ -70,6 +72,8 @@ def _encoder_of(network: nn.Module) -> dict[str, torch.Tensor]:
 
 def _described(architecture: str, parameters: Mapping[str, Any]) -> str:
     kept = {
-        name: value for name, value in with_defaults(architecture, parameters).items() if name not in _OF_THE_DECODER
+        name: value
+        for name, value in with_defaults(architecture, parameters).items()
+        if name not in _DECODER_PARAMETERS
     }
     return f"{architecture} {json.dumps(kept, sort_keys=True)}"

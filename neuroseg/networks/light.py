@@ -1,7 +1,7 @@
 """The light isotropic U-Net: raw -> logits, fast enough for CPUs.
 
-A residual 3D U-Net of four levels. Skip connections are added, not concatenated, so that every convolution keeps the
-width of its level: on CPUs with matrix units the widths 16, 32, 64, 128 cost hardly more than half of them.
+A residual 3D U-Net of four levels. Skip connections are added, not concatenated, so each convolution keeps the width
+of its level. On CPUs with matrix units, the widths 16, 32, 64, 128 cost hardly more than half these widths.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _GROUP_CHANNELS = 4
 
 
 def _normalisation(kind: str, width: int) -> nn.Module:
-    """Return batch normalisation, or `group`: of each sample alone, four channels at a time."""
+    """Return batch normalisation, or group normalisation with four channels per group."""
     if kind not in ("batch", "group"):
-        raise InputError(f"norm: {kind!r} is neither batch nor group")
+        raise InputError(f"norm {kind!r} is unknown; expected batch or group")
     return nn.BatchNorm3d(width) if kind == "batch" else nn.GroupNorm(max(1, width // _GROUP_CHANNELS), width)
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3x3 convolutions with normalisation and a 1x1x1 shortcut where the width changes."""
+    """Two 3x3x3 convolutions with normalisation, and a 1x1x1 shortcut if the width changes."""
 
     def __init__(self, width_in: int, width_out: int, norm: str) -> None:
         super().__init__()
@@ -46,8 +46,8 @@ class ResidualBlock(nn.Module):
 class LightUNet(nn.Module):
     """Maps raw `(n, 1, z, y, x)` in [0, 1] to logits `(n, outputs, z, y, x)`.
 
-    Zero padded, output shape = input shape; every axis must be divisible by `2 ** (len(widths) - 1)`. Without `skips`
-    everything passes through the bottom: the twin that pre-training reconstructs raw with.
+    Convolutions are zero padded: output and input have one shape. Each axis must be divisible by
+    `2 ** (len(widths) - 1)`. Pre-training uses the network without `skips`: all information passes the bottom level.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
-"""The MALA U-Net: raw -> logits by valid convolutions, z is never pooled, 84,020,475 parameters.
+"""The MALA U-Net: raw -> logits. Valid convolutions, no pooling along z, 84,020,475 parameters.
 
 Architecture of Funke et al., "Large scale image segmentation with structured loss based deep learning for connectome
-reconstruction" (IEEE TPAMI, 2019), with the widths of Huang et al. (IEEE TMI 2022). What comes out is smaller than what
-goes in: 53 x 268 x 268 voxels give 25 x 56 x 56, each of which saw all of its context.
+reconstruction" (IEEE TPAMI, 2019), with the widths of Huang et al. (IEEE TMI 2022). The output is smaller than the
+input: 53 x 268 x 268 voxels give 25 x 56 x 56. Each output voxel has its full context.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _POOL = (1, 3, 3)
 
 
 class Convolutions(nn.Module):
-    """Two valid 3x3x3 convolutions, each followed by a leaky ReLU: two voxels less on each side."""
+    """Two valid 3x3x3 convolutions, each followed by a leaky ReLU. Removes two voxels on each side."""
 
     def __init__(self, width_in: int, width_out: int) -> None:
         super().__init__()
@@ -80,22 +80,24 @@ class MalaUNet(nn.Module):
 
 
 def _centre(tensor: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-    """Return the central part of `tensor` that has the last three axes of `shape`."""
+    """Return the central part of `tensor` with the last three axes of `shape`."""
     starts = [(size - width) // 2 for size, width in zip(tensor.shape[2:], shape[2:], strict=True)]
     box = tuple(slice(start, start + width) for start, width in zip(starts, shape[2:], strict=True))
     return tensor[(slice(None), slice(None), *box)]
 
 
 def _window_rule(levels: int) -> WindowRule:
-    """Return the windows that every pooling divides evenly: the widths that `b` voxels at the bottom come from."""
+    """Return the rule for windows that all pooling steps divide evenly."""
 
     def outside(bottom: int) -> int:
+        """Return the input width for `bottom` voxels at the bottom level."""
         width = bottom + 4
         for _ in range(levels - 1):
             width = 3 * width + 4
         return width
 
     def inside(bottom: int) -> int:
+        """Return the output width for `bottom` voxels at the bottom level."""
         for _ in range(levels - 1):
             bottom = 3 * bottom - 4
         return bottom

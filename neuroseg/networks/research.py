@@ -1,6 +1,6 @@
-"""Checkpoints of the published research code (weih527/SSNS-Net) -> networks of ours, by the names of their weights.
+"""Checkpoints of the published research code (weih527/SSNS-Net) -> our networks, mapped by the names of the weights.
 
-Nothing in a checkpoint is executed: it is read as tensors and plain values, or refused.
+No code in a checkpoint is executed. Only tensors and plain values are read; anything else is refused.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _BLOCK = {
 
 @dataclass(frozen=True)
 class Converted:
-    """A network with a checkpoint's weights; `parameters` are those that build it."""
+    """A network with the weights of a checkpoint, and the architecture and parameters that build it."""
 
     architecture: str
     parameters: dict[str, Any]
@@ -34,9 +34,9 @@ class Converted:
 
 
 def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
-    """Return the weights in a `.ckpt` by name, without the prefix that training on several GPUs leaves.
+    """Return the weights in a `.ckpt` file by name, without the prefix added by training on several GPUs.
 
-    Raises InputError for a file that is not a checkpoint of tensors, or holds more than tensors and plain values.
+    Raises InputError unless the file contains only tensors and plain values.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -44,22 +44,22 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
         raise InputError(f"{path} does not exist") from error
     except Exception as error:
         raise InputError(
-            f"{path} cannot be read as tensors and plain values, and nothing else is: {error}. If you trust it, save "
-            "its weights alone first, by torch.save of the dictionary of tensors"
+            f"{path} does not contain only tensors and plain values: {error}",
+            hint="if you trust the file, load it yourself and torch.save only its dictionary of tensors",
         ) from error
     if isinstance(content, Mapping):
         content = next((content[name] for name in _WRAPPERS if isinstance(content.get(name), Mapping)), content)
     if not isinstance(content, Mapping) or not all(isinstance(value, torch.Tensor) for value in content.values()):
         raise InputError(
-            f"{path} holds no weights: a dictionary of tensors is expected, by itself or as {_WRAPPERS[0]}"
+            f"{path} contains no weights; expected a dictionary of tensors, or one with the key {_WRAPPERS[0]}"
         )
     return {str(name).removeprefix(_PREFIX): tensor for name, tensor in content.items()}
 
 
 def converted(weights: Mapping[str, torch.Tensor]) -> Converted:
-    """Return the network of a checkpoint: superhuman, its twin without skip connections, or MALA.
+    """Return the network of a checkpoint: superhuman with or without skip connections, or MALA.
 
-    Raises InputError when a weight is missing, left over, or has another shape than its place.
+    Raises InputError if a weight is missing, unexpected, or has a wrong shape.
     """
     if "embed_in.0.weight" in weights:
         architecture, names = "superhuman", _superhuman_names()
@@ -70,7 +70,7 @@ def converted(weights: Mapping[str, torch.Tensor]) -> Converted:
         widths = [len(weights[f"conv{2 * n + 1}.weight"]) for n in range(4) if f"conv{2 * n + 1}.weight" in weights]
         norm, outputs = None, weights.get("conv18.weight")
     else:
-        raise InputError(f"the weights are of neither superhuman nor mala: {', '.join(sorted(weights)[:3])} ...")
+        raise InputError(f"the weights belong to neither superhuman nor mala: {', '.join(sorted(weights)[:3])} ...")
     parameters: dict[str, Any] = {"widths": widths, "outputs": 3 if outputs is None else len(outputs)}
     if norm is not None and len(norm) == widths[0]:
         parameters["skips"] = False
@@ -86,18 +86,18 @@ def _renamed(
     for name, tensor in weights.items():
         part, _, last = name.rpartition(".")
         if part not in names:
-            raise InputError(f"the checkpoint has weights that have no place here: {name}")
+            raise InputError(f"the checkpoint contains an unexpected weight: {name}")
         found[f"{names[part]}.{last}"] = tensor
     for name, tensor in wanted.items():
         if name not in found and name.endswith("num_batches_tracked"):
-            found[name] = tensor  # checkpoints of old versions lack it, and nothing depends on it
+            found[name] = tensor  # missing in old checkpoints; no result depends on it
     missing = sorted(wanted.keys() - found.keys())
     extra = sorted(found.keys() - wanted.keys())
     if missing or extra:
-        raise InputError(f"the checkpoint does not fit: missing {missing[:3]}, left over {extra[:3]}")
+        raise InputError(f"the checkpoint does not fit: missing weights {missing[:3]}, unexpected weights {extra[:3]}")
     for name, tensor in wanted.items():
         if found[name].shape != tensor.shape:
-            shapes = f"{name} has shape {tuple(found[name].shape)}, {tuple(tensor.shape)} is wanted"
+            shapes = f"{name} has shape {tuple(found[name].shape)}, expected {tuple(tensor.shape)}"
             raise InputError(f"the checkpoint does not fit: {shapes}")
     return found
 

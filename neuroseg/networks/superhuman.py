@@ -1,8 +1,8 @@
-"""The superhuman U-Net: raw -> logits, anisotropic (z is never pooled), 1,555,471 parameters.
+"""The superhuman U-Net: raw -> logits. Anisotropic (no pooling along z), 1,555,471 parameters.
 
 Architecture of Lee et al., "Superhuman accuracy on the SNEMI3D connectomics challenge" (2017), with the widths,
-normalisation and initialisation of Huang et al. (IEEE TMI 2022). The final sigmoid is left to the caller: training
-wants logits, prediction applies it.
+normalisation and initialisation of Huang et al. (IEEE TMI 2022). The network returns logits, which training needs.
+Prediction applies the sigmoid.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Up(nn.Module):
 
 
 class Merge(nn.Module):
-    """Normalises [up, skip] (or up alone), and reduces it to `width` channels by a residual block."""
+    """Normalise [up, skip] (or only up) and reduce it to `width` channels with a residual block."""
 
     def __init__(self, width_in: int, width: int) -> None:
         super().__init__()
@@ -73,8 +73,8 @@ class Merge(nn.Module):
 class SuperhumanUNet(nn.Module):
     """Maps raw `(n, 1, z, y, x)` in [0, 1] to logits `(n, outputs, z, y, x)`; y and x must be divisible by 16.
 
-    Without `skips` everything passes through the bottom: the twin that pre-training reconstructs raw with (1,478,741
-    parameters with one output).
+    Pre-training uses the network without `skips`: all information passes the bottom level (1,478,741 parameters with
+    one output).
     """
 
     def __init__(self, widths: Sequence[int] = (28, 36, 48, 64, 80), outputs: int = 3, skips: bool = True) -> None:

@@ -1,4 +1,4 @@
-"""Which windows a network takes, and how much smaller what comes out is."""
+"""The window sizes that a network accepts, and the voxels that it loses on each side."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from neuroseg.geometry import Triple
 
 @dataclass(frozen=True)
 class WindowRule:
-    """Windows whose width is `remainder` more than a multiple of `divisor` on each axis, and at least `least`.
+    """Accepted windows: on each axis a multiple of `divisor` plus `remainder`, and at least `least`.
 
-    `margin` voxels are lost on each side (valid convolutions); 0 for networks that pad.
+    `margin`: voxels lost on each side by valid convolutions; 0 for networks that pad.
     """
 
     divisor: Triple
@@ -22,7 +22,7 @@ class WindowRule:
     least: Triple = (1, 1, 1)
 
     def allows(self, window: Sequence[int]) -> bool:
-        """Return whether the network takes a window of that shape."""
+        """Return whether the network accepts a window of this shape."""
         axes = zip(window, self.divisor, self.remainder, self.least, strict=True)
         return all(size >= least and size % divisor == remainder for size, divisor, remainder, least in axes)
 
@@ -35,12 +35,17 @@ class WindowRule:
 
 
 def checked_margin(rule: WindowRule, output: Triple, context: Triple, blend: str) -> Triple:
-    """Return the voxels that a network loses on each side; raises InputError when it cannot make the tiles."""
+    """Return the voxels that a network loses on each side. Raises InputError if it cannot produce the tiles."""
     window = [o + 2 * c for o, c in zip(output, context, strict=True)]
     if not rule.allows(window):
-        raise InputError(f"windows of {window} voxels do not suit the network: {rule}; change tile or context")
+        raise InputError(
+            f"the network does not accept windows of {window} voxels; expected {rule}",
+            hint="change the tile or its context",
+        )
     if any(c < m for c, m in zip(context, rule.margin, strict=True)):
-        raise InputError(f"the network loses {rule.margin} voxels on each side, the context has {context}")
+        raise InputError(f"the network loses {rule.margin} voxels on each side, but the context is only {context}")
     if any(rule.margin) and blend == "gaussian":
-        raise InputError("blend gaussian weighs whole windows; this network gives their centres alone: use centre")
+        raise InputError(
+            "this network predicts only the centre of a window, so blend gaussian is impossible", hint="use centre"
+        )
     return rule.margin

@@ -97,7 +97,7 @@ def test_what_is_no_number_does_not_pass_as_an_affinity(tiny_model: str, blend: 
 
 def test_windows_that_the_network_cannot_pool_are_refused(tiny_model: str) -> None:
     settings = TileSettings((15, 16, 16), (8, 8, 8), 1, 255.0, 3)
-    with pytest.raises(InputError, match="do not suit the network"):
+    with pytest.raises(InputError, match="the network does not accept windows"):
         Predictor(open_bundle(tiny_model).network(), settings, torch.device("cpu"))
 
 
@@ -122,7 +122,7 @@ def test_a_network_of_valid_convolutions_predicts_the_tile_in_the_middle(raw: np
 @pytest.mark.parametrize(
     ("settings", "message"),
     [(replace(VALID, context=(5, 10, 10)), "loses"), (replace(VALID, blend="gaussian"), "use centre"),
-     (replace(VALID, context=(6, 11, 10)), "do not suit")],
+     (replace(VALID, context=(6, 11, 10)), "does not accept windows")],
 )  # fmt: skip
 def test_what_a_network_of_valid_convolutions_cannot_do_is_refused(settings: TileSettings, message: str) -> None:
     with pytest.raises(InputError, match=message):

@@ -69,23 +69,23 @@ def test_a_place_without_a_bundle_says_what_is_there(tiny_model: str, tmp_path: 
     empty, training, pretraining = (tmp_path / name for name in ("empty", "mine", "pre"))
     for folder in (empty, training, pretraining):
         folder.mkdir()
-    assert "the folder lacks card.yaml and weights.safetensors; bundled models: fib25_light" in told(empty)
-    assert "nothing is there" in told(tmp_path / "nowhere")
+    assert "the folder lacks card.yaml and weights.safetensors (bundled models: fib25_light" in told(empty)
+    assert "the path does not exist" in told(tmp_path / "nowhere")
     assert "fib25_light" in told(tmp_path / "nowhere")
     (training / "checkpoint.pt").touch()
     for place in (training, training / "checkpoint.pt"):
-        assert "has not been validated yet; continue it with neuroseg train" in told(place)
+        assert "has not been validated yet\nhint: continue it with neuroseg train" in told(place)
     shutil.copytree(tiny_model, training / "bundle")
     for place in (training, training / "checkpoint.pt"):
-        assert f"give --model {training / 'bundle'}" in told(place)
+        assert f"hint: use --model {training / 'bundle'}" in told(place)
     for name in ("checkpoint.pt", "encoder.safetensors"):
         (pretraining / name).touch()
     assert "network.encoder" in told(pretraining)
     (tmp_path / "paper.ckpt").touch()
     assert f"neuroseg models convert {tmp_path / 'paper.ckpt'}" in told(tmp_path / "paper.ckpt")
     shutil.copy(Path(tiny_model) / "weights.safetensors", empty)
-    assert "the folder lacks card.yaml; " in told(empty)
-    assert "the folder lacks card.yaml; " in told(empty / "weights.safetensors")
+    assert "the folder lacks card.yaml (" in told(empty)
+    assert "the folder lacks card.yaml (" in told(empty / "weights.safetensors")
 
 
 def test_a_file_of_a_bundle_means_the_bundle(tiny_model: str) -> None:

@@ -193,8 +193,8 @@ def spoiled(how: str) -> object:
 
 @pytest.mark.parametrize(
     ("how", "message"),
-    [("missing", "missing"), ("left over", "no place"), ("shape", "shape"), ("another network", "neither"),
-     ("no weights", "no weights"), ("objects", "weights alone")],
+    [("missing", "missing"), ("left over", "unexpected"), ("shape", "shape"), ("another network", "neither"),
+     ("no weights", "no weights"), ("objects", "only tensors and plain values")],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_and_nothing_is_written(
     how: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -69,8 +69,8 @@ def changed(configuration: Path, key: str, value: Any) -> Path:
         ("seed", -1, "seed = -1: Input should be greater than or equal to 0"),
         ("data.validation", {"raw": "raw.zarr", "labels": "./raw.zarr"}, "data.validation: labels ./raw.zarr are the "
          "raw itself; give the address of its labels"),
-        ("network.parameters", {"widths": []}, "network.parameters.widths = []: the channels of each level, whole "
-         "numbers of 1 or more, are expected"),
+        ("network.parameters", {"widths": []}, "network.parameters.widths = []: expected the channels of each "
+         "level, whole numbers from 1"),
     ],
 )  # fmt: skip
 def test_a_dry_run_names_what_would_end_a_training(
@@ -86,12 +86,12 @@ def test_a_dry_run_names_what_would_end_a_training(
 @pytest.mark.parametrize("widths", [[], [0, 4], [4.5, 8], [True, 8], 4, "48", None])
 @pytest.mark.parametrize("architecture", ["light", "superhuman", "mala"])
 def test_widths_that_are_no_channels_are_named(architecture: str, widths: Any) -> None:
-    with pytest.raises(InputError, match=r"network\.parameters\.widths = .*whole numbers of 1 or more"):
+    with pytest.raises(InputError, match=r"network\.parameters\.widths = .*whole numbers from 1"):
         build_network(architecture, {"widths": widths})
 
 
 def test_channels_that_cannot_be_normalised_are_an_error_of_the_configuration() -> None:
-    with pytest.raises(InputError, match=r"does not take .*14"):
+    with pytest.raises(InputError, match=r"does not accept .*14"):
         build_network("light", {"widths": [14, 8], "norm": "group"})
 
 

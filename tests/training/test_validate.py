@@ -135,7 +135,7 @@ def test_a_model_is_judged_on_any_volume_with_truth(
     assert exit_code(["validate", str(configuration), "--model", tiny_model, "--truth", truth]) == 2
     assert "belong to a --volume" in capsys.readouterr().err
     assert exit_code(["validate", "--volume", raw, "--truth", truth]) == 2
-    assert "Give --model" in capsys.readouterr().err
+    assert "hint: use --model" in capsys.readouterr().err
 
 
 def test_without_a_configuration_the_card_says_with_what_a_model_was_trained(
