@@ -1,4 +1,4 @@
-"""Figures of volumes and results. matplotlib is given a folder for its caches before it is imported."""
+"""Figures of volumes and results. This module sets the cache folder of matplotlib before it is imported."""
 
 from neuroseg.caches import choose_figure_folder
 

@@ -1,4 +1,4 @@
-"""Label ids -> colours: the same id has the same colour everywhere, and a right segment has its truth's colour."""
+"""Label ids -> colours. An id has the same colour everywhere. A correct segment has the colour of its true object."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ BRIGHTNESSES = np.array([1.0, 0.88, 0.95, 0.78])
 
 
 def colours_of(ids: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Return a bright colour of each id, its shape plus `(4,)`: red, green, blue, opacity in 0 to 1; id 0 is clear.
+    """Return a colour for each id, `(*shape, 4)`: red, green, blue and opacity, 0 to 1. Id 0 is transparent.
 
-    Consecutive ids differ in hue by a golden section of the circle, and in saturation and brightness.
+    Hues of consecutive ids are far apart (golden ratio). Saturation and brightness also differ.
     """
     numbers = ids.astype(np.uint64)
     hue = (numbers * GOLDEN).astype(np.float64) / 2.0**64
     saturation, brightness = SATURATIONS[numbers % 3], BRIGHTNESSES[numbers % 4]
     colours = np.empty((*ids.shape, 4))
     for channel, turn in enumerate((5, 3, 1)):
-        # The hue circle unrolled: each channel is full for half of it and falls to the grey part on the other half.
+        # HSV to RGB: each channel is at its maximum over one part of the hue circle, and falls to its minimum.
         place = (turn + 6 * hue) % 6
         colours[..., channel] = brightness * (1 - saturation * np.clip(np.minimum(place, 4 - place), 0, 1))
     colours[..., 3] = numbers != 0
@@ -33,10 +33,10 @@ def colours_of(ids: NDArray[np.integer]) -> NDArray[np.float64]:
 
 
 def named_as_truth(segmentation: NDArray[np.integer], truth: NDArray[np.integer]) -> NDArray[np.uint64]:
-    """Return `segmentation` with the ids of `truth`, so that `colours_of` gives a right segment its truth's colour.
+    """Return `segmentation` with ids of `truth`, so that `colours_of` gives a correct segment its object's colour.
 
-    A segment takes the id of the true one it overlaps most if it is also that one's largest part; every other
-    gets an id that `truth` does not have. Both arrays have one shape; 0 stays 0.
+    A segment gets the id of the true object that it overlaps most, if it is also the largest part of that object. Other
+    segments get ids that are not in `truth`. Both arrays must have the same shape. 0 stays 0.
     """
     present, rows = np.unique(segmentation, return_inverse=True)
     names = _matches(segmentation, truth)
@@ -48,7 +48,7 @@ def named_as_truth(segmentation: NDArray[np.integer], truth: NDArray[np.integer]
 
 
 def _matches(segmentation: NDArray[np.integer], truth: NDArray[np.integer]) -> dict[int, int]:
-    """Return segment id -> truth id of the pairs in which each is the one that the other overlaps most."""
+    """Return pairs segment id -> truth id in which each id overlaps the other one most."""
     table = contingency(segmentation, truth)
     segment, true, voxels = (table[name][table["segment"] != 0] for name in ("segment", "truth", "count"))
     best_truth, best_segment = _best(segment, true, voxels), _best(true, segment, voxels)
@@ -56,7 +56,7 @@ def _matches(segmentation: NDArray[np.integer], truth: NDArray[np.integer]) -> d
 
 
 def _best(of: NDArray[np.uint64], among: NDArray[np.uint64], voxels: NDArray[np.uint64]) -> dict[int, int]:
-    """Return for each id in `of` the id in `among` of the row with most voxels; of equals, the lowest id."""
+    """Return for each id in `of` the id in `among` with the most common voxels. If several are equal, the lowest id."""
     # The last row of an id wins; the complement of an unsigned id sorts the other way round.
     order = np.lexsort((~among, voxels))
     return dict(zip(of[order].tolist(), among[order].tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""Labels that may name several places -> dense ids, one connected place each."""
+"""Labels with unconnected parts -> dense ids, one for each connected component."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ Ids = NDArray[np.int64]
 
 
 def connected_labels(labels: NDArray[np.integer], min_voxels: int) -> NDArray[np.uint32]:
-    """Return `(z, y, x)` ids 1..N of the face-connected components of equal labels; 0 is a label like any other.
+    """Return ids 1..N `(z, y, x)` of the face-connected components of equal labels. Label 0 is not background.
 
-    Components below `min_voxels` voxels join the neighbour they touch most; one without neighbours stays.
+    A component of fewer than `min_voxels` voxels is merged with the neighbour that it touches most. A component without
+    neighbours is kept.
     """
     if not labels.size:
         return np.zeros(labels.shape, np.uint32)
@@ -23,7 +24,7 @@ def connected_labels(labels: NDArray[np.integer], min_voxels: int) -> NDArray[np
     same = run_labels[touching[0]] == run_labels[touching[1]]
     component = _joined(touching[:, same], len(run_labels))
     contacts, sizes = component[touching[:, ~same]], np.bincount(component[runs.ravel()])
-    # Runs of one row touch end to end: contacts the other two axes do not show.
+    # Contacts along x: consecutive runs of a row.
     ends = np.flatnonzero(runs.ravel()[1:] != runs.ravel()[:-1])
     ends = ends[(ends + 1) % labels.shape[-1] != 0]
     contacts = np.concatenate([contacts, component[runs.ravel()[np.stack([ends, ends + 1])]]], axis=1)
@@ -43,7 +44,7 @@ def _runs(labels: NDArray[np.integer]) -> tuple[Ids, NDArray[np.integer]]:
 def _touching(runs: Ids) -> Ids:
     """Return the pairs `(2, n)` of runs of neighbouring rows that touch, along z and along y.
 
-    Nearly each pair once: where two rows run on side by side, only the first contact counts.
+    Where two runs touch along several voxels, only the first contact is counted.
     """
     pairs = []
     for axis in (0, 1):
@@ -55,14 +56,14 @@ def _touching(runs: Ids) -> Ids:
 
 
 def _joined(pairs: Ids, count: int) -> Ids:
-    """Return for each of `count` nodes the number, from 0, of its component under the edges `pairs` `(2, n)`."""
+    """Return the component number, from 0, of each of `count` nodes that are connected by `pairs` `(2, n)`."""
     edges = sparse.coo_array((np.ones(pairs.shape[1], np.int8), (pairs[0], pairs[1])), shape=(count, count))
     components: Ids = csgraph.connected_components(edges, directed=False)[1].astype(np.int64)
     return components
 
 
 def _without_small(contacts: Ids, sizes: Ids, min_voxels: int) -> Ids:
-    """Return for each component the one it becomes part of once the small ones have joined a neighbour."""
+    """Return the new component of each component after small ones are merged with their neighbours."""
     became = np.arange(len(sizes))
     while True:
         here, there = became[contacts]
@@ -72,7 +73,7 @@ def _without_small(contacts: Ids, sizes: Ids, min_voxels: int) -> Ids:
         keys, counts = np.unique(both_ways[0][small] * len(sizes) + both_ways[1][small], return_counts=True)
         if not len(keys):
             return became
-        # Most contacts last, so that it is the one that stays in the table.
+        # Sort by contacts: the last assignment wins, so the neighbour with the most contacts is kept.
         by_count = keys[np.argsort(counts, kind="stable")]
         neighbour = np.arange(len(sizes))
         neighbour[by_count // len(sizes)] = by_count % len(sizes)

@@ -1,4 +1,4 @@
-"""Pairs of pictures on one sheet: what was changed, and what belongs to it."""
+"""A sheet with pairs of images: sections, and the same sections with labels."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ class Frame:
 
 
 def contact_sheet(path: Path, frames: Sequence[Frame], title: str) -> None:
-    """Write a PNG: every frame as its raw and, beside it, the raw under its labels.
+    """Write a PNG with a pair of images per frame: raw, and raw with labels.
 
-    Where labels are not those of the first frame, its borders are drawn over them in white: what moved shows.
+    If the labels of a frame differ from those of the first frame, draw the borders of the first in white over them, to
+    show the movement.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -51,7 +52,7 @@ def contact_sheet(path: Path, frames: Sequence[Frame], title: str) -> None:
 
 
 def _pair(frame: Frame, first: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Return raw and labelled raw side by side, `(y, x, 3)` in [0, 1], a white line between them."""
+    """Return raw and labelled raw next to each other, `(y, x, 3)` in [0, 1], with a white line between them."""
     grey = np.repeat(np.clip(frame.raw, 0, 1)[..., None], 3, axis=-1).astype(np.float64)
     labelled = covered(grey, frame.labels)
     if not np.array_equal(frame.labels, first):
@@ -60,7 +61,7 @@ def _pair(frame: Frame, first: NDArray[np.integer]) -> NDArray[np.float64]:
 
 
 def _borders(labels: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """Return the voxels `(y, x)` whose next one, downwards or rightwards, has another label."""
+    """Return a mask `(y, x)` of the voxels whose lower or right neighbour has another label."""
     out = np.zeros(labels.shape, bool)
     out[:-1] |= labels[:-1] != labels[1:]
     out[:, :-1] |= labels[:, :-1] != labels[:, 1:]

@@ -1,4 +1,4 @@
-"""Scores at every threshold -> a picture of what is split and what is merged, the best threshold marked."""
+"""Scores at every threshold -> a figure of split and merge errors with the best threshold marked."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ Scored = Mapping[str, float]
 WIDTH_PIXELS, DOTS_PER_INCH = 2000, 200
 SPLIT, MERGE, TOTAL, BEST, STORED, FAINT = "#2f6db3", "#c8553d", "#222222", "#1a936f", "#e09f1f", "#c4c4c4"
 NOTE = "#555555"
-# Split and merge are drawn up to this many times the best sum: beyond it nobody looks for a threshold.
-INTERESTING = 2.0
+# Split and merge are drawn up to this multiple of the best sum: good thresholds lie within this range.
+MAX_MULTIPLE = 2.0
 
 
 def threshold_curve(path: Path, sweep: Sequence[Scored], stored: Scored | None = None, title: str = "") -> None:
-    """Write a PNG, 2000 pixels wide: split against merge along the thresholds, and split, merge, sum over them.
+    """Write a PNG, 2000 pixels wide. Left: VOI split against VOI merge. Right: split, merge and sum by threshold.
 
-    `sweep` has rows with `threshold`, `voi_split`, `voi_merge`, `voi_sum` in bits, at least one, thresholds ascending;
-    the first of those with the least sum is marked as best. `stored` is such a row of the segmentation that is stored.
+    `sweep` contains at least one row with `threshold`, `voi_split`, `voi_merge` and `voi_sum` (bits), by ascending
+    threshold. The first row with the smallest sum is marked as best. `stored`: the row of the stored segmentation.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -48,7 +48,7 @@ def threshold_curve(path: Path, sweep: Sequence[Scored], stored: Scored | None =
 
 
 def _draw_plane(axes: Axes, sweep: Sequence[Scored], best: Scored, stored: Scored | None) -> None:
-    """Draw split against merge around the best threshold, thresholds along the curve, over lines of equal sum."""
+    """Draw split against merge near the best threshold, with thresholds along the curve, and lines of equal sum."""
     limit = _limit(sweep, best, stored)
     axes.set_xlim(0, limit)
     axes.set_ylim(0, limit)
@@ -64,14 +64,14 @@ def _draw_plane(axes: Axes, sweep: Sequence[Scored], best: Scored, stored: Score
             fontsize=7, color=NOTE, zorder=4,
         )  # fmt: skip
     _mark(axes, "voi_merge", "voi_split", best, stored)
-    axes.set_xlabel("VOI merge, bits", fontsize=9)
-    axes.set_ylabel("VOI split, bits", fontsize=9)
+    axes.set_xlabel("VOI merge (bits)", fontsize=9)
+    axes.set_ylabel("VOI split (bits)", fontsize=9)
     axes.legend(fontsize=8, loc="upper right", edgecolor="none", framealpha=1)
-    axes.set_title("split against merge; on a grey line the sum is the same", fontsize=9, loc="left", color=NOTE)
+    axes.set_title("Split and merge errors (grey lines: equal sum)", fontsize=9, loc="left", color=NOTE)
 
 
 def _draw_lines(axes: Axes, sweep: Sequence[Scored], best: Scored, stored: Scored | None) -> None:
-    """Draw split, merge and their sum over the threshold, each named at its line."""
+    """Draw split, merge and their sum by threshold."""
     thresholds = _column(sweep, "threshold")
     for name, colour in (("split", SPLIT), ("merge", MERGE), ("sum", TOTAL)):
         axes.plot(thresholds, _column(sweep, f"voi_{name}"), color=colour, linewidth=1.8, label=name)
@@ -79,17 +79,17 @@ def _draw_lines(axes: Axes, sweep: Sequence[Scored], best: Scored, stored: Score
     axes.axvline(best["threshold"], color=BEST, linewidth=0.8, linestyle=":", zorder=1)
     axes.set_xlim(0, 1)
     axes.set_ylim(bottom=0)
-    axes.set_xlabel("threshold", fontsize=9)
-    axes.set_ylabel("VOI, bits", fontsize=9)
+    axes.set_xlabel("Threshold", fontsize=9)
+    axes.set_ylabel("VOI (bits)", fontsize=9)
     axes.legend(fontsize=8, edgecolor="none", framealpha=1)
-    axes.set_title("over the threshold", fontsize=9, loc="left", color=NOTE)
+    axes.set_title("Errors by threshold", fontsize=9, loc="left", color=NOTE)
 
 
 def _mark(axes: Axes, x: str, y: str, best: Scored, stored: Scored | None, *, named: bool = True) -> None:
-    """Mark the stored segmentation with a ring around the dot of the best threshold, which may be the same."""
+    """Mark the best threshold with a dot and the stored segmentation with a ring. Both may be at the same place."""
     for row, name, colour, size, filled in ((stored, "stored", STORED, 130, False), (best, "best", BEST, 42, True)):
         if row is not None:
-            label = f"{name}: threshold {row['threshold']:g}, {row['voi_sum']:.3f} bits" if named else None
+            label = f"{name}: threshold {row['threshold']:g}, sum {row['voi_sum']:.3f} bits" if named else None
             face = colour if filled else "none"
             axes.scatter(
                 row[x],
@@ -105,15 +105,15 @@ def _mark(axes: Axes, x: str, y: str, best: Scored, stored: Scored | None, *, na
 
 
 def _limit(sweep: Sequence[Scored], best: Scored, stored: Scored | None) -> float:
-    """Return how many bits to show: what is marked, and the curve as far as it is of interest."""
+    """Return the limit of both axes in bits, so that marked points and the relevant part of the curve are visible."""
     marked = max(row[name] for row in (best, stored or best) for name in ("voi_split", "voi_merge"))
     farthest = max(row[name] for row in sweep for name in ("voi_split", "voi_merge"))
-    of_interest = INTERESTING * best["voi_sum"] or farthest
-    return max(1e-3, 1.1 * marked, min(of_interest, 1.1 * farthest))
+    relevant = MAX_MULTIPLE * best["voi_sum"] or farthest
+    return max(1e-3, 1.1 * marked, min(relevant, 1.1 * farthest))
 
 
 def _spread(sweep: Sequence[Scored], best: Scored, distance: float) -> list[Scored]:
-    """Return the rows of the curve to name: each at least `distance` bits from the one before and from the best."""
+    """Return the rows to label: each at least `distance` bits from the previous label and from the best threshold."""
     named = [best]
     for row in sweep:
         if all(_bits_between(row, other) >= distance for other in (best, named[-1])):

@@ -1,4 +1,4 @@
-"""Raw, affinities, fragments, segmentation and truth of one region -> a picture of its three central planes."""
+"""Raw, affinities, fragments, segmentation and truth of a region -> a figure of its three central planes."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 Image = NDArray[np.float64]
 
 WIDTH_PIXELS, DOTS_PER_INCH = 2000, 200
-# How much of a label's colour covers the raw greys beneath it.
+# Opacity of label colours over raw.
 LABEL_OPACITY = 0.5
-# How bright a voxel beside another label is, to the label's own voxels.
+# Relative brightness of voxels at a border between labels.
 BORDER_BRIGHTNESS = 0.6
-# The rows: name, the axis cut through, the axes shown downwards and rightwards.
+# Rows of the figure: name, axis of the cut, vertical axis, horizontal axis.
 PLANES = (("xy", 0, 1, 2), ("xz", 1, 0, 2), ("yz", 2, 0, 1))
 AXES = "zyx"
 # Inches around and between panels.
 MARGIN, GAP, ROW_NAME, COLUMN_NAME, TITLE = 0.12, 0.07, 0.46, 0.22, 0.28
-# No row is lower than its name needs, nor are all rows together higher than this many widths of the figure.
+# MIN_ROW: least height of a row, for its name. MAX_HEIGHT: greatest height of all rows, in widths of the figure.
 MIN_ROW, MAX_HEIGHT = 0.42, 1.6
 
 
@@ -44,13 +44,13 @@ def segmentation_figure(
 ) -> None:
     """Write a PNG, 2000 pixels wide, of the central planes of arrays `(z, y, x)` (affinities `(c, z, y, x)`, uint8).
 
-    Columns are raw, affinities (the first three channels as red, green, blue; of fewer, the mean), and the labels
-    over the raw greys, in their order and under their names; rows are the planes xy, xz, yz. Id 0 is clear. Where there
-    is a `truth`, a segment that matches a true one on these planes has its colour (`fragments` keep theirs). All panels
-    have one scale in nm, given by the bar. The folder of `path` must exist.
+    Rows are the planes xy, xz, yz. Columns are raw, affinities, and each array of `labels` drawn over raw. Affinities
+    show the first three channels as red, green and blue, or the mean of fewer channels. Id 0 is transparent. If there
+    is a `truth`, a segment that matches a true object gets its colour; `fragments` keep their own colours. All panels
+    have the same scale, shown by a bar. The folder of `path` must exist.
 
     Raises:
-        InputError: the arrays' shapes differ, one is empty, or `voxel_size_nm` is not three sizes above 0.
+        InputError: the shapes of the arrays differ, one is empty, or `voxel_size_nm` is not three sizes above 0.
     """
     shapes = {name: array.shape for name, array in labels.items()}
     _check({"raw": raw.shape, "affinities": affinities.shape[1:]} | shapes, voxel_size_nm)
@@ -60,19 +60,23 @@ def segmentation_figure(
         columns[name] = [covered(grey, plane) for grey, plane in zip(greys, planes, strict=True)]
     extent = [length * size for length, size in zip(raw.shape, voxel_size_nm, strict=True)]
     cuts = [f"{AXES[axis]} = {raw.shape[axis] // 2}" for _, axis, _, _ in PLANES]
-    _write(path, _drawn(columns, extent, cuts, title))
+    _write(path, _draw(columns, extent, cuts, title))
 
 
 def _check(shapes: dict[str, tuple[int, ...]], voxel_size_nm: Sequence[float]) -> None:
-    """Raise unless all `shapes` are the first one's, three lengths of at least 1, and voxels have three sizes."""
+    """Raise InputError unless all shapes are equal, with three lengths of at least 1, and voxel sizes are valid."""
     expected = shapes["raw"]
     if len(expected) != 3 or min(expected) < 1:
-        raise InputError(f"raw has shape {expected}; expected (z, y, x) with at least 1 voxel each")
+        raise InputError(f"raw has shape {expected}, expected (z, y, x) with at least 1 voxel per axis")
     for name, shape in shapes.items():
         if shape != expected:
-            raise InputError(f"{name} covers {shape} voxels but raw {expected}; cut both to one region")
+            raise InputError(
+                f"{name} has shape {shape}, expected {expected} as raw", hint="crop all arrays to the same region"
+            )
     if len(voxel_size_nm) != 3 or min(voxel_size_nm) <= 0:
-        raise InputError(f"voxel_size_nm {list(voxel_size_nm)} is not three sizes above 0; use for example [8, 8, 8]")
+        raise InputError(
+            f"voxel_size_nm {list(voxel_size_nm)} is not three sizes above 0", hint="use for example [8, 8, 8]"
+        )
 
 
 def _central_planes(array: NDArray[Any]) -> list[NDArray[Any]]:
@@ -81,12 +85,12 @@ def _central_planes(array: NDArray[Any]) -> list[NDArray[Any]]:
 
 
 def _label_planes(labels: Mapping[str, NDArray[np.integer]]) -> dict[str, list[NDArray[np.integer]]]:
-    """Return the middle planes of each label array; segmentations have the ids of the truth if there is one."""
+    """Return the middle planes of each label array. Segmentations get the ids of matching true objects, if any."""
     planes = {name: _central_planes(array) for name, array in labels.items()}
     for name in planes if "truth" in planes else ():
         if name in ("truth", "fragments"):
             continue
-        # All three planes at once: an id has one colour in the whole picture.
+        # Match all three planes together, so that an id has one colour in the whole figure.
         flat = (np.concatenate([plane.ravel() for plane in planes[each]]) for each in (name, "truth"))
         ends = np.cumsum([plane.size for plane in planes["truth"]])[:-1]
         parts = np.split(named_as_truth(*flat), ends)
@@ -95,14 +99,14 @@ def _label_planes(labels: Mapping[str, NDArray[np.integer]]) -> dict[str, list[N
 
 
 def _affinity_colours(plane: NDArray[np.uint8]) -> Image:
-    """Return colours `(height, width, 3)` in 0 to 1 of affinities `(c, height, width)`."""
+    """Return colours `(height, width, 3)`, 0 to 1, of affinities `(c, height, width)`."""
     channels = plane[:3] if len(plane) >= 3 else np.repeat(plane.mean(axis=0, keepdims=True), 3, axis=0)
     colours: Image = np.moveaxis(channels, 0, -1) / 255
     return colours
 
 
 def covered(grey: Image, ids: NDArray[np.integer]) -> Image:
-    """Return `grey` under translucent colours of `ids`, darker where an id meets another: colours may look alike."""
+    """Return `grey` under translucent colours of `ids`. Borders are darker, since neighbours may look alike."""
     colours = colours_of(ids)
     opacity = LABEL_OPACITY * colours[..., 3:]
     covered = grey * (1 - opacity) + colours[..., :3] * opacity
@@ -111,8 +115,8 @@ def covered(grey: Image, ids: NDArray[np.integer]) -> Image:
     return covered
 
 
-def _drawn(columns: dict[str, list[Image]], extent: Sequence[float], cuts: Sequence[str], title: str) -> Figure:
-    """Return the figure of `columns` of three images each, of a region of `extent` nm (z, y, x)."""
+def _draw(columns: dict[str, list[Image]], extent: Sequence[float], cuts: Sequence[str], title: str) -> Figure:
+    """Return the figure with `columns` of three images each. `extent`: size of the region in nm (z, y, x)."""
     from matplotlib.figure import Figure
 
     width = WIDTH_PIXELS / DOTS_PER_INCH
@@ -144,7 +148,7 @@ def _drawn(columns: dict[str, list[Image]], extent: Sequence[float], cuts: Seque
 
 
 def _add_scale_bar(axes: Axes, width_nm: float) -> None:
-    """Draw a bar of a round length, up to a third of the panel's width, and its length in the lower left corner."""
+    """Draw a scale bar with its length in the lower left corner, at most a third of the panel's width."""
     from matplotlib import patheffects
 
     length = _round_length(width_nm / 3)
@@ -158,13 +162,13 @@ def _add_scale_bar(axes: Axes, width_nm: float) -> None:
 
 
 def _round_length(longest_nm: float) -> float:
-    """Return the greatest of 1, 2 and 5 times a power of ten that is not above `longest_nm`."""
+    """Return the greatest length up to `longest_nm` that is 1, 2 or 5 times a power of ten."""
     power = 10.0 ** math.floor(math.log10(longest_nm))
     return max(step * power for step in (1, 2, 5) if step * power <= longest_nm)
 
 
 def _write(path: Path, figure: Figure) -> None:
-    """Write the figure as PNG under a temporary name, then rename: a reader never meets half a picture."""
+    """Write the figure as PNG under a temporary name, then rename it: a reader never sees a partial file."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     partial = path.with_name(f".{path.name}.partial")

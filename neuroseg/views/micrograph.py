@@ -1,4 +1,4 @@
-"""Labels and neurites -> the grey values a focused-ion-beam microscope would record at 10 nm.
+"""Labels and neurites -> grey values as of a focused-ion-beam microscope at 10 nm.
 
 Grey levels, edge widths and noise follow the FIB-25 volume of the fly's medulla (Takemura et al., PNAS 2015).
 """
@@ -16,14 +16,14 @@ from neuroseg.views.territories import Float, Samples
 CYTOPLASM, CYTOPLASM_SPREAD = 166.0, 24.0
 MEMBRANE = 83.0
 MITOCHONDRION = 76.0
-# A membrane reaches this far into each of the two neurites it separates: 3 voxels thick on the whole.
+# A membrane extends this far into each of the two neurites. With the blur it is about 3 voxels thick.
 MEMBRANE_REACH_VOXELS, MEMBRANE_REACH_SPREAD = 1.8, 0.4
 BLUR_VOXELS = 1.1
 NOISE = 5.5
 
 
 def micrograph(labels: NDArray[np.uint32], samples: Samples, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Return the raw volume `(z, y, x)`, 31 to 217, of neurites `labels` 1..N: membranes lie on their borders."""
+    """Return the raw volume `(z, y, x)`, 31 to 217, of neurites `labels` 1..N, with membranes on their borders."""
     distance = border_distance(labels)
     raw = _cytoplasm(labels, rng)
     raw += 45 * vesicle_shade(distance, labels.size // 800, rng)
@@ -37,9 +37,9 @@ def micrograph(labels: NDArray[np.uint32], samples: Samples, rng: np.random.Gene
 
 
 def border_distance(labels: NDArray[np.uint32]) -> Float:
-    """Return each voxel's distance, in voxels, to the nearest face between two labels, 0.5 beside one.
+    """Return the distance of each voxel, in voxels, to the nearest face between two labels. 0.5 next to a face.
 
-    The volume's own faces are no borders; where there is only one label, every distance is the volume's diagonal.
+    Faces of the volume are not borders. If there is only one label, every distance is the diagonal of the volume.
     """
     border = np.zeros(labels.shape, bool)
     for axis in range(3):
@@ -54,7 +54,7 @@ def border_distance(labels: NDArray[np.uint32]) -> Float:
 
 
 def _cytoplasm(labels: NDArray[np.uint32], rng: np.random.Generator) -> Float:
-    """Return grey values of cytoplasm: each neurite has its own level and strength of texture."""
+    """Return grey values of cytoplasm. Each neurite has its own brightness and strength of texture."""
     count = int(labels.max(initial=0)) + 1
     # Skewed: most neurites are bright, a few are dark.
     levels = CYTOPLASM + CYTOPLASM_SPREAD * (1 - rng.gamma(2.0, 0.6, count))
@@ -77,11 +77,11 @@ def _blend(raw: Float, other: Float, weight: Float) -> None:
 
 
 def _recorded(raw: Float, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Return `raw` as the microscope records it: blurred, with slow drift of brightness, noise, in whole levels."""
+    """Return `raw` as the microscope records it: blurred, with drift of brightness and noise, rounded to uint8."""
     seen = ndimage.gaussian_filter(raw, BLUR_VOXELS, truncate=3.0)
     seen += 4 * smooth_noise(raw.shape, 70, rng)
     noise = rng.standard_normal(raw.shape, np.float32)
-    # The beam's dwell smears noise a little along the scan line.
+    # The noise is slightly correlated along the scan line.
     seen += NOISE * ndimage.convolve1d(noise, np.array([0.15, 0.95, 0.15]), axis=2)
     grey: NDArray[np.uint8] = np.clip(np.rint(seen), 31, 217).astype(np.uint8)
     return grey

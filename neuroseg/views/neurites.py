@@ -1,7 +1,7 @@
-"""A volume's shape -> branching neurites that fill it, thickest first, as samples along their curves.
+"""The shape of a volume -> branching neurites that fill it, as samples along their centre lines.
 
-Each round grows neurites of one calibre from free places, both ways, bending away from what is already
-there: thin ones thread the gaps between thick ones, as they do in neuropil.
+Each round grows neurites of one radius from free places in two directions, thick neurites first. They bend away from
+existing neurites, so that thin neurites fill the gaps between thick ones.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from neuroseg.views.territories import (
 )
 from neuroseg.views.tips import Tips, advanced, branches, first_tips
 
-# (radius in voxels, share of the volume that the round's neurites would fill if they crossed it), thickest first.
+# (radius in voxels, share of the volume that the neurites of the round would fill if they crossed it), thickest first.
 ROUNDS = (
     (17.0, 0.12),
     (14.0, 0.16),
@@ -39,7 +39,7 @@ ROUNDS = (
 
 
 def grown_neurites(shape: tuple[int, int, int], rng: np.random.Generator) -> tuple[Samples, Territory]:
-    """Return the samples of neurites that fill a volume of `shape` and the territory they share, at least one."""
+    """Return the samples of neurites that fill a volume of `shape` (at least one neurite), and their territory."""
     territory = unclaimed(shape)
     samples = _no_samples()
     for radius, share in ROUNDS:
@@ -62,15 +62,15 @@ def _no_samples() -> Samples:
 def _seeds(
     territory: Territory, shape: tuple[int, int, int], radius: float, share: float, rng: np.random.Generator
 ) -> Float:
-    """Return random places `(n, 3)` where a neurite of `radius` fits, as many as fill about `share` of the volume."""
+    """Return random places `(n, 3)` with space for neurites of `radius`, which fill about `share` of the volume."""
     length = math.prod(shape) ** (1 / 3)
     count = int(share * math.prod(shape) / (math.pi * radius**2 * length) + rng.uniform())
     if not (territory.winner >= 0).any() and radius == ROUNDS[-1][0]:
         count = max(count, 1)
     nodes = rng.permutation(np.argwhere(territory.score > 0.8 * radius))[:count]
-    # The grid reaches a little beyond the volume; seeds do not.
+    # The grid is slightly larger than the volume. Seeds must lie inside the volume.
     places = np.clip((nodes + rng.uniform(-0.5, 0.5, nodes.shape)) * CELL_VOXELS, 0, np.array(shape) - 1)
-    # Neurites of one round do not see each other while they grow: let them begin apart.
+    # Neurites of one round ignore each other while they grow, so keep their seeds apart.
     close = cKDTree(places).query_pairs(3 * radius, output_type="ndarray") if len(places) else np.zeros((0, 2), int)
     kept: Float = np.delete(places, np.unique(close[:, 1]), axis=0).astype(np.float32)
     return kept
@@ -90,7 +90,7 @@ def _grown(
             break
         node = _nearest_node(tips, territory)
         clearance, slope = territory.score[node], slopes[node]
-        # Where neighbours leave little room a neurite is thin.
+        # A neurite is thinner if there is little space between its neighbours.
         calibre = np.clip(clearance + 1, 0.5 * tips.radius, tips.radius * np.exp(tips.swelling))
         steps = np.full(len(tips), step, np.int32)
         parts.append(Samples(tips.position, calibre.astype(np.float32), tips.neurite, tips.strand, steps))
@@ -103,7 +103,7 @@ def _grown(
 
 
 def _can_grow(tips: Tips, territory: Territory, shape: tuple[int, int, int]) -> NDArray[np.bool_]:
-    """Return which tips are neither inside another neurite nor outside the volume by more than their radius."""
+    """Return a mask of the tips that are outside other neurites and at most their radius outside the volume."""
     margin = tips.radius[:, None]
     inside = ((tips.position > -margin) & (tips.position < np.array(shape) + margin)).all(axis=1)
     free: NDArray[np.bool_] = territory.score[_nearest_node(tips, territory)] > -1

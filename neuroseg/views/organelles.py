@@ -1,4 +1,4 @@
-"""Neurites and their labels -> how deep each voxel lies in a mitochondrion, and where vesicles are."""
+"""Neurites and their labels -> depth of each voxel in a mitochondrion, and shades of vesicles."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from scipy.spatial import cKDTree
 from neuroseg.views.smooth import interpolated
 from neuroseg.views.territories import STEP_VOXELS, Float, Samples
 
-# Mitochondria are smooth: their depth is found on a grid of this spacing and interpolated.
+# Mitochondria are smooth, so their depth is computed on a grid of this spacing and interpolated.
 GRID_VOXELS = 2
-# The depth outside, in voxels: just far enough for the blurred edge to end.
+# Depth outside of mitochondria, in voxels: enough for the blurred edge.
 OUTSIDE_VOXELS = -3.0
-# Neurites thinner than this hold no mitochondrion.
+# Neurites thinner than this contain no mitochondrion.
 MIN_NEURITE_RADIUS_VOXELS = 6.0
 # Vesicles are 60 nm across, rims included.
 VESICLE_REACH_VOXELS = 3
-# One mitochondrion begins per this many voxels of a neurite that can hold one.
+# Mean length of neurite per mitochondrion, in neurites thick enough to contain one.
 SPACING_VOXELS = 50.0
 
 
 def mitochondrion_depth(labels: NDArray[np.uint32], samples: Samples, rng: np.random.Generator) -> Float:
-    """Return how far inside a mitochondrion each voxel `(z, y, x)` lies, in voxels, from -3 (outside) upwards.
+    """Return the depth of each voxel `(z, y, x)` inside a mitochondrion, in voxels, or -3 outside.
 
-    A mitochondrion is a stretch of a strand, thinner than the strand and off its axis, and keeps to its own label.
+    A mitochondrion follows part of a strand. It is thinner than the strand, off its centre, and stays inside its label.
     """
     axes, radii, owners = _mitochondria(labels, samples, rng)
     if not len(axes):
@@ -33,7 +33,7 @@ def mitochondrion_depth(labels: NDArray[np.uint32], samples: Samples, rng: np.ra
     nodes = np.indices(coarse_labels.shape).reshape(3, -1).T * GRID_VOXELS
     reach = radii.max() - OUTSIDE_VOXELS
     distance, nearest = cKDTree(axes).query(nodes, distance_upper_bound=reach)
-    # Nodes with nothing in reach get an infinite distance and the index one past the last axis point.
+    # Nodes without an axis point in reach get distance infinity and an index past the last point.
     depth = np.maximum(np.append(radii, 0)[nearest] - distance, OUTSIDE_VOXELS)
     depth[np.append(owners, 0)[nearest] != coarse_labels.ravel()] = OUTSIDE_VOXELS
     return interpolated(depth.reshape(coarse_labels.shape).astype(np.float32), labels.shape, GRID_VOXELS)
@@ -42,7 +42,7 @@ def mitochondrion_depth(labels: NDArray[np.uint32], samples: Samples, rng: np.ra
 def _mitochondria(
     labels: NDArray[np.uint32], samples: Samples, rng: np.random.Generator
 ) -> tuple[Float, Float, NDArray[np.uint32]]:
-    """Return axis points `(n, 3)` of all mitochondria, the radius at each, and the label each belongs to."""
+    """Return axis points `(n, 3)` of all mitochondria, and the radius and label at each point."""
     places = np.rint(samples.positions).astype(int)
     inside = ((places >= 0) & (places < np.array(labels.shape))).all(axis=1)
     roomy = np.flatnonzero(inside & (samples.radii >= MIN_NEURITE_RADIUS_VOXELS))
@@ -65,7 +65,7 @@ def _mitochondria(
 def vesicle_shade(border_distance: Float, count: int, rng: np.random.Generator) -> Float:
     """Return the shade `(z, y, x)` of up to `count` vesicles, from -1 (dark rim) to 0.5 (bright core), 0 elsewhere.
 
-    Vesicles gather in clouds, inside neurites: where `border_distance`, in voxels, is above their radius.
+    Vesicles form clouds inside neurites, where `border_distance` (voxels) is greater than their radius.
     """
     shape = border_distance.shape
     shade = np.zeros(shape, np.float32)

@@ -1,4 +1,4 @@
-"""Coarse grids of values -> smooth fields: warps, textures, drifts and organelle depths of synthetic volumes."""
+"""Values on a coarse grid -> smooth fields, for warps, textures, drift and organelle depths of synthetic volumes."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ Float = NDArray[np.float32]
 
 
 def smooth_noise(shape: tuple[int, ...], spacing_voxels: float, rng: np.random.Generator) -> Float:
-    """Return Gaussian noise `(z, y, x)` of mean 0 and deviation 1 that varies over about `spacing_voxels`.
+    """Return smooth Gaussian noise `(z, y, x)` of mean 0, standard deviation 1 and a grain of `spacing_voxels`.
 
-    Random values on a coarse grid, joined by cubic B-splines.
+    It is interpolated by cubic B-splines from random values on a coarse grid.
     """
     weights = [_spline_weights(length, spacing_voxels) for length in shape]
     return _along_axes(rng.standard_normal([matrix.shape[1] for matrix in weights], np.float32), weights)
 
 
 def interpolated(coarse: Float, shape: tuple[int, ...], spacing_voxels: int) -> Float:
-    """Return at every voxel of `shape` the values of nodes at 0, spacing, 2 spacings and so on, joined linearly.
+    """Return linearly interpolated values for an array of `shape` from nodes every `spacing_voxels` voxels.
 
-    Beyond the last node its value continues.
+    Values beyond the last node equal that of the last node.
     """
     return _along_axes(
         coarse,
@@ -33,7 +33,7 @@ def interpolated(coarse: Float, shape: tuple[int, ...], spacing_voxels: int) -> 
 def _along_axes(field: Float, weights: list[Float]) -> Float:
     """Return `field` with each axis multiplied by its matrix `(length, nodes)`."""
     for matrix in weights:
-        # Each product turns the first coarse axis into the last fine one; all turns restore the order.
+        # Each product replaces the first axis by a fine axis and moves it to the end. The last one restores the order.
         field = np.moveaxis(np.tensordot(matrix, field, axes=1), 0, -1)
     return np.ascontiguousarray(field)
 

@@ -1,7 +1,7 @@
-"""Sampled neurites -> which neurite owns each voxel, by an additively weighted (Apollonius) diagram.
+"""Samples of neurites -> the neurite at each voxel, by an additively weighted Voronoi (Apollonius) diagram.
 
-A point belongs to the sample with the least score, its distance to the sample minus the sample's radius.
-The diagram is kept on a coarse grid while neurites grow and evaluated at every voxel once they have grown.
+A point belongs to the sample with the lowest score: distance to the sample minus radius of the sample. While neurites
+grow, the diagram is stored on a coarse grid. Afterwards it is evaluated at every voxel.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from scipy.spatial import cKDTree
 
 Float = NDArray[np.float32]
 
-# The thinnest neurite is 8 voxels wide: a cell of 4 cannot lie across it without a corner inside.
+# The thinnest neurite is 8 voxels wide, so every neurite contains corners of cells of 4 voxels.
 CELL_VOXELS = 4
-# Samples along a strand are this far apart, close enough for a thin tube without beads.
+# Distance of samples along a strand, small enough for a smooth thin tube.
 STEP_VOXELS = 2.0
-# The score before there is a neurite: the first one, however far away, claims every node.
+# Score of nodes before the first neurite: greater than any distance in a volume.
 UNCLAIMED_VOXELS = 1e6
-# Candidates per node and round: the nearest sample need not have the least score when radii vary.
+# Candidates per node and round: with different radii, the nearest sample may not have the lowest score.
 CANDIDATES = 3
-# The steps from a cell's first node to its eight corners.
+# Offsets from the first node of a cell to its eight corners.
 CORNERS = tuple(product((0, 1), repeat=3))
-# Sections evaluated at a time, which bounds the memory of their eight candidates.
+# Sections evaluated together. This limits the memory for their eight candidates.
 CHUNK_SECTIONS = 8
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Points along neurites: positions `(n, 3)` in voxels, radii in voxels, and each one's neurite, strand and step.
+    """Points along neurites: positions `(n, 3)` and radii in voxels, and neurite, strand and step of each point.
 
-    A strand is one unbranched stretch of a neurite; its samples are consecutive steps.
+    A strand is an unbranched part of a neurite. Its samples are consecutive steps.
     """
 
     positions: Float
@@ -47,7 +47,7 @@ class Samples:
         return len(self.radii)
 
     def tangents(self) -> Float:
-        """Return each strand's direction `(n, 3)`, of length 1, at its samples; 0 where a strand is a single one."""
+        """Return the direction `(n, 3)` of the strand at each sample, of length 1. 0 for a strand of one sample."""
         ahead = np.zeros_like(self.positions)
         if len(self) > 1:
             same = (self.strands[1:] == self.strands[:-1])[:, None]
@@ -58,24 +58,24 @@ class Samples:
         return tangents
 
     def taken(self, rows: NDArray[np.integer]) -> Samples:
-        """Return the samples of the chosen rows, in their order."""
+        """Return the samples of `rows`, in that order."""
         return Samples(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
 def joined_samples(parts: Sequence[Samples]) -> Samples:
-    """Return all samples of `parts`, at least one, in their order."""
+    """Return all samples of `parts`, in order. `parts` must not be empty."""
     return Samples(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Samples)))
 
 
 @dataclass(frozen=True)
 class Territory:
-    """The diagram on a coarse grid: the least score at each node, in voxels, and the sample that has it (-1: none)."""
+    """The diagram on a coarse grid: the lowest score at each node, in voxels, and its sample (-1: none)."""
 
     score: Float
     winner: NDArray[np.int32]
 
     def cell(self, positions: Float) -> NDArray[np.intp]:
-        """Return the index `(n, 3)` of the node before each position `(n, 3)`; outside counts as the nearest cell."""
+        """Return the index `(n, 3)` of the first node of the cell at each position `(n, 3)`. Clip positions outside."""
         return np.clip((positions / CELL_VOXELS).astype(np.intp), 0, np.array(self.score.shape) - 2)
 
 
@@ -86,30 +86,30 @@ def unclaimed(shape: tuple[int, int, int]) -> Territory:
 
 
 def claimed(territory: Territory, samples: Samples, first_index: int) -> Territory:
-    """Return `territory` after `samples`, numbered from `first_index`, took the nodes where they score least."""
+    """Return `territory` after adding `samples`, numbered from `first_index`, at nodes where their score is lowest."""
     if not len(samples):
         return territory
-    # A sample's score is at least minus its radius, so nodes deeper than that inside a neurite are not asked.
-    open_nodes = np.flatnonzero(territory.score > -samples.radii.max())
-    positions = np.stack(np.unravel_index(open_nodes, territory.score.shape), axis=1) * CELL_VOXELS
+    # The score of a sample is at least minus its radius, so skip nodes that are deeper inside a neurite.
+    candidate_nodes = np.flatnonzero(territory.score > -samples.radii.max())
+    positions = np.stack(np.unravel_index(candidate_nodes, territory.score.shape), axis=1) * CELL_VOXELS
     distances, nearest = cKDTree(samples.positions).query(
         positions, k=np.arange(1, CANDIDATES + 1), distance_upper_bound=territory.score.max() + samples.radii.max()
     )
-    # Missing candidates have an infinite distance and the index one past the last sample.
+    # Missing candidates have distance infinity and an index past the last sample.
     scores = distances - np.append(samples.radii, 0)[nearest]
     best = scores.argmin(axis=1)[:, None]
     score = np.take_along_axis(scores, best, 1)[:, 0]
-    won = score < territory.score.ravel()[open_nodes]
+    won = score < territory.score.ravel()[candidate_nodes]
     least, winner = territory.score.copy(), territory.winner.copy()
-    least.ravel()[open_nodes[won]] = score[won]
-    winner.ravel()[open_nodes[won]] = np.take_along_axis(nearest, best, 1)[won, 0] + first_index
+    least.ravel()[candidate_nodes[won]] = score[won]
+    winner.ravel()[candidate_nodes[won]] = np.take_along_axis(nearest, best, 1)[won, 0] + first_index
     return Territory(least, winner)
 
 
 def neurite_at_voxels(territory: Territory, samples: Samples, displacement: Float) -> NDArray[np.uint32]:
-    """Return the neurite `(z, y, x)`, from 0, that owns each voxel moved by `displacement` `(3, z, y, x)` voxels.
+    """Return the neurite `(z, y, x)`, from 0, of each voxel moved by `displacement` `(3, z, y, x)` voxels.
 
-    A voxel's candidates are the winners at the eight corners of its cell.
+    The candidates of a voxel are the samples at the eight corners of its cell.
     """
     shape = displacement.shape[1:]
     nodes = samples.neurites[territory.winner]
@@ -122,14 +122,14 @@ def neurite_at_voxels(territory: Territory, samples: Samples, displacement: Floa
         positions = moved.reshape(3, -1).T
         cells = np.ravel_multi_index(tuple(territory.cell(positions).T), nodes.shape)
         chunk = nodes.ravel()[cells]
-        asked = np.flatnonzero(contested.ravel()[cells])
-        chunk[asked] = samples.neurites[_winners(territory, samples, positions[asked], cells[asked])]
+        unclear = np.flatnonzero(contested.ravel()[cells])
+        chunk[unclear] = samples.neurites[_winners(territory, samples, positions[unclear], cells[unclear])]
         owners[start : start + CHUNK_SECTIONS] = chunk.reshape(moved.shape[1:])
     return owners
 
 
 def _contested(nodes: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Return, at each cell's first node, whether the cell's eight corners differ."""
+    """Return, at the first node of each cell, whether its eight corners belong to different neurites."""
     least = most = nodes[:-1, :-1, :-1]
     for z, y, x in CORNERS:
         corner = nodes[z : z - 1 or None, y : y - 1 or None, x : x - 1 or None]
@@ -140,9 +140,9 @@ def _contested(nodes: NDArray[np.int32]) -> NDArray[np.bool_]:
 
 
 def _winners(territory: Territory, samples: Samples, positions: Float, cells: NDArray[np.intp]) -> NDArray[np.int32]:
-    """Return the index of the sample of least score at each of the positions `(n, 3)` in `cells`.
+    """Return the sample with the lowest score at each position `(n, 3)` in `cells`.
 
-    The distance is to the strand's tangent near the sample, so that tubes are smooth between samples.
+    Use the distance to the tangent of the strand near the sample, so that tubes are smooth between samples.
     """
     tubes = np.column_stack([samples.positions, samples.radii, samples.tangents()])
     strides = np.array(territory.score.strides) // territory.score.itemsize

@@ -1,4 +1,4 @@
-"""The growing tips of neurites, one step after another: they bend, swell, branch and stop."""
+"""Growing tips of neurites, which bend, swell, branch and stop step by step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from neuroseg.views.territories import STEP_VOXELS, Float
 
-# A strand branches once in this many voxels; branches of branches of branches do not.
+# Mean distance between branches of a strand. Strands of the last generation do not branch.
 BRANCH_SPACING_VOXELS = 80.0
 MAX_GENERATION = 2
 # No branch is thinner than this radius.
@@ -18,7 +18,7 @@ MIN_RADIUS_VOXELS = 3.5
 
 @dataclass(frozen=True)
 class Tips:
-    """One row per tip: where it is, where it heads (`(n, 3)`, voxels and length 1), and what grows there."""
+    """One row per tip: position `(n, 3)` in voxels, heading `(n, 3)` of length 1, and properties of the neurite."""
 
     position: Float
     heading: Float
@@ -34,16 +34,16 @@ class Tips:
         return len(self.radius)
 
     def taken(self, rows: NDArray[np.bool_]) -> Tips:
-        """Return the tips of the chosen rows."""
+        """Return the tips selected by the mask `rows`."""
         return Tips(*(getattr(self, field.name)[rows] for field in fields(self)))
 
     def joined(self, other: Tips) -> Tips:
-        """Return both sets of tips, `other` last."""
+        """Return these tips followed by `other`."""
         return Tips(*(np.concatenate([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self)))
 
 
 def first_tips(seeds: Float, radius: float, rng: np.random.Generator) -> Tips:
-    """Return two tips per seed `(n, 3)`, heading opposite ways; neurite and strand numbers start from 0."""
+    """Return two tips per seed `(n, 3)` with opposite headings. Neurites and strands are numbered from 0."""
     count = len(seeds)
     heading = rng.standard_normal((count, 3), np.float32)
     neurite = np.arange(count, dtype=np.int32)
@@ -53,7 +53,7 @@ def first_tips(seeds: Float, radius: float, rng: np.random.Generator) -> Tips:
         turn=np.zeros_like(heading),
         radius=(radius * rng.uniform(0.9, 1.15, count)).astype(np.float32),
         swelling=np.zeros(count, np.float32),
-        # Most neurites run fairly straight, a few wind.
+        # Most neurites are fairly straight, a few are tortuous.
         tortuosity=(0.6 * rng.beta(1.0, 2.5, count)).astype(np.float32),
         generation=np.zeros(count, np.int32),
         neurite=neurite,
@@ -63,10 +63,10 @@ def first_tips(seeds: Float, radius: float, rng: np.random.Generator) -> Tips:
 
 
 def advanced(tips: Tips, clearance: Float, slope: Float, rng: np.random.Generator) -> Tips:
-    """Return `tips` a step further along their headings, turned at random and up the `slope` of a small `clearance`."""
+    """Return `tips` one step ahead. They turn at random, and up the `slope` if their `clearance` is small."""
     turn = 0.85 * tips.turn + 0.5 * rng.standard_normal(tips.turn.shape, np.float32)
     crowding = np.clip((1.3 * tips.radius + 2 - clearance) / tips.radius, 0, 1)
-    # Thick neurites wind less.
+    # Thick neurites bend less.
     bend = tips.tortuosity[:, None] * turn * (4 / tips.radius[:, None]) ** 0.5
     heading = _unit(tips.heading + bend + 0.5 * crowding[:, None] * slope)
     swelling = 0.95 * tips.swelling + 0.06 * rng.standard_normal(len(tips), np.float32)
@@ -75,7 +75,7 @@ def advanced(tips: Tips, clearance: Float, slope: Float, rng: np.random.Generato
 
 
 def branches(tips: Tips, first_strand: int, rng: np.random.Generator) -> Tips:
-    """Return new tips, thinner and heading aside, of the few `tips` that branch in this step."""
+    """Return new tips for the `tips` that branch in this step, thinner and with a turned heading."""
     branching = rng.uniform(size=len(tips)) < STEP_VOXELS / BRANCH_SPACING_VOXELS
     parents = tips.taken(branching & (tips.generation < MAX_GENERATION))
     aside = rng.standard_normal((len(parents), 3), np.float32)

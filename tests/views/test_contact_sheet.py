@@ -1,4 +1,4 @@
-"""Pairs of pictures on one sheet."""
+"""Pairs of images on a sheet."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from matplotlib import image
 from neuroseg.views.contact_sheet import Frame, contact_sheet
 
 
-def test_the_first_frames_borders_lie_over_labels_that_moved(tmp_path: Path) -> None:
-    """Black raw: what is white is paper, or a border; only the frame that moved has one."""
+def test_borders_of_the_first_frame_are_drawn_over_moved_labels(tmp_path: Path) -> None:
+    """Raw is black, so a white voxel is background or a border. Only the moved frame has borders."""
     labels = np.zeros((40, 40), np.uint32)
     labels[:, 20:] = 1
     raw = np.zeros((40, 40), np.float32)

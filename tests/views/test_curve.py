@@ -1,4 +1,4 @@
-"""The threshold curve is a PNG of the promised width that shows the best and the stored threshold."""
+"""The threshold curve is a PNG of 2000 pixels width that shows the best and the stored threshold."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SWEEP = [row(n / 50, 2 - n / 25, (n / 50) ** 4) for n in range(1, 50)]
 
 
 def shows(path: Path, colour: str) -> bool:
-    """Whether a pixel of the picture has this colour."""
+    """Whether any pixel of the figure has this colour."""
     with Image.open(path) as image:
         assert image.format == "PNG"
         assert image.width == WIDTH_PIXELS == 2000

@@ -1,4 +1,4 @@
-"""The picture is a PNG of the promised width, and its colours say which segment is which."""
+"""The figure is a PNG of 2000 pixels width. Colours identify segments."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_matplotlib_keeps_no_global_figure(tmp_path: Path) -> None:
 
 
 def test_arrays_of_different_regions_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"segmentation covers \(5, 16, 20\) voxels but raw \(6, 16, 20\)"):
+    with pytest.raises(InputError, match=r"segmentation has shape \(5, 16, 20\), expected \(6, 16, 20\) as raw"):
         drawn(tmp_path / "view.png", labels={"segmentation": quarters((5, 16, 20))})
     with pytest.raises(InputError, match="voxel_size_nm"):
         drawn(tmp_path / "view.png", voxel_size_nm=(8, 0, 8))

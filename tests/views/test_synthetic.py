@@ -1,4 +1,4 @@
-"""The synthetic volume keeps what it promises of its truth and of its micrograph."""
+"""The synthetic volume has a connected truth and realistic grey values."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_another_seed_gives_other_bytes(volume: SyntheticVolume) -> None:
     assert (other.raw != volume.raw).mean() > 0.9
 
 
-def test_shapes_and_dtypes_are_those_promised(volume: SyntheticVolume) -> None:
+def test_shapes_and_dtypes(volume: SyntheticVolume) -> None:
     assert volume.raw.shape == volume.labels.shape == (56, 64, 60)
     assert (volume.raw.dtype, volume.labels.dtype) == (np.uint8, np.uint32)
     assert volume.voxel_size_nm == (10, 10, 10)
@@ -88,8 +88,8 @@ def test_a_sliver_is_one_neurite(shape: tuple[int, int, int]) -> None:
 
 
 @pytest.mark.parametrize(("shape", "seed"), [((8, 0, 8), 0), ((8, 8), 0), ((8, 8, 8), -1)])
-def test_an_impossible_request_is_refused(shape: tuple[int, int, int], seed: int) -> None:
-    with pytest.raises(InputError, match="use"):
+def test_an_invalid_shape_or_seed_is_refused(shape: tuple[int, int, int], seed: int) -> None:
+    with pytest.raises(InputError, match="hint: use"):
         synthetic_volume(shape, seed)
 
 
