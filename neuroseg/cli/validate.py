@@ -19,7 +19,8 @@ from neuroseg.errors import InputError
 
 if TYPE_CHECKING:
     from neuroseg.checks.validate import Validation, ValidationVolume
-    from neuroseg.training.settings import TrainingSettings, VolumeSettings
+    from neuroseg.training.data_settings import VolumeSettings
+    from neuroseg.training.settings import TrainingSettings
 
 
 _NO_LABEL = (0, 2**64 - 1)  # CREMI marks unlabelled voxels with the second; training ignores both
@@ -209,7 +210,7 @@ def _one_volume(
     import hashlib
 
     from neuroseg.storage.naming import default_workspace
-    from neuroseg.training.settings import VolumeSettings
+    from neuroseg.training.data_settings import VolumeSettings
 
     if truth is None:
         raise InputError("--volume needs --truth, the ground-truth labels", hint="add --truth LABELS")

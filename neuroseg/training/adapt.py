@@ -27,6 +27,7 @@ from neuroseg.networks.card import Card, SegmentationCard
 from neuroseg.networks.windows import WindowRule
 from neuroseg.training.data.labelled import OpenedVolume, open_labelled
 from neuroseg.training.data.unlabelled import Crops, Pairs, Region
+from neuroseg.training.data_settings import VolumeSettings
 from neuroseg.training.folder import prepare_folder
 from neuroseg.training.learning.loop import is_over, run_training
 from neuroseg.training.learning.precision import warn_if_emulated
@@ -34,7 +35,7 @@ from neuroseg.training.learning.processes import ProcessGroup
 from neuroseg.training.learning.statistics import with_recomputed_statistics
 from neuroseg.training.learning.trainer import Trainer
 from neuroseg.training.perturbations.appearance import Float
-from neuroseg.training.settings import Precision, TrainingSettings, VolumeSettings
+from neuroseg.training.settings import Precision, TrainingSettings
 from neuroseg.training.train import check_gradients, labelled_samples
 from neuroseg.training.validation.agreement import PERTURBATIONS, Agreement, agreement, agrees_better
 from neuroseg.training.validation.validate import validate

@@ -1,10 +1,7 @@
-"""The training configuration: what configs/*.yaml may say."""
+"""The training configuration: all sections and keys of configs/*.yaml. The section `data` is in data_settings.py."""
 
 from __future__ import annotations
 
-import math
-import posixpath
-from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
@@ -14,138 +11,78 @@ from neuroseg.configuration import Section
 from neuroseg.errors import InputError
 from neuroseg.networks.card import Name
 from neuroseg.training.data.affinity_targets import Sides
-from neuroseg.training.data.catalogue import catalogued
+from neuroseg.training.data_settings import DataSettings, Margins, Positive
 from neuroseg.training.perturbations.draw import PUBLISHED, check_names
 
 Offset = tuple[int, int, int]
 Widths = tuple[PositiveInt, PositiveInt, PositiveInt]
-Margins = tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 
 
-class VolumeSettings(Section):
-    """One labelled volume, `file.h5:dataset` or a zarr array, and the part of it to use.
-
-    As much raw as `surround_voxels` says on each side of that part, as far as the volume goes, is learnt from with it:
-    patches deeper than a few labelled sections then show true tissue, whose labels do not count, instead of mirrored.
-    `share` of a training's samples are cut from this volume; what is left is divided among those that have none, by
-    their labelled voxels. `volume` names a public one (configs/data), whose addresses and voxel size hold where none
-    are given.
-    """
-
-    volume: str | None = None
-    raw: str
-    labels: str
-    region: str | None = None
-    surround_voxels: Margins = (0, 0, 0)
-    share: float | None = Field(default=None, gt=0.0, le=1.0)
-    voxel_size_nm: tuple[Positive, Positive, Positive] | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _catalogued(cls, content: Any) -> Any:
-        return _with_catalogued(content, ("raw", "labels", "voxel_size_nm"))
-
-    @model_validator(mode="after")
-    def _labels_are_apart(self) -> VolumeSettings:
-        if posixpath.normpath(self.raw) == posixpath.normpath(self.labels):
-            raise ValueError(f"labels {self.labels} are the raw itself; give the address of its labels")
-        return self
-
-
-class UnlabelledSettings(Section):
-    """One volume without labels, and the part of it to use; it is read crop by crop and may be of any size.
-
-    `volume` names a public one (configs/data), whose address holds where none is given; `level` is that of a pyramid.
-    """
-
-    volume: str | None = None
-    raw: str
-    region: str | None = None
-    level: int = Field(default=0, ge=0)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _catalogued(cls, content: Any) -> Any:
-        return _with_catalogued(content, ("raw",))
-
-
-def _with_catalogued(content: Any, keys: Sequence[str]) -> Any:
-    """Return the mapping of a volume with what the catalogue says of `volume` where it says nothing itself."""
-    if not isinstance(content, Mapping) or not content.get("volume"):
-        return content
-    known = catalogued(str(content["volume"])).model_dump()
-    return {**{key: known[key] for key in keys if known[key] is not None}, **content}
-
-
-class DataSettings(Section):
-    """The volumes; relative paths are looked up in `folders`, in order, seen from the YAML's folder (places.py).
-
-    Training never looks at `test`: `neuroseg validate` does.
-    """
-
-    folders: tuple[str, ...] = (".",)
-    training: tuple[VolumeSettings, ...] = ()
-    unlabelled: tuple[UnlabelledSettings, ...] = ()
-    validation: VolumeSettings | None = None
-    test: tuple[VolumeSettings, ...] = ()
-
-    @model_validator(mode="after")
-    def _shares_add_up(self) -> DataSettings:
-        judged = [*self.test, *([self.validation] if self.validation else [])]
-        if any(volume.share is not None for volume in judged):
-            raise ValueError("share is of the samples that training is made of: leave it out of validation and test")
-        given = [volume.share for volume in self.training if volume.share is not None]
-        total, rest = sum(given), len(self.training) - len(given)
-        if given and rest and total >= 1:
-            raise ValueError(f"the shares of training volumes add up to {total:g}: none is left for {rest} without one")
-        if given and not rest and not math.isclose(total, 1.0, abs_tol=1e-6):
-            raise ValueError(f"the shares of all training volumes add up to {total:g}, not to 1; leave one of them out")
-        return self
-
-
 class NetworkSettings(Section):
-    """Which architecture, its parameters, and what it begins with.
+    """The network's architecture, its parameters and its initial weights."""
 
-    `encoder` is the folder of a pre-training, `bundle` a bundled model's name or a bundle's folder: all of its weights.
-    """
-
-    architecture: str = "light"
-    parameters: dict[str, Any] = Field(default_factory=dict)
-    encoder: str | None = None
-    bundle: str | None = None
+    architecture: str = Field(default="light", description="Name of the architecture: light, superhuman or mala.")
+    parameters: dict[str, Any] = Field(
+        default_factory=dict, description="Parameters of the architecture, such as widths."
+    )
+    encoder: str | None = Field(
+        default=None, description="Folder of a pre-training. The network starts with its encoder."
+    )
+    bundle: str | None = Field(
+        default=None, description="Bundled model or folder of a bundle. The network starts with all its weights."
+    )
 
     @model_validator(mode="after")
     def _begins_once(self) -> NetworkSettings:
         if self.encoder is not None and self.bundle is not None:
-            raise ValueError("a network begins with an encoder or with a bundle: leave out one of them")
+            raise ValueError("encoder and bundle are both given; remove one of them")
         return self
 
 
 class TargetSettings(Section):
-    """What the network learns: affinities at `offsets`, and auxiliary channels that only training needs.
+    """What the network learns to predict: affinities, and auxiliary channels that are dropped after training."""
 
-    `balanced`: both classes weigh the same in the cross entropy; the published training weighs every voxel alike.
-    """
-
-    offsets: tuple[Offset, ...] = Field(default=((-1, 0, 0), (0, -1, 0), (0, 0, -1)), min_length=1)
-    auxiliary_offsets: tuple[Offset, ...] = ()
-    auxiliary_weight: NotNegative = 0.5
-    descriptor_sigma_nm: NotNegative = 0.0
-    descriptor_weight: NotNegative = 1.0
-    border_axes: tuple[Literal[0, 1, 2], ...] = (0, 1, 2)
-    border_dilations: NonNegativeInt = 0
-    border_sides: Sides = "both"
-    balanced: bool = True
+    offsets: tuple[Offset, ...] = Field(
+        default=((-1, 0, 0), (0, -1, 0), (0, 0, -1)),
+        min_length=1,
+        description="Offset (z, y, x) in voxels of each affinity channel.",
+    )
+    auxiliary_offsets: tuple[Offset, ...] = Field(
+        default=(), description="Offsets of auxiliary affinities. They improve training; the bundle omits them."
+    )
+    auxiliary_weight: NotNegative = Field(default=0.5, description="Weight of the auxiliary affinities in the loss.")
+    descriptor_sigma_nm: NotNegative = Field(
+        default=0.0, description="Radius (sigma) of auxiliary shape descriptors. 0 disables them."
+    )
+    descriptor_weight: NotNegative = Field(default=1.0, description="Weight of the shape descriptors in the loss.")
+    border_axes: tuple[Literal[0, 1, 2], ...] = Field(
+        default=(0, 1, 2),
+        description="Axes (0 z, 1 y, 2 x) along which touching objects are separated by a border of label 0.",
+    )
+    border_dilations: NonNegativeInt = Field(
+        default=0, description="Number of times that the border grows by one voxel on each side."
+    )
+    border_sides: Sides = Field(
+        default="both",
+        description="`both` sets the voxel on each side of a border to 0. `upper` sets only the second one, as the "
+        "published code does.",
+    )
+    balanced: bool = Field(
+        default=True,
+        description="Give both classes the same weight in the cross entropy. If false, each voxel has the same weight, "
+        "as in the published training.",
+    )
 
 
 class PerturbationSettings(Section):
-    """Which perturbations, of which exactly one is drawn for each crop, and how strong (1: the published ranges)."""
+    """Perturbations of crops. Exactly one is drawn at random for each crop."""
 
-    names: tuple[str, ...] = PUBLISHED
-    strength: float = Field(default=1.0, ge=0.0, le=1.0)
+    names: tuple[str, ...] = Field(default=PUBLISHED, description="Names of the perturbations to draw from.")
+    strength: float = Field(
+        default=1.0, ge=0.0, le=1.0, description="Strength, from 0 (no change) to 1 (the published ranges)."
+    )
 
     @field_validator("names")
     @classmethod
@@ -155,64 +92,97 @@ class PerturbationSettings(Section):
 
 
 class AugmentationSettings(Section):
-    """Probabilities (0 to 1) and strengths of the augmentations; one of `perturbations` follows them."""
+    """Probabilities (0 to 1) and strengths of the augmentations of labelled patches."""
 
-    orientations: Literal["all", "in_plane"] = "all"
-    deform: Probability = 0.5
-    scale_range: tuple[Positive, Positive] = (0.8, 1.25)
-    rotation_degrees: NotNegative = 45.0
-    elastic_spacing_voxels: Positive = 24.0
-    elastic_sigma_voxels: NotNegative = 2.0
-    intensity: Probability = 0.8
-    sections: Probability = 0.2
-    noise: Probability = 0.4
-    blur: Probability = 0.2
-    missing: Probability = 0.1
-    perturbations: PerturbationSettings = PerturbationSettings(names=())
+    orientations: Literal["all", "in_plane"] = Field(
+        default="all",
+        description="Random orientations: `all` 48 of a cube, or the 16 `in_plane` that keep the z axis.",
+    )
+    deform: Probability = Field(default=0.5, description="Probability of a rotation, scaling and elastic deformation.")
+    scale_range: tuple[Positive, Positive] = Field(
+        default=(0.8, 1.25), description="Smallest and largest scale of a deformation."
+    )
+    rotation_degrees: NotNegative = Field(
+        default=45.0, description="Largest rotation of a deformation. The axis is z if orientations is in_plane."
+    )
+    elastic_spacing_voxels: Positive = Field(
+        default=24.0, description="Distance between the control points of an elastic deformation."
+    )
+    elastic_sigma_voxels: NotNegative = Field(
+        default=2.0, description="Largest standard deviation of the displacement of the control points."
+    )
+    intensity: Probability = Field(default=0.8, description="Probability of a new contrast, brightness and gamma.")
+    sections: Probability = Field(
+        default=0.2, description="Probability of a new contrast and brightness for each section."
+    )
+    noise: Probability = Field(default=0.4, description="Probability of Gaussian noise.")
+    blur: Probability = Field(default=0.2, description="Probability of a Gaussian blur.")
+    missing: Probability = Field(default=0.1, description="Probability of one black section.")
+    perturbations: PerturbationSettings = Field(
+        default=PerturbationSettings(names=()),
+        description="Perturbations. One of them is applied after the augmentations.",
+    )
 
     @field_validator("scale_range")
     @classmethod
     def _rises(cls, scale_range: tuple[float, float]) -> tuple[float, float]:
         if scale_range[0] > scale_range[1]:
-            raise ValueError("the smallest scale comes first, then the largest")
+            raise ValueError("the smallest scale must come first, then the largest")
         return scale_range
 
 
 class ConsistencySettings(Section):
-    """What a network says of a perturbed crop without labels shall be what a teacher says of the clean one.
+    """Consistency learning on volumes without labels.
 
-    teacher: `weight_sharing` (the network itself) or `ema` (its averaged weights). Steps before `begin_step` learn from
-    labels alone; from there on `weight` counts, or is ramped up over `ramp_steps` as exp(-5 (1 - t)^2). Voxels whose
-    affinity the teacher holds for less clear than `confidence` (|2 a - 1|) do not count. The teacher says the mean of
-    what it says of the clean crop in `teacher_orientations`, each a pass more. `published` leaves what the
-    published code has as defects: targets are not moved with the tissue, crops without labels are not turned, an
-    averaged teacher's normalisation is that of its own passes and no average, perturbed crops are normalised, and
-    remembered in the running statistics, together with the labelled; a weight-sharing training validates and exports
-    the weights themselves, not their average. It begins with the first step.
+    The network learns to predict for a perturbed crop what a teacher predicts for the clean crop. With `published`, the
+    training keeps these properties of the published code, for comparison:
+
+    - Targets do not move with the tissue, and crops without labels are not turned.
+    - The teacher of averaged weights uses the normalisation statistics of its own passes, not their average.
+    - Perturbed and labelled crops are normalised together, and both change the running statistics.
+    - With `weight_sharing`, the weights are validated and exported, not their average.
     """
 
-    teacher: Literal["weight_sharing", "ema"]
-    weight: float = Field(default=1.0, ge=0.0)
-    begin_step: int = Field(default=0, ge=0)
-    ramp_steps: int = Field(default=0, ge=0)
-    confidence: float = Field(default=0.0, ge=0.0, lt=1.0)
-    teacher_orientations: Literal[1, 2, 4] = 1
-    perturbations: PerturbationSettings = PerturbationSettings()
-    published: bool = False
+    teacher: Literal["weight_sharing", "ema"] = Field(
+        description="`weight_sharing`: the network itself. `ema`: its averaged weights."
+    )
+    weight: float = Field(default=1.0, ge=0.0, description="Weight of the consistency loss.")
+    begin_step: int = Field(
+        default=0, ge=0, description="First step of consistency learning. Earlier steps use only labels."
+    )
+    ramp_steps: int = Field(
+        default=0, ge=0, description="Number of steps over which the weight rises, as exp(-5 (1 - t)^2)."
+    )
+    confidence: float = Field(
+        default=0.0,
+        ge=0.0,
+        lt=1.0,
+        description="Ignore voxels for which the teacher's affinity a is unclear: |2 a - 1| below this value.",
+    )
+    teacher_orientations: Literal[1, 2, 4] = Field(
+        default=1,
+        description="Number of orientations over which the teacher's prediction is averaged.",
+    )
+    perturbations: PerturbationSettings = Field(
+        default=PerturbationSettings(), description="Perturbations of the crops without labels."
+    )
+    published: bool = Field(
+        default=False, description="Train as the published code does, for comparison. Requires begin_step 0."
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _may_be_a_name(cls, content: Any) -> Any:
-        """`consistency: ema` says enough."""
+        """Accept the short form `consistency: ema`."""
         return {"teacher": content} if isinstance(content, str) else content
 
     @model_validator(mode="after")
-    def _teaches_from_the_first_step_as_published(self) -> ConsistencySettings:
+    def _published_begins_with_the_first_step(self) -> ConsistencySettings:
         if self.published and self.teacher_orientations > 1:
-            raise ValueError("a published teacher sees crops as they lie: teacher_orientations must be 1")
+            raise ValueError("published training does not turn crops; teacher_orientations must be 1")
         if self.published and (self.begin_step or not self.weight):
             raise ValueError(
-                "a published teacher is normalised by its own passes: begin_step must be 0, weight above 0"
+                "published training uses the teacher from the first step; begin_step must be 0 and weight above 0"
             )
         return self
 
@@ -221,102 +191,129 @@ Precision = Literal["bfloat16", "float32"]
 
 
 class OptimiserSettings(Section):
-    """Adam, its weight decay decoupled (`adamw`) or not, with warm-up and a cosine decay to zero or a constant rate.
+    """The optimiser and the size of its steps."""
 
-    Gradients of a norm above `gradient_norm` are scaled down to it (none: they are left as they are). The network
-    multiplies in `precision`; its weights and their moments are float32 in either.
-    """
-
-    algorithm: Literal["adamw", "adam"] = "adamw"
-    schedule: Literal["cosine", "constant"] = "cosine"
-    epsilon: Positive = 1e-8
-    amsgrad: bool = False
-    steps: int = Field(ge=1)
-    batch: int = Field(default=2, ge=1)
-    patch_voxels: Widths
-    learning_rate: Positive = 1e-3
-    warm_up_steps: NonNegativeInt = 200
-    weight_decay: NotNegative = 1e-4
-    gradient_norm: float | None = Field(default=5.0, gt=0)
-    precision: Precision = "bfloat16"
+    algorithm: Literal["adamw", "adam"] = Field(
+        default="adamw", description="`adamw`: Adam with decoupled weight decay. `adam`: Adam with L2 regularisation."
+    )
+    schedule: Literal["cosine", "constant"] = Field(
+        default="cosine", description="Learning rate after the warm-up: cosine decay to 0, or constant."
+    )
+    epsilon: Positive = Field(default=1e-8, description="Epsilon of Adam.")
+    amsgrad: bool = Field(default=False, description="Use the AMSGrad variant of Adam.")
+    steps: int = Field(ge=1, description="Number of training steps.")
+    batch: int = Field(default=2, ge=1, description="Number of patches per step and process.")
+    patch_voxels: Widths = Field(description="Size of a patch (z, y, x).")
+    learning_rate: Positive = Field(default=1e-3, description="Highest learning rate.")
+    warm_up_steps: NonNegativeInt = Field(
+        default=200, description="Number of steps over which the learning rate rises linearly."
+    )
+    weight_decay: NotNegative = Field(default=1e-4, description="Weight decay.")
+    gradient_norm: float | None = Field(
+        default=5.0, gt=0, description="Largest norm of the gradient. Larger gradients are scaled down. null: no limit."
+    )
+    precision: Precision = Field(
+        default="bfloat16", description="Training precision. Weights and optimiser state are always float32."
+    )
 
 
 class TrainingOptimiserSettings(OptimiserSettings):
-    """The same, the voxels at a patch's faces that do not count, and how slowly the weights' average follows them."""
+    """The optimiser, the margin of a patch, and the average of the weights."""
 
-    margin_voxels: Margins = (0, 0, 0)
-    average_decay: Probability = 0.998
+    margin_voxels: Margins = Field(
+        default=(0, 0, 0), description="Voxels (z, y, x) on each side of a patch that the loss ignores."
+    )
+    average_decay: Probability = Field(
+        default=0.998, description="Decay per step of the exponential average of the weights."
+    )
 
     @model_validator(mode="after")
     def _leaves_something(self) -> TrainingOptimiserSettings:
         if any(2 * margin >= width for margin, width in zip(self.margin_voxels, self.patch_voxels, strict=True)):
             raise ValueError(
-                f"margin_voxels {self.margin_voxels} on each side leave nothing of patch_voxels {self.patch_voxels}"
+                f"margin_voxels {self.margin_voxels} on each side leave no voxel of patch_voxels {self.patch_voxels}"
             )
         return self
 
 
 class ValidationSettings(Section):
-    """How often to segment the validation volume, and with which scorings.
+    """When and how to segment and score the validation volume."""
 
-    `surround_voxels` on each side of the region are segmented with it, as far as the volume goes, but not scored: what
-    holds an object together may lie beyond a thin region, and the best threshold of a thin region is too high.
-    Before it is validated, the averaged network takes the statistics of its batch normalisation from
-    `statistics_samples` labelled samples (0: it keeps the average of those it was trained with).
-    """
-
-    every_steps: int = Field(default=500, ge=1)
-    surround_voxels: Margins = (0, 0, 0)
-    statistics_samples: int = Field(default=48, ge=0)
-    scorings: tuple[str, ...] = Field(default=("mean", "quantile:50", "quantile:25"), min_length=1)
-    tile_voxels: Widths = (64, 64, 64)
-    context_voxels: Margins = (32, 32, 32)
-    blend: Literal["centre", "gaussian"] = "centre"
+    every_steps: int = Field(default=500, ge=1, description="Number of steps between validations.")
+    surround_voxels: Margins = Field(
+        default=(0, 0, 0),
+        description="Raw around the region, in voxels (z, y, x) on each side, that is segmented but not scored. Use it "
+        "for thin regions: parts of an object may be connected outside the region.",
+    )
+    statistics_samples: int = Field(
+        default=48,
+        ge=0,
+        description="Number of labelled samples used to recompute the batch statistics of the averaged network. 0: use "
+        "the average of the training statistics.",
+    )
+    scorings: tuple[str, ...] = Field(
+        default=("mean", "quantile:50", "quantile:25"),
+        min_length=1,
+        description="Scorings to compare. The best one becomes the model's default.",
+    )
+    tile_voxels: Widths = Field(default=(64, 64, 64), description="Size of an output tile (z, y, x).")
+    context_voxels: Margins = Field(default=(32, 32, 32), description="Context on each side of a tile (z, y, x).")
+    blend: Literal["centre", "gaussian"] = Field(
+        default="centre",
+        description="`centre` keeps the output tile of each window. `gaussian` blends overlapping windows.",
+    )
 
     @field_validator("scorings")
     @classmethod
     def _known(cls, scorings: tuple[str, ...]) -> tuple[str, ...]:
-        """Refuse an unknown scoring before training begins, not at its first validation."""
+        """Refuse an unknown scoring before training begins."""
         for text in scorings:
             try:
                 parse_scoring(text)
             except InputError as error:
-                raise ValueError(str(error)) from error
+                raise ValueError("; ".join(filter(None, (str(error.args[0]), error.hint)))) from error
         return scorings
 
 
 class TrainingSettings(Section):
-    """The whole of a training configuration."""
+    """A training configuration."""
 
-    name: Name
-    description: str = ""
-    licence: str = ""
-    seed: NonNegativeInt = 1
-    loader_workers: NonNegativeInt = 1
-    data: DataSettings
-    network: NetworkSettings = NetworkSettings()
-    targets: TargetSettings = TargetSettings()
-    augmentation: AugmentationSettings = AugmentationSettings()
-    consistency: ConsistencySettings | None = None
-    optimiser: TrainingOptimiserSettings
-    validation: ValidationSettings = ValidationSettings()
+    name: Name = Field(description="Name of the model.")
+    description: str = Field(default="", description="One sentence about the model, for its card.")
+    licence: str = Field(default="", description="Licence of the training data, for the model's card.")
+    seed: NonNegativeInt = Field(default=1, description="Random seed of the training.")
+    loader_workers: NonNegativeInt = Field(
+        default=1, description="Number of processes that prepare samples. 0: prepare them in the training process."
+    )
+    data: DataSettings = Field(description="The volumes.")
+    network: NetworkSettings = Field(default=NetworkSettings(), description="The network.")
+    targets: TargetSettings = Field(default=TargetSettings(), description="What the network learns to predict.")
+    augmentation: AugmentationSettings = Field(
+        default=AugmentationSettings(), description="Random changes of labelled patches."
+    )
+    consistency: ConsistencySettings | None = Field(
+        default=None, description="Consistency learning. Requires data.unlabelled. A teacher's name is enough."
+    )
+    optimiser: TrainingOptimiserSettings = Field(description="The optimiser and the size of its steps.")
+    validation: ValidationSettings = Field(default=ValidationSettings(), description="When and how to validate.")
 
     @model_validator(mode="after")
     def _has_what_consistency_needs(self) -> TrainingSettings:
         if (self.consistency is None) != (not self.data.unlabelled):
-            raise ValueError("consistency and data.unlabelled go together: give both or neither")
+            raise ValueError("consistency and data.unlabelled require each other; give both or neither")
         for volume in self.data.training:
             if any(
                 around >= width
                 for around, width in zip(volume.surround_voxels, self.optimiser.patch_voxels, strict=True)
             ):
                 raise ValueError(
-                    f"surround_voxels {volume.surround_voxels} reach past a patch: some would show no label"
+                    f"surround_voxels {volume.surround_voxels} must be smaller than patch_voxels "
+                    f"{self.optimiser.patch_voxels}; otherwise some patches contain no label"
                 )
         used = [self.augmentation.perturbations] + ([self.consistency.perturbations] if self.consistency else [])
         patch = self.optimiser.patch_voxels
         if self.consistency and self.consistency.teacher_orientations > 1 and patch[1] != patch[2]:
-            raise ValueError(f"teacher_orientations need patches as wide as high, found {patch}; leave them out")
+            raise ValueError(f"teacher_orientations requires equal y and x in patch_voxels, found {patch}; set it to 1")
         if any("rotate" in each.names for each in used) and patch[1] != patch[2]:
-            raise ValueError(f"rotate needs patches as wide as high, found {patch}; leave it out")
+            raise ValueError(f"rotate requires equal y and x in patch_voxels, found {patch}; remove rotate")
         return self

@@ -22,7 +22,8 @@ from neuroseg.geometry import Nanometres, Triple, describe, triple
 from neuroseg.storage.publish import publish_text
 from neuroseg.storage.remote import is_remote
 from neuroseg.training.data.labelled import OpenedVolume, open_labelled
-from neuroseg.training.settings import TrainingSettings, VolumeSettings
+from neuroseg.training.data_settings import VolumeSettings
+from neuroseg.training.settings import TrainingSettings
 
 _SLAB_VOXELS = 2**26
 _VALIDATION_SHARE = 4  # one part of that many

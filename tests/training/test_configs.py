@@ -21,11 +21,12 @@ from neuroseg.networks.architectures import build_network
 from neuroseg.networks.encoder import load_encoder
 from neuroseg.training.data.catalogue import catalogue, found
 from neuroseg.training.data.labelled import open_labelled, read_labelled
+from neuroseg.training.data_settings import VolumeSettings
 from neuroseg.training.perturbations.draw import PUBLISHED
 from neuroseg.training.perturbations.orientations import orientations
 from neuroseg.training.pretraining_settings import PretrainingSettings
 from neuroseg.training.reading import read_settings
-from neuroseg.training.settings import TrainingSettings, VolumeSettings
+from neuroseg.training.settings import TrainingSettings
 from neuroseg.training.train import open_training
 
 NAMED = (
@@ -278,10 +279,10 @@ def test_what_fits_no_command_is_told_by_its_own_fault(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"consistency": "ema"}, "consistency and data.unlabelled go together: give both or neither"),
+        ({"consistency": "ema"}, "consistency and data.unlabelled require each other; give both or neither"),
         (
             {"network": {"encoder": "a", "bundle": "b"}},
-            "network: a network begins with an encoder or with a bundle: leave out one of them",
+            "network: encoder and bundle are both given; remove one of them",
         ),
         ({"data": {"training": {"volume": "ac3"}}}, "data.training: Input should be a valid tuple, found a mapping"),
         ({"name": list(range(200))}, f"name = {repr(list(range(200)))[:100]}...: Input should be a valid string"),

@@ -47,7 +47,7 @@ def changed(configuration: Path, key: str, value: Any) -> Path:
         ("targets.auxiliary_weight", -1, "targets.auxiliary_weight = -1: Input should be greater than or equal to 0"),
         ("validation.tile_voxels", [0, 0, 0], "validation.tile_voxels.0 = 0: Input should be greater than 0"),
         ("validation.context_voxels", [8, -8, 8], "validation.context_voxels.1 = -8: Input should be greater than or"),
-        ("optimiser.margin_voxels", [2, 12, 2], "optimiser: margin_voxels (2, 12, 2) on each side leave nothing of "
+        ("optimiser.margin_voxels", [2, 12, 2], "optimiser: margin_voxels (2, 12, 2) on each side leave no voxel of "
          "patch_voxels (24, 24, 24)"),
         ("optimiser.patch_voxels", [0, 0, 0], "optimiser.patch_voxels.0 = 0: Input should be greater than 0"),
         ("optimiser.average_decay", 2.0, "optimiser.average_decay = 2.0: Input should be less than or equal to 1"),
@@ -57,7 +57,7 @@ def changed(configuration: Path, key: str, value: Any) -> Path:
         ("optimiser.epsilon", 0, "optimiser.epsilon = 0: Input should be greater than 0"),
         ("optimiser.weight_decay", -0.1, "optimiser.weight_decay = -0.1: Input should be greater than or equal to 0"),
         ("augmentation.scale_range", [0, 0], "augmentation.scale_range.0 = 0: Input should be greater than 0"),
-        ("augmentation.scale_range", [2, 1], "augmentation.scale_range = [2, 1]: the smallest scale comes first"),
+        ("augmentation.scale_range", [2, 1], "augmentation.scale_range = [2, 1]: the smallest scale must come first"),
         ("augmentation.elastic_spacing_voxels", 0, "augmentation.elastic_spacing_voxels = 0: Input should be greater"),
         ("augmentation.elastic_sigma_voxels", -1, "augmentation.elastic_sigma_voxels = -1: Input should be greater"),
         ("augmentation.rotation_degrees", -1, "augmentation.rotation_degrees = -1: Input should be greater than or"),
@@ -67,8 +67,8 @@ def changed(configuration: Path, key: str, value: Any) -> Path:
         ),
         ("loader_workers", -1, "loader_workers = -1: Input should be greater than or equal to 0"),
         ("seed", -1, "seed = -1: Input should be greater than or equal to 0"),
-        ("data.validation", {"raw": "raw.zarr", "labels": "./raw.zarr"}, "data.validation: labels ./raw.zarr are the "
-         "raw itself; give the address of its labels"),
+        ("data.validation", {"raw": "raw.zarr", "labels": "./raw.zarr"}, "data.validation: raw and labels have the "
+         "same address ./raw.zarr; give the address of the labels"),
         ("network.parameters", {"widths": []}, "network.parameters.widths = []: expected the channels of each "
          "level, whole numbers from 1"),
     ],
@@ -103,7 +103,7 @@ def test_a_volume_is_not_its_own_truth(
     volume = ["--volume", raw_volume] if command == "validate" else [raw_volume]
     command_line = [command, *volume, option, raw_volume, "--model", tiny_model, "-o", str(tmp_path / "out")]
     assert exit_code(command_line) == 2
-    assert "are the raw itself" in capsys.readouterr().err
+    assert "have the same address" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", _packaged())

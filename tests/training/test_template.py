@@ -119,7 +119,7 @@ def test_real_volumes_have_a_template(file: str, labels: str, network: str, data
 def test_raw_and_labels_that_do_not_fit_are_refused(pair: tuple[str, str], tissue: Any, tmp_path: Path) -> None:
     raw, labels = pair
     assert "values that look like labels; give raw first" in refused(tmp_path, labels, raw)
-    assert "are the raw itself" in refused(tmp_path, raw, raw)
+    assert "have the same address" in refused(tmp_path, raw, raw)
     smaller = store(tmp_path / "smaller.zarr", tissue.labels[:-1])
     assert "give labels of the same shape, or an attribute offset" in refused(tmp_path, raw, smaller)
     coarse = store(tmp_path / "coarse.zarr", tissue.labels, voxel_size=[20, 20, 20])
@@ -151,7 +151,7 @@ def test_what_exists_is_kept(pair: tuple[str, str], tmp_path: Path, capsys: pyte
     path = tmp_path / "mine.yaml"
     path.write_text("mine")
     command = ["train", "--template", *pair, "-o"]
-    for output, told in ((path, "exists; choose another"), (tmp_path / "mine.txt", "name it mine.yaml"),
+    for output, told in ((path, "exists; choose another"), (tmp_path / "mine.txt", "ends in .txt, expected .yaml"),
                          (tmp_path / "no" / "mine.yaml", "does not exist")):  # fmt: skip
         assert exit_code([*command, str(output)]) == 2
         assert told in capsys.readouterr().err

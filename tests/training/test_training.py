@@ -219,7 +219,7 @@ def test_a_volume_gives_the_share_of_the_samples_that_it_is_asked_for() -> None:
 @pytest.mark.parametrize(
     ("shares", "message"),
     [
-        ([0.5, None, 0.5], "add up to 1: none is left for 1 without"),
+        ([0.5, None, 0.5], "add up to 1; less than 1 is expected, because 1 have no share"),
         ([0.5, 0.25], r"add up to 0\.75, not to 1"),
         ([1.5], "less than or equal to 1"),
         ([0.0], "greater than 0"),
@@ -233,7 +233,7 @@ def test_shares_that_do_not_add_up_are_refused(shares: list[float | None], messa
 def test_a_share_of_what_is_only_judged_on_is_refused() -> None:
     volume = {"raw": "r", "labels": "l", "share": 0.5}
     for content in ({"validation": volume}, {"test": [volume]}):
-        with pytest.raises(ValueError, match="leave it out of validation and test"):
+        with pytest.raises(ValueError, match="remove it from validation and test"):
             DataSettings.model_validate(content)
 
 

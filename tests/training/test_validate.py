@@ -131,7 +131,7 @@ def test_a_model_is_judged_on_any_volume_with_truth(
     assert exit_code(command) == 2
     assert "--volume needs --truth" in capsys.readouterr().err
     assert exit_code([*command, "--truth", truth, "--on", "test"]) == 2
-    assert "leave it out with --volume" in capsys.readouterr().err
+    assert "leave out --on or --volume" in capsys.readouterr().err
     assert exit_code(["validate", str(configuration), "--model", tiny_model, "--truth", truth]) == 2
     assert "belong to a --volume" in capsys.readouterr().err
     assert exit_code(["validate", "--volume", raw, "--truth", truth]) == 2

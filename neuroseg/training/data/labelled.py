@@ -19,8 +19,8 @@ from neuroseg.training.data.catalogue import found
 from neuroseg.training.data.checks import require_labels, require_raw
 from neuroseg.training.data.descriptors import shape_descriptors
 from neuroseg.training.data.samples import LabelledVolume
+from neuroseg.training.data_settings import VolumeSettings
 from neuroseg.training.perturbations.orientations import Orientation
-from neuroseg.training.settings import VolumeSettings
 from neuroseg.volumes.addresses import open_any
 from neuroseg.volumes.volume import Volume, require_voxel_size
 

@@ -10,7 +10,7 @@ import zarr
 from funlib.geometry import Roi
 
 from neuroseg.training.data.unlabelled import Crops, Region, open_unlabelled
-from neuroseg.training.settings import UnlabelledSettings
+from neuroseg.training.data_settings import UnlabelledSettings
 
 CROP = (18, 40, 40)
 

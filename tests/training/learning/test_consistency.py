@@ -16,6 +16,7 @@ from torch import nn
 from neuroseg.errors import InputError
 from neuroseg.networks.architectures import build_network
 from neuroseg.training.data.unlabelled import Crops, open_unlabelled, perturbed_pair
+from neuroseg.training.data_settings import UnlabelledSettings
 from neuroseg.training.learning.consistency import (
     consistency_loss,
     consistency_weight,
@@ -29,7 +30,6 @@ from neuroseg.training.settings import (
     ConsistencySettings,
     PerturbationSettings,
     TrainingSettings,
-    UnlabelledSettings,
 )
 from neuroseg.training.train import open_training, samples_of, train
 from tests.training.test_training import edited_section, interrupt_after
@@ -122,13 +122,13 @@ def test_what_a_teacher_says_of_one_orientation_alone_is_averaged_away() -> None
 
 
 def test_orientations_of_a_teacher_want_square_crops_and_are_not_published(configuration: Path) -> None:
-    with pytest.raises(ValueError, match="crops as they lie"):
+    with pytest.raises(ValueError, match="teacher_orientations must be 1"):
         ConsistencySettings(teacher="ema", published=True, teacher_orientations=2)
     content = yaml.safe_load(edited_section(configuration, "views", consistency={"teacher": "ema"}).read_text())
     content["consistency"]["teacher_orientations"] = 4
     content["optimiser"]["patch_voxels"] = [24, 16, 24]
     content["consistency"]["perturbations"] = {"names": ["noise"]}
-    with pytest.raises(ValueError, match="patches as wide as high"):
+    with pytest.raises(ValueError, match="requires equal y and x"):
         TrainingSettings.model_validate(content)
 
 
@@ -280,5 +280,5 @@ def test_consistency_without_unlabelled_volumes_is_refused(configuration: Path, 
     content["consistency"] = {"teacher": "ema"}
     path = tmp_path / "c.yaml"
     path.write_text(yaml.safe_dump(content))
-    with pytest.raises(InputError, match="go together"):
+    with pytest.raises(InputError, match="require each other"):
         train(path, tmp_path / "run", device="cpu", progress=False)

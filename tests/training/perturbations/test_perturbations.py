@@ -15,6 +15,7 @@ from neuroseg.errors import InputError
 from neuroseg.training.data.affinity_targets import affinity_targets
 from neuroseg.training.data.labelled import open_labelled
 from neuroseg.training.data.preview import draw_perturbations
+from neuroseg.training.data_settings import VolumeSettings
 from neuroseg.training.perturbations import appearance, movement
 from neuroseg.training.perturbations.draw import (
     APPEARANCE,
@@ -28,7 +29,6 @@ from neuroseg.training.perturbations.draw import (
     perturbed,
 )  # fmt: skip
 from neuroseg.training.perturbations.moved_affinities import displaced_affinities, turned_affinities
-from neuroseg.training.settings import VolumeSettings
 from neuroseg.views.contact_sheet import Frame
 
 SHAPE = (12, 48, 48)
