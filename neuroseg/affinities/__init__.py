@@ -1,1 +1,1 @@
-"""Raw -> affinities: tiles on the origin's lattice, through the network, stored as uint8."""
+"""Raw -> affinities: predicted by a network in tiles, and stored as uint8."""

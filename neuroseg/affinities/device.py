@@ -1,4 +1,4 @@
-"""The device that predicts: whether it is there, and what of it decides the bytes of a forward pass."""
+"""The device for prediction: find it, and record the properties that determine the bytes of a forward pass."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import torch
 
 from neuroseg.errors import InputError, NeurosegError
 
-# What GPUs of other machines must compute in: those that cannot would give other bytes than those that can.
-_PRECISION_ELSEWHERE = "bfloat16"
-# "NVIDIA H100 80GB HBM3", "NVIDIA A100-SXM4-40GB": as many cores whatever the memory.
+# Precision required on GPUs of other machines. A GPU without it would give different bytes.
+_REMOTE_PRECISION = "bfloat16"
+# The memory size in names such as "NVIDIA H100 80GB HBM3" or "NVIDIA A100-SXM4-40GB". It does not affect the bytes.
 _MEMORY = re.compile(r"[ -]\d+ ?GB( HBM\w*)?$")
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device called `auto`, `cpu`, `cuda` or `cuda:N`; raises InputError when it is not there."""
+    """Return the device named `auto`, `cpu`, `cuda` or `cuda:N`. Raises InputError if this machine does not have it."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -27,17 +27,19 @@ def choose_device(name: str) -> torch.device:
     except RuntimeError as error:
         raise InputError(f"unknown device {name!r} (valid: auto, cpu, cuda, cuda:N)") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"device {name} is not there: this machine has {torch.cuda.device_count()} CUDA devices")
+        count = torch.cuda.device_count()
+        raise InputError(
+            f"device {name} does not exist: this machine has {count} CUDA device{'' if count == 1 else 's'}"
+        )
     if device.type not in ("cpu", "cuda"):
         raise InputError(f"device {name!r} is not supported (valid: auto, cpu, cuda, cuda:N)")
     return device
 
 
 def own_gpus(device: str) -> list[str]:
-    """Return the GPUs among which this machine's workers are shared out, as CUDA_VISIBLE_DEVICES names them.
+    """Return the GPUs to share among the workers of this machine, as CUDA_VISIBLE_DEVICES names them.
 
-    None for `cpu`, and for one GPU that was chosen by its number. Those unlike the first, which could give other bytes,
-    are left out.
+    Empty unless `device` is `cuda`. Omit GPUs of another kind than the first, which could give different bytes.
     """
     if device != "cuda":
         return []
@@ -49,9 +51,9 @@ def own_gpus(device: str) -> list[str]:
 
 
 def gpu_kind(device: torch.device) -> dict[str, str]:
-    """Return the kind of a GPU: its name without the size of its memory, compute capability and multiprocessors.
+    """Return the kind of a GPU: name without memory size, compute capability and number of multiprocessors.
 
-    GPUs of one kind choose the same kernels; those of other kinds may sum in another order and give other bytes.
+    GPUs of one kind use the same kernels. GPUs of another kind may sum in another order and give different bytes.
     """
     found = torch.cuda.get_device_properties(device)
     return {
@@ -62,12 +64,13 @@ def gpu_kind(device: torch.device) -> dict[str, str]:
 
 
 def require_kind(found: Mapping[str, str], recorded: Mapping[str, str], record: Path) -> None:
-    """Raise NeurosegError when this machine's GPU is of another kind than the one that began the run's prediction."""
+    """Raise NeurosegError if the GPU of this machine is of another kind than the first GPU of the run."""
     if found != recorded:
         raise NeurosegError(
-            f"{platform.node()} has a GPU of another kind than the one that began this run and would predict other "
-            f"bytes: {_described(found)} instead of {_described(recorded)} ({record}); ask for GPUs that are alike (a "
-            "partition, a constraint), or predict again with --restart affinities"
+            f"{platform.node()} has another kind of GPU than the first worker of this run, which would give different "
+            f"affinities: {_described(found)}, expected {_described(recorded)} (from {record})",
+            hint="request GPUs of one kind, for example with a partition or a constraint, or predict again with "
+            "--restart affinities",
         )
 
 
@@ -76,7 +79,7 @@ def _described(kind: Mapping[str, str]) -> str:
 
 
 def precision_of(device: torch.device) -> torch.dtype:
-    """Return bfloat16 where the device multiplies it in hardware, float16 on older GPUs, float32 on older CPUs."""
+    """Return bfloat16 if the hardware multiplies it, otherwise float16 on GPUs and float32 on CPUs."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     try:
@@ -86,34 +89,35 @@ def precision_of(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if "amx_bf16" in flags or "avx512_bf16" in flags else torch.float32
 
 
-def device_elsewhere(name: str) -> tuple[str, dict[str, str]]:
-    """Return name and identity of a device of the machines that will predict, which this one cannot ask.
+def remote_device(name: str) -> tuple[str, dict[str, str]]:
+    """Return name and required identity of the device on the machines that will predict.
 
-    Raises InputError for a name that no machine has. Machines that compute otherwise refuse, see `require_device`: CPUs
-    that are not as this one's, and GPUs without bfloat16. Of which kind the GPUs must be the first worker records.
+    A CPU must equal that of this machine, and a GPU must support bfloat16. A worker on another device fails, see
+    `require_device`. The first worker records the kind of GPU that all others must have. Raises InputError for an
+    invalid name.
     """
     if name in ("auto", "cpu"):
         return "cpu", device_identity(torch.device("cpu"))
     if name.split(":")[0] != "cuda":
         raise InputError(f"device {name!r} is not supported (valid: auto, cpu, cuda, cuda:N)")
     known = {"device_type": "cuda", "cpu_capability": "-", "torch": torch.__version__}
-    return name, {**known, "precision": _PRECISION_ELSEWHERE}
+    return name, {**known, "precision": _REMOTE_PRECISION}
 
 
-def require_device(device: torch.device, promised: Mapping[str, str]) -> None:
-    """Raise NeurosegError when this machine's device would give other bytes than the run's other machines."""
+def require_device(device: torch.device, required: Mapping[str, str]) -> None:
+    """Raise NeurosegError if the device of this machine would give different bytes than other machines of the run."""
     found = device_identity(device)
-    other = {key: value for key, value in promised.items() if value != found[key]}
+    other = {key: value for key, value in required.items() if value != found[key]}
     if other:
-        told = ", ".join(f"{key} {found[key]} instead of {value}" for key, value in other.items())
+        differences = ", ".join(f"{key} {found[key]}, expected {value}" for key, value in other.items())
         raise NeurosegError(
-            f"{platform.node()} would predict other bytes than the run's other machines: {told}; ask for machines that "
-            "are alike (a partition, a constraint)"
+            f"{platform.node()} would give different affinities than the other machines of this run: {differences}",
+            hint="request machines of one kind, for example with a partition or a constraint",
         )
 
 
 def device_identity(device: torch.device) -> dict[str, str]:
-    """Return what of the device and of torch decides the bytes of a forward pass."""
+    """Return the properties of the device and of torch that determine the bytes of a forward pass."""
     capability = torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else "-"
     return {
         "device_type": device.type,

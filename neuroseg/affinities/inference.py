@@ -1,7 +1,7 @@
-"""Input windows -> uint8 affinities of output tiles: the network's forward pass, made reproducible.
+"""Input windows -> uint8 affinities of output tiles, by a reproducible forward pass of the network.
 
-On a CPU every forward uses one intra-op thread and the recorded batch shape: with another number of threads or another
-batch the same network gives other bytes. Cores are used by several workers.
+On a CPU, every forward pass uses one intra-op thread and the recorded batch size: other numbers would give different
+bytes. Several workers use several cores.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Predict = Callable[[Sequence[NDArray[np.generic]]], NDArray[np.generic]]
 
 @dataclass(frozen=True)
 class TileSettings:
-    """Shapes in voxels, the batch that every forward has, what raw is divided by, and the blend of windows."""
+    """Shapes of output tile and context in voxels, batch size, divisor of raw, number of channels, and blend."""
 
     output: Triple
     context: Triple
@@ -41,14 +41,14 @@ class TileSettings:
     blend: str = "centre"
 
     def tiles(self, roi: Roi) -> list[Roi]:
-        """Return the output tiles that have a part in `roi`."""
+        """Return the output tiles whose affinities contribute to `roi`."""
         if self.blend == "gaussian":
             return windows_covering(roi, self.output, self.context)
         return tiles_covering(roi, self.output)
 
 
 class Predictor:
-    """Holds one network on one device; turns input windows into uint8 affinities, for one thread at a time."""
+    """A network on a device. A call computes the affinities of input windows; only one thread computes at a time."""
 
     def __init__(self, network: nn.Module, settings: TileSettings, device: torch.device) -> None:
         rule = network.windows
@@ -58,7 +58,7 @@ class Predictor:
             torch.set_num_threads(1)
         make_repeatable(device)
         self._settings, self._device, self._precision = settings, device, precision_of(device)
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
         self._weights: torch.Tensor | None = None
         if settings.blend == "gaussian":
             self._weights = torch.from_numpy(blending_weights(settings.output, settings.context)).to(device)
@@ -68,23 +68,23 @@ class Predictor:
     def __call__(self, windows: Sequence[NDArray[np.generic]]) -> NDArray[np.generic]:
         """Return the affinities `(n, c, z, y, x)` of n <= batch input windows `(z, y, x)`.
 
-        Blend `centre`: of the output tiles, uint8, round(255 a). Blend `gaussian`: of the windows, float32, times their
-        weights; 255 times their sum over the windows is what is rounded.
+        Blend `centre`: of the output tiles, uint8, round(255 a). Blend `gaussian`: of the windows, float32, multiplied
+        by their weights; the caller sums them.
 
-        Raises NeurosegError when the network returns something that is not a number: it would pass as 0.
+        Raises NeurosegError if the network returns NaN, which would be stored as 0.
         """
         settings = self._settings
         stacked = np.zeros((settings.batch, 1, *windows[0].shape), np.float32)
         for place, window in zip(stacked, windows, strict=False):
             place[0] = window
-        with self._turn:
+        with self._lock:
             raw = torch.from_numpy(stacked).to(self._device) / settings.raw_scale
             with torch.autocast(self._device.type, self._precision, enabled=self._precision != torch.float32):
                 logits = self._network(raw.contiguous(memory_format=torch.channels_last_3d))
             logits = logits[: len(windows), : settings.channels]
             if self._weights is not None:
                 return (self._affinities(logits) * self._weights).contiguous().cpu().numpy()
-            # Networks of valid convolutions have lost part of the context already.
+            # The output of valid convolutions is already smaller than the window.
             left = [c - m for c, m in zip(settings.context, self._margin, strict=True)]
             z, y, x = (slice(rest, rest + o) for rest, o in zip(left, settings.output, strict=True))
             affinities = self._affinities(logits[..., z, y, x])
@@ -95,14 +95,15 @@ class Predictor:
         if bool(torch.isnan(affinities).any()):
             precision = str(self._precision).removeprefix("torch.")
             raise NeurosegError(
-                "the network's logits are not all numbers: its weights are not, or "
-                f"{precision} on this {self._device.type} cannot hold what it computes (another device may)"
+                "the network returned NaN: its weights contain NaN, or its values exceed the range of "
+                f"{precision} on this {self._device.type}",
+                hint="try another device with --device",
             )
         return affinities
 
 
 def make_repeatable(device: torch.device) -> None:
-    """Have a GPU choose kernels that give the same bytes each time, as far as it has them."""
+    """Use deterministic kernels on a GPU if there are any."""
     if device.type == "cuda":
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.backends.cudnn.benchmark = False
@@ -113,7 +114,7 @@ def predict_region(
 ) -> NDArray[np.uint8]:
     """Return the affinities `(c, z, y, x)` uint8 of `roi`, a region of the volume of `shape`.
 
-    Whole tiles are computed and cropped.
+    Complete tiles are computed, then cropped to `roi`.
     """
     return begin_region(predictor, read, shape, settings, roi)()
 
@@ -121,10 +122,10 @@ def predict_region(
 def begin_region(
     predictor: Predict, read: ReadRaw, shape: Sequence[int], settings: TileSettings, roi: Roi
 ) -> Callable[[], NDArray[np.uint8]]:
-    """Read all of `roi` and compute all but the last batch of its tiles; returns what computes the rest.
+    """Read `roi` and compute all but the last batch of its tiles. Return a function that computes the last batch.
 
-    A batch is read while the network computes the one before. Whoever calls reads the next region while the last
-    batch of this one is computed.
+    The next batch is read while the network computes the current one. With the returned function, the caller can read
+    the next region while the last batch of this one is computed.
     """
     tiles = settings.tiles(roi)
     batches = [tiles[at : at + settings.batch] for at in range(0, len(tiles), settings.batch)]
@@ -137,15 +138,15 @@ def begin_region(
 
     def compute(batch: Sequence[Roi], windows: Sequence[NDArray[np.generic]]) -> None:
         for tile, affinities in zip(batch, predictor(windows), strict=True):
-            # Each voxel is the sum over its windows in the order of the lattice, whatever region asks for it.
+            # The order of windows is that of the lattice, so the sum at a voxel does not depend on the region.
             _add(out, roi, tile.grow(context, context) if blended else tile, affinities)
 
     ready = windows(batches[0])
     with ThreadPoolExecutor(1, "read") as reader:
         for batch, following in itertools.pairwise(batches):
-            coming = reader.submit(windows, following)
+            upcoming = reader.submit(windows, following)
             compute(batch, ready)
-            ready = coming.result()
+            ready = upcoming.result()
 
     def finish() -> NDArray[np.uint8]:
         compute(batches[-1], ready)
@@ -155,7 +156,7 @@ def begin_region(
 
 
 def _add(out: NDArray[Any], roi: Roi, box: Roi, affinities: NDArray[Any]) -> None:
-    """Add the part of a box's affinities that lies in `roi` to `out`, the affinities of `roi`."""
+    """Add the affinities of `box` to `out`, the affinities of `roi`, where both overlap."""
     part = box.intersect(roi)
     target = tuple(slice(b - o, e - o) for b, e, o in zip(part.begin, part.end, roi.begin, strict=True))
     source = tuple(slice(b - o, e - o) for b, e, o in zip(part.begin, part.end, box.begin, strict=True))

@@ -1,7 +1,6 @@
-"""Raw -> raw whose sections are equally bright and contrasty: for series with jumps between sections.
+"""Raw -> raw with equal brightness and contrast in all sections, for volumes with jumps between sections.
 
-Sections are compared by exact histograms of all their voxels, so that no block shape and no region of interest can
-change what a voxel becomes.
+The histograms contain all voxels of a section. So the result does not depend on the block shape or on the region.
 """
 
 from __future__ import annotations
@@ -13,17 +12,17 @@ GREY_VALUES = 256
 
 
 def section_histograms(raw: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """Return how often each grey value occurs in each section of `(z, y, x)`: `(z, 256)`."""
+    """Return counts `(z, 256)` of the grey values in each section of `raw` `(z, y, x)`."""
     counts = [np.bincount(section.ravel(), minlength=GREY_VALUES) for section in raw]
     return np.array(counts, np.uint64).reshape(len(raw), GREY_VALUES)
 
 
 def section_lookup(histograms: NDArray[np.uint64]) -> NDArray[np.uint8]:
-    """Return what each grey value of each section becomes, `(z, 256)`, from the histograms of all sections.
+    """Return the new value of each grey value in each section, `(z, 256)`, from the histograms of all sections.
 
-    Mean and standard deviation of each section move to their medians over the sections; values are rounded and clipped
-    to 1 ... 255. Zero means "no data" (padding, a missing section): it counts for nothing and stays zero. A section
-    without contrast is left as it is.
+    The mean and standard deviation of each section become the medians over all sections. Values are rounded and clipped
+    to 1 to 255. Zero means "no data" (padding, a missing section): it is not counted and stays zero. A section without
+    contrast is not changed.
     """
     values = np.arange(GREY_VALUES, dtype=np.float64)
     counts = histograms.astype(np.float64)
@@ -42,7 +41,7 @@ def section_lookup(histograms: NDArray[np.uint64]) -> NDArray[np.uint8]:
 
 
 def normalised(raw: NDArray[np.uint8], lookup: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return `(z, y, x)` with each section's values replaced by what its row of `lookup` `(z, 256)` says."""
+    """Return `raw` `(z, y, x)` with the values of each section replaced by its row of `lookup` `(z, 256)`."""
     out = np.empty_like(raw)
     for section, row, target in zip(raw, lookup, out, strict=True):
         np.take(row, section, out=target)

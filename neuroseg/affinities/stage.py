@@ -31,7 +31,7 @@ ALGORITHM = 1
 
 @dataclass(frozen=True)
 class SectionsStage:
-    """Counts the grey values of whole sections, whatever region is wanted: a normalised voxel must not depend on it."""
+    """Count the grey values of complete sections, so that normalised values do not depend on the region."""
 
     workspace: Workspace
     raw: RawSource
@@ -46,13 +46,13 @@ class SectionsStage:
 
     @property
     def lattice(self) -> Lattice:
-        """Slabs as deep as the requested blocks, over the whole volume."""
+        """Slabs of the whole volume, each as deep as a requested block."""
         shape = self.requested.volume_shape
         return whole_lattice(shape, (self.requested.block_shape[0], *shape[1:]))
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """Input and range of values."""
+        """Input, range of values and slabs."""
         return {
             "algorithm": ALGORITHM,
             "input": self.raw.identity,
@@ -61,11 +61,11 @@ class SectionsStage:
         }
 
     def prepare(self) -> None:
-        """Nothing to create: parts are files of their own."""
+        """Do nothing: there is no array to create."""
 
     @contextmanager
     def open(self) -> Iterator[Process]:
-        """Open raw once; a slab is read in boxes of the requested blocks' shape."""
+        """Open raw once. A slab is read in boxes of the requested block shape."""
         read, boxes = self.raw.open(), whole_lattice(self.requested.volume_shape, self.requested.block_shape)
 
         def process(block: Block) -> None:
@@ -84,7 +84,7 @@ class SectionsStage:
         yield process
 
     def lookup(self) -> NDArray[np.uint8]:
-        """Return what each grey value of each section becomes `(sections, 256)`, from all parts."""
+        """Return the new value of each grey value in each section, `(sections, 256)`, from all parts."""
         histograms = np.zeros((self.lattice.volume_shape[0], GREY_VALUES), np.uint64)
         for part in read_parts(self.workspace.sections, self.lattice.indices(), SECTIONS):
             histograms[part["section"], part["value"]] = part["count"]
@@ -93,7 +93,7 @@ class SectionsStage:
 
 @dataclass(frozen=True)
 class AffinitiesStage:
-    """Predicts affinities; a block is a whole number of tiles, so that no tile is computed twice."""
+    """Predict affinities. A block contains whole tiles, so that no tile is computed twice."""
 
     workspace: Workspace
     raw: RawSource
@@ -115,19 +115,19 @@ class AffinitiesStage:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Raw, and the sections' histograms where they are evened out."""
+        """Raw, and the histograms of sections if sections are normalised."""
         return ("raw", "sections") if self.normalise == "sections" else ("raw",)
 
     @property
     def lattice(self) -> Lattice:
-        """The requested blocks, rounded up to whole tiles; those outside the mask are left out."""
+        """The requested blocks, rounded up to whole tiles, without blocks outside the mask."""
         block = rounded_to_tiles(self.requested.block_shape, self.tile)
         wanted = self.mask.touching() if self.mask else None
         return Lattice(self.requested.volume_shape, block, self.requested.roi, wanted)
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """Input, model, blend and device; tile and batch are part of the model's hash."""
+        """Input, model, blend and device. Tile and batch are part of the hash of the model."""
         return {
             "algorithm": ALGORITHM,
             "model": self.model_sha256,
@@ -141,7 +141,7 @@ class AffinitiesStage:
         }
 
     def prepare(self) -> None:
-        """Create affinities.zarr unless it is there."""
+        """Create affinities.zarr if it does not exist."""
         card = open_bundle(self.model).card
         if not is_array(self.workspace.affinities):
             create_array(
@@ -159,7 +159,7 @@ class AffinitiesStage:
 
     @contextmanager
     def open(self) -> Iterator[Process]:
-        """Load the model once; tiles are read and blocks are written while the network computes."""
+        """Load the model once. Tiles are read and blocks are written while the network computes."""
         from neuroseg.affinities.device import choose_device, gpu_kind, require_device, require_kind
         from neuroseg.affinities.inference import Predictor, TileSettings, begin_region
 
@@ -197,7 +197,7 @@ class AffinitiesStage:
         yield process
 
     def _reader(self) -> Callable[[Roi], NDArray[np.uint8]]:
-        """Return the function that reads a region of raw as the network shall see it."""
+        """Return a function that reads a region of raw, normalised if requested."""
         read = self.raw.open()
         if self.normalise == "none":
             return read

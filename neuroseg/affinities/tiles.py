@@ -1,10 +1,10 @@
-"""Tiles: what the network sees, on a lattice anchored at the volume's origin.
+"""Tiles of the network, on a lattice that starts at the origin of the volume.
 
     |<- context ->|<-- output tile -->|<- context ->|
     |<------------- input window ----------------->|
 
-The same output tile is predicted from the same input window whatever block asks for it. Windows overlap: `centre`
-keeps the output tile alone of each, `gaussian` blends all of them.
+An output tile is always predicted from the same input window, in every block. Windows overlap. The blend `centre` uses
+only the output tile of each window. The blend `gaussian` uses the weighted sum of all windows.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from neuroseg.geometry import Triple, triple
 
 
 def tiles_covering(roi: Roi, tile: Triple) -> list[Roi]:
-    """Return the output tiles that touch `roi`, whole ones, in row-major order."""
+    """Return the complete output tiles that overlap `roi`, in row-major order."""
     ranges = [
         range(begin // width, -(-end // width)) for begin, end, width in zip(roi.begin, roi.end, tile, strict=True)
     ]
@@ -29,7 +29,7 @@ def tiles_covering(roi: Roi, tile: Triple) -> list[Roi]:
 
 
 def windows_covering(roi: Roi, tile: Triple, context: Triple) -> list[Roi]:
-    """Return the output tiles whose input windows touch `roi`, in row-major order; some may lie beyond the volume."""
+    """Return the output tiles whose input windows overlap `roi`, in row-major order. Some may be outside the volume."""
     reach = Coordinate(context)
     return tiles_covering(roi.grow(reach, reach), tile)
 
@@ -37,9 +37,9 @@ def windows_covering(roi: Roi, tile: Triple, context: Triple) -> list[Roi]:
 def blending_weights(tile: Triple, context: Triple) -> NDArray[np.float32]:
     """Return the weight `(z, y, x)` of each voxel of an input window in the Gaussian blend.
 
-    1e-6 + exp(-d^2 / (2 0.2^2)), d the distance to the window's centre with its faces at 1 (the inference of superhuman
-    affinities), divided by the sum over all windows that see the voxel. That sum repeats with the lattice of tiles,
-    whose windows go on beyond the volume's faces, so the weights are the same for every window and sum to 1 everywhere.
+    1e-6 + exp(-d^2 / (2 0.2^2)), where d is the distance to the centre of the window, 1 at its faces (as in the
+    inference of superhuman affinities). This is divided by the sum over all windows that contain the voxel. Windows
+    continue beyond the faces of the volume, so the weights are the same for all windows and sum to 1 at every voxel.
     """
     window = [width + 2 * margin for width, margin in zip(tile, context, strict=True)]
     axes = [np.linspace(-1.0, 1.0, size) for size in window]
@@ -52,14 +52,14 @@ def blending_weights(tile: Triple, context: Triple) -> NDArray[np.float32]:
 
 
 def rounded_to_tiles(block: Triple, tile: Triple) -> Triple:
-    """Return the block shape rounded up to whole tiles: then no tile is computed twice."""
+    """Return the block shape rounded up to whole tiles, so that no tile is computed twice."""
     return triple([-(-size // width) * width for size, width in zip(block, tile, strict=True)])
 
 
 def reflected_indices(begin: int, end: int, size: int) -> NDArray[np.int64]:
-    """Return the coordinates to read for `begin` to `end` of an axis of `size` voxels, reflected at its faces.
+    """Return the coordinates to read for `begin` to `end` on an axis of `size` voxels, reflected at both ends.
 
-    The face's own voxel is not repeated (... 2 1 0 1 2 ...); wide windows reflect again and again.
+    The end voxel is not repeated (... 2 1 0 1 2 ...). A wide window is reflected several times.
     """
     if size == 1:
         return np.zeros(end - begin, np.int64)
@@ -68,9 +68,9 @@ def reflected_indices(begin: int, end: int, size: int) -> NDArray[np.int64]:
 
 
 def read_window(read: Callable[[Roi], NDArray[np.generic]], window: Roi, shape: Sequence[int]) -> NDArray[np.generic]:
-    """Return the voxels of `window`, which may reach past the volume of `shape`: reflected there.
+    """Return the voxels of `window`, reflected outside of the volume of `shape`.
 
-    `read(roi)` returns the voxels of a region within the volume.
+    `read(roi)` returns the voxels of a region inside the volume.
     """
     indices = [reflected_indices(b, e, s) for b, e, s in zip(window.begin, window.end, shape, strict=True)]
     begin = [int(i.min()) for i in indices]

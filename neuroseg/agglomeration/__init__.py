@@ -1,1 +1,1 @@
-"""The edge table -> one merge tree, which answers every threshold."""
+"""The edge table -> one merge tree, which gives the segments at every threshold."""

@@ -1,6 +1,6 @@
-"""A partition of the fragments -> a merge tree that makes it first and goes on by the scoring.
+"""A partition of the fragments -> a merge tree that contains it, followed by merges according to the scoring.
 
-So that a partition made by another method is looked up, relabelled and rid of small segments like any other.
+With the tree, later stages handle the partition of another method like any other: lookup, relabelling, small segments.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ def continued_tree(
     *,
     threshold: float,
 ) -> Table:
-    """Return the tree (columns of tables.TREE) that `threshold` cuts into `parts`.
+    """Return the tree (columns of tables.TREE) that gives `parts` at `threshold`.
 
-    `parts` `(n,)` says which part each of `fragments` (ascending, unique) belongs to. First come the rows that join a
-    part's fragments, score 0; fragments of one part that no edges connect stay apart. Then come the merges of the
-    parts by `scoring`, their scores raised to `threshold` where they are below it.
+    `parts` `(n,)`: the part of each of `fragments` (ascending, unique). The first rows merge the fragments of each part
+    with score 0. Fragments of a part without a connecting path of edges are not merged. The next rows merge the parts
+    by `scoring`, with a score of at least `threshold`.
     """
     u, v = np.searchsorted(fragments, edges["u"]), np.searchsorted(fragments, edges["v"])
     within = np.flatnonzero(parts[u] == parts[v])
-    smallest, one, other, rows = _joined(u[within], v[within], np.arange(len(fragments)))
+    smallest, one, other, rows = _merged_within(u[within], v[within], np.arange(len(fragments)))
     inner: Table = {
         "a": fragments[one],
         "b": fragments[other],
@@ -51,7 +51,7 @@ def continued_tree(
 def _contracted(
     table: Table, fragments: NDArray[np.uint64], named: NDArray[np.uint64], columns: Mapping[str, type[np.generic]]
 ) -> Table:
-    """Return the rows of an edge or bin table between regions, `named` after their smallest fragment."""
+    """Return the rows of an edge or bin table between regions. `named`: the smallest fragment of each region."""
     u, v = (named[np.searchsorted(fragments, table[end])] for end in ("u", "v"))
     between = u != v
     rows = {name: column[between] for name, column in table.items()}
@@ -60,18 +60,18 @@ def _contracted(
 
 
 @compiled
-def _joined(u, v, parents):  # type: ignore[no-untyped-def]
-    """Join the ends of every edge: the smallest node of each node's region, and (a, b, edge) of the joins made."""
+def _merged_within(u, v, parents):  # type: ignore[no-untyped-def]
+    """Merge the ends of every edge. Return the smallest node of each node's region, and (a, b, edge) of the merges."""
     ones, others, rows = np.empty(len(u), np.int64), np.empty(len(u), np.int64), np.empty(len(u), np.int64)
-    made = 0
+    merges = 0
     for edge in range(len(u)):
         one, other = root(parents, u[edge]), root(parents, v[edge])
         if one == other:
             continue
         low, high = min(one, other), max(one, other)
         parents[high] = low
-        ones[made], others[made], rows[made] = low, high, edge
-        made += 1
+        ones[merges], others[merges], rows[merges] = low, high, edge
+        merges += 1
     for node in range(len(parents)):
         parents[node] = root(parents, node)
-    return parents, ones[:made], others[:made], rows[:made]
+    return parents, ones[:merges], others[:merges], rows[:merges]

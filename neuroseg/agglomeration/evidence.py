@@ -1,4 +1,4 @@
-"""The edge table and what long-range channels say -> one edge table of the fragments that touch."""
+"""The edge table and the table of long-range channels -> one edge table of the touching fragments."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from neuroseg.tables import Table, combined
 
 
 def with_evidence(contacts: Table, evidence: Table, touching: Table, columns: Mapping[str, type[np.generic]]) -> Table:
-    """Return `contacts` with the rows of `evidence` added whose pair of fragments (u, v) is one of `touching`.
+    """Return `contacts` plus those rows of `evidence` whose pair of fragments (u, v) is in `touching`.
 
-    All have the columns u and v, and the first two `columns` (tables.EDGES or BINS). Fragments that do not touch keep
-    apart whatever a long-range channel says of them, so that every segment is connected. Links count like contacts.
+    All tables have the columns u and v. `contacts` and `evidence` also have `columns` (tables.EDGES or BINS). Rows of
+    fragments that do not touch are ignored, so that every segment is connected. A link counts as much as a contact.
     """
     if not len(touching["u"]) or not len(evidence["u"]):
         return contacts
@@ -25,6 +25,6 @@ def with_evidence(contacts: Table, evidence: Table, touching: Table, columns: Ma
 
 
 def _pairs(table: Table, ids: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """One number per pair (u, v) of fragments that `ids` lists."""
+    """Return one number per pair (u, v) of fragments in `ids`."""
     pairs: NDArray[np.int64] = np.searchsorted(ids, table["u"]) * len(ids) + np.searchsorted(ids, table["v"])
     return pairs

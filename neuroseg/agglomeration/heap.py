@@ -1,7 +1,6 @@
 """A binary heap of (score, key) in plain arrays, for compiled code.
 
-Entries are columns of `scores` float64 and `keys` int64; `edges` and `versions` ride along. Ties in the score go to
-the smaller key.
+Entries are sorted by `scores` (float64), then by `keys` (int64). `edges` and `versions` are moved with them.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from neuroseg.kernels import compiled
 
 @compiled
 def push(scores, keys, edges, versions, size, score, key, edge, version):  # type: ignore[no-untyped-def]
-    """Add an entry to the first `size` ones; the arrays must have room."""
+    """Add an entry after the first `size` ones. The arrays must have space for it."""
     at = size
     while at > 0:
         parent = (at - 1) >> 1
@@ -24,7 +23,7 @@ def push(scores, keys, edges, versions, size, score, key, edge, version):  # typ
 
 @compiled
 def drop_least(scores, keys, edges, versions, size):  # type: ignore[no-untyped-def]
-    """Remove entry 0 of the first `size` ones."""
+    """Remove entry 0, the smallest of the first `size` entries."""
     last = size - 1
     score, key, edge, version = scores[last], keys[last], edges[last], versions[last]
     at = 0

@@ -14,12 +14,12 @@ from neuroseg.tables import Table
 def multicut_partition(
     fragments: NDArray[np.uint64], edges: Table, bins: Table, scoring: Scoring, *, threshold: float, method: str
 ) -> NDArray[np.int64]:
-    """Return the part `(n,)` that each of `fragments` (ascending, unique) belongs to.
+    """Return the part `(n,)` of each of `fragments` (ascending, unique).
 
-    An edge joins when its score p lies below `threshold` and holds apart above: its cost is
-    log((1 - p) / p) + log((1 - beta) / beta) with beta = 1 - threshold, times its contacts over the most that an edge
-    has. `method` is `gaec`, or `multicut`: Kernighan-Lin, begun at gaec's solution, as the paper's "LMC" (mean, beta
-    0.5). `threshold` lies strictly between 0 and 1. Without edges every fragment is its own part.
+    An edge with score p below `threshold` attracts, above it repels. Its cost is
+    log((1 - p) / p) + log((1 - beta) / beta) with beta = 1 - threshold, multiplied by its contacts divided by the
+    largest number of contacts of an edge. `method`: `gaec`, or `multicut` (Kernighan-Lin, initialised with gaec, as
+    "LMC" in the paper: mean, beta 0.5). 0 < `threshold` < 1. Without edges, every fragment is a part.
     """
     if not len(edges["u"]):
         return np.arange(len(fragments))

@@ -1,4 +1,4 @@
-"""What agglomerates, by name: the merge tree, or for comparison a method that partitions at one threshold."""
+"""Names of the agglomeration methods: the merge tree, and methods for comparison that need a threshold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Merge tree and threshold -> which segment each fragment belongs to."""
+"""Merge tree and threshold -> the segment of each fragment."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ SMALL = ("merge", "drop")
 def segment_lookup(
     tree: Table, nodes: Table, *, threshold: float, min_size_voxels: int = 0, small: str = "merge"
 ) -> Table:
-    """Return the table (fragment, segment), fragments ascending: segments 1..N by their smallest fragment.
+    """Return the table (fragment, segment) by ascending fragment. Segments 1..N are sorted by their smallest fragment.
 
-    Merges while the score is below `threshold`; a row joins the segments of its fragments u and v, which touch.
-    Segments of fewer than `min_size_voxels` voxels are merged on along the tree, least score first, until they are
-    large enough (`small = "merge"`); what is still too small, and all of them with `small = "drop"`, becomes 0.
-    `nodes` has at least `fragment` (ascending, unique) and `voxel_count`. Raises InputError for another `small`.
+    All rows of the tree with a score below `threshold` are merged. A row merges the segments of its fragments u and v,
+    which touch. With `small = "merge"`, segments of fewer than `min_size_voxels` voxels are merged further along the
+    tree, by ascending score, until they are large enough. Segments that are still too small become 0. With
+    `small = "drop"`, all small segments become 0. `nodes` has the columns `fragment` (ascending, unique) and
+    `voxel_count`. Raises InputError for another value of `small`.
     """
     if small not in SMALL:
         raise unknown_name("treatment of small segments", small, SMALL)
@@ -28,8 +29,8 @@ def segment_lookup(
     a = np.searchsorted(ids, tree["u"]).astype(np.int64)
     b = np.searchsorted(ids, tree["v"]).astype(np.int64)
     sizes = nodes["voxel_count"].astype(np.int64)
-    reach = min_size_voxels if small == "merge" else 0
-    roots, root_sizes = _partition(a, b, tree["score"].astype(np.float64), sizes, float(threshold), reach)
+    wanted_size = min_size_voxels if small == "merge" else 0
+    roots, root_sizes = _partition(a, b, tree["score"].astype(np.float64), sizes, float(threshold), wanted_size)
     kept = np.unique(roots[root_sizes[roots] >= min_size_voxels])
     segments = np.searchsorted(kept, roots).astype(np.uint64) + np.uint64(1)
     segments[root_sizes[roots] < min_size_voxels] = 0
@@ -37,7 +38,7 @@ def segment_lookup(
 
 
 def segment_sizes(nodes: Table, lookup: Table) -> NDArray[np.int64]:
-    """Return the voxels of segments 0, 1, ... N; what belongs to no segment counts as 0. At least one number."""
+    """Return the number of voxels of segments 0, 1, ... N. 0 contains the fragments without a segment."""
     segments = looked_up(nodes["fragment"], lookup)
     sizes = np.zeros(int(segments.max(initial=0)) + 1, np.int64)
     np.add.at(sizes, segments.astype(np.int64), nodes["voxel_count"].astype(np.int64))
@@ -46,7 +47,7 @@ def segment_sizes(nodes: Table, lookup: Table) -> NDArray[np.int64]:
 
 @compiled
 def root(parents, node):  # type: ignore[no-untyped-def]
-    """Root of a node in a forest of `parents`, paths halved on the way."""
+    """Root of a node in the forest `parents`. Paths are halved on the way."""
     while parents[node] != node:
         parents[node] = parents[parents[node]]
         node = parents[node]
@@ -54,15 +55,15 @@ def root(parents, node):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _partition(a, b, scores, sizes, threshold, reach):  # type: ignore[no-untyped-def]
-    """Root of every fragment (the smallest of its segment) and the size at each root."""
+def _partition(a, b, scores, sizes, threshold, wanted_size):  # type: ignore[no-untyped-def]
+    """Root of every fragment (the smallest of its segment), and the size of the segment at each root."""
     parents = np.arange(len(sizes))
     totals = sizes.copy()
     for row in range(len(a)):
-        if scores[row] >= threshold and reach == 0:
+        if scores[row] >= threshold and wanted_size == 0:
             break
         one, other = root(parents, a[row]), root(parents, b[row])
-        if one == other or (scores[row] >= threshold and min(totals[one], totals[other]) >= reach):
+        if one == other or (scores[row] >= threshold and min(totals[one], totals[other]) >= wanted_size):
             continue
         low, high = min(one, other), max(one, other)
         parents[high] = low

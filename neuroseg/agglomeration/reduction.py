@@ -1,7 +1,7 @@
-"""The stage `reduction`: the parts of all blocks -> one table per range of fragments, each range made on its own.
+"""The stage `reduction`: parts of all blocks -> one table per range of fragments.
 
-A reduce in as many pieces as a large volume has workers for: what follows reads a few tables of sorted rows instead of
-one file per block.
+Ranges are independent, so workers compute them in parallel. Later stages read a few sorted tables instead of one file
+per block.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from neuroseg.storage.workspace import Workspace, reduced
 from neuroseg.tables import TABLES, combined
 
 ALGORITHM = 1
-# So few parts are read by one process in a second or two.
+# One process reads this number of parts in a second or two.
 _PARTS_OF_A_RANGE = 256
 _LARGEST = int(np.iinfo(np.uint64).max)
 
 
 @dataclass(frozen=True)
 class ReductionStage:
-    """Combines the rows of all parts whose first key lies in a slab of sections: fragments are named by their voxels.
+    """Combine the rows of all parts whose first key is in a slab of sections. Keys are indices of voxels.
 
-    `blocks` is the lattice whose parts are read; of the `tables` the edges' stage wrote, those that are needed.
+    `blocks`: the lattice of the parts. `tables`: the required tables of the stage `edges`.
     """
 
     workspace: Workspace
@@ -49,12 +49,12 @@ class ReductionStage:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """The same tables, a part for each range."""
+        """The same tables, with one part per range."""
         return tuple(reduced(table) for table in self.tables)
 
     @property
     def lattice(self) -> Lattice:
-        """Slabs of sections that each hold the blocks of a few hundred parts."""
+        """Slabs of sections with a few hundred blocks each."""
         depth, (_, rows, columns) = self.blocks.block_shape[0], self.blocks.counts
         layers = max(1, _PARTS_OF_A_RANGE // (rows * columns))
         shape = self.blocks.volume_shape
@@ -62,20 +62,20 @@ class ReductionStage:
 
     @property
     def scope(self) -> str:
-        """The parts are those of the region of interest."""
+        """The region of interest, which determines the parts."""
         return describe(self.blocks.roi)
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """What made the parts, and which tables are read."""
+        """The identity of the parts, and the tables."""
         return {"algorithm": ALGORITHM, "edges": self.upstream, "tables": list(self.tables)}
 
     def prepare(self) -> None:
-        """Nothing to create."""
+        """Do nothing: there is no array to create."""
 
     @contextmanager
     def open(self) -> Iterator[Process]:
-        """Yield the reduce of one range."""
+        """Yield the function that combines one range."""
         parts = self.blocks.indices()
         known: dict[str, dict[int, Keys | None]] = {table: {} for table in self.tables}
 
@@ -89,7 +89,7 @@ class ReductionStage:
         yield process
 
     def _keys(self, block: Block) -> tuple[int, int]:
-        """Return the first and the last key of a range; the first and last range hold what lies beyond, too."""
+        """Return the first and last key of a range. The first and last ranges include all keys outside the lattice."""
         indices, (depth, *plane) = self.lattice.indices(), self.lattice.block_shape
         size = depth * plane[0] * plane[1]
         first = 0 if block.index == indices[0] else block.index * size

@@ -1,7 +1,7 @@
-"""The scorings: how the statistics of an edge become the score by which regions merge.
+"""Scorings: the score of an edge, computed from its statistics.
 
-Only *reducible* scorings are declared here: merging two regions never gives an edge better than both of its parents,
-so that merging in any valid order gives one tree whose scores never decrease.
+Only *reducible* scorings are available: merging two regions never gives an edge with a better score than both edges
+that it replaces. So any valid order of merges gives the same tree, with ascending scores.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from neuroseg.errors import InputError
 
 MEAN = -1
-_WELL_KNOWN = ("mean", "quantile:50", "quantile:50:all")
+_SUGGESTED = ("mean", "quantile:50", "quantile:50:all")
 
 
 @dataclass(frozen=True)
 class Scoring:
-    """A scoring after waterz: `percent` is MEAN for OneMinus<MeanAffinity>, else the quantile Q (0 < Q < 100).
+    """A scoring of waterz. `percent`: MEAN for OneMinus<MeanAffinity>, otherwise the quantile Q (0 < Q < 100).
 
-    `every_contact`: the histogram holds every contact's affinity (`init: all`); otherwise each pair of fragments
-    enters with one value, its largest affinity (`init: max`, waterz' default).
+    `every_contact`: the histogram of an edge contains the affinities of all contacts (`init: all`). Otherwise each pair
+    of fragments contributes one value, its largest affinity (`init: max`, the default of waterz).
     """
 
     percent: int
@@ -34,15 +34,15 @@ class Scoring:
 
 
 def parse_scoring(text: str) -> Scoring:
-    """Return the scoring `mean`, `quantile:Q`, `quantile:Q:max` or `quantile:Q:all`; raises InputError otherwise."""
+    """Return the scoring `mean`, `quantile:Q`, `quantile:Q:max` or `quantile:Q:all`; or raise InputError."""
     if text == "mean":
         return Scoring(MEAN)
     match = re.fullmatch(r"quantile:(\d{1,2})(?::(max|all))?", text)
     if match is None or not 0 < int(match[1]) < 100:
-        close = difflib.get_close_matches(text, _WELL_KNOWN, n=1, cutoff=0.5)
-        hint = f"; did you mean {close[0]}?" if close else ""
+        close = difflib.get_close_matches(text, _SUGGESTED, n=1, cutoff=0.5)
         raise InputError(
-            f"unknown scoring {text!r}{hint} (valid: mean, quantile:Q, quantile:Q:all with a whole Q from 1 to 99; "
-            "other statistics are not reducible and would make the result depend on the order of merges)"
+            f"unknown scoring {text!r} (valid: mean, quantile:Q, quantile:Q:all with a whole number Q from 1 to 99); "
+            "other statistics are not reducible: the result would depend on the order of merges",
+            hint=f"did you mean {close[0]}?" if close else "",
         )
     return Scoring(int(match[1]), match[2] == "all")

@@ -1,7 +1,7 @@
-"""The stages `agglomeration` and `lookup`: the reduced edge table -> the merge tree -> each fragment's segment.
+"""The stages `agglomeration` and `lookup`: the reduced edge table -> the merge tree -> the segment of each fragment.
 
-Both are reduces: one block, the whole region. `agglomeration` is one of two stages: the merge tree, or for comparison a
-partition by another method, stored as a tree that is good for one threshold.
+Both process the whole region as one block. `agglomeration` computes the merge tree or, for comparison, a partition by
+another method. The partition is stored as a tree that is valid for one threshold.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ALGORITHM = 1
 
 @dataclass(frozen=True)
 class AgglomerationStage:
-    """Merges; `ranges` is the lattice of the ranges whose tables are read."""
+    """Compute the merge tree. `ranges`: the lattice of the reduced tables."""
 
     workspace: Workspace
     ranges: Lattice
@@ -51,22 +51,22 @@ class AgglomerationStage:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The tables that `_tables` reads."""
+        """The reduced tables that the scoring needs."""
         return tuple(reduced(table) for table in tables_of(self.scoring, long_range=self.long_range))
 
     @property
     def lattice(self) -> Lattice:
-        """One block: the whole volume."""
+        """One block that covers the whole volume."""
         return Lattice(self.ranges.volume_shape, self.ranges.volume_shape, self.ranges.roi)
 
     @property
     def scope(self) -> str:
-        """The tree is that of the region of interest."""
+        """The region of interest, to which the tree applies."""
         return describe(self.lattice.roi)
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """What made the edges, and the scoring."""
+        """The identity of the edges, and the scoring."""
         return {
             "algorithm": ALGORITHM,
             "method": MERGE_TREE,
@@ -76,11 +76,11 @@ class AgglomerationStage:
         }
 
     def prepare(self) -> None:
-        """Nothing to create."""
+        """Do nothing: there is no array to create."""
 
     @contextmanager
     def open(self) -> Iterator[Process]:
-        """Yield the reduce."""
+        """Yield the function that processes the whole region."""
 
         def process(block: Block) -> None:
             nodes, edges, bins = _tables(self)
@@ -92,7 +92,7 @@ class AgglomerationStage:
 
 @dataclass(frozen=True)
 class PartitionStage:
-    """Partitions the fragments by multicut, gaec or waterz at one threshold; waterz reads the whole region at once."""
+    """Partition the fragments by multicut, gaec or waterz at a threshold. waterz reads the whole region into memory."""
 
     workspace: Workspace
     ranges: Lattice
@@ -110,23 +110,23 @@ class PartitionStage:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The tables, and what waterz reads instead of them."""
+        """The tables, and affinities and fragments for waterz."""
         tables = tables_of(self.scoring, long_range=self.long_range)
         return ("affinities.zarr", "fragments.zarr", *(reduced(table) for table in tables))
 
     @property
     def lattice(self) -> Lattice:
-        """One block: the whole volume."""
+        """One block that covers the whole volume."""
         return Lattice(self.ranges.volume_shape, self.ranges.volume_shape, self.ranges.roi)
 
     @property
     def scope(self) -> str:
-        """The partition is that of the region of interest."""
+        """The region of interest, to which the partition applies."""
         return describe(self.lattice.roi)
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """What made the edges, the method, and the threshold, which the method needs at once."""
+        """The identity of the edges, the method, and the threshold, on which the partition depends."""
         return {
             "algorithm": ALGORITHM,
             "method": self.method,
@@ -137,11 +137,11 @@ class PartitionStage:
         }
 
     def prepare(self) -> None:
-        """Nothing to create."""
+        """Do nothing: there is no array to create."""
 
     @contextmanager
     def open(self) -> Iterator[Process]:
-        """Yield the reduce."""
+        """Yield the function that processes the whole region."""
 
         def process(block: Block) -> None:
             nodes, edges, bins = _tables(self)
@@ -166,18 +166,18 @@ class PartitionStage:
 
 
 def tables_of(scoring: Scoring, *, long_range: bool) -> tuple[str, ...]:
-    """Return the tables that are needed: histograms only for scorings of every contact."""
+    """Return the required tables. Histograms are only required for scorings of every contact."""
     evidence = ("edges", "long_range") if long_range else ("edges",)
     bins = ("bins", "long_range_bins")[: len(evidence)] if scoring.every_contact else ()
     return (*evidence, *bins, "nodes")
 
 
 def _tables(stage: AgglomerationStage | PartitionStage) -> tuple[Table, Table, Table]:
-    """Return nodes, edges and bins of all ranges, with the evidence of long-range channels where it counts."""
+    """Return nodes, edges and bins of all ranges, with evidence of long-range channels if they are used."""
     indices = stage.ranges.indices()
 
     def whole(table: str) -> Table:
-        # Ranges ascend, and so do the rows of each.
+        # Ranges and the rows in each range are sorted.
         return concatenated(read_parts(stage.workspace.reduced(table), indices, TABLES[table]), TABLES[table])
 
     nodes, contacts, bins = whole("nodes"), whole("edges"), empty(BINS)
@@ -192,7 +192,7 @@ def _tables(stage: AgglomerationStage | PartitionStage) -> tuple[Table, Table, T
 
 @dataclass(frozen=True)
 class LookupStage:
-    """Cuts the merge tree at a threshold and treats small segments."""
+    """Compute the segment of each fragment from the merge tree, for a threshold. Merge or drop small segments."""
 
     workspace: Workspace
     blocks: Lattice
@@ -209,17 +209,17 @@ class LookupStage:
 
     @property
     def lattice(self) -> Lattice:
-        """One block: the whole volume."""
+        """One block that covers the whole volume."""
         return Lattice(self.blocks.volume_shape, self.blocks.volume_shape, self.blocks.roi)
 
     @property
     def scope(self) -> str:
-        """The tree is that of the region of interest."""
+        """The region of interest, to which the tree applies."""
         return describe(self.lattice.roi)
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """The tree, the threshold and what happens to small segments."""
+        """The identity of the tree, the threshold, and the treatment of small segments."""
         return {
             "algorithm": ALGORITHM,
             "tree": self.upstream,
@@ -229,11 +229,11 @@ class LookupStage:
         }
 
     def prepare(self) -> None:
-        """Nothing to create."""
+        """Do nothing: there is no array to create."""
 
     @contextmanager
     def open(self) -> Iterator[Process]:
-        """Yield the reduce."""
+        """Yield the function that processes the whole region."""
 
         def process(block: Block) -> None:
             lookup = segment_lookup(

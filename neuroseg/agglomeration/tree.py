@@ -1,7 +1,8 @@
-"""Edge table -> merge tree, by merging the least edge in (score, key) until none is left.
+"""Edge table -> merge tree, by repeatedly merging the edge with the smallest (score, key).
 
-The key of an edge is the largest fragment pair among the edges it was merged from, which makes the tree one and the
-same for any valid order of merges, ties included. Edges must be sorted by (u, v): then a pair's row is its key.
+The key of an edge is the largest pair of fragments among the edges from which it was merged. With this key, any valid
+order of merges gives the same tree, also for equal scores. Edges must be sorted by (u, v), so that the row of a pair is
+its key.
 """
 
 from __future__ import annotations
@@ -16,17 +17,18 @@ from neuroseg.agglomeration.scorings import MEAN, Scoring
 from neuroseg.kernels import compiled
 from neuroseg.tables import TREE, Table, empty
 
-# States of a slot in the table of edges that hold no edge.
+# States of a slot without an edge in the hash table of edges.
 _FREE, _REMOVED = -1, -2
 
 
 def merge_tree(edges: Table, bins: Table, scoring: Scoring) -> Table:
     """Return the merge tree: rows (a, b, score, u, v) in merge order, scores ascending.
 
-    `edges` has the columns of tables.EDGES, sorted by (u, v), each pair once; `bins` those of tables.BINS, needed
-    (complete, sorted) only by scorings of every contact. a < b are the smallest fragments of the two regions that
-    merge; score = 1 - statistic, in [0, 1]; u < v are the largest pair of fragments through which they touch. No edges
-    give an empty tree.
+    `edges` has the columns of tables.EDGES, sorted by (u, v), with unique pairs. `bins` has the columns of tables.BINS.
+    Only scorings of every contact need it, complete and sorted.
+
+    a < b: the smallest fragments of the two merged regions. score: 1 - statistic, in [0, 1]. u < v: the largest pair of
+    fragments through which the regions touch. Without edges the tree is empty.
     """
     if not len(edges["u"]):
         return empty(TREE)
@@ -37,14 +39,14 @@ def merge_tree(edges: Table, bins: Table, scoring: Scoring) -> Table:
 
 
 def edge_scores(edges: Table, bins: Table, scoring: Scoring) -> NDArray[np.float64]:
-    """Return the score `(n,)` of each edge before any merge, 1 - statistic; the tables as in `merge_tree`."""
+    """Return the score `(n,)` of each edge before any merge, 1 - statistic. Tables as in `merge_tree`."""
     statistics = _statistics(edges, bins, scoring)
     scores: NDArray[np.float64] = _scores(len(edges["u"]), statistics, scoring.percent)
     return scores
 
 
 def _statistics(edges: Table, bins: Table, scoring: Scoring) -> tuple[NDArray[Any], ...]:
-    """Return the statistics of all edges as compiled code takes them, see `_linked`."""
+    """Return the statistics of all edges for compiled code, see `_linked`."""
     starts, values, counts = _initial_entries(edges, bins, scoring)
     sums, contacts = edges["affinity_sum"].astype(np.float64), edges["contact_count"].astype(np.int64)
     statistics: tuple[NDArray[Any], ...] = _linked(sums, contacts, starts, values, counts, scoring.percent)
@@ -54,7 +56,7 @@ def _statistics(edges: Table, bins: Table, scoring: Scoring) -> tuple[NDArray[An
 def _initial_entries(
     edges: Table, bins: Table, scoring: Scoring
 ) -> tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64]]:
-    """Return, per edge, where its histogram entries begin, and all entries (bin ascending) with their counts."""
+    """Return the index of the first histogram entry of each edge, and bin (ascending) and count of all entries."""
     count = len(edges["u"])
     if scoring.percent == MEAN:
         return np.zeros(1, np.int64), np.zeros(0, np.uint8), np.zeros(0, np.int64)
@@ -71,8 +73,8 @@ def _initial_entries(
 def _linked(sums, contacts, starts, values, counts, percent):  # type: ignore[no-untyped-def]
     """The statistics of all edges: (sums, contacts, heads, nexts, values, counts).
 
-    For the mean, sums and contacts; for a quantile, each edge's histogram as a linked list of entries (bin ascending)
-    that begins at heads[edge], and contacts is the number of its entries' values.
+    The mean uses sums and contacts. A quantile uses the histogram of each edge, a linked list of entries (ascending
+    bins) that starts at heads[edge]. Then contacts is the number of values in the histogram.
     """
     heads = np.zeros(len(sums), np.int64)
     nexts = np.full(len(values), -1, np.int64)
@@ -89,9 +91,9 @@ def _linked(sums, contacts, starts, values, counts, percent):  # type: ignore[no
 
 @compiled
 def _score(edge, statistics, percent):  # type: ignore[no-untyped-def]
-    """One minus the mean affinity, or one minus waterz' HistogramQuantileAffinity.
+    """One minus the mean affinity, or one minus HistogramQuantileAffinity of waterz.
 
-    The quantile is the entry of rank floor(Q n / 100) + 1 of n, with the value (bin + .5) / 256.
+    The quantile is the value (bin + .5) / 256 with rank floor(Q n / 100) + 1 of n values.
     """
     sums, contacts, heads, nexts, values, counts = statistics
     if percent < 0:
@@ -120,12 +122,12 @@ def _add(edge, other, statistics, percent):  # type: ignore[no-untyped-def]
     sums[edge] += sums[other]
     contacts[edge] += contacts[other]
     if percent >= 0:
-        heads[edge] = _joined(heads[edge], heads[other], nexts, values, counts)
+        heads[edge] = _merge_histograms(heads[edge], heads[other], nexts, values, counts)
 
 
 @compiled
-def _joined(one, other, nexts, values, counts):  # type: ignore[no-untyped-def]
-    """Merge two linked histograms, bins ascending, adding counts of equal bins; returns the head."""
+def _merge_histograms(one, other, nexts, values, counts):  # type: ignore[no-untyped-def]
+    """Merge two linked histograms with ascending bins, and add counts of equal bins. Return the new head."""
     head, tail = np.int64(-1), np.int64(-1)
     while one >= 0 or other >= 0:
         if other < 0 or (one >= 0 and values[one] <= values[other]):
@@ -148,7 +150,7 @@ def _joined(one, other, nexts, values, counts):  # type: ignore[no-untyped-def]
 
 @compiled
 def _slot(table, ends, a, b):  # type: ignore[no-untyped-def]
-    """Slot of the edge between regions a and b in an open-addressing table of edges, or a free one (-1)."""
+    """Slot of the edge between regions a and b in a hash table with open addressing, or of a free slot (-1)."""
     low, high = np.uint64(min(a, b)), np.uint64(max(a, b))
     mask = np.uint64(len(table) - 1)
     mixed = (low * np.uint64(0x9E3779B97F4A7C15)) ^ (high * np.uint64(0xC2B2AE3D27D4EB4F))
@@ -163,7 +165,7 @@ def _slot(table, ends, a, b):  # type: ignore[no-untyped-def]
 
 @compiled
 def _table_of(ends, alive):  # type: ignore[no-untyped-def]
-    """A fresh table of the edges alive, at most a quarter full."""
+    """A new hash table of the existing edges, at most a quarter full."""
     size = 16
     while size < 4 * len(ends):
         size *= 2
@@ -176,7 +178,7 @@ def _table_of(ends, alive):  # type: ignore[no-untyped-def]
 
 @compiled
 def _append(half, region, lists):  # type: ignore[no-untyped-def]
-    """Append a half-edge to a region's list; lists = (next of each half-edge, first, last and number per region)."""
+    """Append a half-edge to the list of a region. lists: next of each half-edge; first, last and number per region."""
     nexts, firsts, lasts, numbers = lists
     nexts[half] = -1
     if firsts[region] < 0:
@@ -189,7 +191,7 @@ def _append(half, region, lists):  # type: ignore[no-untyped-def]
 
 @compiled
 def _half_edges(ends, regions):  # type: ignore[no-untyped-def]
-    """Each region's list of half-edges: 2 e where it is edge e's first end, 2 e + 1 where it is the second."""
+    """Lists of half-edges by region: 2 e if the region is the first end of edge e, 2 e + 1 if it is the second."""
     lists = (
         np.full(2 * len(ends), -1, np.int64),
         np.full(regions, -1, np.int64),
@@ -203,7 +205,7 @@ def _half_edges(ends, regions):  # type: ignore[no-untyped-def]
 
 @compiled
 def _queue(ends, statistics, percent):  # type: ignore[no-untyped-def]
-    """The heap of all edges, with room for the one entry that each edge's end may add."""
+    """The heap of all edges, with space for one more entry per edge."""
     room = 2 * len(ends)
     heap = (np.empty(room, np.float64), np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.int32))
     for edge in range(len(ends)):
@@ -213,10 +215,10 @@ def _queue(ends, statistics, percent):  # type: ignore[no-untyped-def]
 
 @compiled
 def _merge_all(ends, regions, statistics, percent):  # type: ignore[no-untyped-def]
-    """Greedy merging with lazy deletion: an entry of the heap counts only while its version is the edge's.
+    """Greedy merging with lazy deletion: an entry of the heap is valid if its version equals that of the edge.
 
-    On a merge the region with fewer half-edges moves to the other. `smallest` is the region's smallest fragment, which
-    names it in the tree; `keys` is each edge's largest row among those it was merged from.
+    A merge moves the half-edges of the region with fewer half-edges to the other. `smallest`: the smallest fragment of
+    each region, its name in the tree. `keys`: the largest row among the edges from which an edge was merged.
     """
     edges = len(ends)
     alive, versions, keys = np.ones(edges, np.bool_), np.zeros(edges, np.int32), np.arange(edges)
@@ -261,7 +263,7 @@ def _merge_all(ends, regions, statistics, percent):  # type: ignore[no-untyped-d
 
 @compiled
 def _move(half, kept, gone, ends, table, alive, keys, lists, statistics, percent):  # type: ignore[no-untyped-def]
-    """Move one edge of region `gone` to `kept`; returns the edge of `kept` that it was added to, or -1."""
+    """Move an edge of region `gone` to `kept`. Return the edge of `kept` with which it was merged, or -1."""
     edge, side = half >> 1, half & 1
     other = ends[edge, 1 - side]
     table[_slot(table, ends, gone, other)] = _REMOVED

@@ -1,4 +1,4 @@
-"""Affinities and fragments of a volume that fits in memory -> waterz' own partition of the fragments."""
+"""Affinities and fragments of a volume that fits in memory -> the partition of the fragments by waterz."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from neuroseg.agglomeration.scorings import MEAN, Scoring
 from neuroseg.geometry import Triple, contact_channels
 
-# The quantiles that waterz ships compiled, and the bins of its queue in the paper; its mean is exact without.
+# The precompiled quantiles of waterz, and the bins of its queue in the paper. The mean uses an exact queue.
 QUANTILES = range(10, 100, 5)
 _QUEUE_BINS = 256
 
@@ -27,17 +27,17 @@ def waterz_partition(
     *,
     threshold: float,
 ) -> NDArray[np.int64]:
-    """Return the part `(n,)` that each of `fragments` (ascending, unique) belongs to.
+    """Return the part `(n,)` of each of `fragments` (ascending, unique).
 
-    `affinities` `(c, z, y, x)` uint8 and `labels` `(z, y, x)`, made of `fragments` and 0, are the whole region.
-    waterz breaks ties by the fragments' numbers: here their ranks, 1..n.
+    `affinities` `(c, z, y, x)` uint8 and `labels` `(z, y, x)` (ids of `fragments`, or 0) cover the whole region. waterz
+    breaks ties by label. The labels passed to it are ranks 1..n.
     """
     import waterz
 
     dense = np.where(labels > 0, np.searchsorted(fragments, labels) + 1, 0).astype(np.uint64)
     bins = 0 if scoring.percent == MEAN else _QUEUE_BINS
     with _silenced_stdout():
-        # It writes into the labels it is given.
+        # waterz overwrites the array of labels.
         (segments,) = waterz.agglomerate(
             backward_links(affinities, offsets),
             [threshold],
@@ -53,7 +53,7 @@ def waterz_partition(
 def backward_links(affinities: NDArray[np.uint8], offsets: Sequence[Triple]) -> NDArray[np.float32]:
     """Return affinities `(3, z, y, x)` float32 in [0, 1] of each voxel with its lower neighbour along z, y, x.
 
-    The first voxels along an axis have none: what stands there means nothing.
+    Values of the first voxels along an axis, which have no lower neighbour, are undefined.
     """
     out = np.zeros((3, *affinities.shape[1:]), np.float32)
     for axis, channel in enumerate(contact_channels(offsets)):
@@ -66,7 +66,7 @@ def backward_links(affinities: NDArray[np.uint8], offsets: Sequence[Triple]) -> 
 
 
 def _function(scoring: Scoring) -> str:
-    """Return the scoring as waterz spells it."""
+    """Return the name of the scoring function in waterz."""
     if scoring.percent == MEAN:
         return "OneMinus<MeanAffinity<RegionGraphType, ScoreValue>>"
     init = ", false" if scoring.every_contact else ""
@@ -75,13 +75,13 @@ def _function(scoring: Scoring) -> str:
 
 @contextmanager
 def _silenced_stdout() -> Iterator[None]:
-    """Send nowhere what Python and compiled code print on stdout: there it would break --json."""
+    """Discard output of Python and compiled code to stdout, which would break --json."""
     sys.stdout.flush()
-    kept = os.dup(1)
+    stdout = os.dup(1)
     try:
-        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
-            os.dup2(nowhere.fileno(), 1)
+        with open(os.devnull, "w") as sink, redirect_stdout(sink):
+            os.dup2(sink.fileno(), 1)
             yield
     finally:
-        os.dup2(kept, 1)
-        os.close(kept)
+        os.dup2(stdout, 1)
+        os.close(stdout)

@@ -1,1 +1,1 @@
-"""Affinities and fragments -> the edge table (which fragments touch, and how strongly) and the node table."""
+"""Affinities and fragments -> the edge table (pairs of touching fragments) and the node table."""

@@ -1,9 +1,9 @@
-"""Contacts of one block -> its part of the edge table.
+"""Fragments and affinities of one block -> its part of the edge table.
 
 A pair of voxels (v, v + offset) belongs to the block that writes v:
 
     lower neighbour | block            offset (0, 0, -1): the pair (a, b) belongs to the block of b,
-          . . . a   |  b . . .         whatever block a lies in
+          . . . a   |  b . . .         in which block a lies does not matter
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ def block_edges(
     channels: Sequence[int] | None = None,
     with_bins: bool = False,
 ) -> tuple[Table, Table]:
-    """Return the block's edge rows, sorted by (u, v), and the histogram of their affinities (empty unless asked).
+    """Return the edges of a block, sorted by (u, v), and the histograms of their affinities (empty unless `with_bins`).
 
-    `affinities` `(c, z, y, x)` uint8 are those of `write_roi`; `fragments` `(z, y, x)` those of `read_roi`, which holds
-    the partners of `channels`, by default those that link direct neighbours. 0 is no fragment and has no edges.
-    Partners past `read_roi` do not exist.
+    `affinities` `(c, z, y, x)` uint8 cover `write_roi`. `fragments` `(z, y, x)` cover `read_roi`, which includes the
+    partner voxels of `channels` (default: those that link direct neighbours). Partners outside `read_roi` are ignored.
+    0 is background and has no edges.
     """
     dense, ids = fragments
     channels = contact_channels(offsets) if channels is None else channels
@@ -60,7 +60,7 @@ def block_edges(
 
 
 def _sparse_bins(edges: Table, histogram: NDArray[np.uint32]) -> Table:
-    """Return the non-zero entries of the edges' histograms `(edges, 256)` as rows (u, v, bin, count)."""
+    """Return the non-zero entries of the histograms `(edges, 256)` as rows (u, v, bin, count)."""
     rows, bins = np.nonzero(histogram)
     return {
         "u": edges["u"][rows],
@@ -72,7 +72,7 @@ def _sparse_bins(edges: Table, histogram: NDArray[np.uint32]) -> Table:
 
 @compiled
 def _slot(keys, key):  # type: ignore[no-untyped-def]
-    """Index of `key` in an open-addressing table, or of the free slot where it belongs (0 marks a free slot)."""
+    """Index of `key` in a hash table with open addressing, or of the free slot for it (0: free)."""
     mask = np.uint64(len(keys) - 1)
     at = (key * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(20)) & mask
     while keys[at] != np.uint64(0) and keys[at] != key:
@@ -82,7 +82,7 @@ def _slot(keys, key):  # type: ignore[no-untyped-def]
 
 @compiled
 def _new_table(with_bins):  # type: ignore[no-untyped-def]
-    """An empty table: a hash of (pair, row); and per row its pair, count, sum, maximum and histogram."""
+    """An empty table: hash table of (pair, row), and pair, count, sum, maximum and histogram of each row."""
     rows = 1024
     return (
         np.zeros(4 * rows, np.uint64),
@@ -97,7 +97,7 @@ def _new_table(with_bins):  # type: ignore[no-untyped-def]
 
 @compiled
 def _with_room(table, used, more):  # type: ignore[no-untyped-def]
-    """The table, with room for `more` rows after the `used` ones and at most a quarter of its slots taken."""
+    """The table with space for `more` rows after the `used` ones. At most a quarter of the slots is used."""
     _, _, pairs, counts, sums, largest, histogram = table
     if used + more <= len(pairs):
         return table
@@ -122,7 +122,7 @@ def _with_room(table, used, more):  # type: ignore[no-untyped-def]
 
 @compiled
 def _add_row(affinities, own, partners, table, used):  # type: ignore[no-untyped-def]
-    """Add the contacts of a row of voxels to the table; returns how many of its rows are used then."""
+    """Add the contacts of a row of voxels to the table. Return the new number of used rows."""
     keys, rows, pairs, counts, sums, largest, histogram = table
     last_key, row = np.uint64(0), 0
     for x in range(len(own)):
@@ -146,11 +146,11 @@ def _add_row(affinities, own, partners, table, used):  # type: ignore[no-untyped
 
 @compiled
 def _accumulate(affinities, dense, channels, steps, begin, with_bins):  # type: ignore[no-untyped-def]
-    """Dense ids of both fragments of each edge, count, sum, maximum and histogram of its affinities."""
+    """Dense ids of both fragments of each edge, and count, sum, maximum and histogram of its affinities."""
     shape, room = np.array(affinities.shape[1:]), np.array(dense.shape)
     table, used = _new_table(with_bins), 0
     for n in range(len(channels)):
-        # The voxels whose partner is in the array too.
+        # Voxels whose partner is also in the array.
         first = np.maximum(0, -(begin + steps[n]))
         last = np.maximum(first, np.minimum(shape, room - begin - steps[n]))
         x, end = first[2] + begin[2], last[2] + begin[2]

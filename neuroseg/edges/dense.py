@@ -1,4 +1,4 @@
-"""Fragment ids -> small numbers, because voxel indices are too large to index tables by."""
+"""Fragment ids -> dense numbers. Ids are voxel indices, which are too large as indices of tables."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 
 class DenseFragments(NamedTuple):
-    """Fragments `(z, y, x)` numbered 1..n in no order (0 stays 0), uint32, and their ids `(n + 1,)` by number, uint64.
+    """Fragments `(z, y, x)` uint32 with numbers 1..n in any order (0 stays 0), and the id of each number `(n + 1,)`.
 
-    Numbers may be listed that no voxel has.
+    `ids` may contain numbers that no voxel has.
     """
 
     numbers: NDArray[np.uint32]
@@ -31,7 +31,7 @@ def dense_fragments(fragments: NDArray[np.uint64]) -> DenseFragments:
 
 
 def with_ids(fragments: DenseFragments, ids: NDArray[np.uint64]) -> DenseFragments:
-    """Return the fragments under other `ids`, by number as theirs; those that share an id become one. 0 must stay 0."""
+    """Return the fragments with new `ids`, by number. Fragments with the same id are merged. 0 must stay 0."""
     if np.array_equal(ids, fragments.ids):
         return fragments
     unique, numbers = np.unique(ids, return_inverse=True)

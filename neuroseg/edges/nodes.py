@@ -11,9 +11,10 @@ from neuroseg.tables import NODES, Table, empty
 
 
 def block_nodes(fragments: DenseFragments, origin: Triple) -> Table:
-    """Return one row per fragment in `fragments` `(z, y, x)`, ascending: voxels, sums and bounds of coordinates.
+    """Return one row per fragment, by ascending id: number of voxels, sums and bounds of coordinates.
 
-    `origin` is the global coordinate of the first voxel, so that rows of several blocks combine. 0 is no fragment.
+    `origin` is the global coordinate of the first voxel of `fragments` `(z, y, x)`. With global coordinates, rows of
+    several blocks can be combined. 0 is background.
     """
     dense, ids = fragments
     columns = _statistics(dense, len(ids) - 1, np.array(origin, np.int64))
@@ -30,7 +31,7 @@ def block_nodes(fragments: DenseFragments, origin: Triple) -> Table:
 
 @compiled
 def _statistics(dense, count, origin):  # type: ignore[no-untyped-def]
-    """Rows: voxels, sums of z y x, least z y x, largest z y x; one column per dense id."""
+    """Rows: voxels, sums of z y x, minima of z y x, maxima of z y x. One column per dense id."""
     out = np.zeros((10, count + 1), np.int64)
     out[4:7] = np.int64(1) << 62
     depth, height, width = dense.shape

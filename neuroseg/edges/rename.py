@@ -1,4 +1,4 @@
-"""Provisional names -> roots' names, by following exits through the entry tables of the blocks they lead to."""
+"""Provisional names -> names of roots, by following exits through the entry tables of other blocks."""
 
 from __future__ import annotations
 
@@ -15,19 +15,18 @@ Entries = tuple[NDArray[np.uint64], NDArray[np.uint64]]
 def final_names(
     names: NDArray[np.uint64], lattice: Lattice, entries_of: Callable[[int], Entries]
 ) -> NDArray[np.uint64]:
-    """Return the root's name for each of `names`, provisional or not.
+    """Return the name of the root for each of `names`, whether provisional or final.
 
-    `entries_of(block)` returns that block's entry table, voxels ascending. A root that was entered leads to itself in
-    the table of its block, and one that was not is not listed and stays: renaming is idempotent. So does 0, no
-    fragment.
+    `entries_of(block)` returns the entry table of a block, by ascending voxel. Final names do not change, since a root
+    maps to itself or is not in the table. 0 stays 0.
     """
     current = names.copy()
     owners = owner_blocks(current, lattice)
-    open_ = np.flatnonzero(names > 0)
-    while len(open_):
+    unresolved = np.flatnonzero(names > 0)
+    while len(unresolved):
         moved = []
-        for block in np.unique(owners[open_]):
-            rows = open_[owners[open_] == block]
+        for block in np.unique(owners[unresolved]):
+            rows = unresolved[owners[unresolved] == block]
             voxels, entered = entries_of(int(block))
             at = np.minimum(np.searchsorted(voxels, current[rows]), max(len(voxels) - 1, 0))
             found = voxels[at] == current[rows] if len(voxels) else np.zeros(len(rows), bool)
@@ -37,13 +36,13 @@ def final_names(
         changed = np.concatenate(moved)
         previous = owners[changed]
         owners[changed] = owner_blocks(current[changed], lattice)
-        # A voxel whose name lies in the block that just answered is a root there.
-        open_ = changed[owners[changed] != previous]
+        # If the new name is in the same block, it is a root.
+        unresolved = changed[owners[changed] != previous]
     return current
 
 
 def owner_blocks(names: NDArray[np.uint64], lattice: Lattice) -> NDArray[np.int64]:
-    """Return the index of the block that writes the voxel each name stands for."""
+    """Return the index of the block that writes the voxel of each name."""
     voxels = names.astype(np.int64) - 1
     _, height, width = lattice.volume_shape
     coordinates = (voxels // (height * width), voxels // width % height, voxels % width)

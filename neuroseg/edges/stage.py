@@ -1,7 +1,7 @@
-"""The stage `edges`: affinities and fragments -> the parts of the edge and node tables, and fragments' final names.
+"""The stage `edges`: affinities and fragments -> edge tables, node tables, and final names of fragments.
 
-Provisional names are followed to their roots here, where the fragments around a block are read anyway. What is read is
-never written: a shard that is replaced while another worker reads a part of it would give that worker zeros.
+This stage replaces provisional names by final ones, since it reads the fragments around each block. It never writes to
+an array that it reads: a worker would read zeros from a shard that another worker is replacing.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ _CACHED_TABLES = 32
 
 @dataclass(frozen=True)
 class EdgesStage:
-    """Counts the contacts whose voxel v lies in the block, and its fragments' voxels.
+    """Count the contacts and the voxels of fragments in each block.
 
-    Long-range channels, where `affinities` has them, are counted into tables of their own. `provisional` says whether
-    fragments have entry tables.
+    Long-range channels, if any, are counted in separate tables. `provisional`: whether names of fragments are
+    provisional and there are entry tables.
     """
 
     workspace: Workspace
@@ -54,28 +54,28 @@ class EdgesStage:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Affinities, fragments, and where names are provisional what they stand for."""
+        """Affinities, fragments, and entry tables if names are provisional."""
         return ("affinities.zarr", *(("provisional.zarr", "entries") if self.provisional else ("fragments.zarr",)))
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Tables, and the fragments under their final names."""
+        """Tables, and fragments with final names if they were provisional."""
         tables = ("edges", "nodes", "bins", "long_range", "long_range_bins")
         return ("fragments.zarr", *tables) if self.provisional else tables
 
     @property
     def halo(self) -> Triple:
-        """As far as the channels reach: one voxel for direct neighbours."""
+        """The reach of the offsets: one voxel for direct neighbours."""
         return reach_of(self.affinities.offsets)
 
     @property
     def scope(self) -> str:
-        """Contacts past the region of interest do not exist."""
+        """The region of interest: contacts outside are not counted."""
         return describe(self.lattice.roi)
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """What made the fragments, the links that are counted, and whether histograms are kept."""
+        """The identity of the fragments, the counted links, and whether histograms are stored."""
         return {
             "algorithm": ALGORITHM,
             "fragments": self.upstream,
@@ -84,7 +84,7 @@ class EdgesStage:
         }
 
     def prepare(self) -> None:
-        """Create fragments.zarr where this stage writes it, unless it is there; parts are files of their own."""
+        """Create fragments.zarr if names are provisional and it does not exist."""
         if self.provisional:
             ensure_array(
                 self.workspace.fragments,
@@ -97,17 +97,17 @@ class EdgesStage:
 
     @contextmanager
     def open(self) -> Iterator[Process]:
-        """Open the arrays once and keep the entry tables of recent neighbours."""
+        """Open the arrays once, and cache the entry tables of recent blocks."""
         read, named = self.affinities.open(), self._open_fragments()
         offsets, space = self.affinities.offsets, self.workspace
-        # Contacts, and where long-range channels are read, evidence that may be about fragments that do not touch.
+        # Contacts, and evidence of long-range channels, also for pairs of fragments that do not touch.
         kinds: list[tuple[tuple[int, ...], Place, Place]] = [(contact_channels(offsets), space.edges, space.bins)]
         if far := long_range_channels(offsets):
             kinds.append((far, space.long_range, space.long_range_bins))
 
         def process(block: Block) -> None:
             around = _with_partners(block, offsets)
-            fragments = named(block, around)  # first: where a part that it needs is not made yet, little was read
+            fragments = named(block, around)  # first, since this fails early if an entry table is missing
             links = read(block.write_roi)
             for channels, edge_parts, bin_parts in kinds:
                 edges, bins = block_edges(
@@ -128,7 +128,7 @@ class EdgesStage:
         yield process
 
     def _open_fragments(self) -> Callable[[Block, Roi], DenseFragments]:
-        """Return the function that reads a region's fragments under their final names and stores the block's."""
+        """Return a function that reads the fragments of a region with final names, and stores those of the block."""
         array = open_array(self.workspace.provisional if self.provisional else self.workspace.fragments)
         output = open_array(self.workspace.fragments, writable=True) if self.provisional else None
 
@@ -149,7 +149,7 @@ class EdgesStage:
 
 
 def _with_partners(block: Block, offsets: Sequence[Triple]) -> Roi:
-    """Return the block and as much around it as the offsets reach from its voxels, within its surroundings."""
+    """Return the write region grown by the reach of the offsets, clipped to the read region."""
     lower = [max(0, *(-offset[axis] for offset in offsets)) for axis in range(3)]
     upper = [max(0, *(offset[axis] for offset in offsets)) for axis in range(3)]
     return block.write_roi.grow(lower, upper).intersect(block.read_roi)

@@ -1,1 +1,1 @@
-"""Affinities -> fragments: a height per voxel, basins of steepest ascent, one name per root voxel."""
+"""Affinities -> fragments: a height per voxel, basins of steepest ascent, and one name per basin."""

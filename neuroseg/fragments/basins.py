@@ -1,14 +1,14 @@
-"""Heights -> fragments of one block, exits and entries.
+"""Heights -> fragments of one block, with exits and entries.
 
-Every voxel points to its steepest-ascent neighbour; a voxel with none is a root, and its fragment is named by its
-global linear index + 1. A path that leaves the block's write region ends at the first voxel outside, and the fragment
-is provisionally named by *that* voxel:
+Every voxel points to its neighbour of steepest ascent. A voxel without a higher neighbour is a root: its fragment is
+named by the global linear index of the root + 1. A path that leaves the write region of the block ends at the first
+voxel outside. This voxel gives the fragment a provisional name:
 
     block A          | block B                       names in A:  a -> e + 1  (e lies outside A: an exit)
     a  ->  ->  ->  ->| e  ->  ->  r                  names in B:  e -> r + 1,   entry table of B:  e + 1 -> r + 1
 
-The entry table lists the block's voxels that a neighbour's voxel points to. Following exits through the entry tables
-of the blocks they lead to gives the root's name, whatever the path's length: see edges/rename.py.
+The entry table lists the voxels of the block to which voxels of neighbouring blocks point. Following exits through the
+entry tables of other blocks leads to the name of the root, for paths of any length: see edges/rename.py.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _UNSEGMENTED = -1
 
 @dataclass(frozen=True)
 class BlockFragments:
-    """Fragment names `(z, y, x)` uint64 of the write region, and the entry table: voxel + 1 -> its name here."""
+    """Fragment names `(z, y, x)` uint64 of the write region, and the entry table: voxel index + 1 -> its name."""
 
     names: NDArray[np.uint64]
     entry_voxels: NDArray[np.uint64]
@@ -51,11 +51,11 @@ def block_fragments(
 ) -> BlockFragments:
     """Return the fragments of `write_roi` from the affinities `(c, z, y, x)` uint8 of `read_roi`.
 
-    `read_roi` is `write_roi` grown by the settings' halo, clipped to `bounds`, the region being segmented. Names are
-    linear indices in the volume of `volume_shape`. Nothing ascends past `bounds`.
+    `read_roi` is `write_roi` grown by the halo of the settings and clipped to `bounds`, the segmented region. Names are
+    linear indices in the volume of `volume_shape`. Paths do not leave `bounds`.
 
-    Where `mask` (of `read_roi`) is false, affinities count as 0, the fragment is 0, and no path leads through; the same
-    holds for paths where the mean affinity is below `settings.mask_boundary`.
+    If `mask` (of `read_roi`) is false at a voxel, its affinities count as 0, its fragment is 0 and no path passes it.
+    Voxels with a mean affinity below `settings.mask_boundary` also get fragment 0 and are not passed.
     """
     if mask is not None:
         affinities = affinities * mask
@@ -76,10 +76,10 @@ def block_fragments(
 
 
 def stored_links(roi: Roi, volume_shape: Triple, offsets: tuple[Triple, ...], channels: Triple) -> NDArray[np.int64]:
-    """Return `(3, longest axis)`: per axis and coordinate of `roi`, where in `roi` the voxel's link is stored.
+    """Return `(3, longest axis)`: for each axis and coordinate, the place in `roi` at which the link is stored.
 
-    The link of v to v + offset is stored at v. Where v + offset lies outside the volume, the link of v - offset to v is
-    taken, stored at v - offset; -1 where that is not in `roi` either, which only one voxel thick regions have.
+    The link between v and v + offset is stored at v. If v + offset is outside the volume, use the link between
+    v - offset and v, stored at v - offset. Return -1 if that is also outside `roi`: the region is one voxel thick.
     """
     out = np.full((3, max(roi.shape)), -1, np.int64)
     for axis in range(3):
@@ -92,7 +92,7 @@ def stored_links(roi: Roi, volume_shape: Triple, offsets: tuple[Triple, ...], ch
 
 
 def _with_frame(raised: NDArray[np.float32], read_roi: Roi, shell: Roi) -> NDArray[np.float32]:
-    """Return the heights of `shell` grown by one voxel on each side; what lies past `read_roi` is lowest."""
+    """Return the heights of `shell` grown by one voxel on each side. Voxels outside `read_roi` are minus infinity."""
     framed_roi = shell.grow((1, 1, 1), (1, 1, 1))
     known = framed_roi.intersect(read_roi)
     framed = np.full(tuple(framed_roi.shape), -np.inf, np.float32)
@@ -101,7 +101,7 @@ def _with_frame(raised: NDArray[np.float32], read_roi: Roi, shell: Roi) -> NDArr
 
 
 def _neighbours(settings: BasinSettings) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Return the steps to the neighbours `(n, 3)` and the reciprocal of their lengths `(n,)`."""
+    """Return the steps to the neighbours `(n, 3)` and the reciprocals of their lengths `(n,)`."""
     reach = [(-1, 0, 1) if axis in settings.axes else (0,) for axis in range(3)]
     steps = [step for step in itertools.product(*reach) if any(step)]
     lengths = [
@@ -112,11 +112,11 @@ def _neighbours(settings: BasinSettings) -> tuple[NDArray[np.int64], NDArray[np.
 
 @compiled
 def _pointers(framed, steps, slopes):  # type: ignore[no-untyped-def]
-    """Code of the steepest-ascent neighbour, 9 (dz + 1) + 3 (dy + 1) + dx + 1; 13 marks a root, -1 no fragment.
+    """Code of the neighbour of steepest ascent, 9 (dz + 1) + 3 (dy + 1) + dx + 1. 13: root, -1: no fragment.
 
-    Among equally steep neighbours the one with the smallest global index wins: steps are in ascending order of the
-    index they add. On a plateau a voxel follows a neighbour of equal height only towards smaller indices: (height,
-    -index) grows with every step, so there are no cycles.
+    Among equally steep neighbours, the one with the smallest global index is chosen: steps are sorted by the index that
+    they add. On a plateau, a voxel points only to neighbours with a smaller index. So (height, -index) increases along
+    every path, and there are no cycles.
     """
     depth, height, width = framed.shape[0] - 2, framed.shape[1] - 2, framed.shape[2] - 2
     pointers = np.empty((depth, height, width), np.int8)
@@ -131,7 +131,7 @@ def _pointers(framed, steps, slopes):  # type: ignore[no-untyped-def]
                 dz, dy, dx = steps[n]
                 there = framed[z + 1 + dz, y + 1 + dy, 1 + dx : width + 1 + dx]
                 code = np.int32(9 * (dz + 1) + 3 * (dy + 1) + dx + 1)
-                _turn_to(here, there, slopes[n], code, n < half, best, codes)
+                _update_pointers(here, there, slopes[n], code, n < half, best, codes)
             for x in range(width):
                 if here[x] == -np.inf:
                     codes[x] = _UNSEGMENTED
@@ -140,8 +140,8 @@ def _pointers(framed, steps, slopes):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _turn_to(here, there, slope, code, follows_plateau, best, codes):  # type: ignore[no-untyped-def]
-    """Point the voxels of a row to one neighbour each where it is the steepest so far. Both loops vectorise."""
+def _update_pointers(here, there, slope, code, follows_plateau, best, codes):  # type: ignore[no-untyped-def]
+    """Point the voxels of a row to one of their neighbours if it is the steepest so far. Both loops are vectorised."""
     if follows_plateau:
         for x in range(len(here)):
             rise = (there[x] - here[x]) * slope
@@ -158,7 +158,7 @@ def _turn_to(here, there, slope, code, follows_plateau, best, codes):  # type: i
 
 @compiled
 def _own_names(shape, begin, end, origin, volume_shape):  # type: ignore[no-untyped-def]
-    """Names `(z, y, x)` of the shell: 0 in the block (begin to end), outside each voxel's global linear index + 1."""
+    """Names `(z, y, x)` of the shell: 0 in the block (begin to end), and the global linear index + 1 outside."""
     names = np.zeros(shape, np.uint64)
     for z in range(shape[0]):
         for y in range(shape[1]):
@@ -172,10 +172,10 @@ def _own_names(shape, begin, end, origin, volume_shape):  # type: ignore[no-unty
 
 @compiled
 def _named(pointers, begin, end, origin, volume_shape):  # type: ignore[no-untyped-def]
-    """Names of the shell: follow each path of the block to its root or to a voxel that has a name, then walk it again.
+    """Names of the shell. Follow each path to its root or to a voxel with a name, then name all voxels of the path.
 
-    Voxels outside the block have their own names from the start, so that paths end there. No path leads to a voxel
-    without a fragment, which keeps 0.
+    Voxels outside the block already have names, so that paths end there. A voxel without a fragment keeps 0, and no
+    path leads to it.
     """
     shape = pointers.shape
     names = _own_names(shape, begin, end, origin, volume_shape)
@@ -202,7 +202,7 @@ def _named(pointers, begin, end, origin, volume_shape):  # type: ignore[no-untyp
 
 @compiled
 def _entries(pointers, names, begin, end, origin, volume_shape):  # type: ignore[no-untyped-def]
-    """The voxels of the block that a voxel of the shell around it points to, and their names; with repetitions."""
+    """The voxels of the block to which voxels of the surrounding shell point, and their names. May repeat."""
     voxels = [np.uint64(0) for _ in range(0)]
     entered = [np.uint64(0) for _ in range(0)]
     depth, height, width = pointers.shape

@@ -1,9 +1,9 @@
-"""Inside or outside -> squared distance to the other kind, exact and the same for every crop.
+"""A mask -> exact squared distances to it, independent of the crop.
 
-A separable transform over *relative* offsets within a window: what lies farther than the reach cannot change a value,
-so a crop with that halo gives the bytes of the whole volume. Library transforms (edt, scipy) run from face to face and
-are not crop-invariant in the last bit at some voxel sizes. Squared distances are whole multiples of 1/16 of a squared
-xy voxel, held in float32, where sums of such numbers are exact.
+The transform is separable and uses relative offsets in a window. Voxels farther than the reach do not affect a value,
+so a crop with that halo gives the same bytes as the whole volume. Transforms of libraries (edt, scipy) run over whole
+axes, and their last bit depends on the crop for some voxel sizes. Squared distances are whole multiples of 1/16 of a
+squared xy voxel, stored as float32, which represents their sums exactly.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ UNITS_PER_SQUARED_VOXEL = 16
 
 
 def squared_distances(mask: NDArray[np.bool_], settings: BasinSettings) -> NDArray[np.float32]:
-    """Return, per voxel of `mask` `(z, y, x)`, the squared distance to the nearest voxel where `mask` is true.
+    """Return the squared distance of each voxel to the nearest true voxel of `mask` `(z, y, x)`.
 
-    Float32 whole numbers in 1/16 of a squared xy voxel, clipped at the reach. Past the array there is nothing.
+    Whole numbers (float32) in units of 1/16 of a squared xy voxel, clipped at the reach. Voxels outside the array count
+    as false.
     """
     limit = np.float32(round(settings.reach**2 * UNITS_PER_SQUARED_VOXEL))
     weights = [np.float32(round(edge**2 * UNITS_PER_SQUARED_VOXEL)) for edge in settings.voxel_size]
@@ -35,7 +36,7 @@ def squared_distances(mask: NDArray[np.bool_], settings: BasinSettings) -> NDArr
 
 @compiled
 def _along_rows(mask, weight, reach, limit):  # type: ignore[no-untyped-def]
-    """Nearest true voxel within `reach` of each voxel of its row: a scan from the left, then one from the right."""
+    """Squared distance to the nearest true voxel of the row within `reach`, by a scan in each direction."""
     depth, height, width = mask.shape
     out = np.empty(mask.shape, np.float32)
     far = reach + 1
@@ -56,7 +57,7 @@ def _along_rows(mask, weight, reach, limit):  # type: ignore[no-untyped-def]
 
 @compiled
 def _along_columns(distances, weight, reach, limit):  # type: ignore[no-untyped-def]
-    """Minimum over y of distance + weight * step^2; the inner loop runs along x and vectorises."""
+    """Minimum over y of distance + weight * step^2. The inner loop runs along x and is vectorised."""
     depth, height, width = distances.shape
     out = distances.copy()
     for z in range(depth):

@@ -1,4 +1,4 @@
-"""Labels of one block -> names that are unique over the volume, without counters or offsets between blocks."""
+"""Labels of one block -> names that are unique in the volume, without counters shared between blocks."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from neuroseg.kernels import compiled
 def named_by_first_voxel(
     labels: NDArray[np.uint64], count: int, write_roi: Roi, volume_shape: Triple
 ) -> NDArray[np.uint64]:
-    """Return `labels` `(z, y, x)` of `write_roi`, 0..count, each replaced by the linear index of its first voxel + 1.
+    """Return `labels` `(z, y, x)` of `write_roi`, 0 to `count`, replaced by the linear index of their first voxel + 1.
 
-    Only the block that writes a voxel can use its index, so names are unique, and the same when the block is retried.
-    0 stays 0; labels that do not occur get no name.
+    Only one block writes a voxel and uses its index. So names are unique, and do not change if the block is retried.
+    0 stays 0.
     """
     origin, extent = np.array(write_roi.begin, np.int64), np.array(volume_shape, np.int64)
     named: NDArray[np.uint64] = _named(labels, np.zeros(count + 1, np.uint64), origin, extent)

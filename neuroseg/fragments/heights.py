@@ -1,7 +1,7 @@
-"""Affinities -> the height whose ascent makes fragments.
+"""Affinities -> heights. The basins of their steepest ascent are the fragments.
 
 height = smoothed(distance inside - distance outside + mean affinity) + ripple. All terms are whole multiples of
-1/1024 voxel, held exactly in float32, so that the order of additions cannot change a bit.
+1/1024 voxel, which float32 represents exactly. So the order of additions does not change the result.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ def heights(
 ) -> NDArray[np.float32]:
     """Return the height `(z, y, x)` float32 of every voxel of `affinities` `(c, z, y, x)` uint8.
 
-    `channels` are those that link direct neighbours along z, y, x. `links` `(3, n)` tells, per axis and coordinate,
-    at which coordinate the voxel's link along that axis is stored: its own, at a face of the volume that of the link to
-    the other side, or -1 where there is no neighbour at all. `origin` is the global coordinate of the first voxel.
-    Values within the settings' halo (less the pointer's and the shell's voxel) of a face of the array are right only if
-    the volume ends there. It is minus infinity where the mean affinity is below the settings' `mask_boundary`.
+    `channels`: indices of the channels that link direct neighbours along z, y, x. `links` `(3, n)`: for each axis and
+    coordinate, the coordinate at which the link of the voxel is stored, or -1 without a neighbour; see
+    basins.stored_links. `origin`: global coordinate of the first voxel.
+
+    Values closer to a face of the array than the reach of distances and smoothing are correct only if the volume ends
+    there. The height is minus infinity if the mean affinity is below `settings.mask_boundary`.
     """
     means, inside = mean_affinity(affinities, channels, links, settings.axes)
     limit = round(settings.reach**2 * UNITS_PER_SQUARED_VOXEL)
@@ -49,7 +50,7 @@ def heights(
 
 
 def ripple(begin: int, count: int, axis: int, settings: BasinSettings) -> NDArray[np.float32]:
-    """Return the periodic term at global coordinates `begin` to `begin + count` of an axis."""
+    """Return the periodic term at the global coordinates `begin` to `begin + count` of an axis."""
     period = max(2, round(settings.period / settings.voxel_size[axis]))
     height = settings.ripple * UNITS_PER_VOXEL / 2
     table = np.array([round(height * (1 + math.cos(2 * math.pi * i / period))) for i in range(period)], np.float32)
@@ -59,20 +60,20 @@ def ripple(begin: int, count: int, axis: int, settings: BasinSettings) -> NDArra
 def mean_affinity(
     affinities: NDArray[np.uint8], channels: Triple, links: NDArray[np.int64], axes: Sequence[int]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return the mean affinity in 1/1024 over those `axes` that have a link, float32, and whether it exceeds one half.
+    """Return the mean affinity over `axes` in units of 1/1024, float32, and whether it is above one half.
 
-    `channels` and `links` as in `heights`. A voxel without any link counts as inside.
+    Only axes with a link are included. A voxel without links counts as inside. `channels` and `links` as in `heights`.
     """
-    made: tuple[NDArray[np.float32], NDArray[np.bool_]] = _mean_affinity(
+    means_and_inside: tuple[NDArray[np.float32], NDArray[np.bool_]] = _mean_affinity(
         affinities, np.array(channels), links, np.array(axes), _means_of_sums()
     )
-    return made
+    return means_and_inside
 
 
 def _means_of_sums() -> NDArray[np.float32]:
-    """Return the mean affinity in 1/1024, `(4, 766)`, of a number of links and the sum of their affinities.
+    """Return the mean affinity in units of 1/1024, `(4, 766)`, by number of links and sum of affinities.
 
-    A volume one voxel wide along every axis has no neighbours at all: nothing says that it is split.
+    Without links, the mean is 1: a volume that is one voxel wide along every axis is one fragment.
     """
     sums, links = np.arange(3 * 255 + 1), np.arange(1, 4)[:, None]
     means = (sums * UNITS_PER_VOXEL + 127 * links) // (255 * links)
@@ -99,7 +100,7 @@ def _mean_affinity(affinities, channels, links, axes, means_of_sums):  # type: i
 
 @compiled
 def _add_links(affinities, places, axis, z, y, sums, counts):  # type: ignore[no-untyped-def]
-    """Add the affinities of one axis' links of a row of voxels, and how many there are."""
+    """Add the affinities of the links along one axis to `sums` and their number to `counts`, for a row of voxels."""
     if axis == 2:
         for x in range(len(sums)):
             if places[x] >= 0:
@@ -130,7 +131,7 @@ def _signed(inside, to_outside, to_inside, lengths, means):  # type: ignore[no-u
 
 
 def _smoothed(values: NDArray[np.float32], axis: int, settings: BasinSettings) -> NDArray[np.float32]:
-    """Return `values` convolved along one axis with a Gaussian of whole-number weights; the last value repeats."""
+    """Return `values` convolved along one axis with a Gaussian of whole-number weights. Border values are repeated."""
     weights = settings.smoothing_weights(axis)
     if len(weights) == 1:
         return values
@@ -168,7 +169,7 @@ def _add_weighted(total, lower, upper, weight):  # type: ignore[no-untyped-def]
 
 @compiled
 def _add_weighted_along(total, row, step, weight):  # type: ignore[no-untyped-def]
-    """Add both neighbours `step` apart in a row. The middle's loop vectorises."""
+    """Add both neighbours at distance `step` in a row. The first loop is vectorised."""
     width = len(row)
     first, last = min(step, width), max(width - step, min(step, width))
     for x in range(first, last):

@@ -1,6 +1,6 @@
-"""Affinities -> fragments of one block by the mutex watershed; for comparison.
+"""Affinities -> fragments of one block by the mutex watershed, for comparison.
 
-What differs from distance basins: a fragment ends where the block ends, so the result depends on the blocks.
+Unlike distance basins, fragments end at block borders, so the result depends on the blocks.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from neuroseg.geometry import Triple
 def mutex_watershed(
     affinities: NDArray[np.uint8], offsets: Sequence[Triple], attractive: Sequence[int]
 ) -> tuple[NDArray[np.uint64], int]:
-    """Return labels `(z, y, x)` uint64 of affinities `(c, z, y, x)` uint8, and the largest of them.
+    """Return labels `(z, y, x)` uint64 of affinities `(c, z, y, x)` uint8, and the largest label.
 
-    Channels in `attractive` (the direct neighbours) join with their affinity a; every channel holds apart with 1 - a.
-    Links are taken strongest first. Wolf et al. 2018, where direct neighbours do not hold apart: without that a volume
-    that has no other channels would be one fragment. It leaves the voxels of boundaries single: those are flooded from
-    the others, strongest links first. Where all are single they are one fragment.
+    Channels in `attractive` (direct neighbours) attract with their affinity a. Every channel repels with 1 - a. Links
+    are processed by descending strength. In Wolf et al. 2018 direct neighbours do not repel, but then a volume without
+    other channels would be one fragment.
+
+    Fragments of one voxel, at boundaries, are flooded from the other fragments. If all fragments have one voxel, they
+    become one fragment.
     """
     if not affinities[0].size:
         return np.zeros(affinities.shape[1:], np.uint64), 0

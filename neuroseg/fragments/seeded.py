@@ -1,6 +1,6 @@
-"""Affinities -> fragments of one block by a seeded watershed of each section, as in the paper; for comparison.
+"""Affinities -> fragments of one block by a seeded watershed of each section, for comparison.
 
-What differs from distance basins: a section is cut where the block ends, so the result depends on the blocks.
+Unlike distance basins, fragments end at block borders, so the result depends on the blocks.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from neuroseg.fragments.heights import mean_affinity
 from neuroseg.geometry import Triple
 
-# Around the block: distances to the nearest boundary are rarely longer, so that blocks agree on most of a face.
+# Context around the block. Distances to a boundary are rarely longer, so neighbouring blocks mostly agree.
 CONTEXT_VOXELS: Triple = (0, 16, 16)
 
 _IN_SECTION = (1, 2)
@@ -22,10 +22,10 @@ def seeded_watershed(
 ) -> tuple[NDArray[np.uint64], int]:
     """Return labels `(z, y, x)` uint64, 1..n, of affinities `(c, z, y, x)` uint8, and n.
 
-    Per section: the boundary is 1 - the mean of the affinities along y and x; the regional maxima of the distance to
-    a boundary above one half are the seeds, from which the boundary map is flooded. No voxel is left without a label;
-    a section without any maximum (black, or without a boundary) is one fragment. `channels` and `links` as in
-    heights.mean_affinity. The recipe of the pipelines built around waterz, with scikit-image for its parts.
+    In each section, the boundary is 1 - the mean of the affinities along y and x. Seeds are the local maxima of the
+    distance to voxels with a boundary above one half. The watershed floods the boundary map. Every voxel gets a label.
+    A section that is entirely inside or entirely boundary is one fragment. `channels` and `links` as in
+    heights.mean_affinity. This is the method of the pipelines around waterz, implemented with scikit-image.
     """
     means, inside = mean_affinity(affinities, channels, links, _IN_SECTION)
     labels = np.empty(means.shape, np.uint64)

@@ -1,4 +1,4 @@
-"""The methods by name; the parameters of distance basins, and the halo that follows from them."""
+"""Names of the methods, parameters of distance basins, and the halo that follows from them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ SMOOTHING_SUM = 256
 
 @dataclass(frozen=True)
 class BasinSettings:
-    """Lengths are in units of the xy voxel; z is scaled by the anisotropy.
+    """Parameters of distance basins. Lengths are in units of the xy voxel, also along z.
 
-    reach: distances are clipped here. sigma: smoothing of the height. period and ripple: the periodic term that keeps
-    ascent short in flat interiors. per_section: fragments never cross sections. mask_boundary: voxels of a smaller mean
-    affinity (0 to 1) belong to no fragment.
+    reach: distances are clipped to this. sigma: smoothing of the height. period and ripple: the periodic term, which
+    keeps paths short in flat interiors. per_section: fragments do not cross sections. mask_boundary: voxels with a
+    lower mean affinity (0 to 1) belong to no fragment.
     """
 
     voxel_size_nm: Nanometres
@@ -34,7 +34,7 @@ class BasinSettings:
 
     @property
     def voxel_size(self) -> tuple[float, float, float]:
-        """The voxel's edges in units of the smaller of its y and x edges."""
+        """The edges of a voxel (z, y, x), in units of the smaller of its y and x edges."""
         unit = min(self.voxel_size_nm[1:])
         z, y, x = (edge / unit for edge in self.voxel_size_nm)
         return (z, y, x)
@@ -46,18 +46,18 @@ class BasinSettings:
 
     @property
     def distance_reach_voxels(self) -> Triple:
-        """How far a distance looks along each axis."""
+        """The reach of distances along each axis, in voxels."""
         return self._along(lambda edge: max(0, math.ceil(self.reach / edge) - 1))
 
     @property
     def smoothing_reach_voxels(self) -> Triple:
-        """How far the smoothing kernel looks along each axis."""
+        """The reach of the smoothing kernel along each axis, in voxels."""
         return triple([len(self.smoothing_weights(axis)) - 1 if axis in self.axes else 0 for axis in range(3)])
 
     def smoothing_weights(self, axis: int) -> list[int]:
-        """Return the weights of a voxel and of those 1, 2, ... to either side: a Gaussian in whole numbers.
+        """Return the weights at distances 0, 1, 2, ... voxels: a Gaussian in whole numbers.
 
-        With both sides they sum to SMOOTHING_SUM; those that round to 0 at the end are left off.
+        With both sides, the weights sum to SMOOTHING_SUM. Weights that round to 0 are omitted.
         """
         sigma = self.sigma / self.voxel_size[axis]
         reach = int(3 * sigma + 0.5)
@@ -70,7 +70,7 @@ class BasinSettings:
 
     @property
     def halo_voxels(self) -> Triple:
-        """Distances, smoothing, one voxel for the pointers, one for the pointers of the shell around the block."""
+        """The reach of distances and smoothing, plus one voxel for pointers and one for pointers of the shell."""
         distance, smoothing = self.distance_reach_voxels, self.smoothing_reach_voxels
         z, y, x = (distance[axis] + smoothing[axis] + 2 if axis in self.axes else 0 for axis in range(3))
         return (z, y, x)
@@ -84,5 +84,5 @@ class BasinSettings:
 
 
 def wants_sections(voxel_size_nm: Nanometres) -> bool:
-    """Return whether fragments are better made per section: the z voxel is at least three times the xy voxel."""
+    """Return whether to compute fragments per section: voxels are at least three times longer in z than in xy."""
     return voxel_size_nm[0] >= _PER_SECTION_ANISOTROPY * min(voxel_size_nm[1:])

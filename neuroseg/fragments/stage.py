@@ -1,7 +1,7 @@
-"""The stage `fragments`: affinities -> provisional.zarr and entry tables, or fragments.zarr at once.
+"""The stage `fragments`: affinities -> provisional.zarr and entry tables, or directly fragments.zarr.
 
-Distance basins give names that are provisional where a path leaves the block, and the entry tables by which the stage
-`edges` finds their roots; the methods that cut fragments where their block ends name them for good.
+Distance basins give provisional names if a path leaves the block, and entry tables with which the stage `edges` finds
+the final names. Methods that cut fragments at block borders directly give final names.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ALGORITHM = 1
 
 @dataclass(frozen=True)
 class FragmentsStage:
-    """Makes each block's fragments and its entry table."""
+    """Compute the fragments and the entry table of each block."""
 
     workspace: Workspace
     affinities: AffinitySource
@@ -51,17 +51,17 @@ class FragmentsStage:
 
     @property
     def halo(self) -> Triple:
-        """What distances, smoothing and pointers reach."""
+        """The reach of distances, smoothing and pointers."""
         return self.settings.halo_voxels
 
     @property
     def scope(self) -> str:
-        """Nothing ascends past the region of interest, so a block's names depend on it."""
+        """The region of interest: paths do not leave it, so names depend on it."""
         return describe(self.lattice.roi)
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """The settings of the basins and what made the affinities."""
+        """The settings of the basins and the identity of the affinities."""
         return {
             "algorithm": ALGORITHM,
             "method": DISTANCE_BASINS,
@@ -73,7 +73,7 @@ class FragmentsStage:
         }
 
     def prepare(self) -> None:
-        """Create provisional.zarr unless it is there."""
+        """Create provisional.zarr if it does not exist."""
         ensure_array(
             self.workspace.provisional,
             self.name,
@@ -91,7 +91,7 @@ class FragmentsStage:
         inside = self.mask.open() if self.mask else None
 
         def process(block: Block) -> None:
-            made = block_fragments(
+            result = block_fragments(
                 read(block.read_roi),
                 offsets=self.affinities.offsets,
                 read_roi=block.read_roi,
@@ -101,8 +101,8 @@ class FragmentsStage:
                 settings=self.settings,
                 mask=inside(block.read_roi) if inside else None,
             )
-            write_region(output, block.write_roi, made.names)
-            entries = {"voxel": made.entry_voxels, "name": made.entry_names}
+            write_region(output, block.write_roi, result.names)
+            entries = {"voxel": result.entry_voxels, "name": result.entry_names}
             write_table(part_path(self.workspace.entries, block.index), entries)
 
         yield process
@@ -110,7 +110,7 @@ class FragmentsStage:
 
 @dataclass(frozen=True)
 class CutFragmentsStage:
-    """Makes each block's fragments by a method that cuts them at its faces, so that nothing is renamed."""
+    """Compute the fragments of each block by a method that cuts them at block borders. Names are final."""
 
     workspace: Workspace
     affinities: AffinitySource
@@ -126,17 +126,17 @@ class CutFragmentsStage:
 
     @property
     def halo(self) -> Triple:
-        """What the method sees around the block so that neighbours agree on most of a face."""
+        """The context that makes neighbouring blocks agree on most fragments at their border."""
         return reach_of(self.affinities.offsets) if self.method == MUTEX_WATERSHED else CONTEXT_VOXELS
 
     @property
     def scope(self) -> str:
-        """Nothing is seen past the region of interest."""
+        """The region of interest: voxels outside are not read."""
         return describe(self.lattice.roi)
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """The method, its blocks and what made the affinities."""
+        """The method, the block shape and the identity of the affinities."""
         return {
             "algorithm": ALGORITHM,
             "method": self.method,
@@ -147,7 +147,7 @@ class CutFragmentsStage:
         }
 
     def prepare(self) -> None:
-        """Create fragments.zarr unless it is there."""
+        """Create fragments.zarr if it does not exist."""
         ensure_array(
             self.workspace.fragments,
             self.name,

@@ -1,1 +1,1 @@
-"""Fragments and merge tree -> the segmentation, ids 1..N, and its pyramid."""
+"""Fragments and merge tree -> the segmentation with ids 1..N, and its pyramid."""

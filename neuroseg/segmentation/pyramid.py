@@ -1,4 +1,4 @@
-"""Which levels a pyramid has: near-isotropic halving until the volume is small."""
+"""The levels of a pyramid: axes are halved towards isotropic voxels until the volume is small."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ _SMALL_VOXELS = 128
 
 
 def level_factors(shape: Triple, voxel_size_nm: Nanometres) -> list[Triple]:
-    """Return the downsampling factors of each level against the one before it; an empty list for a small volume.
+    """Return the downsampling factors of each level relative to the previous one. Empty for a small volume.
 
-    An axis is halved unless its voxel is already at least 1.5 times the smallest one, and unless the volume is one
-    voxel thick there. Levels end when no axis is longer than 128 voxels.
+    An axis is halved unless its voxel edge is at least 1.5 times the shortest edge, or the axis has one voxel. The last
+    level has no axis longer than 128 voxels.
     """
     factors: list[Triple] = []
     size, edge = list(shape), list(voxel_size_nm)

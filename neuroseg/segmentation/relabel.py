@@ -1,4 +1,4 @@
-"""Fragments of a block -> segments, through the lookup table."""
+"""Fragments of a block -> segments, by the lookup table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from neuroseg.tables import Table, looked_up
 
 
 def relabelled(fragments: NDArray[np.uint64], lookup: Table) -> NDArray[np.uint64]:
-    """Return the segment `(z, y, x)` uint64 of each voxel; 0 where the fragment is 0 or not listed.
+    """Return the segment `(z, y, x)` uint64 of each voxel. 0 if the fragment is 0 or not in `lookup`.
 
     `lookup` has the columns fragment (ascending) and segment.
     """
@@ -22,9 +22,9 @@ def relabelled(fragments: NDArray[np.uint64], lookup: Table) -> NDArray[np.uint6
 
 
 def downsampled(labels: NDArray[np.uint64], factors: tuple[int, int, int]) -> NDArray[np.uint64]:
-    """Return the most frequent label of each window of `factors` voxels, the smallest of several; windows may be cut.
+    """Return the most frequent label of each window of `factors` voxels, or the smallest of several.
 
-    The array must begin at a multiple of `factors` of the volume.
+    Windows at the end of an axis may be smaller. The array must start at a multiple of `factors` in the volume.
     """
     out: NDArray[np.uint64] = _least_of_most(labels, factors)
     return out
@@ -51,7 +51,7 @@ def _least_of_most(labels, factors):  # type: ignore[no-untyped-def]
 
 @compiled
 def _most_frequent(labels):  # type: ignore[no-untyped-def]
-    """The most frequent label, the smallest of several."""
+    """The most frequent label, or the smallest of several."""
     best, best_count = labels[0], 0
     for label in labels:
         if label == best and best_count:

@@ -1,4 +1,4 @@
-"""Nodes and lookup -> one row per segment: how large it is, how many fragments it has, and where it lies."""
+"""Nodes and lookup -> one row per segment: size, number of fragments, and position."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _AXES = ("z", "y", "x")
 
 
 def segments_table(nodes: Table, lookup: Table) -> Table:
-    """Return one row per segment, ascending by `segment` (1..N); fragments of no segment are left out.
+    """Return one row per segment, by ascending `segment` (1..N). Fragments without a segment are omitted.
 
-    Columns: segment, voxels, fragments (uint64); centre_z, centre_y, centre_x (float64, voxels, the mean place);
-    begin_z ... (uint32, first voxel of the bounding box) and end_z ... (uint32, the one after its last). `nodes` has
-    the columns of tables.NODES, `lookup` those of tables.LOOKUP. Without a segment the table is empty.
+    Columns: segment, voxels, fragments (uint64); centre_z, centre_y, centre_x (float64, mean position in voxels);
+    begin_z ... (uint32, first voxel of the bounding box) and end_z ... (uint32, voxel after the last one). `nodes` has
+    the columns of tables.NODES, `lookup` those of tables.LOOKUP. The table is empty without segments.
 
     >>> nodes = {name: np.array([1], dtype) for name, dtype in NODES.items()}
     >>> segments_table(nodes, {"fragment": np.array([1]), "segment": np.array([1])})["voxels"]

@@ -24,12 +24,12 @@ from neuroseg.volumes.placement import Grid
 from neuroseg.volumes.volume import create_volume, write_levels
 
 ALGORITHM = 1
-_NAME = "segmentation"  # as viewers list the image, wherever it lies while it is written
+_NAME = "segmentation"  # name of the image in viewers
 
 
 @dataclass(frozen=True)
 class RelabelStage:
-    """Writes each block's segments at full resolution, into a segmentation that is still aside."""
+    """Write the segments of each block at full resolution. `aside`: the place of the unfinished segmentation."""
 
     workspace: Workspace
     aside: Place
@@ -45,21 +45,21 @@ class RelabelStage:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """The full resolution of the segmentation, where it lies until all of it is written."""
+        """The full resolution of the unfinished segmentation."""
         return (f"{self.aside.name}/0",)
 
     @property
     def scope(self) -> str:
-        """Segments are those of the region of interest."""
+        """The region of interest, which contains all segments."""
         return describe(self.lattice.roi)
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """What made the lookup."""
+        """The identity of the lookup."""
         return {"algorithm": ALGORITHM, "lookup": self.upstream}
 
     def prepare(self) -> None:
-        """Create the label image unless it is there."""
+        """Create the label image if it does not exist."""
         if not is_array(self.aside / "0"):
             remove_all(self.aside)
             create_volume(
@@ -76,7 +76,7 @@ class RelabelStage:
 
     @contextmanager
     def open(self) -> Iterator[Process]:
-        """Open the arrays and map the lookup once."""
+        """Open the arrays and memory-map the lookup once."""
         fragments = open_array(self.workspace.fragments)
         output = open_array(self.aside / "0", writable=True)
         lookup = map_lookup(self.workspace.lookup)
@@ -90,9 +90,9 @@ class RelabelStage:
 
 @dataclass(frozen=True)
 class PyramidStage:
-    """Halves one level into the next; block by block, aligned to the coarser level.
+    """Downsample one level of the pyramid to the next one, in blocks of the coarser level.
 
-    `factors` say along which axes, `scale` what that comes to from the full resolution on.
+    `factors`: downsampling from the finer level. `scale`: downsampling from full resolution.
     """
 
     aside: Place
@@ -115,22 +115,22 @@ class PyramidStage:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """This level, where it lies until the whole pyramid is written."""
+        """This level of the unfinished segmentation."""
         return (f"{self.aside.name}/{self.level}",)
 
     @property
     def scope(self) -> str:
-        """The finer level is that of the region of interest."""
+        """The region of interest at the finer level."""
         return describe(self.finer_roi)
 
     @property
     def name(self) -> str:
-        """One stage per level."""
+        """The name of the stage, one for each level."""
         return f"pyramid-{self.level}"
 
     @property
     def lattice(self) -> Lattice:
-        """The blocks of the coarser level that the region of interest touches."""
+        """The blocks of the coarser level that overlap the region of interest."""
         shape = triple([-(-n // f) for n, f in zip(self.finer_shape, self.factors, strict=True)])
         begin = [b // f for b, f in zip(self.finer_roi.begin, self.factors, strict=True)]
         end = [-(-e // f) for e, f in zip(self.finer_roi.end, self.factors, strict=True)]
@@ -138,11 +138,11 @@ class PyramidStage:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """What made the finer level."""
+        """The identity of the finer level, and the factors."""
         return {"algorithm": ALGORITHM, "finer": self.upstream, "factors": list(self.factors)}
 
     def prepare(self) -> None:
-        """Create the level unless it is there."""
+        """Create the level if it does not exist."""
         path = self.aside / str(self.level)
         if not is_array(path):
             create_array(
@@ -190,7 +190,7 @@ def finish_metadata(
     grid: Grid,
     made_by: Mapping[str, Any],
 ) -> None:
-    """Write the metadata of a finished segmentation: every level of its pyramid, and how it was made."""
+    """Write the metadata of a finished segmentation: the levels of its pyramid, and `made_by`, its settings."""
     levels: list[tuple[str, Triple]] = [("0", (1, 1, 1))]
     for stage in stages:
         before = levels[-1][1]

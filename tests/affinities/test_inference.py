@@ -91,7 +91,7 @@ def test_what_is_no_number_does_not_pass_as_an_affinity(tiny_model: str, blend: 
     bias[1] = math.inf
     assert predictor([np.zeros((32, 32, 32), np.uint8)])[0, 1].max() > 0, "as sure as can be"
     bias[1] = math.nan
-    with pytest.raises(NeurosegError, match="not all numbers: its weights are not, or"):
+    with pytest.raises(NeurosegError, match="the network returned NaN: its weights contain NaN, or"):
         predictor([np.zeros((32, 32, 32), np.uint8)])
 
 

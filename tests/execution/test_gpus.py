@@ -86,7 +86,7 @@ def test_a_worker_with_another_kind_of_gpu_than_the_first_refuses(
     first, other = kinds
     for _ in range(2):
         require_kind(first, first_recorded(record, first), record)
-    with pytest.raises(NeurosegError, match=r"H100.*9\.0.*instead of gpu NVIDIA A100-SXM4.*8\.0.*gpu\.yaml"):
+    with pytest.raises(NeurosegError, match=r"H100.*9\.0.*expected gpu NVIDIA A100-SXM4.*8\.0.*gpu\.yaml"):
         require_kind(other, first_recorded(record, other), record)
     assert [path.name for path in record.parent.iterdir()] == ["gpu.yaml"]
     record.write_text("")
@@ -106,7 +106,7 @@ def test_a_stage_that_another_kind_of_gpu_began_is_not_opened(
     monkeypatch.setattr("neuroseg.affinities.device.choose_device", lambda name: torch.device("cuda"))
     monkeypatch.setattr("neuroseg.affinities.device.require_device", lambda device, promised: None)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties("NVIDIA L4"))
-    with pytest.raises(NeurosegError, match=r"NVIDIA L4.* instead of gpu Tesla T4"), stage.open():
+    with pytest.raises(NeurosegError, match=r"NVIDIA L4.* expected gpu Tesla T4"), stage.open():
         pass
 
 
