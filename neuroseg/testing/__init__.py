@@ -1,10 +1,10 @@
-"""Conformance suites that executors and stages inherit: write your own and have it pass what ours pass.
+"""Conformance tests for your own executors and stages: the tests that those of neuroseg pass.
 
-`executors.ExecutorTests` and `stages.StageTests` are classes of tests for pytest, which neuroseg does not install: `pip
-install pytest`. Nothing else in neuroseg imports this room.
+`executors.ExecutorTests` and `stages.StageTests` are test classes for pytest. neuroseg does not install pytest: run
+`pip install pytest`. No other package of neuroseg imports this one.
 """
 
 import pytest
 
-# A failed assertion then shows its values, as in a test file of yours.
+# With this, pytest shows the values of a failed assertion, as in your own test files.
 pytest.register_assert_rewrite("neuroseg.testing.executors", "neuroseg.testing.stages")

@@ -1,4 +1,4 @@
-"""The conformance suite of executors: what SerialExecutor does, yours does, with the same bytes. Needs pytest."""
+"""Conformance tests for executors: an executor must give the same bytes as SerialExecutor. Requires pytest."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ from neuroseg.testing.workspaces import (
 )
 
 _STAGES = ("fragments", "edges")
-# Written by workers whenever they live, whether there are blocks or not.
+# Workers may write logs even if there are no blocks.
 _LOGS = "logs"
 
 
 class ExecutorTests:
-    """Inherit this, override `executor`, and pytest runs these tests with yours.
+    """Inherit this class and override `executor`. Then pytest runs these tests with your executor.
 
         class TestMine(ExecutorTests):
             @contextmanager
             def executor(self, workspace):
                 yield MyExecutor(workspace)
 
-    Each test makes a workspace of its own below pytest's `tmp_path`. If your workers run on other machines, give pytest
-    a folder that all of them see: `pytest --basetemp=/shared/folder`.
+    Each test creates a workspace in pytest's `tmp_path`. If your workers run on other machines, use a folder that all
+    machines can access: `pytest --basetemp=/shared/folder`.
     """
 
     def executor(self, workspace: Workspace) -> AbstractContextManager[Executor]:
-        """Return a context manager that yields the executor for a workspace and ends its workers when it is left."""
+        """Return a context manager that yields the executor for a workspace, and ends its workers on exit."""
         raise NotImplementedError(f"{type(self).__name__} must override `executor(self, workspace)`")
 
     def test_stages_have_the_bytes_of_the_serial_executor(self, tmp_path: Path) -> None:
-        """Several stages, one after the other, by one executor: every block is marked, counted and observed."""
+        """One executor runs several stages in sequence. Every block is marked, counted and observed."""
         workspace = planned_workspace(tmp_path)
         with self.executor(workspace) as executor:
             for name in _STAGES:
@@ -61,7 +61,7 @@ class ExecutorTests:
                 assert differing(work.files, serial_files(name)) == [], name
 
     def test_later_tasks_find_what_earlier_ones_wrote(self, tmp_path: Path) -> None:
-        """Stages that are given together: the bytes are the same, whichever block of whichever comes next."""
+        """Several stages in one call give the same bytes, in any order of their blocks."""
         workspace = planned_workspace(tmp_path)
         works = [Work.of(workspace, name) for name in _STAGES]
         with self.executor(workspace) as executor:
@@ -72,7 +72,7 @@ class ExecutorTests:
             assert differing(work.files, serial_files(name)) == [], name
 
     def test_the_order_of_blocks_does_not_show(self, tmp_path: Path) -> None:
-        """Blocks in no order at all give the same bytes."""
+        """Blocks in random order give the same bytes."""
         workspace = planned_workspace(tmp_path)
         work = Work.of(workspace, "fragments")
         with self.executor(workspace) as executor:
@@ -82,7 +82,7 @@ class ExecutorTests:
         assert differing(work.files, serial_files("fragments")) == []
 
     def test_blocks_that_are_done_run_again(self, tmp_path: Path) -> None:
-        """Whoever gives a done block wants it made again: files of it may have gone missing."""
+        """A done block that is passed to the executor is recomputed: its files may be missing."""
         workspace = planned_workspace(tmp_path)
         work = Work.of(workspace, "fragments")
         with self.executor(workspace) as executor:
@@ -94,11 +94,11 @@ class ExecutorTests:
         assert differing(work.files, serial_files("fragments")) == []
 
     def test_a_failed_block_stops_no_other_and_is_done_after_the_repair(self, tmp_path: Path) -> None:
-        """It is marked failed with its cause, counted and observed as failed; the same block may be given again."""
+        """It is marked failed with its cause, and counted and observed as failed. It can be retried."""
         workspace = planned_workspace(tmp_path)
         fragments, work = Work.of(workspace, "fragments"), Work.of(workspace, "edges")
         fragments.run(SerialExecutor(), fragments.blocks)
-        # Edges look at lower neighbours, so no other block reads the fragments of the last one. It comes first here.
+        # `edges` reads lower neighbours, so no other block reads the fragments of the last block. Run this block first.
         bad, others = work.blocks[-1], len(work.blocks) - 1
         files = [file for file in fragments.files_of(bad) if file.suffix != ".parquet"]
         with damaged(files):
@@ -116,7 +116,7 @@ class ExecutorTests:
         assert differing(work.files, serial_files("edges")) == []
 
     def test_no_blocks_change_nothing(self, tmp_path: Path) -> None:
-        """Nothing is done and nothing is written but logs."""
+        """Without blocks, only logs are written."""
         workspace = planned_workspace(tmp_path)
         work = Work.of(workspace, "fragments")
         before = _files_below(workspace.path)
@@ -127,7 +127,7 @@ class ExecutorTests:
 
 @dataclass(frozen=True)
 class Result:
-    """What `run` returned, and (done, failed) as they were observed last."""
+    """The value that `run` returned, and the last observed (done, failed)."""
 
     returned: int
     observed: tuple[int, int]
@@ -135,7 +135,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Work:
-    """A stage of a planned workspace, its outputs created, and all of its blocks."""
+    """A stage of a planned workspace with its outputs created, and all of its blocks."""
 
     workspace: Workspace
     stage: Stage
@@ -164,14 +164,14 @@ class Work:
         return [file for file in files if file.is_file()]
 
     def run(self, executor: Executor, blocks: Sequence[Block]) -> Result:
-        """Run blocks; nothing that is observed counts as (0, 0)."""
+        """Run blocks. If nothing is observed, the result contains (0, 0)."""
         observed = [(0, 0)]
         task = Task(self.stage, blocks, self.ledger, lambda done, failed: observed.append((done, failed)))
         (returned,) = executor.run([task])
         return Result(returned, observed[-1])
 
     def cause_of(self, block: Block) -> str:
-        """Return why a block fails in this process, in one line; no mark of it is left."""
+        """Return the first line of the cause for which a block fails in this process. Remove its marks."""
         self.run(SerialExecutor(), [block])
         cause = self.ledger.failures()[block.index].splitlines()[0]
         self.ledger.clear([block])
@@ -180,7 +180,7 @@ class Work:
 
 @cache
 def serial_files(stage: str) -> Mapping[str, bytes]:
-    """Return the content of every file that a stage stores when SerialExecutor runs it and those before it."""
+    """Return the content of every file of a stage, after SerialExecutor ran it and all earlier stages."""
     with tempfile.TemporaryDirectory() as folder:
         workspace = planned_workspace(Path(folder))
         for name in _STAGES[: _STAGES.index(stage) + 1]:

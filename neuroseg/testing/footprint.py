@@ -1,4 +1,4 @@
-"""What a block leaves behind: which files and voxels it changed, and which inputs it has no business with."""
+"""Find the files and voxels that a block changed, and the input files that it must not read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from neuroseg.storage.arrays import is_array, open_array
 from neuroseg.storage.stored import artifact_at, files_of
 from neuroseg.storage.workspace import Workspace
 
-# A file that is replaced has another inode, one that is written in place another time.
+# Inode, time and size: a replaced file has another inode, a modified file has another time.
 Stamp = tuple[int, int, int]
 
 
@@ -29,7 +29,7 @@ class Footprint:
 
     @classmethod
     def of(cls, folder: Path, workspace: Workspace, outputs: Sequence[str]) -> Footprint:
-        """Return what there is now."""
+        """Return the present footprint of `outputs` and of all files below `folder`."""
         stats = {path: path.stat() for path in folder.rglob("*") if path.is_file()}
         stamps = {path: (stat.st_ino, stat.st_mtime_ns, stat.st_size) for path, stat in stats.items()}
         places = {name: workspace.artifact(name) for name in outputs}
@@ -39,13 +39,13 @@ class Footprint:
     def foreign_files(
         self, before: Footprint, workspace: Workspace, outputs: Sequence[str], block: Block
     ) -> list[Path]:
-        """Return the files that changed since `before` and do not belong to a block."""
+        """Return the files that changed since `before` and do not belong to `block`."""
         own = {Path(str(file)) for name in outputs for file in files_of(workspace.artifact(name), block)}
         paths = self.stamps.keys() | before.stamps.keys()
         return sorted(path for path in paths - own if self.stamps.get(path) != before.stamps.get(path))
 
     def foreign_voxels(self, before: Footprint, block: Block) -> dict[str, int]:
-        """Return how many voxels outside a block's write_roi changed since `before`, by array; only where any did."""
+        """Return the number of changed voxels outside the write_roi of `block`, by array. Omit unchanged arrays."""
         counts = {}
         for name, array in self.arrays.items():
             outside = np.ones(array.shape[-3:], bool)
@@ -55,7 +55,7 @@ class Footprint:
 
 
 def files_outside(workspace: Workspace, inputs: Iterable[str], block: Block) -> list[Path]:
-    """Return the files of arrays among a stage's inputs that hold no voxel of a block's read_roi."""
+    """Return the files of input arrays that contain no voxel of the read_roi of `block`."""
     read = Block(block.index, block.read_box, block.read_box)
     files: list[Path] = []
     for name in inputs:
@@ -70,7 +70,7 @@ def files_outside(workspace: Workspace, inputs: Iterable[str], block: Block) -> 
 
 
 def remove_others(workspace: Workspace, names: Sequence[str]) -> None:
-    """Remove every file of a workspace that belongs to none of some artifacts."""
+    """Remove every file of a workspace that does not belong to the artifacts `names`."""
     root = Path(str(workspace.artifacts))
     for path in [path for path in root.rglob("*") if path.is_file()]:
         where = path.relative_to(root).as_posix()

@@ -1,4 +1,4 @@
-"""The conformance suite of stages: no artifact shows how the work was cut up, ordered or repeated. Needs pytest."""
+"""Conformance tests for stages: blocks, their order and retries must not change the artifacts. Requires pytest."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from neuroseg.testing.workspaces import (
 
 @dataclass(frozen=True)
 class Made:
-    """A stage and the workspace that it works on."""
+    """A stage and its workspace."""
 
     workspace: Workspace
     stage: Stage
@@ -40,16 +40,19 @@ class Made:
 
 
 class StageTests:
-    """Inherit this, override `stage`, and pytest runs these tests with yours.
+    """Inherit this class and override `stage`. Then pytest runs these tests with your stage.
 
         class TestMine(StageTests):
             def stage(self, workspace, block_shape):
                 make_affinities(workspace.path / "affinities.zarr")
                 return MyStage(workspace, Lattice(SHAPE, block_shape, whole(SHAPE)))
 
-    `block_shapes` are compared with the first of them. `follow_blocks` are the outputs that depend on the blocks by
-    design: what `complete` makes of them is compared instead. `block_keys` are the keys of the identity that hold the
-    block shape, or a hash of it.
+    Set these class attributes if you need other values:
+
+    - `block_shapes`: the block shapes to compare. The first one is the reference.
+    - `follow_blocks`: outputs that depend on the blocks by design. Override `complete` to compute comparable artifacts
+      from them.
+    - `block_keys`: keys of the identity that contain the block shape, or a hash of it.
     """
 
     block_shapes: ClassVar[Sequence[Triple]] = ((8, 16, 32), (14, 33, 46), (5, 40, 13))
@@ -57,24 +60,24 @@ class StageTests:
     block_keys: ClassVar[Sequence[str]] = ()
 
     def stage(self, workspace: Workspace, block_shape: Triple) -> Stage:
-        """Put the stage's inputs into an empty workspace, and return the stage for blocks of that shape."""
+        """Write the inputs of the stage to an empty workspace, and return the stage for blocks of `block_shape`."""
         raise NotImplementedError(f"{type(self).__name__} must override `stage(self, workspace, block_shape)`")
 
     def complete(self, workspace: Workspace, stage: Stage) -> None:
-        """Run what makes artifacts without a trace of the blocks from `follow_blocks`; by default nothing."""
+        """Compute artifacts that do not depend on the blocks from the outputs `follow_blocks`. Default: nothing."""
 
     def differences(self, one: Workspace, other: Workspace, outputs: Sequence[str]) -> list[Difference]:
-        """Return in what two workspaces differ; override it if the stage writes tables of its own."""
+        """Return the differences of two workspaces. Override this if your stage writes its own tables."""
         found = dict(compared(one, other))
         for name in outputs:
             if name.removesuffix(".parquet").removesuffix(".npy") in found:
                 continue
-            assert is_array(one.artifact(name)), f"{name} is no array and no known table; override `differences`"
+            assert is_array(one.artifact(name)), f"{name} is neither an array nor a known table: override `differences`"
             found[name] = array_difference(name, one.artifact(name), other.artifact(name))
         return [difference for difference in found.values() if difference]
 
     def test_the_block_shape_does_not_show(self, tmp_path: Path) -> None:
-        """Every artifact has the same values whatever the shape of the blocks."""
+        """Every artifact has the same values for every block shape."""
         whole, *others = [self._run(tmp_path / str(n), shape) for n, shape in enumerate(self.block_shapes)]
         for made in (whole, *others):
             self.complete(made.workspace, made.stage)
@@ -83,26 +86,26 @@ class StageTests:
             assert self.differences(whole.workspace, other.workspace, outputs) == [], other.stage.lattice.block_shape
 
     def test_the_order_of_blocks_does_not_show(self, tmp_path: Path) -> None:
-        """Blocks from the last to the first give the same files."""
+        """Blocks in reverse order give the same files."""
         backwards = self._made(tmp_path / "backwards", self.block_shapes[0])
         run_directly(backwards.stage, blocks_of(backwards.stage)[::-1])
         assert differing(backwards.files, self._run(tmp_path / "forwards").files) == []
 
     def test_blocks_may_run_twice(self, tmp_path: Path) -> None:
-        """A block that runs again gives the same files."""
+        """Running the blocks twice gives the same files."""
         made = self._run(tmp_path)
         once = made.files
         run_directly(made.stage)
         assert differing(made.files, once) == []
 
     def test_a_block_may_begin_before_another_is_complete(self, tmp_path: Path) -> None:
-        """If `process` returns what completes a block, the next one may begin before that is called."""
+        """If `process` returns a function that completes the block, the next block may begin before it is called."""
         overlapping = self._made(tmp_path / "overlapping", self.block_shapes[0])
         run_overlapping(overlapping.stage)
         assert differing(overlapping.files, self._run(tmp_path / "single").files) == []
 
     def test_a_block_writes_only_its_write_roi(self, tmp_path: Path) -> None:
-        """A block changes no file but its own, and no voxel outside its region."""
+        """A block changes only its own files, and only voxels in its write_roi."""
         made = self._made(tmp_path, self.block_shapes[0])
         outputs = made.stage.outputs
         made.stage.prepare()
@@ -115,56 +118,56 @@ class StageTests:
             assert after.foreign_voxels(before, block) == {}, where
 
     def test_it_reads_only_its_inputs(self, tmp_path: Path) -> None:
-        """Whatever else lies in the workspace may be missing."""
+        """Other files of the workspace may be missing."""
         bare = self._made(tmp_path / "bare", self.block_shapes[0])
         remove_others(bare.workspace, (*bare.stage.inputs, *bare.stage.outputs))
         run_directly(bare.stage)
         assert differing(bare.files, self._run(tmp_path / "full").files) == []
 
     def test_a_block_reads_only_its_read_roi(self, tmp_path: Path) -> None:
-        """Of arrays among the inputs, shards that the region does not touch may be damaged."""
+        """Shards of input arrays outside the read_roi may be damaged."""
         made = self._run(tmp_path)
         whole, blocks = made.files, blocks_of(made.stage)
         ends = [(block, files_outside(made.workspace, made.stage.inputs, block)) for block in (blocks[0], blocks[-1])]
         if not any(files for _, files in ends):
-            pytest.skip("the first and the last block read all of every array among the inputs")
+            pytest.skip("the first and the last block read all shards of all input arrays")
         for block, files in ends:
             with damaged(files):
                 run_directly(made.stage, [block])
             assert differing(made.files, whole) == []
 
     def test_preparing_again_keeps_what_is_there(self, tmp_path: Path) -> None:
-        """`prepare` changes no file of a stage that has run."""
+        """`prepare` changes no file of a finished stage."""
         made = self._run(tmp_path)
         before = made.files
         made.stage.prepare()
         assert differing(made.files, before) == []
 
     def test_the_identity_is_made_of_plain_values(self, tmp_path: Path) -> None:
-        """YAML returns what was written; otherwise each resumed run would look like a changed one."""
+        """YAML must preserve the identity. Otherwise, every resumed run would look changed."""
         identity = dict(self._made(tmp_path, self.block_shapes[0]).stage.identity)
         assert yaml.safe_load(yaml.safe_dump(identity)) == identity
 
     def test_only_block_keys_of_the_identity_follow_the_block_shape(self, tmp_path: Path) -> None:
-        """All other keys have the same values for every shape."""
+        """Other keys have the same values for every block shape."""
         stages = [self._made(tmp_path / str(n), shape).stage for n, shape in enumerate(self.block_shapes)]
         first, *others = [dict(stage.identity) for stage in stages]
         keys = {key for identity in (first, *others) for key in identity}
         assert {key for key in keys if any(o.get(key) != first.get(key) for o in others)} == set(self.block_keys)
 
     def test_nothing_half_written_is_left(self, tmp_path: Path) -> None:
-        """No file ends in .partial."""
+        """No temporary file (.partial) is left."""
         self._run(tmp_path)
         assert [path for path in tmp_path.rglob("*.partial") if path.is_file()] == []
 
     def _made(self, folder: Path, block_shape: Triple) -> Made:
-        """Return the stage in a workspace that has its inputs."""
+        """Return the stage in a workspace with its inputs."""
         workspace = Workspace(folder / "volume.neuroseg")
         workspace.path.mkdir(parents=True)
         return Made(workspace, self.stage(workspace, block_shape))
 
     def _run(self, folder: Path, block_shape: Triple | None = None) -> Made:
-        """Return the stage, by default for the first block shape, after it has run."""
+        """Run the stage and return it. The default is the first block shape."""
         made = self._made(folder, block_shape or self.block_shapes[0])
         run_directly(made.stage)
         return made

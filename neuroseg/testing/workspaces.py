@@ -1,4 +1,4 @@
-"""A small volume of affinities -> a workspace that is planned but not run: what the suites begin with.
+"""A small volume of affinities -> a planned workspace, before any stage runs. The conformance tests start with it.
 
 The volume has anisotropic voxels, an offset, a black block, sliver blocks and a tube through many blocks.
 """
@@ -26,7 +26,7 @@ from neuroseg.volumes.metadata import array_attributes
 
 SHAPE: Triple = (14, 33, 46)
 BLOCK_SHAPE: Triple = (8, 16, 32)
-# Voxels of a smaller mean affinity belong to no fragment: the black block stays empty.
+# Voxels with a lower mean affinity belong to no fragment, so the black block is empty.
 MASK_BOUNDARY = 0.1
 _VOXEL_SIZE_NM: Nanometres = (20.0, 10.0, 10.0)
 _OFFSET_NM: Nanometres = (60.0, -20.0, 30.0)
@@ -34,7 +34,7 @@ _OFFSETS: tuple[Triple, ...] = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
 
 
 def synthetic_affinities(shape: Triple = SHAPE) -> NDArray[np.uint8]:
-    """Return affinities `(3, z, y, x)`: smooth random values, black in the first block, white in a tube along x."""
+    """Return affinities `(3, z, y, x)` uint8: smooth random values, 0 in the first block, 255 in a tube along x."""
     values = gaussian_filter(np.random.default_rng(5).random((3, *shape)), (0, 1, 2, 2))
     affinities: NDArray[np.uint8] = np.round(255 * (values - values.min()) / np.ptp(values)).astype(np.uint8)
     affinities[(slice(None), *(slice(0, width) for width in BLOCK_SHAPE))] = 0
@@ -43,7 +43,7 @@ def synthetic_affinities(shape: Triple = SHAPE) -> NDArray[np.uint8]:
 
 
 def make_affinities(path: Path) -> AffinitySource:
-    """Write the synthetic affinities as a zarr of several shards, and return them as stages read them."""
+    """Write the synthetic affinities to a zarr with several shards, and return their source for stages."""
     affinities = synthetic_affinities()
     attributes = {**array_attributes(_VOXEL_SIZE_NM, _OFFSET_NM), "offsets": [list(offset) for offset in _OFFSETS]}
     create_array(path, shape=affinities.shape, dtype=np.uint8, block=BLOCK_SHAPE, attributes=attributes)
@@ -52,9 +52,9 @@ def make_affinities(path: Path) -> AffinitySource:
 
 
 def planned_workspace(folder: Path) -> Workspace:
-    """Return a workspace in `folder` whose run.yaml plans every stage after prediction; none has run.
+    """Return a workspace in `folder` with a run.yaml that plans all stages after prediction. None has run.
 
-    Processes on other machines read the same stages from it: `read_plan(workspace).stage(workspace, name)`.
+    Processes on other machines get the same stages with `read_plan(workspace).stage(workspace, name)`.
     """
     make_affinities(folder / "affinities.zarr")
     options = Options(
@@ -70,7 +70,7 @@ def planned_workspace(folder: Path) -> Workspace:
 
 
 def prepared_stage(workspace: Workspace, name: str) -> Stage:
-    """Return a stage of a planned workspace whose outputs are created."""
+    """Return a stage of a planned workspace after creating its outputs."""
     stage = read_plan(workspace).stage(workspace, name)
     stage.prepare()
     return stage
@@ -82,7 +82,7 @@ def blocks_of(stage: Stage) -> list[Block]:
 
 
 def run_directly(stage: Stage, blocks: Sequence[Block] | None = None) -> None:
-    """Create a stage's outputs and process its blocks (default: all) one after the other, without an executor."""
+    """Create the outputs of a stage, and process its blocks (default: all) in sequence, without an executor."""
     stage.prepare()
     with stage.open() as process:
         for block in blocks_of(stage) if blocks is None else blocks:
@@ -91,7 +91,7 @@ def run_directly(stage: Stage, blocks: Sequence[Block] | None = None) -> None:
 
 
 def run_overlapping(stage: Stage) -> None:
-    """Create a stage's outputs and process all blocks, each begun before the one before it is complete."""
+    """Create the outputs of a stage, and process all blocks. Each begins before the previous one is complete."""
     stage.prepare()
     waiting: Finish | None = None
     with stage.open() as process:
@@ -104,7 +104,7 @@ def run_overlapping(stage: Stage) -> None:
 
 
 def stored_files(workspace: Workspace, names: Iterable[str]) -> dict[str, bytes]:
-    """Return the content of every file of some artifacts, by its path in the workspace."""
+    """Return the content of every file of the artifacts `names`, by path in the workspace."""
     root = Path(str(workspace.artifacts))
     places = [root / name for name in names]
     files = [file for place in places for file in ([place] if place.is_file() else place.rglob("*")) if file.is_file()]
@@ -112,13 +112,13 @@ def stored_files(workspace: Workspace, names: Iterable[str]) -> dict[str, bytes]
 
 
 def differing(found: Mapping[str, bytes], expected: Mapping[str, bytes]) -> list[str]:
-    """Return the files that only one side has or whose content differs, sorted."""
+    """Return the sorted names of files that differ or that only one side has."""
     return sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
 
 
 @contextmanager
 def damaged(files: Iterable[Path]) -> Iterator[None]:
-    """Cut files short and fill them up with zeros; on leaving, put back what was there."""
+    """Replace the second half of files by zeros. Restore them on exit."""
     whole = {file: file.read_bytes() for file in files}
     for file, content in whole.items():
         file.write_bytes(content[: len(content) // 2].ljust(len(content), b"\0"))

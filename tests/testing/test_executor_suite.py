@@ -1,4 +1,4 @@
-"""Each test of the suite of executors catches an executor that is wrong in one way."""
+"""Each conformance test for executors fails for an executor with a specific bug."""
 
 from __future__ import annotations
 
@@ -125,11 +125,11 @@ def test_a_wrong_executor_is_caught(wrong: Run, test: str, tmp_path: Path) -> No
         getattr(Suite(wrong), test)(tmp_path)
 
 
-def test_every_test_of_the_suite_is_seen_to_fail() -> None:
+def test_each_conformance_test_fails_for_some_executor() -> None:
     assert {test for _, test in CAUGHT} == {name for name in dir(ExecutorTests) if name.startswith("test_")}
 
 
-def test_a_suite_without_an_executor_says_what_to_override(tmp_path: Path) -> None:
+def test_without_an_executor_the_error_names_the_method_to_override(tmp_path: Path) -> None:
     class Forgetful(ExecutorTests):
         pass
 

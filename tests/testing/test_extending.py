@@ -1,4 +1,4 @@
-"""The suites from outside the repository: the examples of docs/internals/extending.md pass, a wrong executor does not."""
+"""Conformance tests used outside of the repository: the examples of docs/internals/extending.md pass."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class TestSkipsABlock(ExecutorTests):
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with the files of the document, each under the name in its first line."""
+    """A folder with the example files of the document. The first line of each contains its name."""
     for code in re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL):
         (tmp_path / code.splitlines()[0].removeprefix("# ")).write_text(code)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
@@ -70,7 +70,7 @@ def test_an_executor_that_skips_a_block_is_caught(folder: Path) -> None:
     assert "returned: 11 != 12" in output
 
 
-def test_the_document_runs_a_stage_with_an_executor_of_its_own(folder: Path) -> None:
+def test_the_example_runs_a_stage_with_its_own_executor(folder: Path) -> None:
     planned_workspace(folder)
     made = run(folder, "use.py")
     assert made.stdout == "12 blocks\n", made.stderr

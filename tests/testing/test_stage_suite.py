@@ -1,4 +1,4 @@
-"""Each test of the suite of stages catches a stage that is wrong in one way, and passes one that is right."""
+"""Each conformance test for stages fails for a stage with a specific bug, and passes for a correct stage."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REGION = Roi((1, 0, 0), (13, 33, 46))
 
 @dataclass(frozen=True)
 class Doubled:
-    """Writes twice what is given; `wrong` names what it does wrong."""
+    """A stage that doubles the values of an array. `wrong`: the bug that it has."""
 
     workspace: Workspace
     lattice: Lattice
@@ -70,7 +70,7 @@ class Doubled:
         yield process
 
     def _mistake(self, given: Any, output: Any, block: Block) -> int:
-        """Return what it adds to a block that it should not add."""
+        """Return the wrong value that is added to a block."""
         folder = self.workspace.path
         mistakes: dict[str, Callable[[], object]] = {
             "counts": lambda: len(self.seen),
@@ -126,10 +126,10 @@ def test_a_wrong_stage_is_caught(wrong: str, test: str, found: str, tmp_path: Pa
         getattr(suite, test)(tmp_path)
 
 
-def test_every_test_of_the_suite_is_seen_to_fail() -> None:
+def test_each_conformance_test_fails_for_some_stage() -> None:
     assert {test for _, test, _ in CAUGHT} == {name for name in dir(StageTests) if name.startswith("test_")}
 
 
-def test_a_table_that_nothing_compares_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(AssertionError, match="sizes is no array and no known table"):
+def test_an_unknown_table_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="sizes is neither an array nor a known table"):
         Suite().differences(Workspace(tmp_path), Workspace(tmp_path), ["sizes"])

@@ -1,4 +1,4 @@
-"""Our stages pass their suite: with a region of interest, a sliver, an empty block and a tube through many blocks."""
+"""The stages of neuroseg pass the conformance tests, on a region with sliver blocks, an empty block and a tube."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def edges_stage(workspace: Workspace, source: AffinitySource, lattice: Lattice) 
 
 
 class TestFragments(StageTests):
-    """Provisional names follow the blocks; the fragments that edges make of them do not."""
+    """Provisional names depend on the blocks. Final fragments, which the stage `edges` writes, do not."""
 
     follow_blocks = ("provisional.zarr", "entries")
     block_keys = ("block_voxels",)
@@ -67,7 +67,7 @@ class TestEdges(StageTests):
 
 
 class TestRelabel(StageTests):
-    """Of fragments and a lookup that joins them by threes."""
+    """Test with a lookup that merges three fragments each."""
 
     def stage(self, workspace: Workspace, block_shape: Triple) -> Stage:
         source = make_affinities(workspace.path / "affinities.zarr")
@@ -94,7 +94,7 @@ def made(tmp_path: Path) -> tuple[Workspace, EdgesStage]:
     return workspace, edges
 
 
-def test_the_volume_of_the_suites_has_what_blocks_get_wrong(made: tuple[Workspace, EdgesStage]) -> None:
+def test_the_volume_has_an_empty_block_a_sliver_and_a_shared_fragment(made: tuple[Workspace, EdgesStage]) -> None:
     workspace, stage = made
     blocks = [block.write_roi for block in stage.lattice.blocks()]
     fragments = open_array(workspace.fragments)[:]
