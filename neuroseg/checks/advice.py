@@ -16,6 +16,7 @@ from neuroseg.geometry import Nanometres, contact_channels, parse_roi, triple
 from neuroseg.networks.bundle import open_bundle
 from neuroseg.runs.levels import largest_ratio
 from neuroseg.runs.plan import Plan, read_plan
+from neuroseg.storage.parts import map_lookup
 from neuroseg.volumes.input_checks import sample_values
 from neuroseg.volumes.values import raw_findings, sampled_boxes
 
@@ -36,6 +37,7 @@ _DISTANT_RATIO = 1.5
 _NEAR_ZERO, _NEAR_ONE = 26, 229
 _MOSTLY_ZERO, _MOSTLY_ONE = 0.5, 0.98
 _UNIFORM_WIDTH = 13
+_MIN_SIZE = "--min-size"
 
 
 @dataclass(frozen=True)
@@ -43,13 +45,17 @@ class Facts:
     """Findings about the inputs of a run. Each is None if it does not apply or can no longer be read.
 
     `raw`: the problem of its values. `voxel_sizes_nm`: of the model and of the volume. `affinities`: counts `(256,)` of
-    the sampled values.
+    the sampled values. `is_one_fragment`: the largest segment is a single fragment. `limits`: the options in use that
+    leave voxels unsegmented.
     """
 
     kind: str
     raw: str | None = None
     voxel_sizes_nm: tuple[Nanometres, Nanometres] | None = None
     affinities: NDArray[np.int64] | None = None
+    threshold: float | None = None
+    is_one_fragment: bool = False
+    limits: tuple[str, ...] = ()
 
 
 def symptom_of(sizes: NDArray[np.int64], voxels: int) -> str | None:
@@ -77,14 +83,25 @@ def advice(symptom: str, facts: Facts) -> str:
     about = None if facts.affinities is None else _about_affinities(facts.affinities, facts.kind)
     if about is not None:
         return f"the likely cause is the affinities: {about}"
-    return _ABOUT_THRESHOLD[symptom]
+    return _about_options(symptom, facts)
 
 
-_ABOUT_THRESHOLD = {
-    MERGED: "if several neurons are merged, use a lower --threshold",
-    PIECES: "if neurons are in pieces, use a higher --threshold",
-    NOTHING: "few voxels are segmented: check --mask, --mask-boundary and --min-size, or use a higher --threshold",
-}
+def _about_options(symptom: str, facts: Facts) -> str:
+    """Return advice on the options of the segmentation. It names only changes that can help."""
+    if symptom == MERGED:
+        if facts.is_one_fragment:
+            return "the largest segment is a single fragment: a lower --threshold cannot split it"
+        return "if several neurons are merged, use a lower --threshold"
+    if symptom == PIECES:
+        if facts.threshold == 1:
+            return "the segments are small, although --threshold is already 1"
+        return "if neurons are in pieces, use a higher --threshold"
+    if not facts.limits:
+        return "few voxels are segmented: check the input"
+    more = ", or use a higher --threshold" if _MIN_SIZE in facts.limits and facts.threshold != 1 else ""
+    return f"few voxels are segmented: check {' and '.join(facts.limits)}{more}"
+
+
 _FIXES = {
     "raw": "If membranes are bright, use --invert. Otherwise use another --model",
     "affinities": "Affinity 1 must mean the same object: check the channels, or invert the values",
@@ -119,7 +136,25 @@ def advice_on(workspace: Workspace, sizes: NDArray[np.int64]) -> str | None:
     symptom = symptom_of(sizes, 0 if plan.mask else int(region.size))
     if symptom is None:
         return None
-    return advice(symptom, Facts(plan.kind, _raw(plan), _voxel_sizes(plan), _affinities(workspace, plan)))
+    facts = Facts(
+        plan.kind,
+        _raw(plan),
+        _voxel_sizes(plan),
+        _affinities(workspace, plan),
+        plan.threshold,
+        _is_one_fragment(workspace, int(sizes[1:].argmax()) + 1) if symptom == MERGED else False,
+        _limits(plan),
+    )
+    return advice(symptom, facts)
+
+
+def _is_one_fragment(workspace: Workspace, segment: int) -> bool:
+    return int(np.count_nonzero(map_lookup(workspace.lookup)["segment"] == segment)) == 1
+
+
+def _limits(plan: Plan) -> tuple[str, ...]:
+    used = {"--mask": plan.mask, "--mask-boundary": plan.mask_boundary, _MIN_SIZE: plan.min_size_voxels}
+    return tuple(name for name, value in used.items() if value)
 
 
 def _raw(plan: Plan) -> str | None:

@@ -47,6 +47,5 @@ def replay(
 
             debugger.post_mortem(error.__traceback__)
         raise NeurosegError(f"stage {stage}, block {block} failed again: {type(error).__name__}: {error}") from error
-    print(
-        f"stage {stage}, block {block} is done\n  next: run the same command again to resume the run", file=sys.stderr
-    )
+    print(f"stage {stage}, block {block} is done", file=sys.stderr)
+    print("  next: to finish the run, repeat its neuroseg run or neuroseg segment command", file=sys.stderr)

@@ -185,7 +185,7 @@ def _configured(
 
     if is_optional and configuration is None and named is None:
         if model is None:
-            raise InputError("no model given", hint="give --model, or a configuration that was trained")
+            raise InputError("no model given", hint="use --model, or name a configuration that was trained")
         return None, None
     path = given_configuration(configuration, named)
     return path, read_settings(path, TrainingSettings)

@@ -67,7 +67,7 @@ def test_another_threshold_and_a_truth(made: neuroseg.Run) -> None:
 def test_what_is_wrong_is_said_as_on_the_command_line(made: neuroseg.Run, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has no run\.yaml"):
         neuroseg.open_run(tmp_path)
-    with pytest.raises(InputError, match=r"--threshold 2\.0 must lie in"):
+    with pytest.raises(InputError, match=r"--threshold 2\.0 is not between 0 and 1"):
         neuroseg.segment(made.path, threshold=2.0)
     with pytest.raises(InputError, match="a ndarray is not a path"):
         neuroseg.run(np.zeros(3))  # type: ignore[arg-type]

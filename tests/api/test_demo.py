@@ -54,7 +54,7 @@ def test_a_folder_of_other_files_is_left_as_it_is(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("shape", "message"),
-    [(47, "below 48 voxels"), ((48, 47, 96), "below 48 voxels"), ((48, 96), r"expected three values \(z, y, x\)")],
+    [(47, "fewer than 48 voxels"), ((48, 47, 96), "fewer than 48 voxels"), ((48, 96), r"expected three values \(z, y, x\)")],
 )
 def test_a_demo_volume_has_room_for_neurites(shape: int | tuple[int, ...], message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):

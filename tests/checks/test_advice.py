@@ -59,6 +59,16 @@ def test_the_threshold_goes_the_right_way() -> None:
     assert "higher --threshold" in advice(PIECES, Facts("raw"))
 
 
+def test_only_options_that_can_help_are_named() -> None:
+    assert "lower --threshold cannot split it" in advice(MERGED, Facts("raw", is_one_fragment=True))
+    assert "already 1" in advice(PIECES, Facts("raw", threshold=1.0))
+    assert advice(NOTHING, Facts("raw")) == "few voxels are segmented: check the input"
+    assert advice(NOTHING, Facts("raw", limits=("--mask",))) == "few voxels are segmented: check --mask"
+    both = Facts("raw", threshold=0.5, limits=("--mask", "--min-size"))
+    expected = "few voxels are segmented: check --mask and --min-size, or use a higher --threshold"
+    assert advice(NOTHING, both) == expected
+
+
 def cells(shape: tuple[int, int, int]) -> NDArray[np.float32]:
     """A boundary map of Voronoi cells."""
     rng = np.random.default_rng(1)

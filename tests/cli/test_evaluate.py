@@ -66,7 +66,7 @@ def test_plot_and_objects_are_written_beside_the_scores(
 def test_the_worst_errors_are_printed(volumes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     arguments = ["evaluate", f"{volumes}/w", "--truth", f"{volumes}/truth.zarr", "--objects", f"{tmp_path}/errors.csv"]
     assert exit_code(arguments) == 0
-    assert "look at" in capfd.readouterr().out
+    assert " (z,y,x)" in capfd.readouterr().out
 
 
 def test_a_border_leaves_out_what_lies_near_boundaries_whatever_the_region(
