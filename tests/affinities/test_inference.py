@@ -1,4 +1,4 @@
-"""Prediction gives the same bytes whatever region asks for it."""
+"""Prediction gives the same bytes for every region."""
 
 import itertools
 import math
@@ -84,12 +84,12 @@ def test_values_are_the_rounded_sigmoid_of_the_network(tiny_model: str, raw: np.
 
 
 @pytest.mark.parametrize("blend", ["centre", "gaussian"])
-def test_what_is_no_number_does_not_pass_as_an_affinity(tiny_model: str, blend: str) -> None:
+def test_nan_is_refused(tiny_model: str, blend: str) -> None:
     network = open_bundle(tiny_model).network()
     bias: torch.Tensor = network.head.bias.data  # type: ignore[union-attr,operator,assignment]
     predictor = Predictor(network, TileSettings((16, 16, 16), (8, 8, 8), 2, 255.0, 3, blend), torch.device("cpu"))
     bias[1] = math.inf
-    assert predictor([np.zeros((32, 32, 32), np.uint8)])[0, 1].max() > 0, "as sure as can be"
+    assert predictor([np.zeros((32, 32, 32), np.uint8)])[0, 1].max() > 0, "a large logit is valid"
     bias[1] = math.nan
     with pytest.raises(NeurosegError, match="the network returned NaN: its weights contain NaN, or"):
         predictor([np.zeros((32, 32, 32), np.uint8)])
@@ -124,13 +124,13 @@ def test_a_network_of_valid_convolutions_predicts_the_tile_in_the_middle(raw: np
     [(replace(VALID, context=(5, 10, 10)), "loses"), (replace(VALID, blend="gaussian"), "use centre"),
      (replace(VALID, context=(6, 11, 10)), "does not accept windows")],
 )  # fmt: skip
-def test_what_a_network_of_valid_convolutions_cannot_do_is_refused(settings: TileSettings, message: str) -> None:
+def test_invalid_windows_of_valid_convolutions_are_refused(settings: TileSettings, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Predictor(build_network("mala", {"widths": [4, 6]}), settings, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("name", ["cuda:99", "gpu", "mps"])
-def test_a_device_that_is_not_there_is_refused(name: str) -> None:
+def test_a_missing_device_is_refused(name: str) -> None:
     with pytest.raises(InputError, match="device"):
         choose_device(name)
 

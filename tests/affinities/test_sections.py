@@ -1,4 +1,4 @@
-"""Sections made equally bright: exact, from whole sections, whatever the blocks."""
+"""Sections get equal brightness, computed from whole sections and independent of the blocks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_histograms_of_parts_add_up() -> None:
     assert np.array_equal(parts, section_histograms(raw))
 
 
-def test_sections_of_other_brightness_and_contrast_become_alike() -> None:
+def test_sections_get_equal_brightness_and_contrast() -> None:
     base = np.random.default_rng(1).normal(0, 20, (64, 64))
     raw = np.stack([np.rint(gain * base + mean) for gain, mean in ((1, 120), (0.5, 60), (1, 120), (1.5, 150))])
     raw = np.clip(raw, 1, 255).astype(np.uint8)
@@ -33,7 +33,7 @@ def test_sections_of_other_brightness_and_contrast_become_alike() -> None:
     assert np.abs(made[1] - made[0]).mean() < 1
 
 
-def test_missing_and_flat_sections_and_padding_are_left_alone() -> None:
+def test_missing_and_flat_sections_and_padding_do_not_change() -> None:
     raw = np.random.default_rng(2).integers(50, 90, (4, 16, 16), np.uint8)
     raw[1] = 0
     raw[2] = 77
@@ -46,6 +46,6 @@ def test_missing_and_flat_sections_and_padding_are_left_alone() -> None:
     assert made[3, 4:].min() > 0
 
 
-def test_a_volume_without_any_contrast_stays() -> None:
+def test_a_volume_without_contrast_does_not_change() -> None:
     raw = np.zeros((2, 3, 3), np.uint8)
     assert np.array_equal(normalised(raw, section_lookup(section_histograms(raw))), raw)

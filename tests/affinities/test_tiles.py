@@ -1,4 +1,4 @@
-"""Tiles lie on the origin's lattice and windows reflect at faces."""
+"""Tiles lie on a lattice from the origin, and windows are reflected at the faces of the volume."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from neuroseg.geometry import slices, whole
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
-def test_reflection_is_that_of_numpy(size: int) -> None:
+def test_reflection_equals_that_of_numpy(size: int) -> None:
     row = np.arange(size)
     expected = np.pad(row, 9, mode="reflect")
     assert np.array_equal(row[reflected_indices(-9, size + 9, size)], expected)

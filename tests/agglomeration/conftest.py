@@ -1,4 +1,4 @@
-"""Tables from rows, random graphs, and a slow greedy agglomeration that is right by inspection."""
+"""Tables from rows, random graphs, and a slow greedy agglomeration as a reference."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Histograms = dict[tuple[int, int], dict[int, int]]
 
 
 def tables_of(histograms: Histograms) -> tuple[Table, Table]:
-    """The edge and bin tables of graphs given as pair -> affinity -> how many contacts have it."""
+    """Return the edge and bin tables of a graph: pair -> affinity -> number of contacts."""
     pairs = sorted(histograms)
     edges, bins = empty(EDGES), empty(BINS)
     if pairs:
@@ -27,7 +27,7 @@ def tables_of(histograms: Histograms) -> tuple[Table, Table]:
 
 
 def nodes_of(sizes: dict[int, int]) -> Table:
-    """The columns of a node table that a lookup reads: fragment -> voxels."""
+    """Return the columns of a node table that a lookup reads. Argument: fragment -> voxels."""
     return {
         "fragment": np.array(sorted(sizes), NODES["fragment"]),
         "voxel_count": np.array([sizes[f] for f in sorted(sizes)], NODES["voxel_count"]),
@@ -76,7 +76,7 @@ def greedy(histograms: Histograms, scoring: Scoring, threshold: float = np.inf) 
 def random_graph(
     rng: np.random.Generator, nodes: int, density: float, affinities: list[int], most_contacts: int = 3
 ) -> Histograms:
-    """A graph of `nodes` sparse ids whose contacts take few affinities: full of ties."""
+    """Return a graph of `nodes` sparse ids. Contacts have few different affinities, so there are many ties."""
     ids = sorted(rng.choice(2**40, nodes, replace=False).tolist())
     graph: Histograms = {}
     for n, u in enumerate(ids):

@@ -1,4 +1,4 @@
-"""Two other orders of merging, slow and right by inspection: at random, and in groups that know a part of the graph.
+"""Two other orders of merges, as slow references: random, and in groups with a part of the graph.
 
 Both merge only what the rule allows, so they prove that the tree does not depend on the order:
 
@@ -83,7 +83,7 @@ def _merged(graph: RegionGraph, scoring: Scoring, rng: np.random.Generator, clos
 
 @dataclass
 class Group:
-    """What a group of blocks holds: a part of the contacts, and how many of them each fragment has."""
+    """A group of blocks: a part of the contacts, and the number of contacts of each fragment."""
 
     graph: RegionGraph = field(default_factory=RegionGraph)
     contacts: Counter[int] = field(default_factory=Counter)
@@ -96,7 +96,7 @@ class Group:
 
 
 def together(groups: Iterable[Group]) -> Group:
-    """Return one group that holds what several hold: parts of an edge add up."""
+    """Return the union of several groups. Parts of an edge are added."""
     joined = Group()
     for group in groups:
         joined.contacts.update(group.contacts)
@@ -119,7 +119,7 @@ def merged_in_groups(groups: list[Group], scoring: Scoring, rng: np.random.Gener
     while True:
         before = len(rows)
         for group in groups:
-            # A region is named by one of its fragments; only closed regions ever merge, so that one tells for all.
+            # A region is named by one of its fragments. Only closed regions merge, so this fragment represents all.
             closed = {fragment for fragment, count in group.contacts.items() if count == total[fragment]}
             rows += _merged(group.graph, scoring, rng, closed)
         rounds.append(len(rows) - before)

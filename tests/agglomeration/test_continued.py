@@ -1,4 +1,4 @@
-"""A partition as a merge tree: its threshold gives the partition back, small segments go on from there."""
+"""A partition as a merge tree: the threshold gives the partition, and small segments are merged further."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Long-range evidence joins the edges of fragments that touch, and makes no edge of its own."""
+"""Long-range evidence is added to edges of touching fragments, and creates no new edges."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Multicut and gaec on small graphs: by hand, and against the best partition found by trying all."""
+"""Multicut and gaec on small graphs: by hand, and compared with the best of all partitions."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def test_the_threshold_decides_which_edges_join(tables_from: Callable, method: s
 
 
 @pytest.mark.parametrize(("contacts", "expected"), [(30, [0, 0, 2]), (1, [0, 0, 0])])
-def test_an_edge_weighs_as_many_contacts_as_it_has(tables_from: Callable, contacts: int, expected: list[int]) -> None:
-    # 3 hangs on 2 by a weak but large contact; how much its contact with 1 says against that depends on the size.
+def test_edges_are_weighted_by_their_contacts(tables_from: Callable, contacts: int, expected: list[int]) -> None:
+    # 3 has a large, weakly attractive contact with 2. Its repulsion from 1 depends on the size of their contact.
     edges, bins = tables_from({(1, 2): {230: 30}, (2, 3): {140: 30}, (1, 3): {10: contacts}})
     parts = multicut_partition(np.array([1, 2, 3], np.uint64), edges, bins, MEAN, threshold=0.5, method=MULTICUT)
     assert groups(parts) == expected

@@ -1,4 +1,4 @@
-"""The merge tree does not depend on the order of merges, of edges, or on how the graph is shared out."""
+"""The merge tree does not depend on the order of merges or edges, or on how the graph is divided."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def by_rank(rows: list[Row]) -> list[Row]:
 
 
 def graphs_of(graph_of_seed: Callable, count: int) -> list:
-    """Random graphs of 2 to 14 fragments, sparse to complete, full of ties."""
+    """Random graphs of 2 to 14 fragments, sparse to complete, with many ties."""
     drawn = []
     for seed in range(count):
         rng = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""The segments of a threshold: their ids, and what becomes of small ones."""
+"""The segments at a threshold: their ids, and the treatment of small segments."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_dropped_segments_leave_no_gap_in_the_numbers(nodes_from: Callable) -> N
 
 
 def test_a_chain_of_small_segments_stops_once_it_is_large_enough(nodes_from: Callable) -> None:
-    # Four beads of 10 voxels on a string, then a large one.
+    # A chain of four segments of 10 voxels, then a large one.
     tree = tree_of((1, 2, 0.6), (1, 3, 0.7), (1, 4, 0.8), (1, 5, 0.9))
     nodes = nodes_from({1: 10, 2: 10, 3: 10, 4: 10, 5: 1000})
     by_size = {
@@ -93,18 +93,18 @@ def test_a_chain_of_small_segments_stops_once_it_is_large_enough(nodes_from: Cal
     }
 
 
-def test_what_stays_too_small_when_the_tree_ends_becomes_zero(nodes_from: Callable) -> None:
+def test_segments_that_stay_too_small_become_zero(nodes_from: Callable) -> None:
     tree, nodes = tree_of((1, 2, 0.6), (3, 4, 0.7)), nodes_from({1: 3, 2: 3, 3: 40, 4: 3})
     found = segment_lookup(tree, nodes, threshold=0.5, min_size_voxels=10)
     assert segments_of(found) == {1: 0, 2: 0, 3: 1, 4: 1}
 
 
-def test_min_size_merges_below_the_threshold_as_well(nodes_from: Callable) -> None:
+def test_min_size_does_not_prevent_merges_below_the_threshold(nodes_from: Callable) -> None:
     tree, nodes = tree_of((1, 2, 0.1), (1, 3, 0.2)), nodes_from({1: 100, 2: 100, 3: 1})
     assert segments_of(segment_lookup(tree, nodes, threshold=0.5, min_size_voxels=10)) == {1: 1, 2: 1, 3: 1}
 
 
-def test_tree_and_nodes_passed_in_are_left_alone(nodes_from: Callable) -> None:
+def test_input_tables_do_not_change(nodes_from: Callable) -> None:
     tree, nodes = tree_of(*CHAIN), nodes_from(SIZES)
     segment_lookup(tree, nodes, threshold=0.5, min_size_voxels=100)
     assert nodes["voxel_count"].tolist() == list(SIZES.values())

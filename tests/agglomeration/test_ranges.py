@@ -1,4 +1,4 @@
-"""The parts of the edges' tables, combined in ranges, are what they are combined at once."""
+"""Combining the parts of tables in ranges gives the same rows as combining all of them together."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_large_volume_is_as_many_ranges_as_it_has_layers(tmp_path: Path) -> No
     assert len(lattice.indices()) == 8
 
 
-def test_rows_of_one_pair_are_added_wherever_they_were_counted(tmp_path: Path, small_ranges: None) -> None:
+def test_rows_of_a_pair_from_several_blocks_are_added(tmp_path: Path, small_ranges: None) -> None:
     stage = stage_of(tmp_path, whole_lattice(SHAPE, (20, 6, 8)))
     second = 20 * PLANE
     write_table(part_path(tmp_path / "edges", 0), edges((1, 7, 3), (second, second + 5, 1)))
@@ -93,7 +93,7 @@ PAIRS = st.tuples(st.integers(0, 40 * PLANE), st.integers(0, 40 * PLANE), st.int
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(parts=st.lists(st.lists(PAIRS, min_size=1, max_size=12), min_size=5, max_size=5))
-def test_ranges_one_after_another_are_the_whole(
+def test_concatenated_ranges_equal_the_whole_table(
     parts: list[list[tuple[int, int, int]]], tmp_path: Path, small_ranges: None
 ) -> None:
     blocks = whole_lattice(SHAPE, (8, 6, 8))
@@ -111,8 +111,8 @@ def test_ranges_one_after_another_are_the_whole(
     np.testing.assert_array_equal(found["nodes"]["fragment"], np.unique(expected["u"]))
 
 
-def test_a_part_whose_end_lies_about_its_keys_is_damaged(tmp_path: Path, small_ranges: None) -> None:
-    """The end of a file has no checksum, and what it says decides whether the rest is read."""
+def test_a_part_with_a_wrong_footer_is_damaged(tmp_path: Path, small_ranges: None) -> None:
+    """The footer of a file has no checksum, and determines whether the rest is read."""
     stage = stage_of(tmp_path, whole_lattice(SHAPE, (20, 6, 8)))
     path, least = part_path(tmp_path / "edges", 0), 1234567
     write_table(path, edges((least, 2**40, 3), (least + 1, 2**40, 3)))

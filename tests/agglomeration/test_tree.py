@@ -1,4 +1,4 @@
-"""The merge tree: by hand on four nodes, and against greedy merging on graphs full of ties."""
+"""The merge tree: by hand on four nodes, and compared with greedy merging on graphs with many ties."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_no_edges_give_an_empty_tree(tables_from: Callable, scoring: str) -> Non
 
 
 @pytest.mark.parametrize("scoring", SCORINGS)
-def test_tables_passed_in_are_left_alone(tables_from: Callable, scoring: str) -> None:
+def test_input_tables_do_not_change(tables_from: Callable, scoring: str) -> None:
     edges, bins = tables_from(FOUR)
     before = {name: column.copy() for name, column in (edges | bins).items()}
     merge_tree(edges, bins, parse_scoring(scoring))
@@ -106,7 +106,7 @@ def test_the_tree_is_that_of_greedy_merging(
 
 @settings(max_examples=25)
 @given(graph=graphs, scoring=st.sampled_from(SCORINGS))
-def test_one_tree_answers_every_threshold_like_a_run_stopped_there(
+def test_the_tree_gives_the_partition_of_every_threshold(
     graph_of: Callable, slow_greedy: Callable, tables_from: Callable, nodes_from: Callable, graph: tuple, scoring: str
 ) -> None:
     seed, *parameters = graph
@@ -128,7 +128,7 @@ def test_one_tree_answers_every_threshold_like_a_run_stopped_there(
 
 @pytest.mark.parametrize("scoring", SCORINGS)
 @pytest.mark.parametrize(("nodes", "density"), [(45, 1.0), (70, 0.1)])
-def test_larger_graphs_merge_alike(
+def test_larger_graphs_give_the_same_tree(
     graph_of: Callable, slow_greedy: Callable, tables_from: Callable, nodes: int, density: float, scoring: str
 ) -> None:
     histograms = graph_of(np.random.default_rng(nodes), nodes, density, [0, 3, 128, 254, 255])
@@ -137,9 +137,11 @@ def test_larger_graphs_merge_alike(
 
 
 @pytest.mark.parametrize("scoring", ["mean", "quantile:50:all"])
-def test_regions_that_keep_doubling_merge_alike(slow_greedy: Callable, tables_from: Callable, scoring: str) -> None:
-    # Neighbours merge first, then pairs of pairs: most edges change hands at each of eight rounds, so that the table
-    # of edges inside runs full and is made anew.
+def test_repeatedly_doubled_regions_give_the_same_tree(
+    slow_greedy: Callable, tables_from: Callable, scoring: str
+) -> None:
+    # Neighbours merge first, then pairs of pairs. Most edges are moved in each of eight rounds, so the internal hash
+    # table fills up and is rebuilt.
     rng = np.random.default_rng(0)
     histograms = {}
     for level in range(8):
@@ -168,5 +170,5 @@ def test_scores_never_decrease_and_every_component_becomes_one(
     components, _ = connected_components(coo_array((np.ones(len(u)), (u, v)), shape=(len(ids),) * 2))
     assert len(tree["a"]) == len(ids) - components
     assert (tree["a"] < tree["b"]).all()
-    # A region is named by its smallest fragment: a fragment is swallowed once, and never heard of again.
+    # A region is named by its smallest fragment, so each other fragment is merged into a region exactly once.
     assert len(np.unique(tree["b"])) == len(tree["b"])

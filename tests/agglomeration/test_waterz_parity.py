@@ -1,4 +1,4 @@
-"""Our agglomeration against waterz, on random, FIB-25 and gala affinities.
+"""Compare the agglomeration with waterz, on random, FIB-25 and gala affinities.
 
 1. On float affinities without ties the mean's partition is waterz', at every threshold.
 2. On uint8 affinities quantiles tie all the time. With waterz' order of ties, emulated, our statistics give its
@@ -100,7 +100,7 @@ def test_with_the_ties_of_waterz_quantiles_equal_it_at_every_threshold(volume: V
 
 @pytest.mark.parametrize("volume", QUICK_FIRST, indirect=True)
 @pytest.mark.parametrize("scoring", ["mean", *QUANTILES])
-def test_we_are_about_as_far_from_waterz_as_it_is_from_itself(
+def test_the_difference_to_waterz_is_about_its_own_variation(
     volume: Volume, scoring: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
     parsed = parse_scoring(scoring)

@@ -1,4 +1,4 @@
-"""waterz behind our arrays: its own partition, either direction of links, and silence on stdout."""
+"""The partition by waterz: both directions of links, and no output on stdout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The edge table: by hand, against a slow count of every voxel pair, and summed across blocks."""
+"""The edge table: counted by hand, compared with a slow count of every voxel pair, and summed across blocks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def rows_of(table: Table) -> list[tuple]:  # type: ignore[type-arg]
 
 
 def whole_edges(affinities: NDArray[np.uint8], fragments: NDArray[np.uint64], offsets: tuple[Triple, ...]):  # type: ignore[no-untyped-def]
-    """Edges and histograms of a volume made as one block."""
+    """Return edges and histograms of a volume as one block."""
     roi = whole(fragments.shape)
     return block_edges(
         affinities, dense_fragments(fragments), offsets=offsets, read_roi=roi, write_roi=roi, with_bins=True
@@ -36,7 +36,7 @@ def whole_edges(affinities: NDArray[np.uint8], fragments: NDArray[np.uint64], of
 
 
 def counted_edges(affinities: NDArray[np.uint8], fragments: NDArray[np.uint64], offsets: tuple[Triple, ...]):  # type: ignore[no-untyped-def]
-    """The same rows, counted pair by pair."""
+    """Return the same rows, counted pair by pair."""
     contacts = defaultdict(list)
     for channel in contact_channels(offsets):
         for voxel in np.ndindex(fragments.shape):
@@ -107,7 +107,7 @@ def test_ids_beyond_32_and_63_bits_keep_their_value_and_order() -> None:
     assert rows_of(edges) == [(3, 2**40, 1, 9, 9), (2**40, 2**63 + 5, 1, 9, 9)]
 
 
-def test_histograms_are_made_only_when_asked_for() -> None:
+def test_histograms_are_empty_unless_requested() -> None:
     fragments, affinities = np.array([[[1, 2]]], np.uint64), np.zeros((3, 1, 1, 2), np.uint8)
     roi = whole((1, 1, 2))
     edges, bins = block_edges(affinities, dense_fragments(fragments), offsets=DOWN, read_roi=roi, write_roi=roi)
@@ -123,7 +123,7 @@ def random_volume(seed: int, shape: Triple, labels: int, channels: int):  # type
     return levels.astype(np.uint8), ids[rng.integers(0, len(ids), shape)]
 
 
-def test_thousands_of_edges_are_counted_as_few_are() -> None:
+def test_thousands_of_edges_are_counted_correctly() -> None:
     affinities, fragments = random_volume(0, (14, 15, 16), 120, 3)
     edges, bins = whole_edges(affinities, fragments, DOWN)
     assert len(edges["u"]) > 4096, "the tables inside must have grown more than once"
@@ -156,7 +156,7 @@ def test_edges_sum_across_blocks(
             offsets=offsets, read_roi=read, write_roi=cut.write_roi, with_bins=True,
         )  # fmt: skip
         parts.append(made)
-    # The order of parts is of no consequence.
+    # The order of parts does not matter.
     edges = combined([part[0] for part in parts[::-1]], EDGES)
     bins = combined([part[1] for part in parts[::-1]], BINS)
     inside = slices(roi)
@@ -175,7 +175,7 @@ def test_edges_sum_across_blocks(
     assert per_edge == {(u, v): count for u, v, count, *_ in rows_of(edges)}
 
 
-def test_fragments_and_affinities_passed_in_are_left_alone() -> None:
+def test_input_arrays_do_not_change() -> None:
     affinities, fragments = random_volume(1, triple((4, 5, 6)), 5, 3)
     before = affinities.copy(), fragments.copy()
     whole_edges(affinities, fragments, DOWN)

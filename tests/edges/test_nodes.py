@@ -29,12 +29,12 @@ def test_hand_counted_statistics_in_global_coordinates() -> None:
     assert {name: column.dtype for name, column in nodes.items()} == {n: np.dtype(d) for n, d in NODES.items()}
 
 
-def test_background_alone_has_no_nodes() -> None:
+def test_background_has_no_nodes() -> None:
     nodes = block_nodes(dense_fragments(np.zeros((2, 3, 4), np.uint64)), (0, 0, 0))
     assert {name: (c.dtype, len(c)) for name, c in nodes.items()} == {n: (np.dtype(d), 0) for n, d in NODES.items()}
 
 
-def test_a_number_that_no_voxel_has_makes_no_row() -> None:
+def test_a_number_without_voxels_has_no_row() -> None:
     fragments = DenseFragments(np.array([[[2, 0, 4]]], np.uint32), np.array([0, 30, 20, 5, 10], np.uint64))
     assert block_nodes(fragments, (0, 0, 0))["fragment"].tolist() == [10, 20]
 

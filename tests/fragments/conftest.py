@@ -1,4 +1,4 @@
-"""A blockwise run of fragments in memory, for the tests of this room."""
+"""Fixtures that compute fragments block by block in memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def made_blocks(
     offsets: tuple[Triple, ...] = OFFSETS,
     mask: NDArray[np.bool_] | None = None,
 ) -> dict[int, tuple[Block, BlockFragments]]:
-    """Every block's fragments, each from its own crop of `affinities` `(c, z, y, x)` of the whole volume."""
+    """Return the fragments of every block, each from its crop of `affinities` `(c, z, y, x)` of the whole volume."""
     made = {}
     for block in lattice.blocks(settings.halo_voxels if halo is None else halo):
         crop = np.ascontiguousarray(affinities[(slice(None), *slices(block.read_roi))])
@@ -46,7 +46,7 @@ def made_blocks(
 
 
 def renamed(made: dict[int, tuple[Block, BlockFragments]], lattice: Lattice) -> NDArray[np.uint64]:
-    """The final names `(z, y, x)` of the whole volume, 0 outside the region of interest."""
+    """Return the final names `(z, y, x)` of the whole volume, 0 outside the region of interest."""
     out = np.zeros(lattice.volume_shape, np.uint64)
     for block, found in made.values():
         names, rows = np.unique(found.names, return_inverse=True)
@@ -65,7 +65,7 @@ def blockwise(
     offsets: tuple[Triple, ...] = OFFSETS,
     mask: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.uint64]:
-    """The final fragments `(z, y, x)` of a volume cut into blocks; None: the whole volume is one block."""
+    """Return the final fragments `(z, y, x)` of a volume, computed in blocks. None: one block."""
     shape = triple(affinities.shape[1:])
     lattice = Lattice(shape, shape if block_shape is None else triple(block_shape), roi or whole(shape))
     return renamed(made_blocks(affinities, lattice, settings, halo=halo, offsets=offsets, mask=mask), lattice)

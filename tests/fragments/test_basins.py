@@ -1,4 +1,4 @@
-"""Fragments of hand-drawn volumes: every voxel is named by the root it ascends to."""
+"""Fragments of hand-drawn volumes: every voxel is named by the root of its path."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BARE = BasinSettings(ISOTROPIC, reach=8, sigma=0, ripple=0)
 
 
 def painted(picture: NDArray[np.bool_] | list) -> NDArray[np.uint8]:  # type: ignore[type-arg]
-    """Affinities that are 255 on every channel of a true voxel, else 0."""
+    """Return affinities that are 255 in every channel at true voxels, and 0 elsewhere."""
     values = np.asarray(picture, np.uint8) * np.uint8(255)
     return np.ascontiguousarray(np.broadcast_to(values, (3, *values.shape)))
 
@@ -58,7 +58,9 @@ def test_an_ascent_goes_to_the_steepest_neighbour_per_length(fragments_of: Made)
 
 
 @pytest.mark.parametrize(("depth_nm", "root"), [(10.0, (1, 1, 1)), (5.0, (2, 1, 3))])
-def test_a_deep_voxel_is_climbed_by_its_depth(fragments_of: Made, depth_nm: float, root: tuple[int, int, int]) -> None:
+def test_steepness_depends_on_the_voxel_size_in_z(
+    fragments_of: Made, depth_nm: float, root: tuple[int, int, int]
+) -> None:
     affinities = np.full((3, 3, 2, 4), 200, np.uint8)
     # From (1, 1, 2): a rise of 30 along x, or of 38 along the diagonal of z and x, 1.41 or 1.12 voxels long.
     affinities[:, 1, 1, 1], affinities[:, 2, 1, 3] = 230, 238
@@ -89,7 +91,7 @@ def test_a_volume_one_voxel_thick_has_fragments(fragments_of: Made, axis: int, v
     assert (fragments_of(painted(np.full(shape, value)), (2, 2, 2), BasinSettings(ISOTROPIC)) == 1).all()
 
 
-def test_sections_never_share_a_fragment_when_made_per_section(fragments_of: Made) -> None:
+def test_per_section_fragments_do_not_cross_sections(fragments_of: Made) -> None:
     affinities = np.random.default_rng(0).integers(0, 256, (3, 4, 9, 11)).astype(np.uint8)
     settings = BasinSettings((50.0, 4.0, 4.0), per_section=True)
     found = fragments_of(affinities, None, settings)
@@ -97,7 +99,7 @@ def test_sections_never_share_a_fragment_when_made_per_section(fragments_of: Mad
     np.testing.assert_array_equal(sections, np.broadcast_to(np.arange(4)[:, None, None], found.shape))
 
 
-def test_per_section_the_z_affinity_says_nothing(fragments_of: Made) -> None:
+def test_per_section_the_z_affinity_is_ignored(fragments_of: Made) -> None:
     affinities = np.random.default_rng(0).integers(0, 256, (3, 4, 9, 11)).astype(np.uint8)
     settings = BasinSettings((50.0, 4.0, 4.0), per_section=True)
     found = fragments_of(affinities, None, settings)
@@ -105,7 +107,7 @@ def test_per_section_the_z_affinity_says_nothing(fragments_of: Made) -> None:
     np.testing.assert_array_equal(fragments_of(affinities, None, settings), found)
 
 
-def test_sections_are_wanted_from_three_times_the_xy_voxel() -> None:
+def test_per_section_is_the_default_from_an_anisotropy_of_three() -> None:
     assert wants_sections((30, 10, 10))
     assert not wants_sections((29, 10, 10))
 
@@ -142,7 +144,7 @@ def test_a_link_past_the_volume_is_replaced_by_the_one_to_the_other_side() -> No
     assert thin[:, 0].tolist() == [-1, 1, 1]
 
 
-def test_a_black_volumes_corner_is_outside_too(fragments_of: Made) -> None:
+def test_the_corner_of_a_black_region_is_outside(fragments_of: Made) -> None:
     # White from x = 6 on, black before: every voxel must ascend to the white, the first one too.
     picture = np.zeros((3, 4, 12), bool)
     picture[:, :, 6:] = True

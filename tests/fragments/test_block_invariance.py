@@ -1,4 +1,4 @@
-"""However a volume is cut, its fragments have the bytes of the whole volume made as one block."""
+"""Fragments have the same bytes for every block shape, including a single block."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MOST_BLOCKS = 60
 
 
 def smooth_affinities(seed: int, shape: tuple[int, int, int], contrast: float = 1.0) -> NDArray[np.uint8]:
-    """Random affinities of random smoothness; a large contrast leaves plateaus of 0 and 255."""
+    """Return random affinities of random smoothness. A large contrast gives plateaus of 0 and 255."""
     rng = np.random.default_rng(seed)
     values = gaussian_filter(rng.random((3, *shape)), (0, *rng.choice([0.5, 1, 2, 4], 3)))
     values = (values - values.mean()) / (values.std() + 1e-9) * contrast / 4 + 0.5
@@ -68,7 +68,7 @@ def test_blockwise_fragments_equal_the_whole_volumes(fragments_of: Made, volume)
 
 @pytest.mark.parametrize("voxel_size", VOXEL_SIZES)
 @pytest.mark.parametrize("per_section", [False, True])
-def test_small_blocks_cut_a_realistic_volume_without_a_trace(
+def test_small_blocks_do_not_change_a_realistic_volume(
     fragments_of: Made, voxel_size: tuple[float, float, float], per_section: bool
 ) -> None:
     affinities = smooth_affinities(7, (20, 48, 44), 4)
@@ -100,11 +100,11 @@ def test_a_halo_one_voxel_smaller_breaks_some_volume(
         broken = bool((fragments_of(affinities, block, made, halo=short) != whole).any())
         if broken:
             break
-    assert broken, "no volume of these needs the last voxel of the halo"
+    assert broken, "none of these volumes needs the last voxel of the halo"
 
 
 @pytest.mark.parametrize("ripple", [0.0, 0.5])
-def test_a_flat_interior_of_many_blocks_is_cut_without_a_trace(fragments_of: Made, ripple: float) -> None:
+def test_blocks_do_not_change_a_flat_interior(fragments_of: Made, ripple: float) -> None:
     # A blank soma: the clipped distance is constant inside; without the ripple paths cross it from end to end.
     z, y, x = np.ogrid[:20, :56, :60]
     soma = ((y - 28) / 26) ** 2 + ((x - 30) / 28) ** 2 + 0 * z < 1
@@ -127,7 +127,7 @@ def test_a_tube_through_many_blocks_is_one_fragment(fragments_of: Made) -> None:
     np.testing.assert_array_equal(found, fragments_of(affinities, None, made))
 
 
-def test_a_tube_that_zigzags_comes_back_to_a_block_it_left(fragments_of: Made) -> None:
+def test_a_path_may_return_to_a_block(fragments_of: Made) -> None:
     # The path of one plateau from the last row to the first crosses the face between the two blocks in every row.
     inside = np.zeros((1, 25, 40), bool)
     inside[0, ::4] = True

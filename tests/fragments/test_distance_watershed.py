@@ -1,4 +1,4 @@
-"""elf's watershed of each section: by hand, and where a section offers nothing to go by."""
+"""Watershed of each section from elf: hand-drawn sections, and sections without boundaries or without interior."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_boundary_is_the_weaker_link_within_the_section() -> None:
     np.testing.assert_allclose(found[0], [[0, 0.2, 1], [0.8, 0.8, 1]], atol=1e-6)
 
 
-def test_a_link_that_is_stored_on_the_other_side_counts_alike() -> None:
+def test_offsets_in_the_other_direction_give_the_same_boundary() -> None:
     affinities = np.full((3, 1, 2, 2), 255, np.uint8)
     affinities[1, 0, 0] = 51
     np.testing.assert_allclose(boundary_map(*given(affinities, UP))[0], 0.8, atol=1e-6)
@@ -56,7 +56,7 @@ def test_a_wall_separates_two_cells_in_every_section() -> None:
         assert np.isin(labels[z, :, 17:19], (left, right)).all(), "the wall is flooded from both sides"
 
 
-def test_what_is_smaller_than_a_hundred_pixels_goes_to_its_neighbour() -> None:
+def test_fragments_below_a_hundred_pixels_join_a_neighbour() -> None:
     affinities = np.full((3, 1, 20, 36), 255, np.uint8)
     affinities[:, :, :, 2:4] = 0  # 20 x 2 pixels on its left
     labels, count = distance_watershed(*given(affinities))
@@ -64,7 +64,7 @@ def test_what_is_smaller_than_a_hundred_pixels_goes_to_its_neighbour() -> None:
     assert (labels == 1).all()
 
 
-def test_sections_are_apart_whatever_the_links_along_z_say() -> None:
+def test_links_along_z_are_ignored() -> None:
     affinities = two_cells(2)
     affinities[0] = 0
     np.testing.assert_array_equal(

@@ -1,4 +1,4 @@
-"""Windowed squared distances against a library's transform, and their independence of the crop."""
+"""Squared distances equal those of a library and do not depend on the crop."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_without_a_true_voxel_every_distance_is_the_reach(shape: tuple[int, int,
     assert (squared_distances(np.ones(shape, bool), made) == 0).all()
 
 
-def test_per_section_looks_at_no_other_section() -> None:
+def test_per_section_other_sections_are_ignored() -> None:
     mask = np.zeros((2, 1, 4), bool)
     mask[0, 0, 0] = True
     found = squared_distances(mask, BasinSettings(TWICE, reach=3, per_section=True)) / UNITS_PER_SQUARED_VOXEL
@@ -90,7 +90,7 @@ def test_distances_equal_the_librarys_clipped_at_the_reach(
 
 
 @pytest.mark.parametrize("voxel_size", [(30, 6.3, 6.3), (50, 4, 4), (10, 7, 9)])
-def test_voxel_edges_that_are_no_whole_multiples_are_right_to_a_sixteenth(
+def test_the_error_for_other_voxel_sizes_is_below_a_sixteenth(
     voxel_size: tuple[float, float, float],
 ) -> None:
     mask = np.random.default_rng(0).random((9, 20, 20)) < 0.01

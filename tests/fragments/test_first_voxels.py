@@ -1,4 +1,4 @@
-"""Names of labels by their first voxel: by hand, and unique over a volume of blocks."""
+"""Names of labels by their first voxel, which are unique in a volume of several blocks."""
 
 from __future__ import annotations
 

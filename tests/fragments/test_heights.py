@@ -15,7 +15,7 @@ BARE = BasinSettings(ISOTROPIC, reach=4, sigma=0, ripple=0)
 
 
 def row_heights(values: list[int], made: BasinSettings, origin: int = 0) -> NDArray[np.float64]:
-    """Heights in voxels of a row along x; the first voxel's link to the left does not exist: it uses the next one's."""
+    """Return heights in voxels of a row along x. The first voxel has no link to the left and uses that of the next."""
     affinities = np.broadcast_to(np.array(values, np.uint8), (3, 1, 1, len(values))).copy()
     links = np.full((3, len(values)), -1)  # the volume is one voxel thick along z and y
     links[2] = np.arange(len(values))
@@ -37,7 +37,7 @@ def test_half_is_outside_and_a_little_more_is_inside() -> None:
     assert np.sign(row_heights([0, 255, 127, 255, 128, 255], BARE)).tolist() == [1, 1, -1, 1, 1, 1]
 
 
-def test_axes_without_a_link_are_left_out_of_the_mean() -> None:
+def test_axes_without_a_link_are_not_part_of_the_mean() -> None:
     affinities = np.zeros((3, 1, 1, 4), np.uint8)
     affinities[2] = 255
     links = np.full((3, 4), -1)
@@ -87,7 +87,7 @@ def test_heights_are_whole_multiples_that_float32_holds_exactly() -> None:
     assert np.abs(found).max() * 256 < 2**24
 
 
-def test_halo_is_what_distance_smoothing_pointer_and_shell_look_at() -> None:
+def test_halo_is_the_sum_of_distance_smoothing_pointer_and_shell() -> None:
     # ceil(16) - 1 + 1 + 2: the weight at the second step of the smoothing rounds to 0.
     assert BasinSettings(ISOTROPIC).halo_voxels == (18, 18, 18)
     # z: ceil(16 / 2) - 1 + 0 + 2
@@ -105,7 +105,7 @@ def test_smoothing_weights_are_whole_and_sum_up() -> None:
 
 @pytest.mark.parametrize("shape", [(7, 9, 11), (1, 1, 1), (2, 3, 40), (5, 1, 4)])
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_smoothing_is_a_convolution_whose_last_value_repeats(axis: int, shape: tuple[int, int, int]) -> None:
+def test_smoothing_is_a_convolution_with_repeated_border_values(axis: int, shape: tuple[int, int, int]) -> None:
     made = BasinSettings(ISOTROPIC, sigma=1.5)
     values = np.random.default_rng(3).integers(-17000, 17000, shape).astype(np.float32)
     weights = np.array(made.smoothing_weights(axis))

@@ -26,17 +26,17 @@ def row(links: list[int], more: list[list[int]] | None = None) -> NDArray[np.uin
 
 def test_weak_links_cut_a_row() -> None:
     labels, count = mutex_watershed(row([0, 200, 40, 220, 130, 120]), DOWN, (0, 1, 2))
-    # The last voxel joins none: it is flooded from the fragment beside it.
+    # The last voxel is single, so it is flooded from its neighbour.
     assert labels[0, 0].tolist() == [1, 1, 2, 2, 2, 2]
     assert count == 2
 
 
-def test_links_that_point_up_say_the_same() -> None:
+def test_links_in_the_other_direction_give_the_same_result() -> None:
     labels, _ = mutex_watershed(row([200, 40, 220, 130, 120, 0]), UP, (0, 1, 2))
     assert labels[0, 0].tolist() == [1, 1, 2, 2, 2, 2]
 
 
-def test_a_long_range_channel_holds_apart_what_its_neighbours_join() -> None:
+def test_a_long_range_channel_separates_connected_voxels() -> None:
     offsets = (*DOWN, (0, 0, -3))
     joined, one = mutex_watershed(row([0, 200, 190, 200], [[0, 0, 0, 255]]), offsets, (0, 1, 2))
     cut, two = mutex_watershed(row([0, 200, 190, 200], [[0, 0, 0, 0]]), offsets, (0, 1, 2))

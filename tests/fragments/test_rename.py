@@ -1,4 +1,4 @@
-"""Exits followed through entry tables: provisional names become the roots', once and for all."""
+"""Following exits through entry tables replaces provisional names by final ones."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ def test_an_exit_is_followed_through_every_block_to_the_root() -> None:
     assert final_names(ids(9, 12), LATTICE, tables.__getitem__).tolist() == [1, 12]
 
 
-def test_a_path_may_come_back_to_the_block_it_left() -> None:
+def test_a_path_may_return_to_a_block() -> None:
     tables = {0: (ids(2, 3), ids(4, 1)), 1: (ids(4, 6), ids(3, 2))}
     # 6 in block 1 -> 2 in block 0 -> 4 in block 1 -> 3 in block 0 -> root 1
     assert final_names(ids(6), LATTICE, tables.__getitem__).tolist() == [1]
 
 
-def test_a_root_that_was_entered_leads_to_itself() -> None:
+def test_a_root_in_the_entry_table_maps_to_itself() -> None:
     tables = {0: NOTHING, 1: (ids(4, 6), ids(4, 4))}
     assert final_names(ids(4, 5, 6), LATTICE, tables.__getitem__).tolist() == [4, 5, 4]
 
 
-def test_no_fragment_has_no_root() -> None:
+def test_zero_stays_zero() -> None:
     def no_table(block: int) -> tuple[np.ndarray, np.ndarray]:
         pytest.fail(f"read the table of block {block}")
 
@@ -54,12 +54,12 @@ def test_no_fragment_has_no_root() -> None:
     assert final_names(ids(), LATTICE, no_table).tolist() == []
 
 
-def test_a_name_its_block_does_not_list_stays() -> None:
+def test_a_name_that_is_not_in_the_table_stays() -> None:
     tables = {1: (ids(5), ids(4)), 2: NOTHING}
     assert final_names(ids(4, 6, 8), LATTICE, tables.__getitem__).tolist() == [4, 6, 8]
 
 
-def test_the_names_passed_in_are_left_alone() -> None:
+def test_the_input_array_does_not_change() -> None:
     names = ids(4)
     assert final_names(names, LATTICE, {1: (ids(4), ids(5))}.__getitem__).tolist() == [5]
     assert names.tolist() == [4]

@@ -1,4 +1,4 @@
-"""The seeded watershed of each section: by hand, and where a section offers nothing to go by."""
+"""Seeded watershed of each section: hand-drawn sections, and sections without boundaries or without interior."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_wall_separates_two_cells_in_every_section() -> None:
         assert np.isin(labels[z, :, 7:9], (left, right)).all(), "the wall is flooded from both sides"
 
 
-def test_sections_are_apart_whatever_the_links_along_z_say() -> None:
+def test_links_along_z_are_ignored() -> None:
     affinities = two_cells(2)
     affinities[0] = 0
     weak, _ = labels_of(affinities)
