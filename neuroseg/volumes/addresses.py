@@ -1,4 +1,4 @@
-"""One address for any volume: `file.h5:dataset`, a zarr path, or a zarr on a server."""
+"""Addresses of volumes: `file.h5:dataset`, a zarr path, or a zarr on a server."""
 
 from __future__ import annotations
 
@@ -25,21 +25,24 @@ def open_any(
 ) -> Volume:
     """Return the volume at `file.h5:dataset`, at a zarr path or at the address of a zarr on a server (remote.py).
 
-    `voxel_size_nm` and `selection` win over what the file states. Raises InputError when there is none.
+    `voxel_size_nm` and `selection` override the file's own metadata. Raises InputError if there is no volume.
     """
     file, colon, dataset = address.rpartition(":")
     if not is_remote(address):
         if colon and Path(file).suffix.lower() in HDF5_SUFFIXES:
             if level:
-                raise InputError(f"{address} is one dataset, without a pyramid; leave --level {level} out")
+                raise InputError(f"{address} is one dataset without levels, found --level {level}", hint="omit --level")
             return _open_hdf5(file, dataset, voxel_size_nm, selection)
         if Path(address).suffix.lower() in HDF5_SUFFIXES:
-            raise InputError(f"name the dataset in {address}: {address}:NAME ({listed_datasets(address)})")
+            raise InputError(
+                f"{address} names no dataset in the file ({listed_datasets(address)})",
+                hint=f"add the name of the dataset: {address}:NAME",
+            )
     return open_volume(address, level=level, voxel_size_nm=voxel_size_nm, selection=selection)
 
 
 def find_file(address: str, folders: Sequence[str]) -> str:
-    """Return `address` with its file looked up in `folders`, in order; raises InputError naming where it looked."""
+    """Return `address` with the first of `folders` that contains its file. Raises InputError that lists the folders."""
     if is_remote(address):
         return address
     file, colon, dataset = address.rpartition(":")
@@ -48,7 +51,7 @@ def find_file(address: str, folders: Sequence[str]) -> str:
         candidate = Path(folder) / name
         if candidate.exists():
             return f"{candidate}:{dataset}" if name == file else str(candidate)
-    raise InputError(f"{name} is in none of the folders {', '.join(folders)} (seen from {Path.cwd()})")
+    raise InputError(f"{name} is in none of the folders {', '.join(folders)} (relative to {Path.cwd()})")
 
 
 def _open_hdf5(file: str, dataset: str, voxel_size_nm: Nanometres | None, selection: Selection) -> Volume:

@@ -1,4 +1,4 @@
-"""Affinities as the stages read them: our own, another network's, or a boundary map, always uint8."""
+"""Affinities as uint8, for the stages that read them: our own, those of another network, or a boundary map."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ ReadAffinities = Callable[[Roi], NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class AffinitySource:
-    """Where affinities lie. `kind` is `affinities` (c, z, y, x) or `boundaries` (z, y, x, 1 = boundary).
+    """The address of affinities. `kind` is `affinities` (c, z, y, x) or `boundaries` (z, y, x; 1 = boundary).
 
-    `channels` are those of the stored array that are read, None for all; `offsets` are theirs.
+    `channels` are the channels of the stored array to read, None for all. `offsets` has one offset for each of them.
     """
 
     path: str
@@ -51,7 +51,7 @@ class AffinitySource:
     zero: str = UNKNOWN
 
     def only(self, channels: Sequence[int]) -> AffinitySource:
-        """Return the same affinities with these of its channels alone, in this order."""
+        """Return the same affinities with only these channels, in this order."""
         if tuple(channels) == tuple(range(len(self.offsets))):
             return self
         stored = self.channels or range(len(self.offsets))
@@ -60,14 +60,14 @@ class AffinitySource:
 
     @property
     def links(self) -> dict[str, Any]:
-        """Which channels are read and what they link, as part of a stage's identity."""
+        """The channels that are read and their offsets, as part of a stage's identity."""
         channels = self.channels or range(len(self.offsets))
         return {"channels": list(channels), "offsets": [list(offset) for offset in self.offsets]}
 
     def open(self) -> ReadAffinities:
-        """Return the function that reads a region as uint8 `(c, z, y, x)`; float values are quantised on read.
+        """Return the function that reads a region as uint8 `(c, z, y, x)`. It quantises float values.
 
-        The function raises InputError naming the first voxel whose value is not finite or not in [0, 1].
+        The function raises InputError that names the first voxel with a value outside [0, 1] or not finite.
         """
         if self.kind == "boundaries":
             return _boundary_reader(open_any(self.path, voxel_size_nm=self.voxel_size_nm, selection=self.selection))
@@ -82,7 +82,7 @@ class AffinitySource:
             return quantised(values)
 
         if array.dtype != np.uint8:
-            return read  # what is wrong with a value is said by the block that needs it
+            return read  # do not read beyond the block: a wrong value must fail in the block that contains it
         chunk = stored.chunks or self.shape
         return cached_read(read, shape=self.shape, chunk=chunk, voxel_bytes=len(self.offsets))
 
@@ -90,10 +90,10 @@ class AffinitySource:
 def require_unit_interval(
     values: NDArray[Any], path: str, begin: Sequence[int], channels: Sequence[int] | None = None
 ) -> None:
-    """Raise InputError naming the first value that is not finite or not in [0, 1], and what range was found.
+    """Raise InputError that names the first value outside [0, 1] or not finite, and the range found.
 
-    Takes `([c,] z, y, x)` whose first voxel lies at `begin`, of the given channels (default all, where there are any);
-    uint8 values are always right.
+    `values` `([c,] z, y, x)` begin at voxel `begin`. `channels` are their channels in the stored array (default: the
+    index along c). uint8 values are always valid.
     """
     # A NaN makes both comparisons false.
     if values.dtype == np.uint8 or not values.size or (values.min() >= 0 and values.max() <= 1):
@@ -103,17 +103,18 @@ def require_unit_interval(
     place = ", ".join(str(int(start + step)) for start, step in zip(begin, at[-3:], strict=True))
     channel = "".join(f"channel {number}, " for number in (at[:-3] if channels is None else channels))
     finite = values[np.isfinite(values)]
-    found = f"{finite.min():g} to {finite.max():g}" if finite.size else "nothing finite"
-    scale = "; divide them by 255" if finite.size and 1 < finite.max() <= 255 and finite.min() >= 0 else ""
+    found = f"values {finite.min():g} to {finite.max():g}" if finite.size else "no finite value"
+    may_be_bytes = finite.size and 1 < finite.max() <= 255 and finite.min() >= 0
     raise InputError(
-        f"{path}: {channel}voxel ({place}) (z, y, x) is {values[at]:g}; values must be finite and in [0, 1]. In the "
+        f"{path}: {channel}voxel ({place}) (z, y, x) is {values[at]:g}, expected finite values in [0, 1]; found in the "
         f"{' x '.join(map(str, values.shape[-3:]))} voxels from ({', '.join(map(str, begin))}): {found}, "
-        f"{values.size - finite.size} not finite, {int(wrong.sum())} unusable in all{scale}"
+        f"{values.size - finite.size} not finite, {int(wrong.sum())} unusable",
+        hint="if 255 stands for 1, divide the values by 255" if may_be_bytes else "",
     )
 
 
 def quantised(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return floor(255 a + 0.5) of float values in [0, 1]; uint8 values as they are."""
+    """Return floor(255 a + 0.5) of float values a in [0, 1], and uint8 values unchanged."""
     if values.dtype == np.uint8:
         return values
     rounded: NDArray[np.uint8] = np.floor(values * values.dtype.type(255) + values.dtype.type(0.5)).astype(np.uint8)
@@ -123,7 +124,7 @@ def quantised(values: NDArray[Any]) -> NDArray[np.uint8]:
 def affinities_of_interior(inside: NDArray[np.uint8], lead: Sequence[int]) -> NDArray[np.uint8]:
     """Return affinities `(3, z, y, x)`: the smaller of 1 - boundary (uint8) at v and at its lower neighbour.
 
-    `lead` says how many voxels (0 or 1) precede the wanted region along z, y, x. A voxel without a lower neighbour
+    `lead` is the number of voxels (0 or 1) before the wanted region along z, y, x. A voxel without a lower neighbour
     keeps its own value.
     """
     wanted = inside[tuple(slice(step, None) for step in lead)]
@@ -139,29 +140,36 @@ def affinities_of_interior(inside: NDArray[np.uint8], lead: Sequence[int]) -> ND
 
 
 def _arrays_in(path: str, group: Any) -> str:
-    """Return what a group has to offer, as text."""
+    """Return the paths and shapes of the arrays in a group as text."""
     members = [(name, node) for name, node in sorted(group.members()) if hasattr(node, "shape")]
-    named = ", ".join(f"{path.rstrip('/')}/{name} {tuple(node.shape)}" for name, node in members[:_NAMED_ARRAYS])
-    return f"a group; name an array inside: {named}" if named else "a group without arrays"
+    return ", ".join(f"{path.rstrip('/')}/{name} {tuple(node.shape)}" for name, node in members[:_NAMED_ARRAYS])
 
 
 def open_stored(path: str, selection: Selection = WHOLE_FILE, voxel_size_nm: Nanometres | None = None) -> Volume:
-    """Return affinities as they are stored at a zarr path, a volume that reads all channels `(c, z, y, x)`."""
+    """Return the stored affinities at a zarr path as a volume that reads all channels `(c, z, y, x)`."""
     file, colon, dataset = path.rpartition(":")
     if colon and Path(file).suffix.lower() in HDF5_SUFFIXES:
         raise InputError(
-            f"{path}: affinities are read in place from zarr, not from HDF5; copy the dataset first: python -c "
-            f"\"import h5py, zarr; a = h5py.File('{file}')['{dataset}']; zarr.create_array('affinities.zarr', "
-            'data=a[:], chunks=(1, 64, 64, 64))", then: neuroseg segment --affinities affinities.zarr'
+            f"{path} is an HDF5 dataset, expected affinities in a zarr array",
+            hint=f"copy it to zarr: python -c \"import h5py, zarr; a = h5py.File('{file}')['{dataset}']; "
+            "zarr.create_array('affinities.zarr', data=a[:], chunks=(1, 64, 64, 64))\", then run neuroseg segment "
+            "--affinities affinities.zarr",
         )
     if Path(path).suffix.lower() in HDF5_SUFFIXES and Path(path).is_file():
-        raise InputError(f"{path} is an HDF5 file; affinities are read in place from zarr: copy its dataset to one")
+        raise InputError(
+            f"{path} is an HDF5 file, expected affinities in a zarr array", hint="copy its dataset to a zarr array"
+        )
     array = open_node(path)
-    if not hasattr(array, "shape") or array.ndim < 4:
-        found = f"shape {tuple(array.shape)}" if hasattr(array, "shape") else _arrays_in(path, array)
-        raise InputError(f"{path} must be an array (channel, z, y, x), found {found}")
+    if not hasattr(array, "shape"):
+        arrays = _arrays_in(path, array)
+        raise InputError(
+            f"{path} is a group{'' if arrays else ' without arrays'}, expected an array (channel, z, y, x)",
+            hint=f"give the path of an array inside: {arrays}" if arrays else "",
+        )
+    if array.ndim < 4:
+        raise InputError(f"{path} has shape {tuple(array.shape)}, expected an array (channel, z, y, x)")
     if array.dtype != np.uint8 and array.dtype.kind != "f":
-        raise InputError(f"{path} holds {array.dtype} values; affinities are float in [0, 1] or uint8")
+        raise InputError(f"{path} contains {array.dtype} values, expected affinities as float in [0, 1] or uint8")
     return opened(path, array, facts_of_zarr(path, array), selection, voxel_size_nm, channels=True)
 
 
@@ -173,24 +181,28 @@ def open_affinities(
     *,
     force: bool = False,
 ) -> AffinitySource:
-    """Return the affinities at a zarr path, offsets (z, y, x) from the argument or the attribute `offsets`.
+    """Return the affinities at a zarr path. Offsets (z, y, x) come from the argument or the attribute `offsets`.
 
-    Their channel axis is the one named so, the first of four where none has a name.
+    The channel axis is the axis named channel or c; without names, the first of four.
     """
     stored = open_stored(path, selection, voxel_size_nm)
     stated = offsets if offsets is not None else stored.array.attrs.get("offsets")
     if stated is None:
         raise InputError(
-            f"{path} has no attribute `offsets`; say which voxels each channel links: --offsets='-1,0,0;0,-1,0;0,0,-1'"
+            f"{path} has no attribute `offsets`, expected one offset (z, y, x) per channel",
+            hint="give the offset between the voxels that each channel links: --offsets='-1,0,0;0,-1,0;0,0,-1'",
         )
     parsed = parse_offsets(stated)
     if offsets is None and sorted(stored.layout.spatial) != list(stored.layout.spatial):
         parsed = tuple(triple(_in_order(row, stored.layout)) for row in parsed)
     channels = range(stored.array.shape[stored.layout.channel or 0])
     if len(parsed) != len(channels):
-        raise InputError(f"{path} has {len(channels)} channels but {len(parsed)} offsets {list(parsed)}")
+        raise InputError(
+            f"{path} has {len(channels)} channels but {len(parsed)} offsets {list(parsed)}",
+            hint="give one offset z,y,x per channel, separated by semicolons, with --offsets",
+        )
     require_voxel_size(stored)
-    contact_channels(parsed)  # raises where an axis has none
+    contact_channels(parsed)  # raises InputError if an axis has none
     _require_values(_channels(stored), force=force)
     return _source(stored, "affinities", parsed, affinities_content(stored), selection)
 
@@ -202,12 +214,12 @@ def _channels(stored: Volume) -> list[Volume]:
 
 
 def affinities_content(stored: Volume) -> Content:
-    """Return what identifies affinities: samples of every channel."""
+    """Return the content of affinities: samples of every channel."""
     return content_of(stored, [checksum for volume in _channels(stored) for checksum in sample_checksums(volume)])
 
 
 def _in_order(row: Triple, layout: Layout) -> list[int]:
-    """Return an offset that follows the stored order of the axes as (z, y, x)."""
+    """Return an offset in the stored order of axes as (z, y, x)."""
     stored = sorted(layout.spatial)
     return [row[stored.index(dimension)] for dimension in layout.spatial]
 
@@ -218,7 +230,7 @@ def open_boundaries(
     """Return a boundary map `(z, y, x)`, 1 (or 255) = boundary, as affinities."""
     volume = open_any(path, voxel_size_nm=voxel_size_nm, selection=selection)
     if volume.dtype != np.uint8 and volume.dtype.kind != "f":
-        raise InputError(f"{path} holds {volume.dtype} values; boundaries are float in [0, 1] or uint8")
+        raise InputError(f"{path} contains {volume.dtype} values, expected boundaries as float in [0, 1] or uint8")
     require_voxel_size(volume)
     _require_values([volume], force=force)
     return _source(volume, "boundaries", BOUNDARY_OFFSETS, content_of(volume), selection)
@@ -235,7 +247,7 @@ def _source(
 
 
 def _require_values(channels: Sequence[Volume], *, force: bool) -> None:
-    """Raise InputError for unusable values where channels are looked at before anything is written."""
+    """Raise InputError for unusable values in the sampled regions of the channels, before anything is written."""
     require_probabilities(channels, force=force)
     for volume in channels:
         if volume.dtype != np.uint8:

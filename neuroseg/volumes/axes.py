@@ -1,6 +1,6 @@
-"""Axis names as files state them, and what a user selects -> which dimension is z, y, x, and which index is read.
+"""Axis names in files and the user's options -> the dimensions of z, y, x, and the index that is read on the others.
 
-Names that contradict each other, that are unknown, or that leave a choice are refused with the option to give.
+Unknown, contradictory or ambiguous names are errors. The hint names the option that resolves them.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from neuroseg.volumes.lengths import listed, plain_text
 from neuroseg.volumes.selection import Selection
 
 Names = tuple[str, ...]
-_SPOKEN = {"channel": "c", "channels": "c", "time": "t"}
+_LETTERS = {"channel": "c", "channels": "c", "time": "t"}
 _OTHER_AXES = {"c": ("channel", "channels"), "t": ("time", "time points")}
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Which stored dimensions are z, y and x, which index is read of others, and which one holds channels, if kept."""
+    """The stored dimensions of z, y and x, the index that is read on others, and the channel dimension, if kept."""
 
     spatial: Triple = (0, 1, 2)
     fixed: tuple[tuple[int, int], ...] = ()
     channel: int | None = None
-    single: int | None = None  # the dimension of channels of which `only` took one
+    single: int | None = None  # the channel dimension, if `only` selected one channel
 
     def only(self, channel: int) -> Layout:
-        """Return the layout of one channel of an array whose channels are kept."""
+        """Return the layout of one channel. The array's channels must be kept."""
         assert self.channel is not None
         return Layout(self.spatial, (*self.fixed, (self.channel, channel)), single=self.channel)
 
@@ -43,20 +43,20 @@ class Layout:
         return (z, y, x)
 
     def index(self, box: Sequence[Any], channels: Any = slice(None)) -> tuple[Any, ...]:
-        """Return the index that reads a box (z, y, x), of some channels where there are any."""
+        """Return the index that reads a box (z, y, x), of `channels` if channels are kept."""
         chosen: dict[int, Any] = {**dict(self.fixed), **dict(zip(self.spatial, box, strict=True))}
         if self.channel is not None:
             chosen[self.channel] = channels
         return tuple(chosen[dimension] for dimension in range(len(chosen)))
 
     def arranged(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Return what such an index read as `([c,] z, y, x)`."""
+        """Return the values that `index` reads as `([c,] z, y, x)`."""
         wanted = [*([] if self.channel is None else [self.channel]), *self.spatial]
         order = [sorted(wanted).index(dimension) for dimension in wanted]
         return values if order == sorted(order) else values.transpose(order)
 
     def stated(self) -> list[Any]:
-        """Return what differs from the plain order and first indices, for an identity; empty where nothing does."""
+        """Return the order and indices for an identity. Empty for stored order and first indices."""
         chosen = [[dimension, index] for dimension, index in self.fixed if index and dimension != self.single]
         return [] if not chosen and list(self.spatial) == sorted(self.spatial) else [list(self.spatial), chosen]
 
@@ -72,14 +72,14 @@ def layout_of(
     *,
     channels: bool = False,
 ) -> Layout:
-    """Return the layout of a stored array of `shape`; axes of `selection` win over the names in its `sources`.
+    """Return the layout of a stored array of `shape`. Axes of `selection` override the names in its `sources`.
 
     Axes of size 1 are dropped. With `channels` the channel axis is kept, and 4D arrays without names are (c, z, y, x).
-    Raises InputError for fewer than three dimensions, for names that contradict each other, are unknown or do not fit,
-    and for channels and times that are not chosen.
+    Raises InputError for fewer than three dimensions, for names that are contradictory, unknown or do not match the
+    shape, and if several channels or time points remain.
     """
     if len(shape) < 3:
-        raise InputError(f"{path} is a {len(shape)}D array of shape {tuple(shape)}; a 3D array (z, y, x) is expected")
+        raise InputError(f"{path} is a {len(shape)}D array of shape {tuple(shape)}, expected a 3D array (z, y, x)")
     names = _chosen_names(path, shape, sources, selection, channels=channels)
     _require_used(path, names, selection)
     fixed = []
@@ -98,35 +98,38 @@ def _chosen_names(
     if selection.axes is not None:
         return _checked(path, shape, "--axes", tuple(selection.axes.lower()), needed)
     if channels:
-        # Our own arrays, among others, name the axes of space alone.
+        # Some arrays, including our own, name only the spatial axes.
         sources = [(source, ("c", *names) if len(names) == len(shape) - 1 else names) for source, names in sources]
     for source, names in sources[1:]:
         if names != sources[0][1]:
             raise InputError(
-                f"{path} names its axes {_joined(sources[0][1])} in {sources[0][0]} but {_joined(names)} in {source}; "
-                f"give the right ones, slowest first: --axes {needed}"
+                f"{path} names its axes {_joined(sources[0][1])} in {sources[0][0]} but {_joined(names)} in {source}",
+                hint=f"give the right axes, slowest first, for example --axes {needed}",
             )
     if sources:
         return _checked(path, shape, sources[0][0], sources[0][1], needed)
     if len(shape) == len(needed):
         return tuple(needed)
     raise InputError(
-        f"{path} is a {len(shape)}D array of shape {tuple(shape)} whose axes have no names; a 3D array (z, y, x) is "
-        "expected, or the names, slowest first, "
-        f"for example --axes {'tczyx'[-len(shape) :] if len(shape) <= 5 else 'tczyx'} (import, info, predict, run)"
+        f"{path} is a {len(shape)}D array of shape {tuple(shape)} without axis names, expected a 3D array (z, y, x)",
+        hint=f"name the axes, slowest first, for example --axes {_example(shape)} (import, info, predict, run)",
     )
 
 
 def _checked(path: str, shape: Sequence[int], source: str, names: Names, needed: str) -> Names:
     found = f"{path} of shape {tuple(shape)} has axes {_joined(names)} ({source})"
+    hint = f"give one letter for each axis, slowest first, for example --axes {_example(shape)}"
     if len(names) != len(shape):
-        raise InputError(f"{found}, but {len(shape)} dimensions; give a letter for each, slowest first: --axes")
+        raise InputError(f"{found}, but {len(shape)} dimensions", hint=hint)
     if len(set(names)) < len(names) or not set(names) <= set("tczyx") or not set(needed) <= set(names):
-        raise InputError(
-            f"{found}; {', '.join(needed)} are needed, beside them {'t' if 'c' in needed else 't and c'}, each once: "
-            f"give them, slowest first, as in --axes {'tczyx'[-len(shape) :]}"
-        )
+        optional = "t" if "c" in needed else "t and c"
+        raise InputError(f"{found}, expected {', '.join(needed)}, optionally {optional}, each once", hint=hint)
     return names
+
+
+def _example(shape: Sequence[int]) -> str:
+    """Return likely axes for an array of `shape`."""
+    return "tczyx"[-min(len(shape), 5) :]
 
 
 def _joined(names: Names) -> str:
@@ -137,15 +140,22 @@ def _require_used(path: str, names: Names, selection: Selection) -> None:
     for axis, asked in (("c", selection.channel), ("t", selection.time)):
         if asked is not None and axis not in names:
             option = _OTHER_AXES[axis][0]
-            raise InputError(f"{path} has axes {_joined(names)}, without a {option} axis; leave --{option} out")
+            raise InputError(
+                f"{path} has axes {_joined(names)}, without a {option} axis, found --{option} {asked}",
+                hint=f"omit --{option}",
+            )
     if selection.series is not None:
-        raise InputError(f"{path} is no TIFF with several images; leave --series out")
+        raise InputError(
+            f"{path} is not a TIFF with several images, found --series {selection.series}", hint="omit --series"
+        )
 
 
 def _index(path: str, axis: str, size: int, asked: int | None) -> int:
     option, plural = _OTHER_AXES[axis]
     if asked is None and size > 1:
-        raise InputError(f"{path} has {size} {plural}; choose one with --{option} N (0 to {size - 1})")
+        raise InputError(
+            f"{path} has {size} {plural}, expected one", hint=f"choose one with --{option} N (0 to {size - 1})"
+        )
     if not 0 <= (asked or 0) < max(size, 1):
         raise InputError(f"{path} has {size} {plural} (0 to {size - 1}), found --{option} {asked}")
     return asked or 0
@@ -154,9 +164,9 @@ def _index(path: str, axis: str, size: int, asked: int | None) -> int:
 def named_axes(
     attributes: Mapping[str, Any], *, dimension_names: object = None, labels: Sequence[str] = ()
 ) -> list[tuple[str, Names]]:
-    """Return where an array names its axes, and the names: attributes, zarr v3 metadata, HDF5 dimension labels.
+    """Return each source of axis names and its names: attributes, zarr v3 metadata, HDF5 dimension labels.
 
-    A source none of whose entries is a name is left out.
+    Sources without a real name are omitted.
     """
     found: list[tuple[str, list[Any] | None]] = [
         ("axis_names", _entries(attributes.get("axis_names"))),
@@ -171,7 +181,7 @@ def named_axes(
 
 
 def _is_placeholder(name: str) -> bool:
-    """Return whether a name only counts, as xarray's dim_0 and h5netcdf's phony_dim_0 do."""
+    """Return whether a name is only a number, such as xarray's dim_0 and h5netcdf's phony_dim_0."""
     return re.fullmatch(r"(phony_)?dim_?\d+", name) is not None
 
 
@@ -183,7 +193,7 @@ def _entries(value: object) -> list[Any] | None:
 
 
 def _tagged(value: object) -> list[Any] | None:
-    """Return the keys of vigra's axistags, which are JSON text."""
+    """Return the keys of vigra's axistags (JSON text)."""
     try:
         tags = json.loads(plain_text(value))["axes"]
         return [tag["key"] for tag in tags]
@@ -192,8 +202,8 @@ def _tagged(value: object) -> list[Any] | None:
 
 
 def _letter(entry: object) -> str:
-    """Return an axis by its letter; empty where an entry is no name, and the name itself where it is unknown."""
+    """Return the letter of an axis. An unknown name is returned unchanged; an entry that is not a name gives ""."""
     if isinstance(entry, Mapping):
         entry = entry.get("name")
     name = plain_text(entry).strip().rstrip("^").lower()
-    return _SPOKEN.get(name, name)
+    return _LETTERS.get(name, name)

@@ -1,4 +1,4 @@
-"""What identifies an input: its metadata and checksums of its voxels, wherever it lies."""
+"""The identity of an input: its metadata and checksums of its voxels, independent of its path."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from neuroseg.geometry import Nanometres, Triple, describe
 from neuroseg.storage.remote import read_errors
 from neuroseg.volumes.volume import Volume
 
-# Identities of another version hash something else, such as the path: they cannot be compared.
+# Identities of other versions hash other data, such as the path. They cannot be compared.
 _VERSION = "v2"
 _CHECKSUM_LENGTH = 16
 
 
 class Content(Section):
-    """Metadata of an input, and checksums of boxes spread over it, or one checksum of all its voxels."""
+    """Metadata of an input, and either checksums of sampled boxes or one checksum of all voxels."""
 
     shape: Triple
     dtype: str
     voxel_size_nm: Nanometres | None
     offset_nm: Nanometres
     checksums: tuple[str, ...]
-    view: str = ""  # which axes, channel and time of the file are read, unless they are its first, in order
+    view: str = ""  # axes, channel and time point that are read; empty for stored order and first indices
 
     @property
     def identity(self) -> str:
-        """The hash that done marks remember of the input."""
+        """The hash of the input in done marks."""
         described = json.dumps(self.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
         return f"{_VERSION}:{hashlib.sha256(described.encode()).hexdigest()}"
 
     def changes_to(self, now: Content) -> str:
-        """Return in words how an input became `now`; empty where it is the same."""
+        """Return the differences between this content and `now` in words, or an empty text."""
         changes = [
-            f"its {what} was {old}, is {new}"
+            f"its {what} was {old}, now {new}"
             for what, old, new in (
                 ("shape", _by(self.shape), _by(now.shape)),
                 ("type", self.dtype, now.dtype),
@@ -54,9 +54,9 @@ class Content(Section):
 
 
 def content_of(volume: Volume, checksums: Sequence[str] | None = None) -> Content:
-    """Return what identifies a volume; without `checksums` its samples are read for them.
+    """Return the content of a volume. Without `checksums`, samples of its voxels are read.
 
-    Raises InputError when a sample cannot be read.
+    Raises InputError if a sample cannot be read.
     """
     return Content(
         shape=volume.shape,
@@ -69,21 +69,24 @@ def content_of(volume: Volume, checksums: Sequence[str] | None = None) -> Conten
 
 
 def sample_checksums(volume: Volume) -> list[str]:
-    """Return a checksum of each of the volume's samples; raises InputError when one cannot be read."""
+    """Return a checksum of each of the volume's samples. Raises InputError if one cannot be read."""
     checksums = []
     for roi in volume.samples():
         try:
             values = np.ascontiguousarray(volume.read(roi))
         except read_errors() as error:
-            said = str(error).partition("\n\n")[0]
-            raise InputError(f"{volume.path} cannot be read at {describe(roi)}, is it damaged? ({said})") from error
+            reason = str(error).partition("\n\n")[0]
+            raise InputError(
+                f"cannot read voxels {describe(roi)} of {volume.path}: {reason}",
+                hint="if the file is damaged, copy the volume again",
+            ) from error
         checksums.append(hashlib.sha256(values.tobytes()).hexdigest()[:_CHECKSUM_LENGTH])
     return checksums
 
 
 def _other_voxels(old: Sequence[str], new: Sequence[str]) -> str:
     if len(old) != len(new):
-        return f"it had {len(old)} sampled boxes, has {len(new)}"
+        return f"it had {len(old)} sampled boxes, now {len(new)}"
     if len(old) == 1:
         return "its values differ"
     differing = sum(a != b for a, b in zip(old, new, strict=True))

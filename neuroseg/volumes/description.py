@@ -1,7 +1,7 @@
-"""What a file states of an array, and what the user says -> its axes, voxel size and place: the one place that decides.
+"""The metadata of an array and the user's options -> its axes, voxel size and offset. All volumes are opened this way.
 
-Options win over the file. What cannot be read for certain is unknown: the voxel size is asked for, the place assumed
-by nobody. Whatever opens volumes goes through `description_of`.
+Options override the file. What cannot be read with certainty is unknown: the user must give the voxel size, and an
+offset is never guessed.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from neuroseg.volumes.lengths import listed, nanometres_per, number, plain_text
 from neuroseg.volumes.placement import CENTRE, CORNER, UNKNOWN
 from neuroseg.volumes.selection import Selection
 
-# Attributes that state a voxel size, and their units where they have one of their own (ilastik, PlantSeg).
+# Attributes that state a voxel size, and their unit if the name includes it (ilastik, PlantSeg).
 _SIZES = (("voxel_size", None), ("resolution", None), ("element_size_um", "um"))
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a file states of one array, as it states it: entries per axis in stored order, of space alone or of all.
+    """The metadata of one array, unchanged: entries per axis in stored order, for the spatial axes or for all axes.
 
-    `scale`, `offset` and `units` are None where it states none.
+    `scale`, `offset` and `units` are None if the file does not state them.
     """
 
     path: str
@@ -38,12 +38,12 @@ class Facts:
     convention: str = CORNER
     finest: object = None  # the scale of the pyramid's finest level
     scale_name: str = "the OME-NGFF metadata are malformed: scale"
-    zero: str = ""  # what our own images add: the convention of what they were made of, or UNKNOWN
+    zero: str = ""  # an attribute of our own images: the convention of their source, or UNKNOWN
 
 
 @dataclass(frozen=True)
 class Description:
-    """How to read an array. `no_size_reason` says why there is no voxel size; the offset is 0 where it is not `placed`.
+    """How to read an array. `no_size_reason` explains a missing voxel size. Unless `placed`, the offset is 0.
 
     `corner_nm` is the offset as plain arrays state it (placement.py).
     """
@@ -58,10 +58,10 @@ class Description:
 
 
 def plain_facts(path: str, shape: Sequence[int], names: Sequence[tuple[str, Names]], of: Mapping[str, Any]) -> Facts:
-    """Return the facts of an array with attributes in the manner of funlib: voxel_size or resolution, offset, units."""
+    """Return the facts of an array with attributes as in funlib: voxel_size or resolution, offset, units."""
     name, own_unit = next(((name, unit) for name, unit in _SIZES if of.get(name) is not None), _SIZES[0])
     units = of.get("units") if own_unit is None else own_unit
-    # Without any units numbers are nm: CREMI and many of its heirs state none.
+    # Without units the numbers are nm: CREMI and many later datasets state none.
     units = "nm" if units is None else units
     return Facts(path, tuple(shape), names, of.get(name), of.get("offset"), units, scale_name=f"attribute {name}")
 
@@ -69,9 +69,9 @@ def plain_facts(path: str, shape: Sequence[int], names: Sequence[tuple[str, Name
 def description_of(
     facts: Facts, selection: Selection, voxel_size_nm: Nanometres | None = None, *, channels: bool = False
 ) -> Description:
-    """Return what is known of an array; `voxel_size_nm` (z, y, x) wins over its own.
+    """Return the description of an array. `voxel_size_nm` (z, y, x) overrides the file's voxel size.
 
-    Raises InputError for axes that leave a choice (axes.py), and for a stated voxel size that is not positive.
+    Raises InputError for ambiguous axes (axes.py), and for a stated voxel size that is not positive.
     """
     layout = layout_of(facts.path, facts.shape, facts.names, selection, channels=channels)
     factors, why = _factors(facts, layout)
@@ -82,7 +82,8 @@ def description_of(
             why = f"{facts.scale_name} = {_shown(facts.scale)} is not three numbers"
         elif not all(0 < edge < math.inf for edge in stated):
             raise InputError(
-                f"{facts.path} has voxel size {stated}; three positive numbers are expected: give --voxel-size Z Y X"
+                f"{facts.path} has voxel size {stated}, expected three positive numbers",
+                hint="give the right size in nm: --voxel-size Z Y X",
             )
         elif factors is not None:
             size = _scaled(stated, factors)
@@ -90,7 +91,7 @@ def description_of(
 
 
 def _placed(facts: Facts, known: Description, factors: Nanometres | None) -> Description:
-    """Return a description with the place that the facts state, if it is known for certain."""
+    """Return a description with the offset that the facts state, if it is certain."""
     offset = None if facts.offset is None else _spatial(facts.offset, known.layout)
     if offset is None or factors is None or facts.zero == UNKNOWN or not all(map(math.isfinite, offset)):
         return known
@@ -107,14 +108,14 @@ def _placed(facts: Facts, known: Description, factors: Nanometres | None) -> Des
 
 
 def _factors(facts: Facts, layout: Layout) -> tuple[Nanometres | None, str]:
-    """Return the nanometres per unit of z, y, x, or None and why there are none."""
+    """Return the nanometres per unit of z, y, x, or None and the reason why they are unknown."""
     text = plain_text(facts.units).strip()
     entries = [text] * 3 if nanometres_per(text) is not None else listed(facts.units) or [text]
     if len(entries) == 1:
         entries = entries * 3
     units = _entries_of_space(entries, layout)
     if units is None:
-        return None, f"its units {_shown(facts.units)} are not three"
+        return None, f"its units {_shown(facts.units)} are not three units"
     factors = [nanometres_per(unit) for unit in units]
     for unit, factor in zip(units, factors, strict=True):
         if factor is None:
@@ -124,7 +125,7 @@ def _factors(facts: Facts, layout: Layout) -> tuple[Nanometres | None, str]:
 
 
 def _spatial(values: object, layout: Layout) -> Nanometres | None:
-    """Return the numbers for z, y, x; None where they are not as many numbers as there are axes of space, or in all."""
+    """Return the numbers for z, y, x. None unless there is one number per spatial axis, or one per stored axis."""
     entries = _entries_of_space(listed(values), layout)
     if entries is None:
         return None

@@ -1,7 +1,7 @@
-"""Datasets of HDF5 files, opened read-only, whose links and parts stay within the folder of their file.
+"""Datasets of HDF5 files, opened read-only. Links and parts outside the file's folder are refused.
 
-An HDF5 file may link to other files, keep its voxels in them, or be put together from them. What lies elsewhere is
-none of the volume that the user named, and may be anything.
+An HDF5 file may link to other files, store its voxels in them, or combine them. A file from another folder may contain
+anything, so it is not read as a part of the user's volume.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ _SAME_FILE = "."
 
 
 def open_dataset(file: str, name: str) -> h5py.Dataset:
-    """Return a dataset of a file; raises InputError when there is none that can be read.
+    """Return a dataset of a file.
 
-    Links that loop are refused, as are links, parts and sources outside the file's folder.
+    Raises InputError if it does not exist or cannot be read, if its links form a loop, and if a link, part or source
+    lies outside the file's folder.
     """
     if not Path(file).exists():
         raise InputError(f"{file} does not exist")
@@ -41,7 +42,7 @@ def open_dataset(file: str, name: str) -> h5py.Dataset:
 
 
 def listed_datasets(file: str) -> str:
-    """Return the datasets of a file as text."""
+    """Return the names of a file's datasets as text, or why there are none."""
     if not Path(file).exists():
         return "the file does not exist"
     try:
@@ -54,7 +55,7 @@ def listed_datasets(file: str) -> str:
 
 
 def _opened(path: Path) -> h5py.File:
-    require_regular(path)  # opening a FIFO would wait for ever
+    require_regular(path)  # opening a FIFO would block forever
     try:
         return open_hdf5(path)
     except OSError as error:
@@ -62,7 +63,7 @@ def _opened(path: Path) -> h5py.File:
 
 
 def _followed(file: str, name: str) -> Any:
-    """Return what a path leads to, one link after the other; None where nothing is."""
+    """Return the node at a path, following one link after the other. None if there is none."""
     path, links = Path(file), 0
     node: Any = _opened(path)
     parts = _parts(name)
@@ -76,9 +77,7 @@ def _followed(file: str, name: str) -> Any:
             return None
         links += kind != h5l.TYPE_HARD
         if links > _MOST_LINKS:
-            raise InputError(
-                f"{file}: the links of {name!r} lead in a circle, or follow more than {_MOST_LINKS} others"
-            )
+            raise InputError(f"{file}: {name!r} leads through more than {_MOST_LINKS} links, which may form a loop")
         if kind == h5l.TYPE_EXTERNAL:
             target, inside = node.id.links.get_val(part)
             path = _require_inside(f"{file}:{name}", path.parent / target.decode(), Path(file).parent)
@@ -96,7 +95,7 @@ def _parts(path: str) -> list[str]:
 
 
 def _parts_elsewhere(dataset: h5py.Dataset) -> Iterator[Path]:
-    """Yield the files other than its own that a dataset's voxels lie in, as HDF5 looks for them."""
+    """Yield the other files that contain voxels of a dataset, at the paths where HDF5 looks for them."""
     for name, _, _ in dataset.external or ():
         yield Path.cwd() / name
     if dataset.is_virtual:
@@ -105,13 +104,14 @@ def _parts_elsewhere(dataset: h5py.Dataset) -> Iterator[Path]:
 
 
 def _require_inside(address: str, part: Path, folder: Path) -> Path:
-    """Return a file that a volume leads to; raises InputError unless it is a regular file inside its folder, or none.
+    """Return `part`, a file that a volume links to.
 
-    What is missing is the reader's business.
+    Raises InputError if it lies outside `folder` or is not a regular file. A missing file is not an error here.
     """
     if not part.resolve().is_relative_to(folder.resolve()):
         raise InputError(
-            f"{address} leads to {part}, outside the folder {folder.resolve()}; copy what it holds into one file"
+            f"{address} links to {part}, expected files inside {folder.resolve()}",
+            hint="copy the linked dataset into one file, for example with h5py",
         )
     if part.exists():
         require_regular(part)

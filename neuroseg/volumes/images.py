@@ -1,4 +1,4 @@
-"""Groups and the arrays inside: the level of an image that an array is, and the members of a group."""
+"""Zarr groups: their members, and the OME-NGFF level that describes an array."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MOST_ABOVE = 2  # V.zarr/0, or V.zarr/scale0/image as some writers have it
 
 
 def level_of_image(address: str) -> Level | None:
-    """Return how the OME-NGFF image that lists the array at `address` as a level describes it; None without one."""
+    """Return the OME-NGFF level that describes the array at `address`. None if no image above lists the array."""
     parts = address.rstrip("/").split("/")
     for above in range(1, min(_MOST_ABOVE, len(parts) - 1) + 1):
         folder, inside = "/".join(parts[:-above]), "/".join(parts[-above:])
@@ -31,9 +31,9 @@ def level_of_image(address: str) -> Level | None:
 
 
 def _levels_at(folder: str) -> list[Level]:
-    """Return the levels of an image, an empty list where there is none, or none that can be read.
+    """Return the levels of the image in a folder, an empty list if there is none or its metadata are unreadable.
 
-    What a folder above says matters only if it describes the array that was named.
+    Unreadable metadata are only a warning: the user named the array inside, which may be sound.
     """
     if not is_remote(folder) and not any((Path(folder) / name).is_file() for name in _DESCRIBED):
         return []
@@ -42,12 +42,12 @@ def _levels_at(folder: str) -> list[Level]:
         return [] if hasattr(node, "shape") else ome_levels(node.attrs)
     except InputError as error:
         if not is_remote(folder):
-            logger.warning("what %s says of the arrays inside is left out of account: %s", folder, error)
+            logger.warning("ignoring the metadata of %s, which may describe the arrays inside: %s", folder, error)
         return []
 
 
 def member(group: Any, address: str, name: str) -> Any:
-    """Return the array or group `name` inside the group at `address`, None where there is none."""
+    """Return the array or group `name` inside the group at `address`, or None if there is none."""
     if is_remote(address):
         return group.get(name)
     inside = Path(address) / name
@@ -55,12 +55,12 @@ def member(group: Any, address: str, name: str) -> Any:
 
 
 def members(group: Any, address: str) -> list[str]:
-    """Return the names of the arrays and groups inside a group, in order."""
+    """Return the sorted names of the arrays and groups inside a group."""
     if is_remote(address):
         return sorted(group.keys())
     return sorted(path.name for path in Path(address).iterdir() if is_node(path))
 
 
 def is_node(path: Path) -> bool:
-    """Return whether a folder is described as a zarr array or group; nothing of it is read."""
+    """Return whether a folder contains zarr metadata. Reads no file."""
     return any(os.path.lexists(path / name) for name in METADATA)

@@ -1,6 +1,6 @@
-"""Import: a section stack, an HDF5 dataset or a zarr array becomes a sharded OME-NGFF volume, box by box.
+"""Import of a section stack, an HDF5 dataset or a zarr array into a sharded OME-NGFF volume, box by box.
 
-Raw ends as uint8, labels as uint32 or uint64. A volume appears under its name only when all of it is written.
+Raw becomes uint8, labels uint32 or uint64. A volume gets its name only when it is complete.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from neuroseg.volumes.plausible import require_plausible_voxel_size
 from neuroseg.volumes.scaling import inverted, scaled
 from neuroseg.volumes.selection import WHOLE_FILE, Selection
 from neuroseg.volumes.stacks import SectionStack, is_stack, open_stack
-from neuroseg.volumes.volume import Volume, create_volume, require_voxel_size
+from neuroseg.volumes.volume import Volume, check_voxel_size, create_volume, require_voxel_size
 
-# Source and converted voxels of one box; zarr holds about as much again while it compresses them.
+# Source and converted voxels of one box. zarr needs about the same memory again while it compresses them.
 _BOX_BYTES = 128 * 2**20
-_CONVERTED_AT_ONCE_VOXELS = 2**20
+_CONVERTED_PART_VOXELS = 2**20
 _CHUNK_VOXELS = 64
 _SHARD_EDGE_VOXELS = 256
 _THIN_SHARD_EDGE_VOXELS = 512
@@ -45,7 +45,7 @@ _ACCEPTED = "bool, uint8, uint16, int16 and float (raw), 32- and 64-bit integers
 
 @dataclass(frozen=True)
 class ImportedVolume:
-    """What an import wrote: a finished volume, how long it took, and the files of its sections in their order."""
+    """The result of an import: a complete volume, the time it took, and its section files in order."""
 
     path: Path
     shape: Triple
@@ -58,31 +58,32 @@ class ImportedVolume:
 
 @dataclass(frozen=True)
 class _Conversion:
-    """How voxels change: to `dtype`, and scaled from `value_range` to 0..255 unless that is None."""
+    """The conversion of voxels: to `dtype`, and scaled from `value_range` to 0..255 unless that is None."""
 
     dtype: type[np.generic]
     labels: bool
     value_range: tuple[float, float] | None = None
 
     def apply(self, values: NDArray[Any], roi: Roi) -> NDArray[Any]:
-        """Return voxels of region `roi` converted; raises InputError naming the first NaN or negative label."""
+        """Return the converted voxels of region `roi`. Raises InputError that names the first NaN or negative label."""
         converted = np.empty(values.size, self.dtype)
         flat = values.reshape(-1)
-        for start in range(0, flat.size, _CONVERTED_AT_ONCE_VOXELS):
-            part = flat[start : start + _CONVERTED_AT_ONCE_VOXELS]
+        for start in range(0, flat.size, _CONVERTED_PART_VOXELS):
+            part = flat[start : start + _CONVERTED_PART_VOXELS]
             wrong = _first_unusable(part, labels=self.labels)
             if wrong is not None:
                 place = np.add(np.unravel_index(start + wrong, values.shape), roi.begin).tolist()
+                expected = "labels of 0 or more" if self.labels else "a number"
                 raise InputError(
-                    f"voxel {place} (z, y, x) is {part[wrong]}; expected numbers, and no negative labels: "
-                    "replace it in the source, for example by 0"
+                    f"voxel {place} (z, y, x) is {part[wrong]}, expected {expected}",
+                    hint="replace it in the source, for example by 0",
                 )
             converted[start : start + part.size] = part if self.value_range is None else scaled(part, self.value_range)
         return converted.reshape(values.shape)
 
 
 def _first_unusable(part: NDArray[Any], *, labels: bool) -> int | None:
-    """Return the index of the first NaN, or of the first negative label, if there is one."""
+    """Return the index of the first NaN or negative label, or None."""
     if part.dtype.kind == "f":
         wrong = np.isnan(part)
     elif part.dtype.kind == "i" and labels:
@@ -107,27 +108,29 @@ def import_volume(
     force: bool = False,
     progress: Callable[[int, int], None] | None,
 ) -> ImportedVolume:
-    """Return what was written to `output`: an OME-NGFF volume of the sources' shape, in shards of `block`.
+    """Write an OME-NGFF volume of the sources' shape to `output`, in shards of `block`, and return its description.
 
     `sources` is a section stack (a folder, files, or a multi-page TIFF), one `file.h5:dataset`, or one zarr path.
-    Integers of 32 and 64 bits are labels and keep their width; `labels` says that smaller ones are labels too.
-    Memory stays near 256 MB as long as one section and one shard do; at borders the last shards are cut off.
-    `selection` chooses among axes, channels, times and series; `order` is that of section files (section_order.py).
-    `progress(done_voxels, total_voxels)` is called after each box. On any error nothing is left behind.
+    Integers of 32 and 64 bits are labels and keep their width. With `labels`, smaller integers are labels.
+    Memory stays near 256 MB if one section and one shard fit in it. The last shards at a border are clipped.
+    `selection` chooses axes, channel, time point and series; `order` is the order of section files (section_order.py).
+    `progress(done_voxels, total_voxels)` is called after each box. After any error no file remains.
 
-    Raises InputError when `output` exists, and when the sources lack a voxel size, have a dtype that is not accepted,
-    are float without `value_range`, or hold a NaN or a negative label; unless `force`, also when a sample shows that
-    raw is labels whose ids would be lost, or that hardly any grey levels are left.
+    Raises InputError if `output` exists, if the sources have no voxel size or an unsupported dtype, if they are float
+    without `value_range`, and if they contain a NaN or a negative label. Unless `force`, raises InputError if a sample
+    shows that raw contains labels whose ids would be lost, or that too few grey levels would remain.
     """
     started = time.monotonic()
     _require_zarr_name(output)
     if os.path.lexists(output):
-        raise InputError(f"{output} exists; remove it, or choose another name with -o")
+        raise InputError(f"{output} exists", hint="remove it, or choose another name with -o")
     if not output.absolute().parent.is_dir():
-        raise InputError(f"folder {output.parent} does not exist; create it, or choose another name with -o")
+        raise InputError(
+            f"folder {output.parent} does not exist", hint="create the folder, or choose another one with -o"
+        )
     with _opened(sources, level, voxel_size_nm, selection, order) as source:
         size_nm = _checked_voxel_size(source)
-        # Coarse levels of a pyramid may have been made of wider voxels than thick ones.
+        # Coarse levels of a pyramid may have voxels that are wider than thick.
         require_plausible_voxel_size(source.path, size_nm, force=force or level > 0)
         conversion = _conversion(source, value_range, labels=labels, invert=invert)
         _require_values(source, conversion, chosen=value_range is not None, force=force)
@@ -147,9 +150,9 @@ def import_volume(
 
 
 def default_block(shape: Triple) -> Triple:
-    """Return the shard for a volume: (64, 256, 256), less along thin axes, and wider when z is thin.
+    """Return the shard shape of a volume: (64, 256, 256), smaller along thin axes, and wider if z is thin.
 
-    Axes below one chunk (64) are one whole chunk; others a multiple of 64, so that inner chunks stay 64 wide.
+    An axis below one chunk (64) is one chunk. Other axes are a multiple of 64, so that inner chunks are 64 wide.
     """
     edge = _SHARD_EDGE_VOXELS if shape[0] > _CHUNK_VOXELS // 2 else _THIN_SHARD_EDGE_VOXELS
     return triple([_shard(size, most) for size, most in zip(shape, (_CHUNK_VOXELS, edge, edge), strict=True)])
@@ -168,7 +171,7 @@ def _opened(
         refuse_foreign(source, stacks=True)
     if is_stack(sources):
         if level != 0:
-            raise InputError(f"a section stack has one level (0), found --level {level}; leave the option out")
+            raise InputError(f"a section stack has one level (0), found --level {level}", hint="omit --level")
         stack = open_stack(sources, selection, order)
         try:
             yield Volume(
@@ -178,7 +181,7 @@ def _opened(
             stack.close()
         return
     if order is not None:
-        raise InputError(f"{sources[0]} is not a list of section files; leave --order {order} out")
+        raise InputError(f"{sources[0]} is not a list of section files, found --order {order}", hint="omit --order")
     volume = open_any(sources[0], level=level, voxel_size_nm=voxel_size_nm, selection=selection)
     try:
         yield volume
@@ -190,16 +193,18 @@ def _opened(
 def _checked_voxel_size(source: Volume) -> Nanometres:
     size = require_voxel_size(source)
     if min(source.shape) == 0:
-        raise InputError(f"{source.path} is empty: shape {source.shape}")
-    if not all(0 < edge < float("inf") for edge in size):
-        raise InputError(f"{source.path} has voxel size {size} nm; three positive numbers (z y x) are expected")
+        raise InputError(f"{source.path} is empty: its shape is {source.shape}")
+    check_voxel_size(source.path, size)
     return size
 
 
 def _require_zarr_name(output: Path) -> None:
-    """Raise InputError for a name that says another format: what is written is a zarr."""
+    """Raise InputError for a name with the suffix of another format: import writes a zarr."""
     if output.suffix.lower() in _OTHER_FORMATS:
-        raise InputError(f"{output} is named like another format, import writes zarr; use -o {output.stem}.zarr")
+        raise InputError(
+            f"{output} has the suffix of another format, expected a zarr",
+            hint=f"use -o {output.stem.removesuffix('.zarr')}.zarr",
+        )
 
 
 def _require_values(source: Volume, conversion: _Conversion, *, chosen: bool, force: bool) -> None:
@@ -213,26 +218,34 @@ def _require_values(source: Volume, conversion: _Conversion, *, chosen: bool, fo
 def _conversion(
     source: Volume, value_range: tuple[float, float] | None, *, labels: bool, invert: bool = False
 ) -> _Conversion:
-    """Return how the source's voxels become uint8 or labels, `invert` applied."""
-    conversion = _upright(source, value_range, labels=labels)
+    """Return the conversion of the source's voxels to uint8 or labels, inverted if `invert`."""
+    conversion = _without_inversion(source, value_range, labels=labels)
     if not invert:
         return conversion
     if conversion.labels or source.dtype.kind == "b":
-        raise InputError(f"{source.path} holds labels or a mask, which are not inverted; leave out --invert")
+        raise InputError(
+            f"{source.path} contains labels or a mask, expected raw to invert, found --invert", hint="omit --invert"
+        )
     return replace(conversion, value_range=inverted(conversion.value_range))
 
 
-def _upright(source: Volume, value_range: tuple[float, float] | None, *, labels: bool) -> _Conversion:
-    """Return how the source's voxels become uint8 or labels; raises InputError for dtypes that cannot."""
+def _without_inversion(source: Volume, value_range: tuple[float, float] | None, *, labels: bool) -> _Conversion:
+    """Return the conversion of the source's voxels to uint8 or labels. Raises InputError for unsupported dtypes."""
     kind, size = source.dtype.kind, source.dtype.itemsize
     found = f"{source.path} has voxels of type {source.dtype}"
     if value_range is not None and not 0 < abs(value_range[1] - value_range[0]) < float("inf"):
-        raise InputError(f"range {value_range[0]:g} {value_range[1]:g} is empty or infinite; expected --range LOW HIGH")
+        raise InputError(
+            f"--range {value_range[0]:g} {value_range[1]:g} is empty or infinite",
+            hint="give two values: --range LOW HIGH",
+        )
     if labels and kind not in "bui":
-        raise InputError(f"{found}, expected whole numbers as labels; round it in the source, or import it as raw")
+        raise InputError(
+            f"{found}, expected whole numbers as labels",
+            hint="round the values in the source, or omit --labels to import raw",
+        )
     is_label = labels or (kind in "ui" and size > 2)
     if value_range is not None and (is_label or kind == "b"):
-        raise InputError(f"{found}, which is not scaled; leave out --range")
+        raise InputError(f"{found}, imported without scaling, found --range", hint="omit --range")
     if is_label:
         return _Conversion(np.uint64 if size == 8 else np.uint32, labels=True)
     if kind == "b" or (kind == "u" and size == 1):
@@ -240,9 +253,11 @@ def _upright(source: Volume, value_range: tuple[float, float] | None, *, labels:
     if kind == "u":
         return _Conversion(np.uint8, False, value_range or (0, 2**16 - 1))
     if kind != "f" and (kind != "i" or size != 2):
-        raise InputError(f"{found}; accepted: {_ACCEPTED}")
+        raise InputError(f"{found}, expected {_ACCEPTED}", hint="convert the source to one of these types")
     if value_range is None:
-        raise InputError(f"{found}; name the values that become 0 and 255 with --range LOW HIGH")
+        raise InputError(
+            f"{found} and needs a range", hint="give the values that become black (0) and white (255): --range LOW HIGH"
+        )
     return _Conversion(np.uint8, False, value_range)
 
 
@@ -265,7 +280,10 @@ def _write(
 
 
 def box_shape(shape: Triple, block: Triple, most_voxels: int) -> Triple:
-    """Return the box to read at once: one shard deep, and as many whole shards wide (x first) as fit; at least one."""
+    """Return the box to read in one step: one shard deep, and as wide as fits `most_voxels` in whole shards, x first.
+
+    At least one shard.
+    """
     x = _shards_that_fit(shape[2], block[2], most_voxels // (block[0] * block[1]))
     y = _shards_that_fit(shape[1], block[1], most_voxels // (block[0] * x))
     return (block[0], y, x)
@@ -276,7 +294,7 @@ def _shards_that_fit(size: int, step: int, most: int) -> int:
 
 
 def _boxes_with_voxels(source: Volume, box: Triple, folder: Path) -> Iterator[tuple[Roi, NDArray[Any]]]:
-    """Yield boxes that tile the source, with their voxels; sections of a stack are decoded only once."""
+    """Yield boxes that tile the source, with their voxels. Each section of a stack is decoded only once."""
     depth, height, width = source.shape
     for z in range(0, depth, box[0]):
         slab = Roi((z, 0, 0), (box[0], height, width)).intersect(source.roi)
@@ -289,14 +307,14 @@ def _boxes_with_voxels(source: Volume, box: Triple, folder: Path) -> Iterator[tu
 
 
 def _on_disk(source: Volume, slab: Roi, folder: Path) -> Callable[[Roi], NDArray[Any]]:
-    """Return a reader of boxes, as deep as the slab, of sections decoded one by one into a file in `folder`."""
+    """Return a function that reads boxes of the slab's depth. Decodes its sections into a file in `folder`."""
     path = folder / "slab"
     with path.open("wb") as file:
         for z in range(slab.begin[0], slab.end[0]):
             source.array.section(z).tofile(file)
     height, width = source.shape[1:]
 
-    # Plain reads, not a memory map: its pages would count as memory of this process.
+    # Plain reads: the pages of a memory map would count as memory of this process.
     def read(roi: Roi) -> NDArray[Any]:
         box = np.empty(tuple(roi.shape), source.dtype)
         _, rows, columns = slices(roi)

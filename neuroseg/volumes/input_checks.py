@@ -1,4 +1,4 @@
-"""A look at a volume before anything is made of it: its chunks and a sample of its values, refused or warned about."""
+"""Checks of an input before a command starts: its stored chunks and a sample of its values. Errors or warnings."""
 
 from __future__ import annotations
 
@@ -30,62 +30,68 @@ logger = logging.getLogger(__name__)
 
 
 def sample_values(volume: Volume) -> Sample:
-    """Return a sample of a volume's values; raises InputError when it cannot be read."""
+    """Return a sample of a volume's values. Raises InputError if it cannot be read."""
     return sample_of([_read(volume, roi) for roi in sampled_boxes(volume.shape)])
 
 
 def require_raw(volume: Volume, value_range: Range | None, *, chosen: bool, force: bool) -> None:
-    """Raise InputError for values that no segmentation can come of, unless `force`; warns of what is suspicious.
+    """Raise InputError for values that cannot be segmented, unless `force`. Warn of suspicious values.
 
-    `chosen`: the user gave `value_range` (None: uint8 as it is), which answers the less certain findings.
+    `chosen`: the user gave `value_range` (None: uint8 without scaling), so less certain findings are dropped.
     """
     require_stored(volume, force=force)
-    _judge(volume, raw_findings(sample_values(volume), value_range, chosen=chosen), force=force)
+    _report(volume, raw_findings(sample_values(volume), value_range, chosen=chosen), force=force)
 
 
 def require_label_values(volume: Volume, *, force: bool = False, score: bool = True) -> None:
-    """Raise InputError for an image in the place of labels, unless `force`; warns of missing chunks.
+    """Raise InputError if labels look like an image, unless `force`. Warn of missing chunks.
 
-    Without `score` an image is a warning: where values are only copied, none is lost.
+    Without `score`, warn of an image instead: if values are only copied, none is lost.
     """
     require_stored(volume, force=force)
     if volume.dtype.kind in "ui":
-        _judge(volume, label_findings(sample_values(volume)), force=force or not score, hint="")
+        _report(volume, label_findings(sample_values(volume)), force=force or not score, alternative="")
 
 
 def require_probabilities(channels: Sequence[Volume], *, force: bool) -> None:
-    """Raise InputError for 0 and 1 in uint8 as affinities or boundaries, unless `force`; warns of missing chunks.
+    """Raise InputError for affinities or boundaries of 0 and 1 in uint8, unless `force`. Warn of missing chunks.
 
-    The channels are judged together: one of them may be nearly empty.
+    Only if all channels have this problem: one of them may be nearly empty.
     """
     for volume in channels:
         require_stored(volume, force=True)
     findings = [probability_findings(sample_values(volume)) for volume in channels]
     if all(findings):
-        _judge(channels[0], findings[0], force=force)
+        _report(channels[0], findings[0], force=force)
 
 
 def require_stored(volume: Volume, *, force: bool) -> None:
-    """Raise InputError when no chunk of a volume is stored, unless `force`; warns when many are missing."""
+    """Raise InputError if no chunk of a volume is stored, unless `force`. Warn if many are missing."""
     chunks = chunks_of(volume)
     if chunks is None or chunks.stored == chunks.expected:
         return
     if not chunks.stored and not force:
-        raise InputError(f"{volume.path}: {chunks}; check that the copy is complete, or use --force")
+        raise InputError(
+            f"{volume.path}: {chunks}, so every voxel reads as empty",
+            hint="check that the copy is complete, or add --force",
+        )
     if chunks.likely_incomplete:
-        logger.warning("%s: %s, the rest reads as empty; check that the copy is complete", volume.path, str(chunks))
+        logger.warning(
+            "%s: %s. The missing chunks read as empty. Check that the copy is complete", volume.path, str(chunks)
+        )
 
 
 def chunks_of(volume: Volume) -> StoredChunks | None:
-    """Return how much of a volume is stored; None where it has no chunks."""
+    """Return the count of stored and missing chunks. None if the volume has no chunks."""
     with reading(volume.path):
         return stored_chunks(volume.array, volume.layout.fixed)
 
 
-def _judge(volume: Volume, findings: list[Finding], *, force: bool, hint: str = " (or --force)") -> None:
+def _report(volume: Volume, findings: list[Finding], *, force: bool, alternative: str = ", or add --force") -> None:
+    """Raise InputError for the first certain finding, unless `force`. Log the others as warnings."""
     for finding in findings:
         if finding.certain and not force:
-            raise InputError(f"{volume.path}: {finding}{hint}")
+            raise InputError(f"{volume.path}: {finding.problem}", hint=f"{finding.fix}{alternative}")
         logger.warning("%s: %s", volume.path, finding)
 
 
@@ -94,5 +100,6 @@ def _read(volume: Volume, roi: Roi) -> NDArray[Any]:
         return np.asarray(volume.read(roi))
     except read_errors() as error:
         raise InputError(
-            f"{volume.path} cannot be read at {describe(roi)}, is it damaged? ({short_message(error)})"
+            f"cannot read voxels {describe(roi)} of {volume.path}: {short_message(error)}",
+            hint="if the file is damaged, copy the volume again",
         ) from error

@@ -1,4 +1,4 @@
-"""Numbers and length units as files state them -> floats and nanometres; None where they cannot be read for certain."""
+"""Numbers and units of length in files -> floats and nanometres. None if they cannot be read with certainty."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PREFIXES = {
     "hecto": 1e2, "deca": 1e1, "": 1.0, "deci": 1e-1, "centi": 1e-2, "milli": 1e-3, "micro": 1e-6, "nano": 1e-9,
     "pico": 1e-12, "femto": 1e-15, "atto": 1e-18, "zepto": 1e-21, "yocto": 1e-24,
 }  # fmt: skip
-# Metres per symbol, which is only right in this case: mm and Mm differ. Both code points of micro and of angstrom.
+# Metres per symbol. Case matters: mm and Mm differ. Micro and angstrom have two code points each.
 _SYMBOLS = {
     "m": 1.0, "km": 1e3, "dm": 1e-1, "cm": 1e-2, "mm": 1e-3, "um": 1e-6, "\u00b5m": 1e-6, "\u03bcm": 1e-6,
     "nm": 1e-9, "pm": 1e-12, "fm": 1e-15, "\u00c5": 1e-10, "\u212b": 1e-10, "A": 1e-10, "\u00b5": 1e-6, "\u03bc": 1e-6,
@@ -26,18 +26,18 @@ _NANOMETRES_PER_METRE = 1e9
 
 
 def nanometres_per(unit: object) -> float | None:
-    """Return the nanometres of a length unit; None for `pixel`, an empty one, and whatever is not a length."""
+    """Return the nanometres in a unit of length. None for `pixel`, an empty unit and anything else."""
     text = plain_text(unit).strip()
     lower = text.lower()
     metres = _SYMBOLS.get(text, _WORDS.get(lower, _WORDS.get(lower.removesuffix("s"))))
     if metres is None and lower in ("nm", "um"):
         metres = _SYMBOLS[lower]
-    # 1e-9 * 1e9 is not exactly 1: whole powers are rounded to what they stand for.
+    # 1e-9 * 1e9 is not exactly 1: round to 12 digits.
     return None if metres is None else float(f"{metres * _NANOMETRES_PER_METRE:.12g}")
 
 
 def plain_text(value: object) -> str:
-    """Return a string or bytes attribute, scalar arrays of one included, as text; empty for anything else."""
+    """Return a string or bytes attribute as text, also from a scalar array. Empty for anything else."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
     if isinstance(value, bytes):
@@ -46,9 +46,9 @@ def plain_text(value: object) -> str:
 
 
 def listed(value: object) -> list[Any] | None:
-    """Return an attribute that holds one entry per axis as a list; None for one that does not.
+    """Return an attribute with one entry per axis as a list. None for any other attribute.
 
-    Takes lists, arrays of one dimension, and text: `40,4,4`, `40 4 4` or `[40, 4, 4]`, as str or bytes.
+    Accepts lists, arrays of one dimension, and text (str or bytes) such as `40,4,4`, `40 4 4` or `[40, 4, 4]`.
     """
     text = plain_text(value).strip()
     if text:
@@ -71,7 +71,7 @@ def _listed_in_text(text: str) -> list[Any] | None:
 
 
 def number(value: object) -> float | None:
-    """Return what is stated as a number or as text as a float, nan and infinity included; None for anything else."""
+    """Return a number, or text of a number, as a float, which may be nan or infinite. None for anything else."""
     if isinstance(value, bool | np.bool_):
         return None
     try:

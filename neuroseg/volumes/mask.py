@@ -1,4 +1,4 @@
-"""Masks: which voxels of a volume are to be segmented, from an array of any resolution."""
+"""Masks: arrays of any resolution that select the voxels of a volume to segment."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ logger = logging.getLogger(__name__)
 ReadMask = Callable[[Roi], NDArray[np.bool_]]
 _REMEMBERED_BLOCKS = 100_000
 _SLAB_SECTIONS = 16
-_BETWEEN_VOXELS = 1e-6
+_ROUNDING_VOXELS = 1e-6  # far more than the rounding error of a position, far less than a voxel
 
 
 @dataclass(frozen=True)
 class MaskSource:
-    """A mask at `path` (any value but 0 is inside), seen from the voxels of the volume that it belongs to.
+    """A mask at `path`, applied to the voxels of a volume. Any value except 0 is inside.
 
-    `voxel_size_nm`, `offset_nm` and its `convention` are the volume's: a voxel is inside where the mask's voxel at its
-    centre is. Beyond the mask's extent everything is outside. A mask without a voxel size has the volume's voxels, one
-    that states no place begins where the volume begins.
+    `voxel_size_nm`, `offset_nm` and its `convention` describe the volume. A voxel is inside if the mask's voxel at its
+    centre is inside. Outside the mask's extent, every voxel is outside. Without a voxel size, the mask has the volume's
+    voxel size. Without an offset, it begins at the volume's begin.
     """
 
     path: str
@@ -50,13 +50,16 @@ class MaskSource:
         return lambda roi: _inside(mask, roi, scaled)
 
     def touching(self) -> Callable[[Roi], bool]:
-        """Return the function that tells whether any voxel of a region is inside; it remembers its answers."""
+        """Return the function that returns whether any voxel of a region is inside. It caches its results."""
         return _touching(self)
 
 
 @dataclass(frozen=True)
 class _Scaled:
-    """How a volume's voxels lie in a mask: its voxels are `ratio` of the mask's, the mask begins `shift` of its own."""
+    """The position of a volume's voxels in a mask, along z, y, x.
+
+    `ratio`: size of a volume's voxel in mask voxels. `shift`: begin of the mask past the volume's, in mask voxels.
+    """
 
     ratio: Nanometres
     shift: Nanometres
@@ -67,38 +70,42 @@ def open_mask(
 ) -> MaskSource:
     """Return the mask at a zarr path or `file.h5:dataset` for a volume of `shape`.
 
-    Raises InputError for values that are not whole numbers or booleans, and for a mask that states no voxel size or
-    no place, unless it can only be meant to cover the volume.
+    Raises InputError unless its values are integers or booleans. Raises InputError if the mask states no voxel size or
+    no offset, unless its shape or extent equals the volume's.
     """
     mask = open_any(path)
     if mask.dtype.kind not in "bui":
-        raise InputError(f"{path} holds {mask.dtype} values; a mask is boolean or integer, 0 outside")
+        raise InputError(
+            f"mask {path} contains {mask.dtype} values, expected booleans or integers",
+            hint="store it as uint8: 0 outside, 1 inside",
+        )
     if mask.voxel_size_nm is None and not mask.placed and mask.shape != shape:
         raise InputError(
-            f"mask {path} of {mask.shape} voxels has no voxel size and is not of the volume's shape {shape}; "
-            "give it the attribute voxel_size (nm, z y x)"
+            f"mask {path} has no voxel size, and its shape is {mask.shape}, expected the volume's shape {shape}",
+            hint="give the mask the attribute voxel_size (nm, z y x)",
         )
     if not mask.placed and any(offset_nm) and not _covers(mask, shape, voxel_size_nm):
         raise InputError(
-            f"mask {path} of {mask.shape} voxels does not state where it lies, and its extent is not that of the "
-            f"volume at {offset_nm} nm; give it the attribute offset (nm, z y x)"
+            f"mask {path} of {mask.shape} voxels has no offset, and its extent differs from the volume's extent: "
+            f"{shape} voxels at {offset_nm} nm",
+            hint="give the mask the attribute offset (nm, z y x)",
         )
     if not mask.placed:
-        logger.warning("mask %s states no place: it is taken to begin where the volume begins", path)
+        logger.warning("mask %s has no offset. It is assumed to begin at the same position as the volume", path)
     content = content_of(mask, [_checksum(mask)])
     identity = content.identity + _place(mask, Grid(voxel_size_nm, offset_nm, convention))
     return MaskSource(path, voxel_size_nm, offset_nm, identity, content, convention)
 
 
 def _covers(mask: Volume, shape: Triple, voxel_size_nm: Nanometres) -> bool:
-    """Return whether a mask has the extent of a volume, to less than one voxel of the larger ones."""
+    """Return whether a mask and a volume have the same extent, within one voxel of the coarser of the two."""
     sizes = mask.voxel_size_nm or voxel_size_nm
     axes = zip(mask.shape, sizes, shape, voxel_size_nm, strict=True)
     return all(abs(n * size - wanted * edge) < max(size, edge) for n, size, wanted, edge in axes)
 
 
 def _shift_nm(mask: Volume, grid: Grid) -> Nanometres:
-    """Return how far the mask's first corner lies past that of the volume."""
+    """Return the mask's first corner relative to the volume's first corner, in nm."""
     if not mask.placed:
         return (0.0, 0.0, 0.0)
     return corner_shift_nm(Grid(mask.voxel_size_nm or grid.voxel_size_nm, mask.offset_nm, mask.zero), grid)
@@ -112,7 +119,7 @@ def _scaled(mask: Volume, grid: Grid) -> _Scaled:
 
 
 def _place(mask: Volume, grid: Grid) -> str:
-    """Return what the mask's place adds to its identity: nothing where it is just the difference of the offsets."""
+    """Return the part of the mask's identity for its position. Empty if the position follows from the offsets."""
     shift = _shift_nm(mask, grid)
     apart = tuple(a - b for a, b in zip(mask.offset_nm, grid.offset_nm, strict=True))
     if shift == apart or (mask.voxel_size_nm is None and not any(shift)):
@@ -121,7 +128,7 @@ def _place(mask: Volume, grid: Grid) -> str:
 
 
 def _checksum(mask: Volume) -> str:
-    """Return a hash of every voxel: masks are repainted in place, and a sample would miss it."""
+    """Return a hash of every voxel. Users edit masks in place, and a sample would miss small edits."""
     digest = hashlib.sha256()
     for z in range(0, mask.shape[0], _SLAB_SECTIONS):
         sections = min(_SLAB_SECTIONS, mask.shape[0] - z)
@@ -154,8 +161,8 @@ def _inside(mask: Volume, roi: Roi, scaled: _Scaled) -> NDArray[np.bool_]:
 
 
 def _places(roi: Roi, axis: int, scaled: _Scaled) -> NDArray[np.int64]:
-    """Return, for each coordinate of `roi` along an axis, where in the mask its centre lies; ascending."""
+    """Return the mask voxel at the centre of each voxel of `roi` along an axis, ascending."""
     at = np.arange(roi.begin[axis], roi.end[axis])
     centres = (at + 0.5) * scaled.ratio[axis] - scaled.shift[axis]
-    # A centre between two voxels of the mask belongs to the later one, whatever the rounding of decimal lengths.
-    return np.floor(centres + _BETWEEN_VOXELS).astype(np.int64)
+    # A centre on the face of two mask voxels belongs to the later one, also if decimal lengths are rounded.
+    return np.floor(centres + _ROUNDING_VOXELS).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Volume metadata: the levels that an OME-NGFF image states, and what is written beside our own volumes."""
+"""Volume metadata: reads the levels of an OME-NGFF image, and creates the attributes of our own volumes."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ OFFSET_CONVENTION = "offset_convention"
 
 @dataclass(frozen=True)
 class Level:
-    """One resolution of an OME-NGFF image, as stated: its path in the group, and units, scale, translation per axis.
+    """One resolution level of an OME-NGFF image: its path in the group, and units, scale and translation per axis.
 
-    `axes` are empty where the image names none. `translation` is 0 where only other levels state one; `scale` and
-    `translation` are None where nothing states them, `finest` is the scale of the first level.
+    `axes` is empty if the image names none. `scale` and `translation` are None if nothing states them. If only other
+    levels state a translation, it is 0. `finest` is the scale of the first level.
     """
 
     path: str
@@ -34,7 +34,7 @@ class Level:
     zero: str = ""
 
     def facts(self, path: str, shape: Sequence[int], names: Sequence[tuple[str, Names]] = ()) -> Facts:
-        """Return the facts of the level's array, which may name its axes itself."""
+        """Return the facts of the level's array. `names` are axis names that the array itself states."""
         sources = [*([("OME axes", self.axes)] if self.axes else []), *names]
         return Facts(
             path,
@@ -49,15 +49,15 @@ class Level:
         )
 
     def voxel_size_nm(self, path: str, selection: Selection) -> Nanometres | None:
-        """Return the level's voxel size without a look at its array; None where it is not known."""
+        """Return the level's voxel size, or None if it is not known. Does not open the array."""
         axes = Selection(selection.axes)
         return description_of(self.facts(path, [1] * (len(self.axes or selection.axes or "zyx"))), axes).voxel_size_nm
 
 
 def ome_levels(attributes: Mapping[str, Any]) -> list[Level]:
-    """Return the levels of an OME-NGFF 0.4 or 0.5 image, finest first; an empty list when it is not one.
+    """Return the levels of an OME-NGFF 0.4 or 0.5 image, finest first. An empty list if it is not an image.
 
-    Raises InputError when the metadata do not follow the format.
+    Raises InputError if the metadata do not follow the format.
     """
     ome = attributes.get("ome", attributes)
     multiscales = ome.get("multiscales") if isinstance(ome, Mapping) else None
@@ -67,7 +67,8 @@ def ome_levels(attributes: Mapping[str, Any]) -> list[Level]:
         return _levels(multiscales[0], str(attributes.get(OFFSET_CONVENTION, "")))
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
-            f"the OME-NGFF metadata are malformed ({type(error).__name__}: {error}); give the path of one array inside"
+            f"the OME-NGFF metadata are malformed ({type(error).__name__}: {error})",
+            hint="give the path of one array inside the image",
         ) from error
 
 
@@ -81,7 +82,7 @@ def _levels(image: Mapping[str, Any], zero: str) -> list[Level]:
         (str(dataset["path"]), *_combined([*dataset.get("coordinateTransformations", []), *shared], len(axes)))
         for dataset in image["datasets"]
     ]
-    # By the format no translation is one of 0; an image that states none at all says nothing of its place.
+    # In OME-NGFF a missing translation is 0. If no level states one, the position of the image is unknown.
     default = [0.0] * len(axes) if any(translation is not None for _, _, translation in read) else None
     return [
         Level(path, names, units, scale, default if translation is None else translation, read[0][1], zero)
@@ -90,9 +91,10 @@ def _levels(image: Mapping[str, Any], zero: str) -> list[Level]:
 
 
 def _combined(transformations: Sequence[Mapping[str, Any]], dimensions: int) -> tuple[object, object]:
-    """Return scale and translation after all transformations, None where there is none.
+    """Return the scale and translation of all transformations combined, each None if there is none.
 
-    What cannot be read (another type, numbers in a file of their own) is returned as the scale that it would give.
+    If a transformation cannot be read (another type, numbers in another file), return it in place of the scale, for the
+    error message.
     """
     scale: list[float] | None = None
     translation: list[float] | None = None
@@ -124,8 +126,8 @@ def ome_attributes(
 ) -> dict[str, Any]:
     """Return the OME-NGFF 0.5 attributes of an image (or label image) with levels (path, downsampling factors).
 
-    `convention` is that of `offset_nm`, or UNKNOWN where the place is an assumption: it is stated beside the image,
-    since OME-NGFF knows centres only (placement.py).
+    `convention` is the convention of `offset_nm`, or UNKNOWN if the offset is assumed. It is stored in an extra
+    attribute, because OME-NGFF supports only centres (placement.py).
     """
     datasets = []
     for path, factors in levels:
@@ -141,7 +143,7 @@ def ome_attributes(
 
 
 def array_attributes(voxel_size_nm: Nanometres, corner_nm: Nanometres) -> dict[str, Any]:
-    """Return the attributes that funlib and its relatives read; their offset is that of a corner."""
+    """Return the attributes that funlib and related libraries read. Their offset is the corner of the first voxel."""
     return {
         "voxel_size": list(voxel_size_nm),
         "offset": list(corner_nm),

@@ -1,4 +1,4 @@
-"""A hidden folder in which a volume is written until it is whole; those of imports that were killed are removed."""
+"""A hidden folder for a volume that is not yet complete. Leftovers of killed imports are removed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from neuroseg.errors import InputError
 from neuroseg.storage.lock import LOCK, is_locked, locked
 
-# A folder without a lock may be one that another import has just made.
+# Another import may have created a folder without a lock a moment ago.
 _UNLOCKED_FOR_S = 24 * 3600.0
 
 logger = logging.getLogger(__name__)
@@ -21,10 +21,10 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def partial_folder(output: Path) -> Iterator[Path]:
-    """Yield a hidden folder beside `output`, on the same disk; it is gone afterwards, whatever happens.
+    """Yield a hidden folder next to `output`, on the same disk, and remove it afterwards, also after an error.
 
-    A killed import cannot remove its own: the next one of the same output does. Raises InputError when the folder
-    cannot be made.
+    If an import is killed, its folder remains. The next import to the same output removes it. Raises InputError if the
+    folder cannot be created.
     """
     remove_leftovers(output)
     folder = output.with_name(f"{_prefix(output)}{secrets.token_hex(4)}")
@@ -32,7 +32,7 @@ def partial_folder(output: Path) -> Iterator[Path]:
         folder.mkdir()
     except OSError as error:
         raise InputError(
-            f"cannot write in {output.absolute().parent}: {error}; choose another place with -o"
+            f"cannot write in {output.absolute().parent}: {error}", hint="choose another folder with -o"
         ) from error
     try:
         with locked(folder):
@@ -42,10 +42,10 @@ def partial_folder(output: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(output: Path) -> None:
-    """Remove the hidden folders of imports of `output` whose processes have ended, and report it."""
+    """Remove the hidden folders of imports to `output` that have ended, and log each."""
     for folder in sorted(output.absolute().parent.iterdir()):
         if folder.name.startswith(_prefix(output)) and folder.is_dir() and _is_abandoned(folder):
-            logger.warning("removing %s, left by an import that was killed", folder)
+            logger.warning("removing %s, left over from an import that was killed", folder)
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -54,7 +54,7 @@ def _prefix(output: Path) -> str:
 
 
 def _is_abandoned(folder: Path) -> bool:
-    """Return whether nobody writes in a folder; False where that cannot be seen from here."""
+    """Return whether no process writes in a folder. False if this cannot be determined from this machine."""
     try:
         if not (folder / LOCK).exists():
             return time.time() - folder.stat().st_mtime > _UNLOCKED_FOR_S

@@ -1,4 +1,4 @@
-"""The raw volume as prediction reads it: uint8 in place, or scaled on read."""
+"""The raw volume as uint8, for prediction. Other types are scaled on read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from neuroseg.volumes.volume import Volume
 
 @dataclass(frozen=True)
 class RawSource:
-    """Where raw lies and how its values map to 0-255; `value_range` is None for uint8."""
+    """The address of raw and the `value_range` that maps to 0 and 255. None for uint8 without scaling."""
 
     path: str
     level: int
@@ -31,7 +31,7 @@ class RawSource:
     selection: Selection = WHOLE_FILE
 
     def volume(self) -> Volume:
-        """Return the volume with the values as they are stored."""
+        """Return the volume with its stored values."""
         return open_any(self.path, level=self.level, voxel_size_nm=self.voxel_size_nm, selection=self.selection)
 
     def open(self) -> Callable[[Roi], NDArray[np.uint8]]:
@@ -50,21 +50,25 @@ class RawSource:
 
 
 def require_finite(values: NDArray[Any], path: str, begin: Sequence[int]) -> None:
-    """Raise InputError naming the first voxel of `(z, y, x)`, which lies at `begin`, that is not finite."""
+    """Raise InputError that names the first voxel that is not finite. `values` (z, y, x) begin at voxel `begin`."""
     finite = np.isfinite(values)
     if finite.all():
         return
     at = np.unravel_index(int(finite.argmin()), values.shape)
     place = ", ".join(str(int(start + step)) for start, step in zip(begin, at, strict=True))
     raise InputError(
-        f"{path}: voxel ({place}) (z, y, x) is {values[at]:g}; raw must be finite: replace such voxels, say by 0"
+        f"{path}: voxel ({place}) (z, y, x) is {values[at]:g}, expected finite values",
+        hint="replace NaN and infinite voxels in the volume, for example by 0",
     )
 
 
 def checked_range(
     volume: Volume, value_range: tuple[float, float] | None, *, invert: bool = False
 ) -> tuple[float, float] | None:
-    """Return the range that maps to 0-255, None for uint8 as it is; raises InputError for what is not raw."""
+    """Return the range that maps to 0 and 255, or None for uint8 without scaling.
+
+    Raises InputError for types that are not raw, for float without a range, and for values that are not finite.
+    """
     value_range = _range_of(volume, value_range)
     return inverted(value_range) if invert else value_range
 
@@ -76,8 +80,11 @@ def _range_of(volume: Volume, value_range: tuple[float, float] | None) -> tuple[
         return value_range or (0.0, 65535.0)
     if volume.dtype.kind == "f":
         if value_range is None:
-            raise InputError(f"{volume.path} holds {volume.dtype} values; say which map to 0 and 255: --range LOW HIGH")
+            raise InputError(
+                f"{volume.path} contains {volume.dtype} values without a range",
+                hint="give the values that become black (0) and white (255): --range LOW HIGH",
+            )
         for roi in volume.checked_regions():
             require_finite(volume.read(roi), volume.path, roi.begin)
         return value_range
-    raise InputError(f"{volume.path} holds {volume.dtype} values; raw must be uint8, uint16 or float")
+    raise InputError(f"{volume.path} contains {volume.dtype} values, expected raw of type uint8, uint16 or float")

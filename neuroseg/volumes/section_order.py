@@ -1,4 +1,4 @@
-"""Order of section files: the numbers in their names -> one order that every reading of the names agrees on."""
+"""Order of section files: the numbers in their names -> one order, if every reading of the names gives the same."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from neuroseg.errors import InputError
 
 _NAMED_AT_MOST = 5
 _SHOWN_OF_AN_ORDER = 3
-# A number that would leave this many gaps per file is a date, a time stamp or an identifier, not a counter.
+# A number with this many gaps per file is a date, a time stamp or an identifier, not a counter.
 _GAPS_PER_FILE = 100
-# Two whole numbers around a dot that belong to no longer chain (1.2.3 is a version or a date).
+# Two whole numbers around a dot, outside longer chains (1.2.3 is a version or a date).
 _DOTTED_PAIR = re.compile(r"(?<![\d.])(\d+)\.(\d+)(?!\.?\d)")
 _NUMBER = re.compile(r"\d+(?:,\d+)?")
 
@@ -24,7 +24,7 @@ Values = tuple[Fraction, ...]
 
 
 class _Column(NamedTuple):
-    """One number of the names: its value in every file and the smallest difference it can show."""
+    """One number of the names: its value in every file, and its resolution (0.01 for two decimals)."""
 
     values: Values
     resolution: Fraction
@@ -39,11 +39,15 @@ class _Column(NamedTuple):
 
 
 def sections_in_order(paths: Sequence[Path], order: str | None = None) -> list[Path]:
-    """Return the files in section order, which does not depend on the order of `paths` unless `order` is `given`.
+    """Return the files in section order.
 
-    `order` is None (the one order that all readings of the names agree on), a number N (the N-th number of the names,
-    from 1; a decimal is one number), `name` (whole names, their numbers by value) or `given` (as listed). Numbers
-    must be without a gap, but for `name` and `given`. Raises InputError where readings disagree, naming each.
+    `order` is one of:
+    None: the order on which all readings of the names agree;
+    a number N: by the N-th number of the names, from 1 (a decimal is one number);
+    `name`: by whole names, with their numbers sorted by value;
+    `given`: the order of `paths`.
+
+    Numbers must have no gap, except for `name` and `given`. Raises InputError if readings disagree; it lists each.
     """
     if order == "given" or (len(paths) == 1 and order is None):
         return list(paths)
@@ -58,7 +62,7 @@ def sections_in_order(paths: Sequence[Path], order: str | None = None) -> list[P
 
 
 def _natural(stem: str) -> list[tuple[str, Fraction]]:
-    """Return a key that sorts names by their texts and, by value, the numbers in between."""
+    """Return a sort key for a name: its texts, and the values of its numbers."""
     name = _marked(stem)
     numbers = [Fraction(number.replace(",", ".")) for number in _NUMBER.findall(name)]
     return list(zip(_NUMBER.split(name), [*numbers, Fraction(0)], strict=True))
@@ -69,16 +73,18 @@ def _require_one_pattern(paths: Sequence[Path]) -> None:
     if len(patterns) > 1:
         listed = ", ".join(patterns[:_NAMED_AT_MOST])
         raise InputError(
-            f"the {len(paths)} files are not one stack: their names differ in more than a section number "
-            f"(found {listed}, # is a number); name the files of one stack, or, if they are one, list them in order "
-            "and add --order given (--order name: sorted by name)"
+            f"the names of the {len(paths)} files differ in more than a section number (found {listed}; # is a "
+            "number), expected the files of one stack",
+            hint="give only the files of one stack; if all are one stack, list them in order and add --order given, or "
+            "sort them by name with --order name",
         )
 
 
 def _columns(paths: Sequence[Path]) -> list[_Column]:
-    """Return the numbers of the names in order of appearance; two around a dot are one decimal, where that is certain.
+    """Return the numbers of the names in order of appearance.
 
-    All names have one pattern, so that the n-th number means the same in each.
+    Two numbers around a dot are one decimal if that is certain. All names have the same pattern, so the n-th number has
+    the same meaning in each.
     """
     names = [_marked(path.stem) for path in paths]
     texts = list(zip(*(_NUMBER.findall(name) for name in names), strict=True))
@@ -95,7 +101,7 @@ def _columns(paths: Sequence[Path]) -> list[_Column]:
 
 
 def _marked(stem: str) -> str:
-    """Return a name in which a comma stands between the two numbers of a dotted pair, and nowhere else."""
+    """Return a name with a comma only between the two numbers of a dotted pair."""
     return _DOTTED_PAIR.sub(r"\1,\2", stem.replace(",", ";"))
 
 
@@ -109,10 +115,10 @@ def _decimal(texts: Sequence[str]) -> _Column:
 
 
 def _decimal_or_two(paths: Sequence[Path], texts: Sequence[str]) -> list[_Column]:
-    """Return one decimal or two whole numbers; raises InputError where the pairs may be either and the orders differ.
+    """Return one decimal or two whole numbers. Raises InputError if both are possible and their orders differ.
 
-    Fractions of one width are decimals (0.75, 1.00). Of several widths, a leading zero is one of a decimal (1.05), a
-    zero at the end that of a counter (1.10 after 1.9). What remains is what counts without a gap.
+    Fractions of one width are decimals (0.75, 1.00). If widths differ, a leading zero means a decimal (1.05), and a
+    final zero means a counter (1.10 after 1.9). Otherwise the reading without gaps is right.
     """
     fractions = [text.partition(",")[2] for text in texts]
     widths = [len(fraction) for fraction in fractions]
@@ -132,8 +138,9 @@ def _decimal_or_two(paths: Sequence[Path], texts: Sequence[str]) -> list[_Column
     if counts == (False, True):
         return two
     raise InputError(
-        f"the numbers in the file names can be read in two ways: as decimals {_first_of(as_decimal)}; as two counters "
-        f"{_first_of(as_two)}; list the files in order and add --order given, or rename them"
+        f"the numbers in the file names give two section orders: as decimals {_first_of(as_decimal)}; as two counters "
+        f"{_first_of(as_two)}",
+        hint="list the files in order and add --order given, or rename them",
     )
 
 
@@ -142,20 +149,21 @@ def _is_gapless(column: _Column) -> bool:
 
 
 def _agreed(paths: Sequence[Path], columns: Sequence[_Column]) -> _Column:
-    """Return the number that counts the sections; raises InputError unless all readings of the names agree with it."""
+    """Return the number that counts the sections. Raises InputError unless all readings of the names agree."""
     varying = [(place, column) for place, column in enumerate(columns, 1) if column.span]
     unique = [(place, column) for place, column in varying if column.differs_everywhere]
     if not unique:
         first, second = sorted(paths)[:2]
         raise InputError(
-            f"no number in the file names differs in every section (as in {first.name}, {second.name}); "
-            "expected one image per section, named by one counting number: rename the files, stitch tiles first, or "
-            "add --order name if the names sorted by all their numbers are in order"
+            f"no number in the file names differs in every section (as in {first.name}, {second.name}), expected one "
+            "image per section with one counting number",
+            hint="if sorting by name gives the section order, add --order name; if a section has several tiles, stitch "
+            "them first; otherwise rename the files",
         )
     counting = [entry for entry in unique if not _is_sparse(entry[1])] or unique
     orders = {str(place): _sorted_by(paths, column.values) for place, column in counting}
-    telling = [column for place, column in varying if not _is_sparse(column) or (place, column) in counting]
-    orders["name"] = _sorted_by(paths, list(zip(*(column.values for column in telling), strict=True)))
+    counters = [column for place, column in varying if not _is_sparse(column) or (place, column) in counting]
+    orders["name"] = _sorted_by(paths, list(zip(*(column.values for column in counters), strict=True)))
     _require_agreement(orders)
     return min((column for _, column in counting), key=lambda column: column.span)
 
@@ -166,7 +174,7 @@ def _is_sparse(column: _Column) -> bool:
 
 
 def _require_agreement(orders: dict[str, list[Path]]) -> None:
-    """Raise InputError where two readings order the files differently, with one option for each order."""
+    """Raise InputError if two readings order the files differently. The hint lists one option for each order."""
     options: dict[tuple[Path, ...], str] = {}
     for option, ordered in orders.items():
         options.setdefault(tuple(ordered), option)
@@ -174,8 +182,8 @@ def _require_agreement(orders: dict[str, list[Path]]) -> None:
         return
     shown = "; ".join(f"--order {option}: {_first_of(ordered)}" for ordered, option in options.items())
     raise InputError(
-        f"the numbers in the file names give {len(options)} section orders; choose one ({shown}; "
-        "--order given: as you list the files)"
+        f"the numbers in the file names give {len(options)} section orders, expected one",
+        hint=f"choose one ({shown}; --order given: the order in which you list the files)",
     )
 
 
@@ -189,26 +197,26 @@ def _sorted_by(paths: Sequence[Path], keys: Sequence[object]) -> list[Path]:
 
 
 def _numbered(paths: Sequence[Path], columns: Sequence[_Column], order: str) -> _Column:
-    """Return the number that the user chose; raises InputError unless it is there and differs in every file."""
+    """Return the number that the user chose. Raises InputError unless it exists and differs in every file."""
     if not order.isascii() or not order.isdecimal() or not 1 <= int(order) <= len(columns):
-        numbers = f"1 to {len(columns)}" if columns else "none here"
+        numbers = f"the number of the names that counts sections (1 to {len(columns)}), " if columns else ""
         raise InputError(
-            f"--order {order} is not known; give the place of the section number among the numbers of a name "
-            f"({numbers}, as in {paths[0].name}), name, or given"
+            f"unknown --order {order} for files such as {paths[0].name}", hint=f"use {numbers}name or given"
         )
     column = columns[int(order) - 1]
     if not column.differs_everywhere:
         raise InputError(
-            f"number {order} of the file names is not different in every file (as in {paths[0].name}); "
-            "choose another number with --order, or --order name"
+            f"number {order} of the file names is the same in several files (as in {paths[0].name}), expected a number "
+            "that differs in every file",
+            hint="choose another number with --order, or use --order name",
         )
     return column
 
 
 def _gaps(ordered: Sequence[Fraction], resolution: Fraction) -> tuple[Fraction, int]:
-    """Return the step of an ordered counter, and how many numbers it lacks.
+    """Return the step of an ordered counter, and the count of its missing numbers.
 
-    Numbers may count by tens; two files cannot show that. Two decimals show no step at all, so lack none.
+    Numbers may count by tens, which two files cannot show. Two decimals show no step, so none is missing.
     """
     differences = [upper - lower for lower, upper in itertools.pairwise(ordered)]
     if not differences:
@@ -236,12 +244,12 @@ def _require_consecutive(ordered: Sequence[tuple[Fraction, Path]], resolution: F
     listed = ", ".join(_written(number, digits) for number in itertools.islice(gaps, _NAMED_AT_MOST))
     listed += f" and {count - _NAMED_AT_MOST} more" if count > _NAMED_AT_MOST else ""
     raise InputError(
-        f"section {listed} is missing between {ordered[0][1].name} and {ordered[-1][1].name} ({len(ordered)} files); "
-        "add the file (a copy of its neighbour if it was lost), or add --order name if nothing is missing"
+        f"section {listed} is missing between {ordered[0][1].name} and {ordered[-1][1].name} ({len(ordered)} files)",
+        hint="add the missing file, or a copy of its neighbour; if no section is missing, add --order name",
     )
 
 
 def _written(number: Fraction, digits: int) -> str:
-    """Return a number as text with as many decimals as the names have."""
+    """Return a number as text with the number of decimals in the names."""
     whole, rest = divmod(int(number * 10**digits), 10**digits)
     return f"{whole}.{rest:0{digits}d}" if digits else str(whole)

@@ -1,6 +1,6 @@
 """Section stacks: TIFF or PNG files, one per section, or one multi-page TIFF, read as an array (z, y, x).
 
-Headers are read when a stack is opened, pixels only when they are asked for, one section at a time.
+Opening a stack reads only headers. Pixels are decoded on demand, one section at a time.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from neuroseg.volumes.tiff_stacks import sections_of_many, sections_of_one
 from neuroseg.volumes.tiff_voxel_size import UNKNOWN, PartialSize, whole_size
 
 _KINDS = {".tif": "TIFF", ".tiff": "TIFF", ".btf": "TIFF", ".tf8": "TIFF", ".png": "PNG"}
-# What decoders raise on broken files; Pillow uses SyntaxError for a wrong header, and sizes may be wrong too.
+# Errors of decoders on broken files. Pillow raises SyntaxError for a wrong header; a wrong size may exhaust the memory.
 _BROKEN = (*TIFF_BROKEN, SyntaxError, MemoryError)
 
 
 class SectionStack:
-    """An array (z, y, x) that decodes a section when a slice of it is read; a section is the least that is decoded."""
+    """An array (z, y, x) that decodes whole sections when a box is read."""
 
     def __init__(
         self,
@@ -50,15 +50,15 @@ class SectionStack:
         self._read_section = read_section
 
     def voxel_size_nm(self) -> Nanometres | None:
-        """Return the voxel size that the files state, None where they do not; raises InputError for a part of one."""
+        """Return the voxel size that the files state, or None. Raises InputError if they state only some axes."""
         return whole_size(self._stated_size_nm, self.name)
 
     def section(self, z: int) -> NDArray[Any]:
-        """Return section `z` as (y, x); raises InputError when it cannot be decoded or differs from its header."""
+        """Return section `z` as (y, x). Raises InputError if it cannot be decoded or differs from its header."""
         try:
             pixels = self._read_section(z)
         except _BROKEN as error:
-            raise InputError(f"section {z} of {self.name} cannot be decoded: {error}") from error
+            raise InputError(f"cannot decode section {z} of {self.name}: {error}") from error
         if pixels.shape != self.shape[1:]:
             raise InputError(f"section {z} of {self.name} decodes to {pixels.shape}, expected {self.shape[1:]}")
         return pixels.astype(self.dtype, copy=False)
@@ -85,8 +85,8 @@ def is_stack(sources: Sequence[str]) -> bool:
 def open_stack(sources: Sequence[str], selection: Selection = WHOLE_FILE, order: str | None = None) -> SectionStack:
     """Return the stack in a folder, in a list of section files, or in one multi-page TIFF, in section order.
 
-    Raises InputError when there is none or more than one, when a section is missing, is not greyscale, or differs from
-    the first in size or dtype. Only headers are read.
+    Only headers are read. Raises InputError if there is no stack or more than one, and if a section is missing, is not
+    greyscale, or differs from the first in size or dtype.
     """
     paths = _listed(sources)
     _require_files_to_order(sources, paths, order)
@@ -100,7 +100,7 @@ def _kind(path: Path) -> str | None:
 
 
 def _listed(sources: Sequence[str]) -> list[Path]:
-    """Return the files of the one kind that the sources hold."""
+    """Return the section files in the sources. Raises InputError unless all are TIFF or all are PNG."""
     paths = [Path(source) for source in sources]
     if len(paths) == 1 and paths[0].is_dir():
         inside = sorted(paths[0].iterdir())
@@ -109,27 +109,37 @@ def _listed(sources: Sequence[str]) -> list[Path]:
         for path in paths:
             if not path.is_file() or not _kind(path):
                 found = "is a folder" if path.is_dir() else "is another file" if path.exists() else "does not exist"
-                raise InputError(f"{path} {found}; expected TIFF or PNG files, one per section, or one folder of them")
+                raise InputError(
+                    f"{path} {found}, expected TIFF or PNG files, one per section, or one folder of them",
+                    hint="give the section files, as in FOLDER/*.tif, or the folder",
+                )
     kinds = Counter(_kind(path) for path in paths)
     if not kinds:
-        raise InputError(f"no zarr array or group, and no TIFF or PNG sections, in {' '.join(sources) or 'no sources'}")
+        raise InputError(
+            f"{' '.join(sources) or 'the list of files'} contains no TIFF or PNG sections and is no zarr array or group"
+        )
     if len(kinds) > 1:
         counted = " and ".join(f"{count} {kind} files" for kind, count in sorted(kinds.items(), key=str))
-        raise InputError(f"{sources[0]} holds two kinds of sections, {counted}; name the files of one, as in *.tif")
+        raise InputError(
+            f"{sources[0]} contains {counted}, expected one kind", hint="give the files of one kind, as in FOLDER/*.tif"
+        )
     return paths
 
 
 def _require_files_to_order(sources: Sequence[str], paths: Sequence[Path], order: str | None) -> None:
     if order is not None and len(paths) == 1:
-        raise InputError(f"{paths[0]} is one file; --order {order} is for several, so leave it out")
+        raise InputError(f"{paths[0]} is one file, but --order {order} needs several", hint="omit --order")
     if order == "given" and len(sources) == 1:
-        raise InputError(f"{sources[0]} is a folder, which has no order; list its files in order for --order given")
+        raise InputError(
+            f"{sources[0]} is a folder, but --order given needs a list of files", hint="list its files in section order"
+        )
 
 
 def _stack_of_pngs(paths: Sequence[Path], name: str, selection: Selection) -> SectionStack:
     if selection != WHOLE_FILE:
         raise InputError(
-            f"{name} is a stack of PNG files of one channel; leave out --axes, --channel, --time and --series"
+            f"{name} is a stack of PNG files, which have one channel and no other axes",
+            hint="omit --axes, --channel, --time and --series",
         )
     header = common_header((path.name, _png_header(path)) for path in paths)
     shape: Triple = (len(paths), header.shape[0], header.shape[1])

@@ -1,4 +1,4 @@
-"""Which chunks of an array are stored: what is not reads as fill values, whether it was empty or has been lost."""
+"""The stored chunks of an array. A chunk that is not stored reads as fill values, whether it was empty or is lost."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from zarr.core.sync import sync
 from neuroseg.errors import InputError
 from neuroseg.volumes.hdf5 import open_hdf5
 
-# Each takes a look at a file: all of them below the first number, else a spread-out sample. Servers take longer.
-_MOST_LOOKED_AT, _SAMPLED, _SAMPLED_ON_SERVERS = 4096, 1024, 48
-# Writers leave out chunks without a value: a border of them is normal, a twentieth of a volume worth a look.
+# One file is checked per chunk: all chunks up to the first number, else a spread-out sample. Servers take longer.
+_MOST_CHECKED, _SAMPLED, _SAMPLED_ON_SERVERS = 4096, 1024, 48
+# Writers omit empty chunks. A border of such chunks is normal; more than a twentieth of a volume is suspicious.
 _MISSING_SHARE = 0.05
-_OTHER = {"/": ".", ".": "/"}
+_OTHER_SEPARATOR = {"/": ".", ".": "/"}
 
 
 @dataclass(frozen=True)
 class StoredChunks:
-    """How many of an array's files (shards or chunks) are stored; an estimate unless all were `checked`.
+    """The number of an array's files (shards or chunks) that are stored. An estimate unless all were `checked`.
 
-    `enclosed` counts missing ones that lie between stored ones along some axis: a hole, not an empty border.
+    `enclosed` counts missing files between two stored ones along some axis: a hole, not an empty border.
     """
 
     stored: int
@@ -39,18 +39,18 @@ class StoredChunks:
 
     @property
     def likely_incomplete(self) -> bool:
-        """Whether so much is missing that the volume may be a part of a copy."""
+        """Whether so many chunks are missing that the copy of the volume may be incomplete."""
         return self.enclosed > 0 or self.expected - self.stored > _MISSING_SHARE * self.expected
 
     def __str__(self) -> str:
-        about = "" if self.checked == self.expected else f"about (of {self.checked} sampled) "
-        return f"{about}{self.stored} of {self.expected} chunks stored"
+        sampled = "" if self.checked == self.expected else f" (estimated from {self.checked} chunks)"
+        return f"{self.stored} of {self.expected} chunks stored{sampled}"
 
 
 def stored_chunks(array: Any, fixed: Iterable[tuple[int, int]] = ()) -> StoredChunks | None:
-    """Return how much of an array is stored; None where it has no chunks.
+    """Return the count of stored chunks of an array. None if it has no chunks.
 
-    Only chunks that hold the `fixed` (dimension, index) count, such as those of one channel.
+    Counts only chunks that contain the `fixed` (dimension, index), such as one channel.
     """
     if isinstance(array, h5py.Dataset):
         return _stored_in_hdf5(array)
@@ -63,7 +63,7 @@ def stored_chunks(array: Any, fixed: Iterable[tuple[int, int]] = ()) -> StoredCh
         first[dimension], grid[dimension] = index // unit[dimension], 1
     expected = math.prod(grid)
     cells: Any = itertools.product(*map(range, grid))
-    if expected > (_MOST_LOOKED_AT if _is_local(array) else _SAMPLED_ON_SERVERS):
+    if expected > (_MOST_CHECKED if _is_local(array) else _SAMPLED_ON_SERVERS):
         chosen = np.linspace(0, expected - 1, _SAMPLED if _is_local(array) else _SAMPLED_ON_SERVERS).astype(np.int64)
         cells = zip(*np.unravel_index(chosen, grid), strict=True)
     there = np.array([_is_stored(array, tuple(int(b + c) for b, c in zip(first, cell, strict=True))) for cell in cells])
@@ -73,7 +73,7 @@ def stored_chunks(array: Any, fixed: Iterable[tuple[int, int]] = ()) -> StoredCh
 
 
 def enclosed(there: NDArray[np.bool_]) -> int:
-    """Return how many cells of a grid are missing between two that are there, along any axis."""
+    """Return the number of missing cells between two existing ones, along any axis of a grid."""
     holes = np.zeros(there.shape, bool)
     for axis in range(there.ndim):
         before = np.logical_or.accumulate(there, axis)
@@ -83,9 +83,9 @@ def enclosed(there: NDArray[np.bool_]) -> int:
 
 
 def require_chunks(array: Any, path: str) -> None:
-    """Raise InputError where chunks of a local array lie elsewhere than its metadata say, or in files that are gone.
+    """Raise InputError if the chunk files of a local array do not match its metadata, or if source files are missing.
 
-    Such an array reads as fill values, without an error.
+    Such an array would read as fill values, without an error.
     """
     if isinstance(array, h5py.Dataset):
         _require_hdf5_sources(array, path)
@@ -110,7 +110,7 @@ def _require_separator(array: Any, path: str) -> None:
     else:
         encoding = array.metadata.chunk_key_encoding
         described, file, key = encoding.separator, "zarr.json", "chunk_key_encoding's separator"
-        prefix = f"c{_OTHER[described]}" if encoding.name == "default" else ""
+        prefix = f"c{_OTHER_SEPARATOR[described]}" if encoding.name == "default" else ""
     unit = array.shards or array.chunks
     last = [-(-size // width) - 1 for size, width in zip(array.shape, unit, strict=True)]
     corners = {tuple(0 for _ in last), tuple(index // 2 for index in last), tuple(last)}
@@ -118,12 +118,12 @@ def _require_separator(array: Any, path: str) -> None:
         if (folder / array.metadata.encode_chunk_key(cell)).exists():
             return
     for cell in corners:
-        found = prefix + _OTHER[described].join(map(str, cell))
+        found = prefix + _OTHER_SEPARATOR[described].join(map(str, cell))
         if (folder / found).is_file():
             raise InputError(
-                f"{path}: its chunks are stored as {found}, its metadata say {array.metadata.encode_chunk_key(cell)}, "
-                f"so all of it would read as {array.metadata.fill_value}; set {key} to "
-                f'"{_OTHER[described]}" in {folder / file}'
+                f"{path} stores its chunks as {found}, expected {array.metadata.encode_chunk_key(cell)} as in its "
+                f"metadata; every voxel would read as {array.metadata.fill_value}",
+                hint=f'set {key} to "{_OTHER_SEPARATOR[described]}" in {folder / file}',
             )
 
 
@@ -138,7 +138,7 @@ def _stored_in_hdf5(dataset: h5py.Dataset) -> StoredChunks | None:
 
 
 def _require_hdf5_sources(dataset: h5py.Dataset, path: str) -> None:
-    """Raise InputError where a virtual dataset is made of files, or of datasets, that are not there."""
+    """Raise InputError if source files, or datasets in them, of a virtual dataset are missing."""
     if not dataset.is_virtual:
         return
     folder = Path(dataset.file.filename).parent
@@ -150,12 +150,13 @@ def _require_hdf5_sources(dataset: h5py.Dataset, path: str) -> None:
         if not found:
             raise InputError(
                 f"{path} is a virtual dataset; its source {source.file_name}:{source.dset_name.lstrip('/')} is "
-                f"missing, and that part would read as {dataset.fillvalue}; put the file into {folder}"
+                f"missing and would read as {dataset.fillvalue}",
+                hint=f"copy the source file into {folder}",
             )
 
 
 def _matching(folder: Path, name: str) -> list[Path]:
-    """Return the files that HDF5 would open for a source: `%b` in a name counts up."""
+    """Return the files that HDF5 would open for a source. `%b` in a name stands for a counter."""
     places = (Path(name).parent, folder / Path(name).parent, folder)
     if "%b" in name:
         pattern = glob.escape(Path(name).name).replace("%b", "*")

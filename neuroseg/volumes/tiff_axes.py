@@ -1,6 +1,6 @@
-"""Axes of a TIFF: its description of (t, c, z, y, x) and the user's options -> where each section lies.
+"""Axes of a TIFF: the file's description (t, c, z, y, x) and the user's options -> the position of each section.
 
-Names of axes are tifffile's: Q and I are pages that the file does not name, S the samples of a page.
+Axis names are tifffile's: Q and I are unnamed pages, S the samples of a page.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _NAMES = {"Q": "unnamed", "I": "unnamed", "S": "samples"}
 
 @dataclass(frozen=True)
 class Arrangement:
-    """Where sections lie in an image of `shape`: along axis `z` (None: there is one section), at `fixed` elsewhere."""
+    """The position of sections in an image of `shape`: along axis `z` (None: one section), at `fixed` on other axes."""
 
     shape: tuple[int, ...]
     z: int | None
@@ -28,16 +28,16 @@ class Arrangement:
 
     @property
     def sections(self) -> int:
-        """How many sections there are."""
+        """The number of sections."""
         return 1 if self.z is None else self.shape[self.z]
 
     @property
     def transposed(self) -> bool:
-        """Whether a section lies as (x, y) and must be turned."""
+        """Whether a section is stored as (x, y) and must be transposed."""
         return self.x < self.y
 
     def place(self, section: int) -> tuple[int | slice, ...]:
-        """Return the index of a section in the image: whole along y and x."""
+        """Return the index of a section in the image. It covers y and x."""
         whole = (self.y, self.x)
         return tuple(
             slice(None) if axis in whole else section if axis == self.z else index
@@ -46,15 +46,18 @@ class Arrangement:
 
 
 def arranged(axes: str, shape: Sequence[int], selection: Selection, name: str) -> Arrangement:
-    """Return where the sections of an image lie, from its axes and the options of the user, which win.
+    """Return the position of an image's sections, from its axes and the user's options. Options override the file.
 
-    Raises InputError, with the axes found and the options that choose, where more than one channel, time point or
-    unnamed axis is left, or where an option is for an axis that is not there.
+    Raises InputError if several channels, time points or unnamed axes remain, or if an option names a missing axis. The
+    message lists the axes found, the hint the options that choose among them.
     """
     names = axes.upper() if selection.axes is None else _named(axes, shape, selection.axes, name)
     for axis in "YX":
         if names.count(axis) != 1:
-            raise InputError(f"{name} has no single axis {axis.lower()} ({described(names, shape)}); name all: --axes")
+            raise InputError(
+                f"{name} has {names.count(axis)} axes {axis.lower()} ({described(names, shape)}), expected one",
+                hint="name all axes, one letter each of t, c, z, y, x, with --axes",
+            )
     z = _section_axis(names, shape, name)
     fixed = [0] * len(names)
     for option in ("channel", "time"):
@@ -65,7 +68,7 @@ def arranged(axes: str, shape: Sequence[int], selection: Selection, name: str) -
         if size > 1 and axis != z and names[axis] not in "YX" and _CHOSEN_BY.get(names[axis]) not in chosen
     ]  # fmt: skip
     if open_axes:
-        raise InputError(_left_open(names, shape, open_axes, z, name))
+        raise _several_volumes(names, shape, open_axes, z, name)
     return Arrangement(tuple(shape), z, names.index("Y"), names.index("X"), tuple(fixed))
 
 
@@ -75,47 +78,60 @@ def described(axes: str, shape: Sequence[int]) -> str:
 
 
 def _named(axes: str, shape: Sequence[int], option: str, name: str) -> str:
-    """Return the axes as the user names them; raises InputError unless there is one letter for each."""
+    """Return the axes that the user names. Raises InputError unless there is one letter for each axis."""
     names = option.upper()
     if set(names) - set("TCZYX") or len(set(names)) != len(names):
-        raise InputError(f"--axes {option} is not understood; expected one letter each of t, c, z, y, x, such as zcyx")
+        raise InputError(
+            f"--axes {option} is not a list of axes", hint="use one letter each of t, c, z, y, x, such as --axes zcyx"
+        )
     if len(names) != len(axes):
         raise InputError(
-            f"--axes {option} names {len(names)} axes, but {name} has {len(axes)} ({described(axes, shape)})"
+            f"--axes {option} names {len(names)} axes, but {name} has {len(axes)} ({described(axes, shape)})",
+            hint=f"give {len(axes)} letters of t, c, z, y, x, slowest axis first",
         )
     return names
 
 
 def _section_axis(names: str, shape: Sequence[int], name: str) -> int | None:
-    """Return the axis along which sections lie: z, or else the one axis that the file does not name."""
+    """Return the axis of the sections: z, or else the only unnamed axis. None if there is neither."""
     if "Z" in names:
         return names.index("Z")
     unnamed = [axis for axis, size in enumerate(shape) if names[axis] in _UNNAMED and size > 1]
     if len(unnamed) > 1:
         raise InputError(
-            f"{name} has {len(unnamed)} axes without a name ({described(names, shape)}); name all axes from first to "
-            "last, for example --axes zcyx"
+            f"{name} has {len(unnamed)} axes without a name ({described(names, shape)})",
+            hint="name all axes, slowest first, for example --axes zcyx",
         )
     return unnamed[0] if unnamed else None
 
 
 def _choose(option: str, value: int | None, names: str, shape: Sequence[int], fixed: list[int], name: str) -> None:
-    """Set the index along the axis that `--option value` chooses; raises InputError where there is none or several."""
+    """Set the index along the axis that `--option value` chooses. Raises InputError if there is no such axis or index.
+
+    An image with both channels and samples is also an InputError.
+    """
     if value is None:
         return
     axes = [axis for axis, size in enumerate(shape) if _CHOSEN_BY.get(names[axis]) == option and size > 1]
     if len(axes) > 1:
-        raise InputError(f"{name} has both channels and samples ({described(names, shape)}); split its channels first")
+        raise InputError(
+            f"{name} has both channels and samples ({described(names, shape)}), expected one of them",
+            hint="split its channels into separate files",
+        )
     size = shape[axes[0]] if axes else 1
     if not 0 <= value < size:
-        expected = f"0 to {size - 1}" if axes else f"no --{option}, for there is one"
-        raise InputError(f"--{option} {value} is not in {name} ({described(names, shape)}); expected {expected}")
+        only = "time point" if option == "time" else option
+        expected = f"expected 0 to {size - 1}" if axes else f"which has only one {only}"
+        raise InputError(
+            f"--{option} {value} is not in {name} ({described(names, shape)}), {expected}",
+            hint="" if axes else f"omit --{option}",
+        )
     if axes:
         fixed[axes[0]] = value
 
 
-def _left_open(names: str, shape: Sequence[int], axes: Sequence[int], z: int | None, name: str) -> str:
-    """Return what the user may give where more than one volume is left."""
+def _several_volumes(names: str, shape: Sequence[int], axes: Sequence[int], z: int | None, name: str) -> InputError:
+    """Return the error for a file with more than one volume. The hint lists the options that choose one."""
     options = dict.fromkeys(_CHOSEN_BY.get(names[axis], "") for axis in axes)
     sizes = {_CHOSEN_BY.get(names[axis], ""): shape[axis] for axis in axes}
     ways = [f"choose one with --{option} N (0 to {sizes[option] - 1})" for option in options if option]
@@ -123,7 +139,8 @@ def _left_open(names: str, shape: Sequence[int], axes: Sequence[int], z: int | N
         ways = ["name all axes, one letter each of t, c, z, y, x, with --axes"]
     elif z is None and len(axes) == 1:
         letters = "".join("z" if axis == axes[0] else letter.lower() for axis, letter in enumerate(names))
-        ways.append(
-            f"if axis {_NAMES.get(names[axes[0]], names[axes[0]].lower())} is the sections, add --axes {letters}"
-        )
-    return f"{name} holds more than one volume ({described(names, shape)}); {'; '.join(ways)}"
+        axis_name = _NAMES.get(names[axes[0]], names[axes[0]].lower())
+        ways.append(f"if the axis {axis_name} counts sections, add --axes {letters}")
+    return InputError(
+        f"{name} contains more than one volume ({described(names, shape)}), expected one", hint="; ".join(ways)
+    )

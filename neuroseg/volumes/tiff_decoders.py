@@ -1,6 +1,6 @@
-"""Decoders of TIFF pages: only combinations that tests/volumes/test_tiff_decoders.py proves are read.
+"""Decoders of TIFF pages. Only combinations with a test in tests/volumes/test_tiff_decoders.py are read.
 
-With imagecodecs tifffile decodes all of them. Without it, tifffile decodes a few itself, and Pillow reads LZW.
+With imagecodecs, tifffile decodes all of them. Without it, tifffile decodes a few, and Pillow decodes LZW.
 """
 
 from __future__ import annotations
@@ -20,15 +20,12 @@ try:
 except ImportError:
     imagecodecs = None  # type: ignore[assignment]
 
-_INSTALL = "install imagecodecs to read it: pip install 'neuroseg[codecs]'"
-_SAVE_ANEW = (
-    "no decoder is tested for it; save it anew without compression (in Fiji: File > Save As > Tiff, "
-    "or `tiffcp -c none OLD.tif NEW.tif`)"
-)
+_INSTALL = "install it: pip install 'neuroseg[codecs]'"
+_SAVE_AGAIN = "save it without compression, in Fiji (File > Save As > Tiff) or with `tiffcp -c none OLD.tif NEW.tif`"
 _NO_COMPRESSION = 1
 _LZW = 5
 _NO_PREDICTOR, _DIFFERENCES, _FLOATING_POINT = 1, 2, 3
-# Codecs of bytes: every dtype in both byte orders. tifffile decodes those of the second set without imagecodecs.
+# Codecs of bytes: any dtype in both byte orders. tifffile decodes _WITHOUT_IMAGECODECS itself.
 _OF_BYTES = {
     _NO_COMPRESSION: None, _LZW: "LZW", 8: "DEFLATE", 32946: "DEFLATE", 32773: "PACKBITS", 34925: "LZMA",
     50000: "ZSTD", 34926: "ZSTD",
@@ -49,14 +46,14 @@ _BY_PILLOW = {"bool": "<>", "uint8": "<>", "uint16": "<>", "int32": "<", "float3
 
 
 class _Storage(NamedTuple):
-    """How the pixels of a page are stored, as far as decoders differ in it."""
+    """The properties of a page's storage that decoders depend on."""
 
     compression: int
     dtype: np.dtype[Any]
     byteorder: str
     bits: int
     predictor: int
-    planes: int  # of samples and of depth in one page
+    planes: int  # samples times depth in one page
     reversed_bits: bool
 
     @property
@@ -82,13 +79,13 @@ class _Storage(NamedTuple):
 
 
 def require_decoder(page: TiffPage, name: str) -> None:
-    """Raise InputError, with the page's compression and dtype, unless a tested decoder for it is installed."""
+    """Raise InputError with the page's compression and dtype unless a tested decoder is installed."""
     stored = _storage(page)
-    if stored is None or not _is_proved(stored):
+    if stored is None or not _is_tested(stored):
         described = stored or f"{_name(page.compression)} with samples of {page.bitspersample} bits"
-        raise InputError(f"{name} is {described}; {_SAVE_ANEW}")
+        raise InputError(f"{name} is {described}, which no tested decoder reads", hint=_SAVE_AGAIN)
     if not _is_installed(stored.compression) and not _is_read_without_imagecodecs(stored):
-        raise InputError(f"{name} is {stored}; {_INSTALL}")
+        raise InputError(f"{name} is {stored}, which needs the package imagecodecs", hint=_INSTALL)
 
 
 def decoded(page: TiffPage, path: Path, index: int) -> NDArray[Any]:
@@ -101,7 +98,7 @@ def decoded(page: TiffPage, path: Path, index: int) -> NDArray[Any]:
 
 
 def _storage(page: TiffPage) -> _Storage | None:
-    """Return how a page is stored; None where its samples differ from each other."""
+    """Return the storage of a page. None if its samples have different sizes, or an unknown type."""
     if isinstance(page.bitspersample, tuple) or page.dtype is None:
         return None
     return _Storage(
@@ -110,7 +107,7 @@ def _storage(page: TiffPage) -> _Storage | None:
     )  # fmt: skip
 
 
-def _is_proved(stored: _Storage) -> bool:
+def _is_tested(stored: _Storage) -> bool:
     if stored.compression in _OF_IMAGES:
         _, dtypes = _OF_IMAGES[stored.compression]
         is_plain = stored.planes == 1 and stored.predictor == _NO_PREDICTOR and not stored.reversed_bits
@@ -120,13 +117,13 @@ def _is_proved(stored: _Storage) -> bool:
         return False
     if stored.reversed_bits:
         return stored.compression == _NO_COMPRESSION and stored.is_known_depth and stored.predictor == _NO_PREDICTOR
-    # Of 24 bits programs disagree on the byte order.
+    # Programs disagree on the byte order of 24 bits, so whole bytes do not count as packed bits.
     is_packed = stored.dtype.kind == "u" and stored.bits % 8 and stored.compression == _NO_COMPRESSION
     return stored.is_known_depth or (bool(is_packed) and stored.planes == 1)
 
 
 def _is_installed(compression: int) -> bool:
-    """Return whether imagecodecs is there and has the codec."""
+    """Return whether imagecodecs is installed and has the codec."""
     codec = _OF_BYTES.get(compression) or _OF_IMAGES.get(compression, (None,))[0]
     return imagecodecs is not None and (codec is None or bool(getattr(imagecodecs, codec).available))
 

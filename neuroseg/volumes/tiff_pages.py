@@ -1,4 +1,4 @@
-"""Pages of TIFF files: headers that are checked before anything is decoded, and pixels as arrays."""
+"""Pages of TIFF files: headers, checked before anything is decoded, and pixels as arrays."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SAMPLES_OF_CHANNELS = (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB)
 
 
 class Header(NamedTuple):
-    """What every section of a stack must share: dtype, and the shape of a page without axes of size one."""
+    """The dtype of a section, and the shape of its page without axes of size one. All sections of a stack share it."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -28,7 +28,7 @@ class Header(NamedTuple):
 
 
 class TiffPages:
-    """Opens TIFF files and returns their pages; the file that was used last stays open until `close`."""
+    """Opens TIFF files and returns their pages. The last file stays open until `close`."""
 
     def __init__(self) -> None:
         self._path: Path | None = None
@@ -39,14 +39,14 @@ class TiffPages:
         """Return the page with its own header."""
         if self._tiff is None or self._path != at.path:
             self.close()
-            # Series are never asked of this file: its pages then have full headers of their own.
+            # Never access `series` of this file: tifffile would then shorten the headers of its pages.
             self._tiff, self._path = TiffFile(at.path), at.path
         return self._tiff.pages[at.page]
 
     def header(self, at: PageAt, name: str, *, of_channel: bool) -> Header:
-        """Return the header of a page; raises InputError where it is not greyscale or no decoder is proved for it.
+        """Return the header of a page. Raises InputError if it is not greyscale, or if no tested decoder is installed.
 
-        `of_channel` says that the user chose one of several channels.
+        `of_channel`: the user chose one of several channels.
         """
         try:
             return _checked_header(self.page(at), name, of_channel=of_channel)
@@ -65,14 +65,14 @@ class TiffPages:
         return np.frombuffer(page.parent.filehandle.read(page.nbytes), stored).reshape(page.shape)
 
     def _read_deep(self, page: TiffPage, at: PageAt) -> NDArray[Any]:
-        """Return a page that may hold several sections; the last one is kept, for its next section."""
+        """Return a page that may contain several sections. It is kept for its next section."""
         if self._deep is None or self._deep[0] != at:
             self._deep = None
             self._deep = (at, decoded(page, at.path, at.page))
         return self._deep[1]
 
     def close(self) -> None:
-        """Close the file that is open, if one is."""
+        """Close the open file, if any."""
         if self._tiff is not None:
             self._tiff.close()
         self._tiff = self._path = self._deep = None
@@ -84,44 +84,47 @@ def _checked_header(page: TiffPage, name: str, *, of_channel: bool) -> Header:
     if not is_single and not is_chosen:
         if page.samplesperpixel == 1 and page.photometric == PHOTOMETRIC.MINISWHITE:
             raise InputError(
-                f"{name} stores white as 0, so its numbers are not brightness; save it with black as 0, for example "
-                "with Fiji (Image > Lookup Tables > Grays, then File > Save As > Tiff)"
+                f"{name} stores white as 0, expected black as 0",
+                hint="save it again, for example with Fiji: Image > Lookup Tables > Grays, then File > Save As > Tiff",
             )
-        # Nor are those of palettes.
+        # The numbers of a palette are not brightness either.
         raise not_greyscale(name, f"{page.samplesperpixel} channels, {PHOTOMETRIC(page.photometric).name}")
     if page.dtype is None:
-        raise InputError(f"{name} has values of {page.bitspersample} bits of an unknown type; convert it to 8 bits")
+        raise InputError(
+            f"{name} has values of {page.bitspersample} bits of an unknown type",
+            hint="convert it, for example with Fiji: Image > Type > 8-bit",
+        )
     require_decoder(page, name)
     _require_all_bytes(page, name)
     return Header(tuple(page.shape), np.dtype(page.dtype))
 
 
 def _require_all_bytes(page: TiffPage, name: str) -> None:
-    """Raise InputError where the file ends before the pixels of a page that is stored without compression."""
+    """Raise InputError if the file ends before the pixels of an uncompressed page."""
     if page.compression != COMPRESSION.NONE:
         return
     ends = [start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=True)]
     size = page.parent.filehandle.size
     if max(ends, default=0) > size:
-        raise InputError(f"{name} is cut off: the file has {size} bytes, expected {max(ends)}; copy it again")
+        raise InputError(f"{name} is cut off: the file has {size} bytes, expected {max(ends)}", hint="copy it again")
 
 
 def common_header(headers: Iterable[tuple[str, Header]]) -> Header:
-    """Return the header that all sections share; raises InputError naming the first that differs."""
+    """Return the header that all sections share. Raises InputError that names the first section that differs."""
     (first_name, expected), *others = headers
     for name, found in others:
         if found != expected:
             raise InputError(
-                f"section {name} is {found} (y, x), expected {expected} as in {first_name}; all sections need one size "
-                "and dtype: pad, crop or convert it (or choose the pages of one size in a TIFF with --series N)"
+                f"section {name} is {found} (y, x), expected {expected} as in {first_name}",
+                hint="pad, crop or convert the section; if one TIFF has pages of several sizes, choose with --series N",
             )
     return expected
 
 
 def not_greyscale(name: str, found: str) -> InputError:
-    """Return the error for colours, with the ways to make or choose one channel."""
+    """Return the error for colours. The hint explains how to choose or create one channel."""
     return InputError(
-        f"{name} is not greyscale (found {found}); expected one channel of brightness: choose one of a TIFF with "
-        "--channel N, or convert the stack, for example with Fiji (Image > Type > 8-bit) or `magick mogrify "
-        "-colorspace Gray -alpha off`; labels coded as colours would lose their ids so, export those as numbers"
+        f"{name} is not greyscale, found {found}, expected one channel of brightness",
+        hint="for a TIFF, choose a channel with --channel N; for raw, convert it with Fiji (Image > Type > 8-bit) or "
+        "`magick mogrify -colorspace Gray -alpha off`; for labels in colours, export their ids as numbers",
     )

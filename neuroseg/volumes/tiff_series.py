@@ -1,6 +1,6 @@
-"""Images of TIFF files: what ImageJ, OME, tifffile and microscopes write about their pages -> axes and pages.
+"""Images of TIFF files: descriptions by ImageJ, OME, tifffile and microscopes -> axes and pages.
 
-A page that no description names is a section. Descriptions that do not fit the pages are refused, unless the user
+Without a description every page is a section. A description that does not match the pages is an error, unless the user
 names the axes.
 """
 
@@ -21,20 +21,23 @@ from neuroseg.volumes.selection import Selection
 from neuroseg.volumes.tiff_axes import described
 from neuroseg.volumes.tiff_voxel_size import UNKNOWN, PartialSize, stated_size
 
-# What tifffile raises on broken files and on metadata that do not follow their format.
+# Errors of tifffile on broken files and on metadata that do not follow their format.
 BROKEN = (
     OSError, ValueError, EOFError, KeyError, IndexError, TypeError, AttributeError, RuntimeError, ArithmeticError,
     AssertionError, struct.error,
 )  # fmt: skip
 _PLAIN_KINDS = ("generic", "uniform")
-# Descriptions that say how pages are arranged; where tifffile cannot use one, pages are not sections for certain.
+# Descriptions of the arrangement of pages. If tifffile cannot use one, it is not certain that pages are sections.
 _DESCRIPTIONS = {"ome": "OME", "imagej": "ImageJ", "shaped": "tifffile", "lsm": "LSM", "stk": "MetaMorph"}
 _DESCRIBES_ALL_PAGES = ("ome", "imagej", "shaped")
 _LISTED_AT_MOST = 8
 
 
 class PageAt(NamedTuple):
-    """A page of a TIFF file, or the `bare`-th (from 0) of the raw sections that begin with that page."""
+    """A page of a TIFF file. With `bare`, the section with that number (from 0) of the sections stored after the page.
+
+    Such sections have no headers.
+    """
 
     path: Path
     page: int
@@ -43,9 +46,9 @@ class PageAt(NamedTuple):
 
 @dataclass(frozen=True)
 class TiffImage:
-    """One image of a TIFF: its axes, without those of size one, and its pages in the order of the leading axes.
+    """One image of a TIFF: its axes without those of size one, and its pages in the order of the leading axes.
 
-    `page_axes` is how many of the last axes lie within a page.
+    `page_axes` is the number of last axes that lie within a page.
     """
 
     axes: str
@@ -58,8 +61,8 @@ class TiffImage:
 def image_in(path: Path, selection: Selection) -> TiffImage:
     """Return the image of a TIFF that the selection names, or the only one.
 
-    Raises InputError where there are several, where pages are missing, and where the file's description of its pages
-    is damaged or does not fit them.
+    Raises InputError if there are several, if pages are missing, and if the file's description of its pages is damaged
+    or does not match them.
     """
     try:
         with TiffFile(path) as tiff:
@@ -69,65 +72,59 @@ def image_in(path: Path, selection: Selection) -> TiffImage:
 
 
 def _image_in(path: Path, tiff: TiffFile, selection: Selection) -> TiffImage:
-    _require_files_beside(path, tiff)
+    _require_files_in_folder(path, tiff)
     described_by = [name for kind, name in _DESCRIPTIONS.items() if getattr(tiff, f"is_{kind}")]
     series = tiff.series
     if _are_plain(series):
-        doubt = (
-            f"its {described_by[0]} description is damaged or in another file"
-            if _is_doubted(series, described_by)
-            else ""
-        )
+        is_unused = described_by and all(one.kind in _PLAIN_KINDS for one in series)
+        problem = f"its {described_by[0]} description is damaged or in another file" if is_unused else ""
     else:
-        doubt = _misfit(tiff, series, is_named=selection.axes is not None)
-    if doubt and selection.axes is None:
+        problem = _mismatch(tiff, series, is_named=selection.axes is not None)
+    if problem and selection.axes is None:
         raise InputError(
-            f"{path}: {doubt}, so its pages may be sections, channels or times; if they are sections, add --axes zyx, "
-            "otherwise save it anew (in Fiji: File > Save As > Tiff)"
+            f"{path}: {problem}, so its pages may be sections, channels or time points",
+            hint="if the pages are sections, add --axes zyx; otherwise save the file again, for example with Fiji: "
+            "File > Save As > Tiff",
         )
-    if doubt or _are_plain(series):
+    if problem or _are_plain(series):
         return _plain_pages(path, selection)
     number = _chosen(path, [f"{described(*_without_ones(one))} {one.dtype}" for one in series], selection)
     return _described_image(path, series[number], stated_size(tiff, number, len(series)))
 
 
 def _are_plain(series: Sequence[TiffPageSeries]) -> bool:
-    """Return whether pages are all that the file speaks of; tifffile's writer may describe each page for itself."""
+    """Return whether the file describes no image of several pages. tifffile's writer may describe each page."""
     page_by_page = len(series) > 1 and all(
         one.kind == "shaped" and _without_ones(one) == _kept(one.keyframe.axes, one.keyframe.shape) for one in series
     )
     return page_by_page or all(one.kind in _PLAIN_KINDS for one in series)
 
 
-def _is_doubted(series: Sequence[TiffPageSeries], described_by: Sequence[str]) -> bool:
-    return bool(described_by) and all(one.kind in _PLAIN_KINDS for one in series)
+def _mismatch(tiff: TiffFile, series: Sequence[TiffPageSeries], *, is_named: bool) -> str:
+    """Return the difference between the description of all pages and the stored pages, or an empty text.
 
-
-def _misfit(tiff: TiffFile, series: Sequence[TiffPageSeries], *, is_named: bool) -> str:
-    """Return how a description of all pages does not fit the pages that are there, or nothing.
-
-    Pages that OME names and that are nowhere are counted later, unless the user names the axes of those that are here.
+    Pages that OME lists but that are missing are an error later (`_pages_of`), unless the user names the axes.
     """
     if series[0].kind not in _DESCRIBES_ALL_PAGES or any(one.is_multifile for one in series):
         return ""
     kind, stored = series[0].kind, len(tiff.pages)
-    spoken_of = sum(one.size // one.keyframe.size for one in series)
+    described_pages = sum(one.size // one.keyframe.size for one in series)
     is_bare = stored == 1 and len(series) == 1 and series[0].dataoffset is not None
-    if stored == spoken_of or is_bare or (kind == "ome" and stored < spoken_of and not is_named):
+    if stored == described_pages or is_bare or (kind == "ome" and stored < described_pages and not is_named):
         return ""
-    return f"it has {stored} pages, but its {_DESCRIPTIONS[kind]} description is of {spoken_of}"
+    return f"it has {stored} pages, but its {_DESCRIPTIONS[kind]} description lists {described_pages}"
 
 
 def _plain_pages(path: Path, selection: Selection) -> TiffImage:
-    """Return the pages as sections; reduced copies and masks of others are none."""
-    # Opened anew: a file whose series were asked for holds shortened pages.
+    """Return the pages as sections, without reduced copies and masks of other pages."""
+    # Open the file again: access to `series` has shortened the headers of its pages.
     with TiffFile(path) as tiff:
         pages = [page for page in tiff.pages if not page.is_reduced and not page.is_mask]
         groups: dict[tuple[Any, ...], list[int]] = {}
         for page in pages:
             groups.setdefault((page.axes, page.shape, page.dtype), []).append(page.index)
     if not groups:
-        raise InputError(f"{path} holds no image")
+        raise InputError(f"{path} contains no image")
     number, chosen = 0, sorted(index for indices in groups.values() for index in indices)
     if selection.series is not None:
         sizes = [
@@ -140,14 +137,16 @@ def _plain_pages(path: Path, selection: Selection) -> TiffImage:
 
 
 def _chosen(path: Path, images: Sequence[str], selection: Selection) -> int:
-    """Return the number of the image that the user chose, or 0 where there is one."""
+    """Return the number of the image that the user chose, or 0 if there is only one."""
     listed = "; ".join(f"{number}: {image}" for number, image in enumerate(images[:_LISTED_AT_MOST]))
     listed += "; ..." if len(images) > _LISTED_AT_MOST else ""
     if selection.series is None and len(images) > 1:
-        raise InputError(f"{path} holds {len(images)} images ({listed}); choose one with --series N")
+        raise InputError(
+            f"{path} contains {len(images)} images ({listed}), expected one", hint="choose one with --series N"
+        )
     number = selection.series or 0
     if not 0 <= number < len(images):
-        raise InputError(f"--series {number} is not in {path}; expected 0 to {len(images) - 1} ({listed})")
+        raise InputError(f"--series {number} is not in {path}, expected 0 to {len(images) - 1} ({listed})")
     return number
 
 
@@ -157,8 +156,9 @@ def _described_image(path: Path, series: TiffPageSeries, size_nm: PartialSize) -
     lead = shape[: len(shape) - len(within)]
     if shape[len(lead) :] != within or series.transform is not None:
         raise InputError(
-            f"{path} keeps its pages in a way that is not known here ({series.kind}: {described(axes, shape)}, pages "
-            f"of {within}); save it anew (in Fiji: File > Save As > Tiff)"
+            f"{path} arranges its pages in an unsupported way ({series.kind}: {described(axes, shape)}, pages of "
+            f"{within})",
+            hint="save it again, for example with Fiji: File > Save As > Tiff",
         )
     if axes in ("YX", "XY"):
         axes, shape, lead = f"I{axes}", (1, *shape), (1,)
@@ -166,19 +166,20 @@ def _described_image(path: Path, series: TiffPageSeries, size_nm: PartialSize) -
 
 
 def _pages_of(path: Path, series: TiffPageSeries, count: int) -> tuple[PageAt, ...]:
-    """Return the places of all pages of a series; raises InputError where some are missing."""
+    """Return the positions of all pages of a series. Raises InputError if some are missing."""
     if len(series) == 1 and count > 1 and series.dataoffset is not None:
-        # ImageJ writes files beyond 4 GB so: one page, then the sections without headers.
+        # Above 4 GB ImageJ writes one page, and then the sections without headers.
         end, size = series.dataoffset + series.nbytes, series.keyframe.parent.filehandle.size
         if end > size:
-            raise InputError(f"{path} is cut off: the file has {size} bytes, expected {end}; copy it again")
+            raise InputError(f"{path} is cut off: the file has {size} bytes, expected {end}", hint="copy it again")
         return tuple(PageAt(path, series.keyframe.index, bare) for bare in range(count))
     pages = list(series)
     stored = [page for page in pages if page is not None]
     if len(stored) < count or len(pages) != count:
         raise InputError(
-            f"{path} lacks {count - len(stored)} of the {count} pages that its description names; copy the missing "
-            "files of the image beside it, or add --axes zyx if the pages that are here are all sections"
+            f"{path} lacks {count - len(stored)} of the {count} pages that its description lists",
+            hint="copy the other files of the image into the same folder; or, if all pages of this file are sections, "
+            "add --axes zyx",
         )
     return tuple(PageAt(Path(page.parent.filehandle.path), page.index) for page in stored)
 
@@ -188,21 +189,24 @@ def _without_ones(series: TiffPageSeries) -> tuple[str, tuple[int, ...]]:
 
 
 def _kept(axes: str, shape: Sequence[int]) -> tuple[str, tuple[int, ...]]:
-    """Return axes and shape without those of size one, y and x aside."""
+    """Return axes and shape without axes of size one, except y and x."""
     kept = [(axis, size) for axis, size in zip(axes, shape, strict=True) if size != 1 or axis in "YX"]
     return "".join(axis for axis, _ in kept), tuple(size for _, size in kept)
 
 
-def _require_files_beside(path: Path, tiff: TiffFile) -> None:
-    """Raise InputError where an OME description names files that do not lie beside this one as plain files."""
+def _require_files_in_folder(path: Path, tiff: TiffFile) -> None:
+    """Raise InputError if an OME description names a file that is not a plain file in the same folder."""
     if not tiff.is_ome:
         return
     try:
         root = ElementTree.fromstring(tiff.ome_metadata or "")
     except ElementTree.ParseError as error:
-        raise InputError(f"{path} has an OME description that is not valid XML: {error}; save it anew") from error
+        raise InputError(
+            f"{path} has an OME description that is not valid XML: {error}",
+            hint="save it again, for example with Fiji: File > Save As > Tiff",
+        ) from error
     for name in {element.get("FileName") for element in root.iter() if element.get("FileName")}:
         beside = path.parent / str(name)
         inside = {PurePosixPath(str(name)).name, PureWindowsPath(str(name)).name} == {name}
         if not inside or (beside.exists() and not beside.is_file()):
-            raise InputError(f"{path} names {name!r} as a part of its image; expected files beside it")
+            raise InputError(f"{path} names {name!r} as a part of its image, expected a file in the same folder")

@@ -1,4 +1,4 @@
-"""Sections of TIFF files: the pages of one file, or one section of each of many, in the order of the stack."""
+"""Sections of TIFF files in stack order: the pages of one file, or one section of each of many files."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from neuroseg.volumes.tiff_pages import Header, TiffPages, common_header
 from neuroseg.volumes.tiff_series import PageAt, TiffImage, image_in
 from neuroseg.volumes.tiff_voxel_size import PartialSize, agreed
 
-_MOST_VOXELS_OF_A_DEEP_PAGE = 2**30  # they are decoded together: up to 8 GB
+_MOST_VOXELS_OF_A_DEEP_PAGE = 2**30  # all are decoded at the same time: up to 8 GB
 
 
 @dataclass(frozen=True)
 class _Section:
-    """Where a section lies: a page, and the index within it that leaves y and x."""
+    """The position of a section: a page, and the index within the page that selects y and x."""
 
     at: PageAt
     within: tuple[int | slice, ...]
@@ -32,7 +32,7 @@ class _Section:
 
 
 class TiffSections:
-    """The sections of a stack of TIFF pages, with the voxel size (z, y, x) as far as the files state it."""
+    """The sections of a stack of TIFF pages, with the voxel size (z, y, x) that the files state."""
 
     def __init__(
         self, sections: Sequence[_Section], image: TiffImage, where: Arrangement, size_nm: PartialSize
@@ -57,16 +57,16 @@ class TiffSections:
         return pixels.T if section.transposed else pixels
 
     def close(self) -> None:
-        """Close the file that is open."""
+        """Close the open file."""
         self._pages.close()
 
     def _close_one_of_many(self) -> None:
-        """Leave no file of a series open: there may be thousands."""
+        """Close the file if the stack has several: there may be thousands."""
         if not self._is_one_file:
             self.close()
 
     def _checked_header(self, image: TiffImage) -> Header:
-        """Return the header of all sections, each read from its own page."""
+        """Return the common header of all sections. Reads the header of every page."""
         of_channel = "S" in image.axes[len(image.axes) - image.page_axes :]
         return common_header(
             (section.name, self._pages.header(section.at, f"section {section.name}", of_channel=of_channel))
@@ -75,7 +75,7 @@ class TiffSections:
 
 
 def sections_of_one(path: Path, selection: Selection) -> TiffSections:
-    """Return the sections of one TIFF file, all of one image in it."""
+    """Return the sections of one image in one TIFF file."""
     image = image_in(path, selection)
     _require_grey(image, path, selection)
     where = arranged(image.axes, image.shape, selection, str(path))
@@ -85,7 +85,7 @@ def sections_of_one(path: Path, selection: Selection) -> TiffSections:
 
 
 def sections_of_many(paths: Sequence[Path], selection: Selection) -> TiffSections:
-    """Return one section of each TIFF file, in their order."""
+    """Return one section of each TIFF file, in the order of `paths`."""
     found = []
     for path in paths:
         image = _along_files(image_in(path, selection))
@@ -94,8 +94,8 @@ def sections_of_many(paths: Sequence[Path], selection: Selection) -> TiffSection
         if where.sections != 1:
             parts = len({at.path for at in image.pages})
             raise InputError(
-                f"{path} has {where.sections} pages; expected one section per file, or one multi-page TIFF"
-                + (f" (it leads to {parts} files of one image: import {path} without the others)" if parts > 1 else "")
+                f"{path} has {where.sections} pages, expected one section per file, or one multi-page TIFF",
+                hint=f"import {path} without the others: it describes an image in {parts} files" if parts > 1 else "",
             )
         found.append((image, where, _section(image, where, 0, path.name)))
     size_nm = agreed([_size_along(image, where) for image, where, _ in found])
@@ -103,17 +103,18 @@ def sections_of_many(paths: Sequence[Path], selection: Selection) -> TiffSection
 
 
 def _require_pages_in_memory(image: TiffImage, where: Arrangement, path: Path) -> None:
-    """Raise InputError where one page holds so many sections that they cannot be decoded together."""
+    """Raise InputError if one page contains too many sections to decode at the same time."""
     within = math.prod(image.shape[len(image.shape) - image.page_axes :])
     if where.z is not None and where.z >= len(image.axes) - image.page_axes and within > _MOST_VOXELS_OF_A_DEEP_PAGE:
         raise InputError(
-            f"{path} keeps all its sections in one page ({described(image.axes, image.shape)}); expected at most "
-            f"{_MOST_VOXELS_OF_A_DEEP_PAGE} voxels in such a page: save it anew with one section a page"
+            f"{path} stores all sections in one page ({described(image.axes, image.shape)}), expected at most "
+            f"{_MOST_VOXELS_OF_A_DEEP_PAGE} voxels per page",
+            hint="save it with one section per page",
         )
 
 
 def _require_grey(image: TiffImage, path: Path, selection: Selection) -> None:
-    """Raise InputError for samples (colours, mostly) of which the user chose none."""
+    """Raise InputError if a page has several samples (mostly colours) and the user chose none."""
     if "S" in image.axes and selection.channel is None and selection.axes is None:
         pages = TiffPages()
         try:
@@ -123,7 +124,7 @@ def _require_grey(image: TiffImage, path: Path, selection: Selection) -> None:
 
 
 def _along_files(image: TiffImage) -> TiffImage:
-    """Return an image with a first axis for the files, which is of size one in each."""
+    """Return an image with a first axis for the files. Its size is one in each file."""
     if image.axes.startswith("I") and image.shape[0] == 1:
         return image
     return replace(image, axes=f"I{image.axes}", shape=(1, *image.shape))
@@ -133,8 +134,8 @@ def _section(image: TiffImage, where: Arrangement, z: int, name: str) -> _Sectio
     lead = len(image.axes) - image.page_axes
     if min(where.y, where.x) < lead:
         raise InputError(
-            f"section {name} is spread over pages: y and x must be the last of the axes ({image.axes.lower()}); "
-            "save the stack anew with one section a page"
+            f"section {name} is spread over several pages: its axes are {image.axes.lower()}, expected y and x last",
+            hint="save the stack with one section per page",
         )
     place = where.place(z)
     page = 0
@@ -144,7 +145,7 @@ def _section(image: TiffImage, where: Arrangement, z: int, name: str) -> _Sectio
 
 
 def _size_along(image: TiffImage, where: Arrangement) -> PartialSize:
-    """Return the stated voxel size along the axes that are z, y and x here, by the file or by the user's --axes."""
+    """Return the stated voxel size along z, y and x, as named by the file or by the user's --axes."""
     stated = dict(zip("ZYX", image.voxel_size_nm, strict=True))
     z = "Z" if where.z is None or image.axes[where.z] in "IQ" else image.axes[where.z]
     return (stated.get(z), stated.get(image.axes[where.y]), stated.get(image.axes[where.x]))

@@ -1,6 +1,6 @@
-"""Voxel sizes that TIFF files state: ImageJ's calibration and OME's physical sizes, in nm as (z, y, x).
+"""Voxel sizes in TIFF files: ImageJ's calibration and OME's physical sizes, in nm as (z, y, x).
 
-Resolution tags without a calibrated unit (72 dpi) are those of a screen or printer, never of a microscope.
+Resolution tags without a calibrated unit (72 dpi) are ignored: they describe a screen or printer.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
 
 
 def stated_size(tiff: TiffFile, image: int, images: int) -> PartialSize:
-    """Return the voxel size of one of `images` images, None along axes of which the file says nothing certain."""
+    """Return the voxel size of image number `image` of `images`. None along axes that the file does not describe."""
     if tiff.is_ome:
         return _ome_size(tiff.ome_metadata or "", image, images)
     if tiff.is_imagej:
@@ -33,13 +33,13 @@ def stated_size(tiff: TiffFile, image: int, images: int) -> PartialSize:
 
 
 def agreed(sizes: Sequence[PartialSize]) -> PartialSize:
-    """Return what all files state alike, None along axes where they do not."""
+    """Return the voxel size that all files share. None along axes on which they differ."""
     z, y, x = (stated[0] if len(set(stated)) == 1 else None for stated in zip(*sizes, strict=True))
     return (z, y, x)
 
 
 def whole_size(stated: PartialSize, name: str) -> Nanometres | None:
-    """Return a voxel size that is known along all axes, None where none is; raises InputError in between."""
+    """Return a voxel size that is known along all axes, or None if no axis is known. Otherwise raise InputError."""
     known = {axis: size for axis, size in zip("zyx", stated, strict=True) if size is not None}
     if len(known) == 3:
         return (known["z"], known["y"], known["x"])
@@ -47,14 +47,17 @@ def whole_size(stated: PartialSize, name: str) -> Nanometres | None:
         return None
     found = ", ".join(f"{axis} {size:g} nm" for axis, size in known.items())
     example = " ".join(f"{known[axis]:g}" if axis in known else axis.upper() for axis in "zyx")
-    raise InputError(f"{name} states only part of its voxel size ({found}); give all three: --voxel-size {example}")
+    raise InputError(
+        f"{name} states only part of its voxel size ({found}), expected z, y and x",
+        hint=f"give all three in nm: --voxel-size {example}",
+    )
 
 
 def _ome_size(description: str, image: int, images: int) -> PartialSize:
     root = ElementTree.fromstring(description)
     pixels = [element for element in root.iter() if element.tag.rpartition("}")[2] == "Pixels"]
     if len(pixels) != images:
-        return UNKNOWN  # some have no pages, so that it is not certain which one this is
+        return UNKNOWN  # some images have no pages, so it is not certain which one this is
     stated = pixels[image].attrib
     z, y, x = (_length(stated.get(f"PhysicalSize{a}"), stated.get(f"PhysicalSize{a}Unit", "µm")) for a in "ZYX")
     return (z, y, x)
@@ -83,7 +86,7 @@ def _pixel(per_unit: Any, unit: Any) -> float | None:
 
 
 def _length(value: Any, unit: Any) -> float | None:
-    """Return a length in nm; None unless it is a positive number in a unit of length."""
+    """Return a length in nm. None unless it is a positive number in a unit of length."""
     text = _ESCAPED.sub(lambda code: chr(int(code[1], 16)), str(unit))
     factor = nanometres_per(text)
     try:

@@ -1,4 +1,4 @@
-"""A sample of a volume's voxels -> what is wrong with them as raw or as labels. Arrays in, findings out.
+"""A sample of a volume's voxels -> findings: problems with the values as raw or as labels. Arrays in, findings out.
 
 Thresholds were measured on FIB-25, gala and ISBI 2012 (raw, neurons, supervoxels) and on Voronoi cells, with the boxes
 of `sampled_boxes`. Share of equal neighbours: raw 0.02 to 0.04, smoothed or median-filtered 0.17, enlarged fourfold
@@ -20,11 +20,11 @@ from neuroseg.volumes.scaling import scaled
 
 Range = tuple[float, float]
 
-# Sixteen places along z; two sections each, since a section of a stack is decoded as a whole.
+# Sixteen positions along z with two sections each, because a section of a stack is decoded as a whole.
 _BOXES = 16
 _BOX_VOXELS: Triple = (2, 96, 96)
 _WHOLE_VOXELS = 2**19
-_TELLING_VOXELS = 2**14  # smaller volumes are crops or trials
+_LEAST_CERTAIN_VOXELS = 2**14  # smaller volumes are crops or trials
 
 _LABEL_EQUAL_SHARE = 0.8
 _MASK_VALUES = 4
@@ -44,12 +44,12 @@ _LOST_LEVELS = 4
 # FIB-25 uses half of its 256 levels, ISBI 2012 four fifths; 14 bits in uint16 use a quarter.
 _NARROW_SHARE = 0.3
 _CLIPPED_SHARE = 0.5
-_ORIGINAL = "if the original has more, import that with --range LOW HIGH"
+_ORIGINAL = "if the original has more grey levels, import the original with --range LOW HIGH"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong with sampled values and how to correct it; `certain` where no result of them can be of use."""
+    """A problem with sampled values and its fix. `certain`: no useful result is possible."""
 
     problem: str
     fix: str
@@ -61,7 +61,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Sample:
-    """The values that occur, ascending, how often, and pairs of neighbours in x and y as indices of these."""
+    """The distinct values, ascending, their counts, and pairs of neighbours in x and y as indices of the values."""
 
     values: NDArray[Any]
     counts: NDArray[np.int64]
@@ -70,7 +70,7 @@ class Sample:
 
     @property
     def equal_share(self) -> float:
-        """Share of neighbours that are equal; 1 where there are none."""
+        """Share of equal neighbours, 1 if there are no neighbours."""
         return float((self.firsts == self.seconds).mean()) if self.firsts.size else 1.0
 
     @property
@@ -85,7 +85,10 @@ class Sample:
 
 
 def sampled_boxes(shape: Triple) -> list[Roi]:
-    """Return boxes spread over a volume, the same for the same shape: all of a small one, else 16 of 2 x 96 x 96."""
+    """Return boxes spread over a volume: all of a small volume, else 16 boxes of 2 x 96 x 96 voxels.
+
+    They depend only on the shape.
+    """
     if shape[0] * shape[1] * shape[2] <= _WHOLE_VOXELS:
         return [Roi((0, 0, 0), shape)]
     rng = np.random.default_rng(0)
@@ -104,7 +107,7 @@ def sampled_boxes(shape: Triple) -> list[Roi]:
 
 
 def sample_of(boxes: Sequence[NDArray[Any]]) -> Sample:
-    """Return the sample of boxes `(z, y, x)` that hold at least one voxel."""
+    """Return the sample of boxes `(z, y, x)` with at least one voxel."""
     values, indices = np.unique(np.concatenate([box.ravel() for box in boxes]), return_inverse=True)
     indices = indices.reshape(-1)
     firsts, seconds, at = [], [], 0
@@ -120,7 +123,7 @@ def sample_of(boxes: Sequence[NDArray[Any]]) -> Sample:
 def is_label_like(sample: Sample) -> bool:
     """Return whether integers look like ids or a mask: flat regions with sharp steps between them.
 
-    Padding and clipped regions, flat in images also, do not count.
+    Padding and clipped regions do not count: images have flat regions of these kinds.
     """
     count = len(sample.values)
     if sample.values.dtype.kind not in "ui" or count < 2 or not sample.firsts.size:
@@ -129,15 +132,15 @@ def is_label_like(sample: Sample) -> bool:
         return sample.equal_share >= _LABEL_EQUAL_SHARE
     equal = sample.firsts == sample.seconds
     common = np.isin(sample.firsts, [0, count - 1, int(sample.counts.argmax())])
-    telling = ~(equal & common)
-    if telling.sum() < _LEAST_PAIRS or equal.all():
+    informative = ~(equal & common)
+    if informative.sum() < _LEAST_PAIRS or equal.all():
         return False
     mean_step = float(np.abs(sample.firsts - sample.seconds)[~equal].mean())
-    return float(equal[telling].mean()) >= _LABEL_EQUAL_SHARE and mean_step >= _LABEL_MEAN_STEP
+    return float(equal[informative].mean()) >= _LABEL_EQUAL_SHARE and mean_step >= _LABEL_MEAN_STEP
 
 
 def is_image_like(sample: Sample) -> bool:
-    """Return whether values look like an image: neighbours are rarely equal, and differ little; 0 is background."""
+    """Return whether values look like an image: neighbours are rarely equal and differ little. 0 is background."""
     if len(sample.values) < _IMAGE_LEAST_VALUES:
         return False
     one, other = sample.values[sample.firsts], sample.values[sample.seconds]
@@ -151,7 +154,7 @@ def is_image_like(sample: Sample) -> bool:
 
 
 def label_findings(sample: Sample) -> list[Finding]:
-    """Return what is wrong with values that are given as labels."""
+    """Return the problems of values that the user gave as labels."""
     if len(sample.values) == 1 and sample.low == 0:
         return [Finding("every sampled voxel is 0, background", "check that the copy is complete", certain=False)]
     if not is_image_like(sample):
@@ -160,24 +163,24 @@ def label_findings(sample: Sample) -> list[Finding]:
         Finding(
             f"its values look like an image, not like labels: {100 * sample.equal_share:.0f} % of neighbouring voxels "
             f"are equal (labels: more than {100 * _LABEL_EQUAL_SHARE:.0f} %), {_found(sample)}",
-            "name the label volume",
+            "give the label volume",
             certain=True,
         )
     ]
 
 
 def raw_findings(sample: Sample, value_range: Range | None, *, chosen: bool) -> list[Finding]:
-    """Return what is wrong with raw whose `value_range` becomes 0 to 255 (None: it is used as it is).
+    """Return the problems of raw values. `value_range` becomes 0 to 255 (None: uint8 without scaling).
 
-    `chosen`: the user gave the range, which answers all but a range that leaves nothing. Nothing is certain of a volume
-    of a few thousand voxels. Values that are not finite are refused where they are converted, with their place.
+    `chosen`: the user gave the range, so only a range that leaves one grey level is certain. In a volume of a few
+    thousand voxels nothing is certain. Values that are not finite are an error later, at conversion.
     """
     if not np.isfinite(sample.values).all():
         return []
     found = _finding_of_raw(sample, value_range, chosen=chosen)
     if found is None:
         return []
-    return [found if sample.counts.sum() >= _TELLING_VOXELS else replace(found, certain=False)]
+    return [found if sample.counts.sum() >= _LEAST_CERTAIN_VOXELS else replace(found, certain=False)]
 
 
 def _finding_of_raw(sample: Sample, value_range: Range | None, *, chosen: bool) -> Finding | None:
@@ -225,17 +228,18 @@ def _narrow(sample: Sample, mapped: NDArray[np.uint8], value_range: Range, fix: 
 
 
 def probability_findings(sample: Sample) -> list[Finding]:
-    """Return what is wrong with affinities or boundaries, floats in [0, 1] or uint8 where 255 stands for 1."""
+    """Return the problems of affinities or boundaries: floats in [0, 1], or uint8 with 255 for 1."""
     if sample.values.dtype != np.uint8 or sample.high != 1:
         return []
-    problem = "its values are 0 and 1 in uint8, where 255 stands for 1, so all would be nearly 0"
-    return [Finding(problem, "multiply them by 255, or store them as float", certain=True)]
+    problem = "its values are 0 and 1 in uint8, expected 0 to 255: 1 would be read as 1/255"
+    return [Finding(problem, "multiply the values by 255, or store them as float", certain=True)]
 
 
 def suggested_range(sample: Sample, value_range: Range | None) -> Range:
-    """Return a range that fits: 0 to the bits in use where whole numbers begin near 0, else least to largest value.
+    """Return a range that fits the values.
 
-    The range is inverted where `value_range` is.
+    For unsigned integers that begin near 0: from 0 to the largest number of the bits in use. Otherwise: from the
+    smallest to the largest value. If `value_range` is inverted, so is the result.
     """
     low, high = sample.low, sample.high
     if sample.values.dtype.kind == "u":
@@ -246,12 +250,12 @@ def suggested_range(sample: Sample, value_range: Range | None) -> Range:
 
 
 def _labels_as_raw(sample: Sample, value_range: Range | None) -> Finding:
-    """Return the finding of labels that are taken for raw: certain where ids would be lost, a mask is only copied."""
+    """Return the finding for labels given as raw. Certain if ids would be lost; a mask is only copied."""
     loses_ids = len(np.unique(_mapped(sample, value_range))) < len(sample.values)
     return Finding(
         f"its values look like labels, not like raw: {100 * sample.equal_share:.0f} % of neighbouring voxels are "
         f"equal, {len(sample.values)} different values, {_found(sample)}",
-        "import labels with --labels; if it is raw, say which values become 0 and 255: "
+        "if they are labels, import them with --labels; if they are raw, give the values that become 0 and 255: "
         f"--range {_written((sample.low, sample.high))}",
         certain=loses_ids or len(sample.values) > _MASK_VALUES,
     )
@@ -264,14 +268,14 @@ def _mapped(sample: Sample, value_range: Range | None) -> NDArray[np.uint8]:
 
 
 def _levels(groups: NDArray[Any], counts: NDArray[np.int64]) -> int:
-    """Return how many groups, the largest first, hold all but a thousandth of the voxels."""
+    """Return the number of groups, the largest first, that contain all but a thousandth of the voxels."""
     _, group = np.unique(groups, return_inverse=True)
     sizes = np.sort(np.bincount(group.reshape(-1), weights=counts))[::-1]
     return int(np.searchsorted(np.cumsum(sizes), _COUNTED_SHARE * sizes.sum())) + 1
 
 
 def _quantiles(values: NDArray[Any], counts: NDArray[np.int64], shares: Sequence[float]) -> list[float]:
-    """Return quantiles of ascending values that occur `counts` times each."""
+    """Return quantiles of ascending values with `counts`."""
     reached = np.cumsum(counts)
     return [float(values[min(int(np.searchsorted(reached, s * reached[-1])), len(values) - 1)]) for s in shares]
 

@@ -1,4 +1,4 @@
-"""Volumes: 3D arrays with a voxel size and an offset, opened from whatever zarr a user has, and created as OME-NGFF."""
+"""Volumes: 3D arrays with a voxel size and an offset. Opened from any zarr of the user, created as OME-NGFF."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from neuroseg.volumes.soundness import require_regular_chunks
 from neuroseg.volumes.stored_chunks import require_chunks
 from neuroseg.volumes.zarr_nodes import open_node
 
-_LOOKED_THROUGH_VOXELS = 2**22  # a tenth of a second
+_CHECKED_VOXELS = 2**22  # takes a tenth of a second
 _SAMPLED_BOXES = 8
 _SAMPLED_EDGE_VOXELS = 16
 
 
 @dataclass(frozen=True)
 class Volume:
-    """An opened volume: z, y, x of `array` as `layout` has them.
+    """An opened volume. `layout` locates z, y and x in `array`.
 
     `offset_nm` follows `convention` (placement.py). `corner_nm` is the same offset as plain arrays state it (None:
     equal to `offset_nm`). If the file states no certain offset, `placed` is false and both are 0. `no_size_reason`
@@ -56,18 +56,18 @@ class Volume:
 
     @property
     def chunks(self) -> Triple | None:
-        """Voxels of a stored chunk along z, y, x; None where the array has no chunks."""
+        """Voxels of a stored chunk along z, y, x. None if the array has no chunks."""
         return triple(self.layout.of(self.array.chunks)) if self.array.chunks else None
 
     @property
     def shards(self) -> Triple | None:
-        """Voxels of a shard along z, y, x; None where the array has no shards."""
+        """Voxels of a shard along z, y, x. None if the array has no shards."""
         shards = getattr(self.array, "shards", None)
         return triple(self.layout.of(shards)) if shards else None
 
     @property
     def zero(self) -> str:
-        """The convention of the offset, UNKNOWN where the place is not known."""
+        """The convention of the offset. UNKNOWN if the file states no certain offset."""
         return self.convention if self.placed else UNKNOWN
 
     @property
@@ -77,7 +77,7 @@ class Volume:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The type of the voxels."""
+        """The data type of the voxels."""
         dtype: np.dtype[Any] = np.dtype(self.array.dtype)
         return dtype
 
@@ -88,14 +88,14 @@ class Volume:
         return self.layout.arranged(np.asarray(self.array[index]))
 
     def checked_regions(self) -> list[Roi]:
-        """Return the regions whose values are checked before a run begins: all of a small volume, samples of a large.
+        """Return the regions to check before a run starts: all of a small volume, samples of a large one.
 
-        What a sample does not show, the block that meets it will.
+        A wrong value outside the samples fails later, in its block.
         """
-        return [self.roi] if self.roi.size <= _LOOKED_THROUGH_VOXELS else self.samples()
+        return [self.roi] if self.roi.size <= _CHECKED_VOXELS else self.samples()
 
     def samples(self) -> list[Roi]:
-        """Return small regions spread over the volume, the same for the same shape."""
+        """Return small regions spread over the volume. They depend only on its shape."""
         rng = np.random.default_rng(0)
         edges = [min(_SAMPLED_EDGE_VOXELS, size) for size in self.shape]
         return [
@@ -109,11 +109,13 @@ def open_volume(
 ) -> Volume:
     """Return the volume at `path`: a zarr array, a group with `raw`, an OME-NGFF image, or `path.zarr/inside`.
 
-    `voxel_size_nm` and `selection` override what the metadata say. Raises InputError when there is no 3D volume, or
-    more than one to choose from.
+    `voxel_size_nm` and `selection` override the metadata. Raises InputError if there is no 3D volume, or more than one.
     """
     if (Path(path) / "run.yaml").is_file():
-        raise InputError(f"{path} is a workspace, not a volume; its labels are {path.rstrip('/')}/segmentation.zarr")
+        raise InputError(
+            f"{path} is a workspace, expected a volume",
+            hint=f"for its segmentation, give {path.rstrip('/')}/segmentation.zarr",
+        )
     node = open_node(path)
     if not hasattr(node, "shape"):
         levels = ome_levels(node.attrs)
@@ -125,16 +127,16 @@ def open_volume(
                 inside = f"{path.rstrip('/')}/{name}"
                 return open_volume(inside, level=level, voxel_size_nm=voxel_size_nm, selection=selection)
         raise InputError(
-            f"{path} is a zarr group without an image; name the array inside, for example "
-            f"{path.rstrip('/')}/{found[0] if found else 'raw'} (found: {', '.join(found) or 'nothing'})"
+            f"{path} is a zarr group without an image (found: {', '.join(found) or 'nothing'})",
+            hint=f"give the path of an array inside, for example {path.rstrip('/')}/{found[0]}" if found else "",
         )
     if level:
-        raise InputError(f"{path} is one array, without a pyramid; leave --level {level} out")
+        raise InputError(f"{path} is one array without levels, found --level {level}", hint="omit --level")
     return opened(str(path), node, facts_of_zarr(str(path), node), selection, voxel_size_nm)
 
 
 def facts_of_zarr(path: str, array: Any) -> Facts:
-    """Return the facts of a zarr array: those of the OME-NGFF image that lists it as a level, else its own."""
+    """Return the facts of a zarr array: from the OME-NGFF image that lists it as a level, else from the array."""
     attributes = array.attrs
     names = named_axes(attributes, dimension_names=getattr(array.metadata, "dimension_names", None))
     level = level_of_image(path)
@@ -152,7 +154,7 @@ def opened(
     *,
     channels: bool = False,
 ) -> Volume:
-    """Return an array as a volume, described by its facts and what the user says (description.py)."""
+    """Return an array as a volume, described by its facts and the user's options (description.py)."""
     found = description_of(facts, selection, voxel_size_nm, channels=channels)
     return checked(
         Volume(
@@ -170,15 +172,18 @@ def _open_level(
     chosen = levels[level]
     array = member(node, path, chosen.path)
     if not hasattr(array, "shape"):
-        raise InputError(f"{path} lists level {level} at {chosen.path!r}, but there is no array; is the copy complete?")
+        raise InputError(
+            f"{path} lists level {level} at {chosen.path!r}, but contains no array there",
+            hint="check that the copy is complete, or choose another level with --level N",
+        )
     names = named_axes(array.attrs, dimension_names=getattr(array.metadata, "dimension_names", None))
     return opened(path, array, chosen.facts(path, array.shape, names), selection, voxel_size_nm)
 
 
 def checked(volume: Volume) -> Volume:
-    """Return the volume; raises InputError when it is empty, lacks its files, or has an unusable voxel size."""
+    """Return the volume. Raises InputError if it is empty, if files are missing, or if its voxel size is unusable."""
     if min(volume.shape) == 0:
-        raise InputError(f"{volume.path} is empty: shape {volume.shape}")
+        raise InputError(f"{volume.path} is empty: its shape is {volume.shape}")
     if volume.voxel_size_nm is not None:
         check_voxel_size(volume.path, volume.voxel_size_nm)
     require_chunks(volume.array, volume.path)
@@ -188,15 +193,19 @@ def checked(volume: Volume) -> Volume:
 def check_voxel_size(path: str, size: Nanometres) -> None:
     """Raise InputError unless the voxel size is three positive numbers."""
     if not all(0 < edge < float("inf") for edge in size):
-        raise InputError(f"{path} has voxel size {size} nm; three positive numbers are expected")
+        raise InputError(
+            f"{path} has voxel size {size} nm, expected three positive numbers",
+            hint="give the right size in nm: --voxel-size Z Y X",
+        )
 
 
 def require_voxel_size(volume: Volume) -> Nanometres:
-    """Return the volume's voxel size; raises InputError with the option to give one."""
+    """Return the volume's voxel size. If it is unknown, raise InputError with the option for it."""
     if volume.voxel_size_nm is None:
-        why = volume.no_size_reason or "no OME-NGFF scale, voxel_size or resolution attribute"
+        reason = volume.no_size_reason or "no OME-NGFF scale, voxel_size or resolution attribute"
         raise InputError(
-            f"{volume.path} has no voxel size ({why}); give it in nm, for example --voxel-size 10 10 10 (z y x)"
+            f"{volume.path} has no voxel size ({reason})",
+            hint="give it in nm in the order z y x, for example --voxel-size 10 10 10",
         )
     return volume.voxel_size_nm
 
@@ -214,10 +223,10 @@ def create_volume(
     convention: str = CENTRE,
     corner_nm: Nanometres | None = None,
 ) -> None:
-    """Create an OME-NGFF 0.5 image with one level, `path/0`, sharded by `block`; voxels are 0 until written.
+    """Create an OME-NGFF 0.5 image with one level, `path/0`, sharded by `block`. Voxels are 0 until written.
 
-    `convention` is that of `offset_nm`; `corner_nm` is the same place as plain arrays state it (default: the number).
-    Write it with `open_array(path / "0", writable=True)`, whole shards at a time. More levels: `write_levels`.
+    `convention` is the convention of `offset_nm`. `corner_nm` is the same offset as plain arrays state it (default:
+    `offset_nm`). Write whole shards, with `open_array(path / "0", writable=True)`. More levels: `write_levels`.
     """
     levels: list[tuple[str, Triple]] = [("0", (1, 1, 1))]
     image = ome_attributes(name or path.stem, levels, voxel_size_nm, offset_nm, labels=labels, convention=convention)
@@ -235,6 +244,6 @@ def write_levels(
     name: str,
     more: Mapping[str, Any],
 ) -> None:
-    """Replace the metadata of an OME-NGFF image so that it lists `levels` (path, factors) and holds `more`."""
+    """Replace the metadata of an OME-NGFF image: list `levels` (path, factors) and add the attributes `more`."""
     image = ome_attributes(name, levels, grid.voxel_size_nm, grid.offset_nm, labels=labels, convention=grid.convention)
     create_group(path, {**image, **more})

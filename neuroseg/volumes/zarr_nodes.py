@@ -1,4 +1,4 @@
-"""Zarr arrays and groups of users: opened read-only, or refused in one sentence."""
+"""Zarr arrays and groups of users, opened read-only. What cannot be opened is an InputError of one sentence."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _UNREADABLE = (
 
 
 def open_node(path: Place | str) -> Any:
-    """Return the zarr array or group at `path`, read-only; raises InputError when there is none.
+    """Return the zarr array or group at `path`, opened read-only. Raises InputError if there is none.
 
-    A path may be the address of one on a server (storage/remote.py).
+    `path` may be an address on a server (storage/remote.py).
     """
     address = str(path)
     if is_remote(address):

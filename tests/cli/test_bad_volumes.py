@@ -1,4 +1,4 @@
-"""Volumes, affinities, models and workspaces that no run can use: exit code 2, named, and nothing is written."""
+"""Unusable volumes, affinities, models and workspaces: exit code 2, a message that names them, nothing written."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def store(path: Path, values: np.ndarray, **attributes: object) -> str:
 
 
 def ome(path: Path, levels: dict[str, list[float]], shapes: dict[str, tuple[int, ...]]) -> str:
-    """An OME-NGFF image that lists `levels` (path, scale) and holds arrays of `shapes`."""
+    """An OME-NGFF image that lists `levels` (path, scale) and contains arrays of `shapes`."""
     datasets = [
         {"path": name, "coordinateTransformations": [{"type": "scale", "scale": scale}]}
         for name, scale in levels.items()
@@ -40,7 +40,7 @@ def ome(path: Path, levels: dict[str, list[float]], shapes: dict[str, tuple[int,
 
 
 def refused(arguments: list[str], folder: Path, capfd: pytest.CaptureFixture[str]) -> str:
-    """What the command says; it must end with 2, without a traceback, and leave `folder` as it was."""
+    """Return stderr of a command. It must end with exit code 2, without a traceback, and not change `folder`."""
     before = sorted(folder.rglob("*"))
     assert exit_code([*arguments, "--executor", "serial"]) == 2
     captured = capfd.readouterr()
@@ -56,24 +56,24 @@ def refused(arguments: list[str], folder: Path, capfd: pytest.CaptureFixture[str
     [
         (np.zeros((9, 9), "u1"), VOXELS, "is a 2D array of shape (9, 9)"),
         (np.zeros((1, 1, 9, 9, 9), "u1"), VOXELS, "is a 5D array"),
-        (np.zeros((0, 9, 9), "u1"), VOXELS, "is empty: shape (0, 9, 9)"),
+        (np.zeros((0, 9, 9), "u1"), VOXELS, "is empty: its shape is (0, 9, 9)"),
         (np.zeros((9, 9, 9), "i8"), VOXELS, "contains int64 values, expected raw of type uint8, uint16 or float"),
         (np.zeros((9, 9, 9), "?"), VOXELS, "contains bool values"),
         (np.zeros((9, 9, 9), "f4"), VOXELS, "--range LOW HIGH"),
         (np.zeros((9, 9, 9), "u1"), {}, "--voxel-size 10 10 10"),
         (np.zeros((9, 9, 9), "u1"), {"voxel_size": "big"}, "attribute voxel_size = 'big' is not three numbers"),
-        (np.zeros((9, 9, 9), "u1"), {"voxel_size": [-1, 1, 1]}, "three positive numbers are expected"),
+        (np.zeros((9, 9, 9), "u1"), {"voxel_size": [-1, 1, 1]}, "expected three positive numbers"),
         (np.zeros((9, 9, 9), "u1"), {"voxel_size": [40, 40, 40]}, "(4.0 times off); use a pyramid level (--level)"),
     ],
 )
-def test_what_is_not_raw(
+def test_unusable_raw_is_refused(
     values: np.ndarray, attributes: dict[str, Any], said: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert said in refused(["run", store(tmp_path / "V.zarr", values, **attributes)], tmp_path, capfd)
 
 
 @pytest.mark.parametrize("command", ["predict", "segment", "run"])
-def test_a_missing_volume(command: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_volume_is_named(command: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert "no.zarr does not exist" in refused([command, str(tmp_path / "no.zarr")], tmp_path, capfd)
 
 
@@ -94,7 +94,7 @@ def test_damaged_volumes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> N
     (tmp_path / "text.zarr" / "zarr.json").write_text("{not json")
     assert "is not a zarr" in refused(["run", str(tmp_path / "text.zarr")], tmp_path, capfd)
     partial = ome(tmp_path / "partial.zarr", {"0": [10, 10, 10]}, {})
-    assert "lists level 0 at '0', but there is no array" in refused(["run", partial], tmp_path, capfd)
+    assert "lists level 0 at '0', but contains no array there" in refused(["run", partial], tmp_path, capfd)
     short = ome(tmp_path / "short.zarr", {"0": [10, 10]}, {"0": (8, 8, 8)})
     assert "metadata are malformed" in refused(["run", short], tmp_path, capfd)
 
@@ -103,17 +103,17 @@ def test_damaged_volumes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> N
     ("shape", "dtype", "attributes", "said"),
     [
         ((2, 9, 9, 9), "u1", {"offsets": OFFSETS, **VOXELS}, "has 2 channels but 3 offsets"),
-        ((9, 9, 9), "u1", {"offsets": OFFSETS, **VOXELS}, "must be an array (channel, z, y, x), found shape (9, 9, 9)"),
-        ((3, 9, 9, 9), "i4", {"offsets": OFFSETS, **VOXELS}, "affinities are float in [0, 1] or uint8"),
+        ((9, 9, 9), "u1", {"offsets": OFFSETS, **VOXELS}, "has shape (9, 9, 9), expected an array (channel, z, y, x)"),
+        ((3, 9, 9, 9), "i4", {"offsets": OFFSETS, **VOXELS}, "expected affinities as float in [0, 1] or uint8"),
         ((3, 9, 9, 9), "u1", VOXELS, "has no attribute `offsets`"),
         ((3, 9, 9, 9), "u1", {"offsets": [*OFFSETS[:2], [0, 0, -2]], **VOXELS}, "links direct neighbours along x"),
         ((3, 9, 9, 9), "u1", {"offsets": "junk", **VOXELS}, "are not rows of z,y,x steps"),
         ((3, 9, 9, 9), "u1", {"offsets": OFFSETS}, "--voxel-size 10 10 10"),
-        ((3, 9, 9, 9), "u1", {"offsets": OFFSETS, "voxel_size": [0, 1, 1]}, "three positive numbers are expected"),
+        ((3, 9, 9, 9), "u1", {"offsets": OFFSETS, "voxel_size": [0, 1, 1]}, "expected three positive numbers"),
         ((3, 0, 9, 9), "u1", {"offsets": OFFSETS, **VOXELS}, "is empty"),
     ],
 )
-def test_what_are_not_affinities(
+def test_unusable_affinities_are_refused(
     shape: tuple[int, ...], dtype: str, attributes: dict[str, Any], said: str, tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -122,9 +122,10 @@ def test_what_are_not_affinities(
 
 
 @pytest.mark.parametrize(
-    ("value", "said"), [(np.nan, "is nan"), (np.inf, "is inf"), (-0.5, "is -0.5"), (2, "is 2"), (200, "divide them by")]
+    ("value", "said"),
+    [(np.nan, "is nan"), (np.inf, "is inf"), (-0.5, "is -0.5"), (2, "is 2"), (200, "divide the values by 255")],
 )
-def test_unusable_affinities_are_placed(
+def test_the_position_of_unusable_affinities_is_named(
     value: float, said: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     values = np.full((3, 9, 8, 7), 0.25, "f4")
@@ -139,7 +140,7 @@ def test_unusable_affinities_are_placed(
 def test_unusable_affinities_deep_in_a_large_volume_fail_their_block(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("neuroseg.volumes.volume._LOOKED_THROUGH_VOXELS", 0)
+    monkeypatch.setattr("neuroseg.volumes.volume._CHECKED_VOXELS", 0)
     values = np.full((3, 64, 20, 20), 0.25, "f4")
     values[2, 40, 1, 3] = np.nan
     monkeypatch.setattr("neuroseg.volumes.volume._SAMPLED_BOXES", 0)
@@ -152,7 +153,7 @@ def test_unusable_affinities_deep_in_a_large_volume_fail_their_block(
     assert "channel 2, voxel (40, 1, 3) (z, y, x) is nan" in message
 
 
-def test_a_boundary_map_with_a_hole(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_boundary_map_with_a_missing_chunk_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     values = np.full((9, 8, 7), 0.25, "f4")
     values[5, 6, 2] = np.nan
     source = store(tmp_path / "B.zarr", values, **VOXELS)
@@ -160,7 +161,7 @@ def test_a_boundary_map_with_a_hole(tmp_path: Path, capfd: pytest.CaptureFixture
     assert "B.zarr: voxel (5, 6, 2) (z, y, x) is nan" in message
 
 
-def test_levels_that_are_not_there(raw_volume: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_missing_levels_are_refused(raw_volume: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     message = refused(["run", raw_volume, "--level", "1"], tmp_path, capfd)
     assert "one array without levels, found --level 1\nhint: omit --level" in message
     image = ome(tmp_path / "I.zarr", {"0": [10, 10, 10]}, {"0": (8, 8, 8)})

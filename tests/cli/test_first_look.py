@@ -1,4 +1,4 @@
-"""What import, run and evaluate say of values and chunks before anything is made of them."""
+"""Checks of values and chunks by import, run and evaluate before they write anything."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def labels() -> np.ndarray:
 
 @pytest.fixture(autouse=True)
 def warnings_on_stderr() -> Iterator[None]:
-    """pytest keeps the handlers of the command line from being made."""
+    """Print warnings on stderr: pytest prevents the command line from adding its handler."""
     handler = logging.StreamHandler()
     handler.emit = lambda record: print("WARNING:", record.getMessage(), file=sys.stderr)  # type: ignore[method-assign]
     logging.getLogger("neuroseg").addHandler(handler)
@@ -49,7 +49,7 @@ def warnings_on_stderr() -> Iterator[None]:
 
 
 def ended(arguments: list[object], capfd: pytest.CaptureFixture[str], code: int) -> str:
-    """What the command says on stderr; it must end with `code`."""
+    """Return stderr of a command. It must end with exit code `code`."""
     capfd.readouterr()
     assert exit_code([str(argument) for argument in arguments]) == code
     return capfd.readouterr().err
@@ -76,12 +76,12 @@ def test_12_bits_are_refused_until_the_range_is_given(
     assert voxels(tmp_path / "forced.zarr").max() == 16
 
 
-def test_labels_as_raw_are_refused_until_they_are_called_labels(
+def test_labels_as_raw_are_refused_without_the_option_labels(
     tiny_model: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     source = store(tmp_path / "ids.zarr", labels())
     made = tmp_path / "made.zarr"
-    assert "import labels with --labels" in ended(["import", source, "-o", made], capfd, 2)
+    assert "if they are labels, import them with --labels" in ended(["import", source, "-o", made], capfd, 2)
     assert "look like labels" in ended(["run", source, "--model", tiny_model, "-o", tmp_path / "w"], capfd, 2)
     said = ended(["import", source, "-o", made, "--labels"], capfd, 0)
     assert f"next: neuroseg evaluate SEGMENTATION --truth {made}" in said
@@ -111,11 +111,13 @@ def test_a_mask_imported_as_raw_is_copied_with_a_warning(tmp_path: Path, capfd: 
     mask = np.where(raw() > 120, 200, 0).astype(np.uint8)
     mask[:, :20] = 0
     source = store(tmp_path / "mask.zarr", np.repeat(np.repeat(mask, 4, 1), 4, 2))
-    assert "import labels with --labels" in ended(["import", source, "-o", tmp_path / "made.zarr"], capfd, 0)
+    assert "if they are labels, import them with --labels" in ended(
+        ["import", source, "-o", tmp_path / "made.zarr"], capfd, 0
+    )
     assert set(np.unique(voxels(tmp_path / "made.zarr"))) == {0, 200}
 
 
-def test_a_black_volume_is_refused_and_a_half_copied_one_a_warning(
+def test_a_black_volume_is_refused_and_a_half_copied_one_gives_a_warning(
     tiny_model: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     black = store(tmp_path / "black.zarr", np.zeros((16, 40, 40), np.uint8), chunks=(8, 20, 20))
@@ -149,7 +151,7 @@ def test_inverted_contrast(
 
 def test_labels_are_not_inverted(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     source = store(tmp_path / "ids.zarr", labels())
-    assert "leave out --invert" in ended(
+    assert "found --invert\nhint: omit --invert" in ended(
         ["import", source, "-o", tmp_path / "m.zarr", "--labels", "--invert"], capfd, 2
     )
 
@@ -157,5 +159,6 @@ def test_labels_are_not_inverted(tmp_path: Path, capfd: pytest.CaptureFixture[st
 @pytest.mark.parametrize("name", ["seg.h5", "seg.HDF5", "seg.tif", "seg.n5", "seg.neuroseg", "seg.zarr.zip"])
 def test_a_name_of_another_format_is_refused(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     source = store(tmp_path / "ids.zarr", labels())
-    assert "import writes zarr; use -o" in ended(["import", source, "-o", tmp_path / name, "--labels"], capfd, 2)
+    message = ended(["import", source, "-o", tmp_path / name, "--labels"], capfd, 2)
+    assert "expected a zarr\nhint: use -o seg.zarr" in message
     assert not (tmp_path / name).exists()

@@ -1,4 +1,4 @@
-"""Commands with volumes whose axes, channels and places are stated in the ways of other programs."""
+"""Commands with volumes whose axes, channels and positions are stored as other programs store them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def offset() -> list[int]:
 
 @pytest.mark.parametrize("order", ["zyx", "xyz", "yxz"])
 @pytest.mark.parametrize("sized", ["both", "truth", "segmentation"])
-def test_truth_is_placed_by_whichever_voxel_size_there_is(
+def test_truth_is_placed_by_the_voxel_size_of_either_volume(
     order: str, sized: str, crop: np.ndarray, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     turn = ["zyx".index(axis) for axis in order]
@@ -81,7 +81,7 @@ def image(path: Path, values: np.ndarray, *steps: dict[str, Any]) -> Path:
     return path
 
 
-def test_an_image_without_a_translation_states_no_place(
+def test_an_image_without_a_translation_has_no_position(
     crop: np.ndarray, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     segmentation = stored(tmp_path / "S.zarr", labels(), voxel_size=SIZE, offset=[0, 0, 0])
@@ -131,7 +131,7 @@ def test_channels_are_chosen_in_every_command(
     )
     run = ["run", "--model", tiny_model, "--executor", "serial", "--force"]
     assert exit_code([*run, str(both)]) == 2
-    assert "has 2 channels; choose one with --channel N (0 to 1)" in capfd.readouterr().err
+    assert "has 2 channels, expected one\nhint: choose one with --channel N (0 to 1)" in capfd.readouterr().err
     assert exit_code(["info", str(both), "--channel", "1", "--json"]) == 0
     assert json.loads(capfd.readouterr().out)["shape"] == [20, 24, 28]
     assert exit_code([*run, str(both), "--channel", "1", "-o", str(tmp_path / "b")]) == 0
@@ -139,7 +139,7 @@ def test_channels_are_chosen_in_every_command(
     for name in ("affinities.zarr", "segmentation.zarr/0"):
         first, second = (zarr.open_array(str(tmp_path / w / name), mode="r")[:] for w in "bp")
         assert np.array_equal(first, second)
-    # Another channel is another input; the same one goes on without being named again.
+    # Another channel is another input. The same channel resumes without its option.
     assert exit_code([*run, str(both), "--channel", "0", "-o", str(tmp_path / "b")]) != 0
     assert exit_code([*run, str(both), "-o", str(tmp_path / "b")]) == 0
     assert exit_code(["import", str(both), "--channel", "1", "-o", str(tmp_path / "i.zarr"), "--force"]) == 0

@@ -159,7 +159,7 @@ def test_another_shape_or_voxel_size_is_said_in_words(old: Path, tiny_model: str
     made, _ = run(volume=str(old / "V.zarr"), model=tiny_model)
     shutil.rmtree(old / "V.zarr")
     make_volume(old / "V.zarr", (24, 30, 29), voxel_size=[10, 10, 11])
-    changed = r"its shape was 24 x 30 x 28, is 24 x 30 x 29, its voxel size was 10 x 10 x 10 nm, is 10 x 10 x 11 nm"
+    changed = r"its shape was 24 x 30 x 28, now 24 x 30 x 29, its voxel size was 10 x 10 x 10 nm, now 10 x 10 x 11 nm"
     with pytest.raises(RunRefusedError, match=changed):
         run(volume=str(old / "V.zarr"))
     assert made.segmentation.exists()
@@ -197,7 +197,9 @@ def test_a_workspace_of_an_earlier_version_is_refused_plainly(old: Path, tiny_mo
         index, _, counts = mark.name.split("-", 2)
         mark.rename(mark.with_name(f"{index}-{'5' * 12}-{counts}"))  # marks hash the identity
     assert read_plan(made).input_content is None
-    with pytest.raises(RunRefusedError, match=r"cannot be compared, since an earlier version .* --restart affinities"):
+    with pytest.raises(
+        RunRefusedError, match=r"cannot be compared, because an earlier version .* --restart affinities"
+    ):
         run(**given)
 
 

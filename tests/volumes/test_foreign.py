@@ -1,4 +1,4 @@
-"""Formats that are not read are named, with the way to one that is."""
+"""Unsupported formats are named, with a hint at the conversion."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from neuroseg.volumes.foreign import refuse_foreign
     ],
 )
 @pytest.mark.parametrize("command", ["info", "import"])
-def test_each_file_has_its_way(
+def test_each_file_format_has_a_hint(
     command: str, name: str, fix: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / name
@@ -56,7 +56,7 @@ def test_each_file_has_its_way(
         ("datasource-properties.json", {}, "a WEBKNOSSOS dataset"),
     ],
 )
-def test_each_folder_has_its_way(marker: str, content: dict[str, str], named: str, tmp_path: Path) -> None:
+def test_each_folder_format_has_a_hint(marker: str, content: dict[str, str], named: str, tmp_path: Path) -> None:
     (tmp_path / marker).write_text(json.dumps(content))
     with pytest.raises(InputError, match=named):
         open_any(str(tmp_path))
@@ -65,7 +65,7 @@ def test_each_folder_has_its_way(marker: str, content: dict[str, str], named: st
 
 
 @pytest.mark.parametrize("arguments", [["info"], ["run"], ["segment", "-o", "w", "--boundaries"]])
-def test_a_tiff_is_to_be_imported(
+def test_a_tiff_has_a_hint_to_import_it(
     arguments: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -76,7 +76,7 @@ def test_a_tiff_is_to_be_imported(
     assert "x.tif -o x.zarr --voxel-size Z Y X" in message
 
 
-def test_a_truth_as_tiff_is_to_be_imported_as_labels(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_tiff_as_truth_has_a_hint_to_import_it_as_labels(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     zarr.create_array(str(tmp_path / "s.zarr"), shape=(5, 8, 8), dtype="u8", attributes={"voxel_size": [9, 9, 9]})
     tifffile.imwrite(tmp_path / "x.tif", np.zeros((5, 8, 8), np.uint8))
     assert exit_code(["evaluate", str(tmp_path / "s.zarr"), "--truth", str(tmp_path / "x.tif")]) == 2
@@ -98,7 +98,7 @@ def test_a_zarr_is_a_zarr_whatever_its_name(tmp_path: Path) -> None:
         ("ftp://x", "valid: s3://"),
     ],
 )
-def test_addresses_of_other_kinds_have_a_way(address: str, fix: str) -> None:
+def test_unsupported_addresses_have_a_hint(address: str, fix: str) -> None:
     with pytest.raises(InputError, match="is not supported") as raised:
         is_remote(address)
     assert fix in str(raised.value)
@@ -108,7 +108,10 @@ def test_affinities_in_a_group_are_named(tmp_path: Path) -> None:
     group = zarr.open_group(str(tmp_path / "g.zarr"), mode="w")
     group.create_array("affs", shape=(3, 4, 5, 6), dtype="u1")
     group.create_array("raw", shape=(4, 5, 6), dtype="u1")
-    with pytest.raises(InputError, match=r"name an array inside: .*g\.zarr/affs \(3, 4, 5, 6\), .*g\.zarr/raw"):
+    with pytest.raises(
+        InputError,
+        match=r"is a group, .*\nhint: give the path of an array inside: .*g\.zarr/affs \(3, 4, 5, 6\), .*g\.zarr/raw",
+    ):
         open_affinities(str(tmp_path / "g.zarr"), None, None)
     zarr.open_group(str(tmp_path / "empty.zarr"), mode="w")
     with pytest.raises(InputError, match="a group without arrays"):

@@ -1,4 +1,4 @@
-"""Masks of any resolution, seen from the volume's voxels."""
+"""Masks of any resolution, applied to the voxels of a volume."""
 
 from __future__ import annotations
 
@@ -36,20 +36,22 @@ def test_a_mask_without_a_voxel_size_has_the_volumes_voxels(tmp_path: Path) -> N
     values = np.random.default_rng(0).integers(0, 2, (3, 4, 5)).astype(bool)
     source = open_mask(stored(tmp_path / "M.zarr", values), (3, 4, 5), (30.0, 5.0, 5.0), (7.0, 0.0, 0.0))
     assert np.array_equal(source.open()(whole((3, 4, 5))), values)
-    with pytest.raises(InputError, match=r"no voxel size and is not of the volume's shape \(3, 4, 6\)"):
+    with pytest.raises(
+        InputError, match=r"no voxel size, and its shape is .*, expected the volume's shape \(3, 4, 6\)"
+    ):
         open_mask(str(tmp_path / "M.zarr"), (3, 4, 6), (30.0, 5.0, 5.0), (0.0, 0.0, 0.0))
 
 
 def test_a_mask_of_fractions_is_refused(tmp_path: Path) -> None:
     path = stored(tmp_path / "M.zarr", np.zeros((2, 2, 2), np.float32), voxel_size=[1, 1, 1])
-    with pytest.raises(InputError, match="boolean or integer"):
+    with pytest.raises(InputError, match="expected booleans or integers"):
         open_mask(path, (2, 2, 2), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
 
 
-def test_a_place_that_is_assumed_is_stated(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_assumed_offset_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     values = np.ones((3, 4, 5), np.uint8)
     open_mask(stored(tmp_path / "M.zarr", values), (3, 4, 5), (30.0, 5.0, 5.0), (0.0, 0.0, 0.0))
-    assert "M.zarr states no place: it is taken to begin where the volume begins" in caplog.text
+    assert "M.zarr has no offset. It is assumed to begin at the same position as the volume" in caplog.text
     caplog.clear()
     placed = {"voxel_size": [30, 5, 5], "offset": [0, 0, 0]}
     open_mask(stored(tmp_path / "P.zarr", values, **placed), (3, 4, 5), (30.0, 5.0, 5.0), (0.0, 0.0, 0.0))

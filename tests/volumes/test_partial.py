@@ -41,7 +41,7 @@ def test_the_folder_of_a_killed_import_is_removed_by_the_next_and_reported(
     with partial_folder(output) as folder:
         assert [path.name for path in tmp_path.iterdir()] == [folder.name]
     assert list(tmp_path.iterdir()) == []
-    assert caplog.text.count("left by an import that was killed") == 1
+    assert caplog.text.count("left over from an import that was killed") == 1
 
 
 def test_a_folder_without_a_lock_is_kept_for_a_day(tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def test_levels_of_a_written_pyramid_share_the_corner(tmp_path: Path) -> None:
 def test_a_mask_without_a_place_must_have_the_extent_of_a_volume_that_has_one(tmp_path: Path) -> None:
     address = plain(tmp_path / "M.zarr", np.ones((4, 4, 4), np.uint8), voxel_size=[40, 40, 40])
     assert open_mask(address, (16, 16, 15), RAW, (500.0,) * 3).open()(Roi(ORIGIN, (16, 16, 15))).all()
-    with pytest.raises(InputError, match=r"does not state where it lies.*attribute offset"):
+    with pytest.raises(InputError, match=r"has no offset, and its extent differs.*\nhint: .*attribute offset"):
         open_mask(address, (16, 16, 32), RAW, (500.0,) * 3)
 
 

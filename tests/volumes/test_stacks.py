@@ -56,9 +56,9 @@ def test_listed_files_may_keep_their_order(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--order given"):
         open_stack(listed)
     assert open_stack(listed, order="given")[ALL][:, 0, 0].tolist() == [1, 0]
-    with pytest.raises(InputError, match="is a folder, which has no order"):
+    with pytest.raises(InputError, match="is a folder, but --order given needs a list of files"):
         open_stack([str(tmp_path)], order="given")
-    with pytest.raises(InputError, match="one file; --order 1"):
+    with pytest.raises(InputError, match="one file, but --order 1 needs several"):
         open_stack(listed[:1], order="1")
 
 
@@ -143,7 +143,7 @@ def test_another_dtype_is_named_with_found_and_expected(tmp_path: Path) -> None:
 def test_colour_is_refused_and_the_fix_named(tmp_path: Path, suffix: str) -> None:
     for number in (1, 2):
         write_section(tmp_path / f"s{number}.{suffix}", shape=(4, 6, 3))
-    with pytest.raises(InputError, match=r"s1\.\w+ is not greyscale .*RGB.*8-bit"):
+    with pytest.raises(InputError, match=r"s1\.\w+ is not greyscale.*RGB.*\nhint: .*8-bit"):
         open_stack([str(tmp_path)])
 
 
@@ -256,7 +256,7 @@ def test_a_truncated_section_is_named_when_read(tmp_path: Path) -> None:
     Image.fromarray(rng.integers(0, 255, (64, 64), np.uint8)).save(tmp_path / "s1.png")
     content = (tmp_path / "s1.png").read_bytes()
     (tmp_path / "s1.png").write_bytes(content[: len(content) // 2])
-    with pytest.raises(InputError, match=r"section 0 of .* cannot be decoded"):
+    with pytest.raises(InputError, match=r"cannot decode section 0 of "):
         open_stack([str(tmp_path)])[ALL]
 
 

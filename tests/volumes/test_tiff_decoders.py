@@ -146,12 +146,12 @@ def test_bits_in_reverse_order_are_turned(tmp_path: Path, dtype: str) -> None:
         ({"compression": "jpegxl"}, "float32", "compressed with JPEGXL as little-endian float32"),
     ],
 )
-def test_what_no_test_proves_is_refused_by_name(
+def test_untested_combinations_are_refused_by_name(
     tmp_path: Path, options: dict[str, Any], dtype: str, message: str
 ) -> None:
     values = values_of(dtype)
     tifffile.imwrite(tmp_path / "r.tif", values, photometric="minisblack", **options)
-    with pytest.raises(InputError, match=f"{message}; no decoder is tested for it; save it anew"):
+    with pytest.raises(InputError, match=f"{message}, which no tested decoder reads\nhint: save it without"):
         open_stack([str(tmp_path / "r.tif")])
 
 
@@ -169,7 +169,7 @@ def test_samples_keep_their_values(tmp_path: Path) -> None:
         stack.close()
 
 
-# Runs in a process of its own, for tifffile looks for imagecodecs when it is imported.
+# Runs in its own process, because tifffile looks for imagecodecs when it is imported.
 READER = """
 import sys
 
@@ -221,13 +221,14 @@ def test_without_imagecodecs_values_are_right_or_refused_by_name(tmp_path: Path)
     results = json.loads(done.stdout)
     assert "WRONG" not in results.values()
     refused = {name: text for name, text in results.items() if text != "equal"}
-    assert all("install imagecodecs to read it: pip install 'neuroseg[codecs]'" in text for text in refused.values())
+    hint = "needs the package imagecodecs\nhint: install it: pip install 'neuroseg[codecs]'"
+    assert all(hint in text for text in refused.values())
     equal = {tuple(name.split("_")[:3]) for name in results if results[name] == "equal"}
     assert {(codec, dtype) for codec, dtype, _ in equal} == {
         *itertools.product(["None", "zlib", "packbits", "lzma"], DTYPES),
         *(("lzw", dtype) for dtype in ("bool", "uint8", "uint16", "int32", "float32")),
     }
     assert "section 0 of" in results["lzw_float32_big_strip_None"]
-    assert "is compressed with LZW as big-endian float32; install" in results["lzw_float32_big_strip_None"]
-    assert "LZW as uint8; install" in results["deep"]
+    assert "is compressed with LZW as big-endian float32, which needs" in results["lzw_float32_big_strip_None"]
+    assert "LZW as uint8, which needs" in results["deep"]
     assert "stored as little-endian uint16 of 12 bits" in results["packed"]
