@@ -1,4 +1,4 @@
-"""The command line as Python functions: the same options, and a run to look at."""
+"""The command line as Python functions: the same options, and a run with its arrays."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_another_threshold_and_a_truth(made: neuroseg.Run) -> None:
     assert made.segments()["segment"].size >= before
 
 
-def test_what_is_wrong_is_said_as_on_the_command_line(made: neuroseg.Run, tmp_path: Path) -> None:
+def test_errors_are_those_of_the_command_line(made: neuroseg.Run, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has no run\.yaml"):
         neuroseg.open_run(tmp_path)
     with pytest.raises(InputError, match=r"--threshold 2\.0 is not between 0 and 1"):
@@ -86,7 +86,7 @@ def test_functions_take_the_options_of_their_commands(verb: str) -> None:
     assert all(parameter.annotation is not inspect.Parameter.empty for parameter in function.parameters.values())
 
 
-def test_importing_the_package_alone_loads_next_to_nothing() -> None:
+def test_importing_the_package_loads_no_heavy_module() -> None:
     program = "import sys, neuroseg; print(sorted({'numpy', 'torch', 'zarr', 'pydantic'} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert found.stdout.strip() == "[]"
@@ -94,7 +94,7 @@ def test_importing_the_package_alone_loads_next_to_nothing() -> None:
         _ = neuroseg.nothing
 
 
-def test_the_functions_are_listed_before_they_are_used() -> None:
+def test_the_functions_are_listed_before_their_first_use() -> None:
     program = "import neuroseg; print({*neuroseg.__all__} - {*dir(neuroseg)})"
     found = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert found.stdout.strip() == "set()"

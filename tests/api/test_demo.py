@@ -1,4 +1,4 @@
-"""The demo's volume: what it contains, and which folders it leaves as they are."""
+"""The volume of the demo: its content, and the folders it must not change."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_an_earlier_demo_is_replaced_with_its_results(demo: neuroseg.DemoVolume,
     assert (tmp_path / "elsewhere.txt").exists()
 
 
-def test_a_folder_of_other_files_is_left_as_it_is(tmp_path: Path) -> None:
+def test_a_folder_of_other_files_is_not_changed(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").touch()
     with pytest.raises(InputError, match="not empty and not an earlier demo"):
         neuroseg.demo_volume(tmp_path, shape=SHAPE)
@@ -54,9 +54,13 @@ def test_a_folder_of_other_files_is_left_as_it_is(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("shape", "message"),
-    [(47, "fewer than 48 voxels"), ((48, 47, 96), "fewer than 48 voxels"), ((48, 96), r"expected three values \(z, y, x\)")],
+    [
+        (47, "fewer than 48 voxels"),
+        ((48, 47, 96), "fewer than 48 voxels"),
+        ((48, 96), r"expected three values \(z, y, x\)"),
+    ],
 )
-def test_a_demo_volume_has_room_for_neurites(shape: int | tuple[int, ...], message: str, tmp_path: Path) -> None:
+def test_a_demo_volume_refuses_small_shapes(shape: int | tuple[int, ...], message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
         neuroseg.demo_volume(tmp_path / "demo", shape=shape)
     assert not (tmp_path / "demo").exists()

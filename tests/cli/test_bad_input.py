@@ -1,4 +1,4 @@
-"""Bad input: exit code 2, one line that says what is wrong, no traceback, nothing written."""
+"""Bad input: exit code 2, a message without a traceback, and nothing written."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_text_file_is_not_a_zarr(tmp_path: Path, capfd: pytest.CaptureFixture[
 @pytest.mark.parametrize(
     ("shape", "said"), [("20,96,96", "contains 20, expected 48 or more"), ("96x96", "neither a whole number nor")]
 )
-def test_a_demo_needs_room(shape: str, said: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_demo_refuses_small_shapes(shape: str, said: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert said in fails(["demo", str(tmp_path / "demo"), "--shape", shape], capfd)
     assert not (tmp_path / "demo").exists()
 
@@ -68,15 +68,15 @@ def test_float_raw_asks_for_its_range(tmp_path: Path, capfd: pytest.CaptureFixtu
         (["--roi", "0:10,0:10,0:999"], "outside the volume 0:40,0:50,0:45"),
         (["--roi", "5:5,0:10,0:10"], "is empty"),
         (["--roi", "everything"], "z0:z1,y0:y1,x0:x1"),
-        (["--device", "cuda:7"], "is not there"),
+        (["--device", "cuda:7"], "does not exist"),
         (["--device", "toaster"], "unknown device"),
         (["--scoring", "median"], "unknown scoring 'median'"),
         (["--scoring", "quantlie:50"], "did you mean quantile:50?"),
         (["--normalise", "section"], "did you mean sections?"),
         (["--executor", "slrum"], "unknown executor"),
-        (["--threshold", "7"], "must lie in [0, 1]"),
-        (["--workers", "0"], "at least 1"),
-        (["--min-size", "small"], "neither voxels (500) nor a volume"),
+        (["--threshold", "7"], "is not between 0 and 1"),
+        (["--workers", "0"], "is not between 1 and 100000"),
+        (["--min-size", "small"], "neither a number of voxels (500) nor a volume"),
         (["--restart", "fragment"], "did you mean fragments"),
         (["--config", "nothere.yaml"], "cannot read nothere.yaml"),
     ],
@@ -124,7 +124,7 @@ def test_a_model_of_other_voxels_is_refused_without_force(tmp_path: Path, capfd:
     assert "--force" in fails(["run", volume], capfd)
 
 
-def test_truth_of_another_shape_without_a_place_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_truth_of_another_shape_without_an_offset_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with h5py.File(tmp_path / "f.h5", "w") as file:
         file["seg"] = np.ones((8, 8, 8), np.uint32)
         file["truth"] = np.ones((8, 8, 7), np.uint32)
@@ -133,11 +133,11 @@ def test_truth_of_another_shape_without_a_place_is_refused(tmp_path: Path, capfd
     assert "(8, 8, 8)" in message
 
 
-def test_segmenting_before_predicting_says_what_to_do(raw_volume: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_segment_before_predict_names_the_command_to_run(raw_volume: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert "neuroseg predict" in fails(["segment", raw_volume], capfd)
 
 
-def test_status_of_what_is_no_workspace(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_status_refuses_a_path_without_a_workspace(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert "is not a workspace" in fails(["status", str(tmp_path)], capfd)
 
 

@@ -1,4 +1,4 @@
-"""`check` finds what is missing or altered, and changes nothing."""
+"""`check` finds missing and damaged files, and changes nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )  # fmt: skip
 @pytest.mark.parametrize(("damage", "kind"), [(cut_short, "missing"), (alter, "damaged")])
-def test_what_is_missing_or_altered_is_found(
+def test_missing_and_damaged_files_are_found(
     artifact: str, stage: str, damage: Callable[[Path], None], kind: str, finished: Path, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -49,8 +49,8 @@ def test_what_is_missing_or_altered_is_found(
     assert f"1 {kind}" in told.out
     assert (str(file) in told.out) == (kind == "damaged")
     if file.suffix == ".npy":
-        return  # an artifact of one file that is gone was removed on purpose, as far as anybody can see
-    # The advice holds: what is removed is made again.
+        return  # a missing artifact of one file cannot be told from a deleted one
+    # The hint works: deleted files are recomputed.
     file.unlink()
     assert exit_code(["status", str(workspace)]) == 0
     assert "missing on disk: 1 of the done blocks" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The command `evaluate`: what it prints and writes, and the requests that it refuses before it reads a voxel."""
+"""The command `evaluate`: its output, and requests that it refuses before it reads a voxel."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from neuroseg.evaluation import evaluate as module
 
 @pytest.fixture(scope="module")
 def volumes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace w, its boundary map and truth; the truth has objects 1 to 4, quarters apart by membranes of 0."""
+    """A workspace w, its boundary map and truth; the truth has objects 1 to 4, separated by membranes of 0."""
     folder = tmp_path_factory.mktemp("evaluate")
     _, y, x = np.indices((12, 40, 44))
     truth = (1 + (x >= 22) + 2 * (y >= 20)).astype(np.uint64)
@@ -44,9 +44,7 @@ def evaluated(capfd: pytest.CaptureFixture[str], *arguments: object) -> dict:  #
     return found
 
 
-def test_plot_and_objects_are_written_beside_the_scores(
-    volumes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_plot_and_objects_are_written(volumes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     plot, objects = tmp_path / "curve.png", tmp_path / "errors.csv"
     found = evaluated(capfd, volumes / "w", "--truth", volumes / "truth.zarr", "--plot", plot, "--objects", objects)
     assert len(found["sweep"]) == 49
@@ -69,7 +67,7 @@ def test_the_worst_errors_are_printed(volumes: Path, tmp_path: Path, capfd: pyte
     assert " (z,y,x)" in capfd.readouterr().out
 
 
-def test_a_border_leaves_out_what_lies_near_boundaries_whatever_the_region(
+def test_a_border_ignores_voxels_near_boundaries_in_any_region(
     volumes: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     request = (volumes / "w", "--truth", volumes / "truth.zarr", "--ignore", "0,4")

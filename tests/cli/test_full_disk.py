@@ -1,4 +1,4 @@
-"""Disks that are read-only, too small for a run, or fill up while it goes on; small ones in memory stand for them."""
+"""Disks that are read-only, too small for a run, or become full during a run. The tests use small disks in memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHAPE = (48, 64, 64)
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of its own in memory; `resize` changes it."""
+    """A separate disk in memory; `remount` changes its size."""
     folder = tmp_path / "disk"
     folder.mkdir()
     made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True)
@@ -34,7 +34,7 @@ def remount(disk: Path, option: str) -> None:
 
 @pytest.fixture
 def affinities(tmp_path: Path) -> str:
-    """Affinities of noise: many fragments, which hardly compress."""
+    """Affinities of noise: they give many fragments, and compress poorly."""
     attributes = {"offsets": [[-1, 0, 0], [0, -1, 0], [0, 0, -1]], "voxel_size": [10, 10, 10]}
     array = zarr.create_array(str(tmp_path / "A.zarr"), shape=(3, *SHAPE), dtype="u1", attributes=attributes)
     array[:] = np.random.default_rng(0).integers(0, 256, (3, *SHAPE), np.uint8)
@@ -57,7 +57,7 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(
 
 
 @pytest.mark.parametrize("executor", ["serial", "local"])
-def test_a_disk_that_fills_up_ends_the_run_and_a_rerun_continues(
+def test_a_full_disk_ends_the_run_and_a_rerun_resumes(
     disk: Path, affinities: str, tmp_path: Path, executor: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     arguments = [

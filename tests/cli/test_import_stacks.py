@@ -1,4 +1,4 @@
-"""`neuroseg import` of TIFF stacks: options that choose, voxel sizes that files state, refusals before a write."""
+"""`neuroseg import` of TIFF stacks: selecting options, voxel sizes of the files, refusals before a write."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_the_order_of_two_counters_is_chosen(tmp_path: Path) -> None:
     assert voxels(tmp_path / "V.zarr")[:, 0, 0].tolist() == [0, 1]
 
 
-def test_options_of_tiffs_are_refused_elsewhere(tmp_path: Path) -> None:
+def test_options_of_tiffs_are_refused_for_other_formats(tmp_path: Path) -> None:
     zarr.create_array(str(tmp_path / "raw.zarr"), shape=(2, 4, 6), dtype="uint8", attributes={"voxel_size": [4, 4, 4]})
     for option in (["--series", "0"], ["--order", "name"]):
         assert run_import(tmp_path / "raw.zarr", "-o", tmp_path / "V.zarr", *option) == 2

@@ -20,7 +20,7 @@ VOXELS: dict[str, Any] = {"voxel_size": [10, 10, 10]}
 
 
 def shown(address: object, capfd: pytest.CaptureFixture[str]) -> tuple[dict[str, Any], str]:
-    """What `info` says as JSON and as text."""
+    """Return the output of `info` as JSON and as text."""
     capfd.readouterr()
     assert exit_code(["info", str(address), "--json"]) == 0
     content: dict[str, Any] = json.loads(capfd.readouterr().out)
@@ -60,7 +60,7 @@ def test_missing_chunks_are_counted(tmp_path: Path, capfd: pytest.CaptureFixture
     assert "stored 4 of 8 chunks" in text
 
 
-def test_what_an_import_would_refuse_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_problems_that_an_import_refuses_are_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     dark = (np.random.default_rng(0).normal(2000, 300, (20, 40, 40))).astype(np.uint16)
     found, text = shown(store(tmp_path / "V.zarr", dark, **VOXELS), capfd)
     assert "--range 0 4095" in found["findings"][0]

@@ -1,4 +1,4 @@
-"""Ctrl-C with real processes: exit code 130, promptly, nobody left, and a rerun ends with the same bytes."""
+"""Ctrl-C with real processes: a quick exit with code 130, no process left, and a rerun gives the same bytes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PATIENCE_S = 240.0
 
 def start(arguments: list[str]) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "neuroseg", *arguments]
-    # A background shell ignores SIGINT, and so would what it starts until it says otherwise.
+    # A background shell ignores SIGINT, and its child processes inherit this.
     heeding = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -71,7 +71,7 @@ def has_marks(workspace: Path, stage: str) -> bool:
     return folder.is_dir() and any(folder.iterdir())
 
 
-def test_an_interrupted_run_ends_at_once_and_a_rerun_gives_the_same_bytes(tiny_model: str, tmp_path: Path) -> None:
+def test_an_interrupted_run_ends_quickly_and_a_rerun_gives_the_same_bytes(tiny_model: str, tmp_path: Path) -> None:
     volume, workspace = make_volume(tmp_path / "V.zarr", (64, 96, 96)), tmp_path / "V.neuroseg"
     given = {"volume": volume, "model": tiny_model, "blocks": "32,48,48"}
     run = ["run", volume, "--model", tiny_model, "--blocks", "32,48,48", "--workers", "1"]
@@ -101,7 +101,7 @@ def test_an_interrupted_run_ends_at_once_and_a_rerun_gives_the_same_bytes(tiny_m
         assert np.array_equal(array, arrays(fresh)[name]), name
 
 
-def test_an_interrupt_that_falls_into_a_finaliser_is_heard_after_it() -> None:
+def test_an_interrupt_during_a_finaliser_is_raised_after_it() -> None:
     script = """
 import os, signal, time
 from neuroseg.cli.interruption import raise_on_interrupt
@@ -146,7 +146,7 @@ supervisor.main()
 
 
 @pytest.mark.parametrize(("arguments", "told"), [(["slow"], "saved\n"), (["quick", "train", "--executor=slurm"], "")])
-def test_what_announces_that_it_is_slow_to_end_gets_its_time(arguments: list[str], told: str) -> None:
+def test_a_head_that_announces_a_slow_end_gets_more_time(arguments: list[str], told: str) -> None:
     heeding = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         command = [sys.executable, "-c", SUPERVISED, *arguments]
@@ -160,7 +160,7 @@ def test_what_announces_that_it_is_slow_to_end_gets_its_time(arguments: list[str
     assert process.returncode == 130
 
 
-def test_workers_die_with_a_killed_head_and_the_next_run_says_so(
+def test_workers_die_with_a_killed_head_and_the_next_run_reports_it(
     tiny_model: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     volume, workspace = make_volume(tmp_path / "V.zarr", (64, 96, 96)), tmp_path / "V.neuroseg"
@@ -183,7 +183,7 @@ def test_workers_die_with_a_killed_head_and_the_next_run_says_so(
 def test_an_interrupted_verification_leaves_no_process_and_no_folder(
     tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Interrupted while the run that it is going to kill, a group of processes of its own, is at work."""
+    """The interrupt arrives while the run that `verify` kills, in its own process group, is active."""
     (tmp_path / "tmp").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     volume = make_volume(tmp_path / "V.zarr", (64, 96, 96))

@@ -1,4 +1,4 @@
-"""State files that a crash, a full disk or a hand left empty or wrong: one sentence, or as if they were not there."""
+"""State files that a crash, a full disk or a user left empty or wrong: an error message, or ignored."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ FILES = (
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a finished segmentation, in two blocks, and files that runs of other kinds leave."""
+    """A folder with a finished segmentation, in two blocks, and the files of other kinds of runs."""
     folder = tmp_path_factory.mktemp("finished")
     workspace = pipeline.segment(boundaries(folder, "serial").model_copy(update={"blocks": "32,32,20"}))[0]
     for name in ("jobs.json", "ledger/edges/failed/00000001", ".lock.owner"):
@@ -59,7 +59,7 @@ def labels(workspace: Path) -> np.ndarray:
 
 
 def commands(workspace: Path, finished: Path) -> list[list[str]]:
-    """What a user gives a workspace; the last makes it whole again where it can."""
+    """Commands that read a workspace. The last one recomputes what is missing, if it can."""
     truth = str(finished / "w" / "segmentation.zarr")
     return [
         ["status", str(workspace)], ["status", str(workspace), "--json"],
@@ -82,7 +82,7 @@ def damaged(workspace: Path, name: str, damage: str) -> None:
     ],
 )
 @pytest.mark.parametrize("name", FILES)
-def test_a_damaged_state_file_ends_in_a_sentence_or_is_done_without(
+def test_a_damaged_state_file_gives_a_message_or_is_ignored(
     name: str, damages: tuple[str, ...], finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for damage in damages:
@@ -92,7 +92,7 @@ def test_a_damaged_state_file_ends_in_a_sentence_or_is_done_without(
         for command in commands(workspace, finished):
             code, told = exit_code(command), capsys.readouterr().err
             assert code in (0, 1, 2), (damage, command)
-            assert "--debug shows where" not in told, (damage, command, told)
+            assert "add --debug" not in told, (damage, command, told)
             assert "Traceback" not in told, (damage, command, told)
             if name == "run.yaml":
                 assert code == 2
@@ -102,7 +102,7 @@ def test_a_damaged_state_file_ends_in_a_sentence_or_is_done_without(
             assert np.array_equal(labels(workspace), labels(finished / "w")), damage
 
 
-def test_a_run_without_its_description_is_found_again_by_its_command(copied: Path, finished: Path) -> None:
+def test_a_run_without_its_description_is_restored_by_its_command(copied: Path, finished: Path) -> None:
     (copied / "run.yaml").unlink()
     given = ["segment", "--boundaries", str(finished / "B.zarr"), "-o", str(copied), "--executor", "serial"]
     assert exit_code([*given, "--blocks", "32,32,20"]) == 0
@@ -135,7 +135,7 @@ def test_numbers_that_no_run_can_have_are_refused(
     with_plan(copied, **{key: value})
     assert exit_code([command, str(copied)]) == 2
     told = capsys.readouterr().err
-    assert "--debug shows where" not in told
+    assert "add --debug" not in told
     assert key.split("_")[0] in told.lower()
 
 
@@ -158,19 +158,21 @@ def test_other_versions_are_read(version: object, copied: Path) -> None:
     assert exit_code(["status", str(copied)]) == 0
 
 
-def test_results_of_other_settings_are_not_redone_where_their_record_is_damaged(
+def test_results_of_other_settings_are_kept_if_their_record_is_damaged(
     copied: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (copied / "ledger" / "fragments" / "identity.yaml").write_bytes(b"")
     before = labels(copied)
     assert exit_code(["segment", str(copied), "--blocks", "16", "--executor", "serial"]) == 2
-    assert "identity.yaml is damaged, and its 2 done blocks were computed with other settings" in capsys.readouterr().err
+    assert (
+        "identity.yaml is damaged, and its 2 done blocks were computed with other settings" in capsys.readouterr().err
+    )
     assert np.array_equal(labels(copied), before)
     assert exit_code(["segment", str(copied), "--executor", "serial"]) == 0
     assert mapping_in(copied / "ledger" / "fragments" / "identity.yaml"), "it is recorded again"
 
 
-def test_a_state_file_is_read_as_what_it_should_be(tmp_path: Path) -> None:
+def test_a_state_file_of_another_type_counts_as_missing(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     for content, mapping, entries in (
         ({"a": 1}, {"a": 1}, None), ([{"a": 1}], None, [{"a": 1}]), ([1, 2], None, None), ([], None, []),
@@ -188,4 +190,4 @@ def test_options_of_another_kind_are_refused(copied: Path, capsys: pytest.Captur
     content = yaml.safe_load((copied / "run.yaml").read_text()) | {"options": 3}
     (copied / "run.yaml").write_text(yaml.safe_dump(content))
     assert exit_code(["segment", str(copied)]) == 2
-    assert "--debug shows where" not in capsys.readouterr().err
+    assert "add --debug" not in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`neuroseg status`: stages and workers, from what the ledger tells."""
+"""`neuroseg status`: stages and workers, read from the ledger."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def record(time: float, **more: Any) -> dict[str, Any]:
     return {**about, "time": time, **more}
 
 
-def test_the_rate_counts_the_last_minutes_alone() -> None:
+def test_the_rate_counts_only_the_last_minutes() -> None:
     assert recent_rate([]) is None
-    # Two blocks of 4 Mvoxel from 998 to 1004; one that was done long before.
+    # Two blocks of 4 Mvoxel from 998 to 1004, and one from long before.
     assert recent_rate([record(10.0), record(1000.0), record(1004.0)]) == pytest.approx(8 / 6)
 
 
-def test_workers_are_those_of_the_last_minutes() -> None:
+def test_only_workers_of_the_last_minutes_are_shown() -> None:
     records = {
         "fragments": [record(100.0), record(5000.0, block=1), record(5001.0, block=2, process=2, job="7")],
         "edges": [record(5010.0, block=3, peak_mib=200), record(5011.0, block=0, host="b")],
@@ -59,7 +59,7 @@ def test_a_run_and_its_workers_are_shown(
     assert "overall" in told
 
 
-def test_blocks_that_are_running_are_counted_while_a_run_goes_on(
+def test_running_blocks_are_counted_during_a_run(
     raw_volume: str, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     where, seen = str(tmp_path / "w"), []
@@ -81,7 +81,9 @@ def test_blocks_that_are_running_are_counted_while_a_run_goes_on(
     (tmp_path / "w" / "ledger" / "affinities" / "running" / "00000003").touch()
     capsys.readouterr()
     assert exit_code(["status", where, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["stages"][0]["running"] == 0, "nobody works: it was cut off"
+    assert json.loads(capsys.readouterr().out)["stages"][0]["running"] == 0, (
+        "no process holds the workspace: the run was cut off"
+    )
 
 
 def row(stage: str, *, left: int = 0, failed: int = 0, begun: bool = True) -> dict[str, Any]:
@@ -92,11 +94,11 @@ def state(*rows: dict[str, Any], worked_on: bool = False, published: bool = Fals
     return state_of(rows, is_in_use=worked_on, is_published=published)
 
 
-def test_a_run_between_two_stages_goes_on() -> None:
+def test_a_run_between_two_stages_is_running() -> None:
     between = [row("fragments"), row("edges", left=8, begun=False)]
     assert state(*between, worked_on=True) == "running"
     assert state(*between) == "stopped", "its head was killed"
-    assert state(row("fragments"), row("edges"), worked_on=True) == "running", "it publishes what it made"
+    assert state(row("fragments"), row("edges"), worked_on=True) == "running", "it is publishing the segmentation"
     assert state(row("fragments"), row("edges")) == "stopped"
     assert state(row("fragments"), row("edges"), published=True) == "done"
 
@@ -109,7 +111,7 @@ def test_a_prediction_is_done_without_a_segmentation() -> None:
     assert state(row("fragments", left=8, begun=False)) == "stopped", "nothing was begun"
 
 
-def test_watching_lasts_as_long_as_somebody_works(
+def test_watch_continues_until_the_run_ends(
     raw_volume: str,
     tiny_model: str,
     tmp_path: Path,
@@ -130,7 +132,7 @@ def test_watching_lasts_as_long_as_somebody_works(
     with ExitStack() as holding:
         holding.enter_context(Workspace(Path(where)).locked())
         assert exit_code(["status", where, "--watch"]) == 0
-    assert len(looks) == 3, "all begun stages are done, and yet the run is not"
+    assert len(looks) == 3, "all begun stages are done, but the run is not"
     done = next((tmp_path / "w" / "ledger" / "affinities" / "done").iterdir())
     done.unlink()
     capsys.readouterr()
@@ -162,7 +164,7 @@ def test_only_commands_that_resume_give_the_hint(
     assert capsys.readouterr().err == told
 
 
-def test_blocks_that_failed_alike_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_blocks_with_the_same_cause_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     from neuroseg.cli.status import _print_stages
 
     causes = {index: f"stage edges, block {index} (0:{index}): voxel {index} is nan" for index in range(17136)}
