@@ -121,7 +121,7 @@ def test_a_mask_of_0_and_1_is_no_boundary_map(tmp_path: Path, capfd: pytest.Capt
     binary = store(tmp_path / "binary.zarr", (cells((20, 40, 40)) > 0.5).astype(np.uint8))
     command = ["segment", "--boundaries", binary, "-o", f"{tmp_path}/w", "--executor", "serial"]
     assert exit_code(command) == 2
-    assert "multiply them by 255" in capfd.readouterr().err
+    assert "multiply the values by 255" in capfd.readouterr().err
 
 
 def test_nearly_black_raw(data_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
