@@ -1,11 +1,11 @@
-"""What running stages at the same time saves: a slow prediction and the stages after it, on two processes.
+"""Measure the time that running stages concurrently saves: a slow prediction and the stages after it, on two processes.
 
     python scripts/bench_overlap.py FOLDER [--repetitions 3] [--json F]
 
-A prediction that copies affinities and sleeps stands for a GPU: each block takes as long as fragments and edges of a
-block take one core. One process predicts and one computes, one stage after the other and then at the same time. Told
-are the seconds from the first block's beginning to the last block's end, for one after the other the sum over stages:
-medians, and their ratio (0.5 is the least that two processes can reach). The bytes are compared.
+The prediction copies affinities and sleeps, to simulate a GPU. Each block takes as long as fragments and edges of a
+block take on one core. One process predicts and one computes, first one stage after the other, then concurrently.
+Prints the seconds from the start of the first block to the end of the last one (if one after the other: the sum over
+the stages), and the ratio of the medians. Two processes can reach 0.5 at best. Also compares the results byte by byte.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ STAGES = ("affinities", "fragments", "edges")
 def main() -> None:
     """Measure both ways and print the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="where volume and workspaces lie")
+    parser.add_argument("folder", type=Path, help="folder for the volume and the workspaces")
     parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="write the result to this file, too")
+    parser.add_argument("--json", type=Path, help="also write the result to this file")
     given = parser.parse_args()
     folder = given.folder.resolve()
     make_inputs(folder)
@@ -58,7 +58,7 @@ def main() -> None:
         together.append(seconds_of_all(other))
         differing = [name for name, difference in compared(one, other) if difference]
     ratio = statistics.median(together) / statistics.median(apart)
-    told = {
+    result = {
         "blocks": int(np.prod(CELLS)),
         "seconds_a_block": round(float(delay), 3),
         "one_after_the_other_s": [round(seconds, 1) for seconds in apart],
@@ -66,14 +66,14 @@ def main() -> None:
         "ratio": round(ratio, 3),
         "differing": differing,
     }
-    text = json.dumps(told, indent=1)
+    text = json.dumps(result, indent=1)
     print(text)
     if given.json:
         given.json.write_text(text + "\n")
 
 
 def make_inputs(folder: Path) -> None:
-    """Write raw, affinities of wide basins, and a model that is never run."""
+    """Write a raw volume, affinities with wide basins, and a model that never runs."""
     if (folder / "model").exists():
         return
     shape = tuple(cells * BLOCK for cells in CELLS)
@@ -95,7 +95,7 @@ def make_inputs(folder: Path) -> None:
 
 
 def have_a_gpu() -> None:
-    """Give prediction workers of its own, as on a machine with a GPU."""
+    """Give prediction its own workers, like on a machine with a GPU."""
     kind = executors.Executors._kind
 
     def own_kind(self: executors.Executors, stage: object) -> str:
@@ -105,7 +105,7 @@ def have_a_gpu() -> None:
 
 
 def segmented(folder: Path, name: str, delay: float, *, together: bool) -> Workspace:
-    """Run everything with one worker of each kind; returns the workspace."""
+    """Run all stages with one worker of each kind. Return the workspace."""
     shutil.rmtree(folder / name, ignore_errors=True)
     os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parent / "slow_prediction")
     os.environ["SLOW_PREDICTION"] = f"{delay}:{folder / 'A.zarr'}"
@@ -120,7 +120,7 @@ def segmented(folder: Path, name: str, delay: float, *, together: bool) -> Works
 
 
 def spans(workspace: Workspace) -> list[tuple[float, float]]:
-    """Return when the first block of each stage began and when the last was done."""
+    """Return the start of the first block and the end of the last block of each stage."""
     plan = read_plan(workspace)
     found = []
     for stage in plan.stages(workspace):
@@ -131,12 +131,12 @@ def spans(workspace: Workspace) -> list[tuple[float, float]]:
 
 
 def seconds_of(workspace: Workspace) -> list[float]:
-    """Return how long each stage took."""
+    """Return the duration of each stage."""
     return [end - begin for begin, end in spans(workspace)]
 
 
 def seconds_of_all(workspace: Workspace) -> float:
-    """Return how long the stages took from the first block to the last."""
+    """Return the duration of all stages, from the first block to the last."""
     return max(end for _, end in spans(workspace)) - min(begin for begin, _ in spans(workspace))
 
 

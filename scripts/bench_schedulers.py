@@ -1,11 +1,11 @@
-"""What handing out blocks costs by itself: 17,136 blocks that nothing is done in, through each executor's scheduler.
+"""Measure the cost of scheduling: 17,136 empty blocks with each executor.
 
     python scripts/bench_schedulers.py FOLDER [--executors serial local slurm dask] [--json F]
 
-So many blocks of 256 voxels has Kasthuri15 (10747 x 12895 x 1850). A command segments an empty volume of as many small
-blocks with two workers that only mark them as done; fragments and edges run at the same time, and when both are over,
-the command is interrupted. Told are seconds until the first mark (start-up included), seconds per 1000 blocks of either
-from then to the last, and the head's memory.
+Kasthuri15 (10747 x 12895 x 1850 voxels) has this number of blocks of 256 voxels. A command segments an empty volume of
+as many small blocks. Its two workers only mark the blocks as done. Fragments and edges run concurrently. When both are
+done, the command is interrupted. Prints the seconds until the first mark (including the start), the seconds per 1000
+blocks after it, and the memory of the head.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ BLOCK = 16
 def main() -> None:
     """Measure each executor and print the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="where volume and workspaces lie")
+    parser.add_argument("folder", type=Path, help="folder for the volume and the workspaces")
     parser.add_argument("--executors", nargs="+", default=["serial", "local", "slurm", "dask"])
-    parser.add_argument("--json", type=Path, help="write the result to this file, too")
+    parser.add_argument("--json", type=Path, help="also write the result to this file")
     given = parser.parse_args()
     folder = given.folder.resolve()
     volume = folder / "empty.zarr"
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def measured(volume: Path, workspace: Path, executor: str) -> dict[str, object]:
-    """Run fragments and edges with one executor; returns what it took."""
+    """Run fragments and edges with one executor. Return its times and memory."""
     shutil.rmtree(workspace, ignore_errors=True)
     count = int(np.prod(CELLS))
     folders = [workspace / "ledger" / stage / "done" for stage in ("fragments", "edges")]

@@ -1,11 +1,11 @@
-"""Compares the methods that make fragments and agglomerate, each through the real pipeline, in one table and JSON.
+"""Compare the methods for fragments and agglomeration with the complete pipeline. Prints a table and writes JSON.
 
 python scripts/compare_methods.py WORKSPACE --truth labels.h5:ids [--roi z0:z1,y0:y1,x0:x1] [-o comparison.json]
 
-WORKSPACE is one that has been predicted, or segmented from affinities or boundaries; it is not changed. Every method
-runs in a process of its own, in a workspace that reads the same affinities. Per method: the scores at the threshold
-0.5 and at the best of the thresholds (the merge tree answers all at once, a partition is made again for each), and of
-the stages after prediction the time and the largest process at the first threshold.
+WORKSPACE is predicted, or segmented from affinities or boundaries. It is not changed. Each method runs in its own
+process and workspace and reads the same affinities. The table contains, for each method, the scores at the threshold
+0.5 and at the best threshold, and the time and peak memory of the stages after prediction at 0.5. A merge tree gives
+all thresholds in one run. Other methods run once per threshold.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ METHODS = [
 
 
 def neuroseg(*arguments: str) -> dict[str, Any]:
-    """Run one command in a process of its own and return what it prints as JSON; its messages go to stderr."""
+    """Run one command in its own process and return its JSON output. Its messages go to stderr."""
     command = [sys.executable, "-m", "neuroseg", *arguments, "--json"]
     content: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     return content
 
 
 def source_of(path: str) -> list[str]:
-    """Return the flags that segment what a workspace segments, in another workspace."""
+    """Return the flags that segment the affinities or boundaries of a workspace in another workspace."""
     workspace, plan = workspace_at(path)
     size = [str(edge) for edge in plan.voxel_size_nm]
     if plan.kind == "boundaries":
@@ -54,7 +54,7 @@ def source_of(path: str) -> list[str]:
 
 
 def compared(method: tuple[str, str, str], folder: Path, given: argparse.Namespace) -> dict[str, Any]:
-    """Return one method's scores, time and memory."""
+    """Return the scores, time and memory of one method."""
     fragments, agglomeration, scoring = method
     workspace = str(folder / "-".join(method).replace(":", "-"))
     flags = ["--fragments", fragments, "--agglomeration", agglomeration, "--scoring", scoring]
@@ -104,10 +104,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("workspace")
     parser.add_argument("--truth", required=True, help="zarr or file.h5:dataset")
-    parser.add_argument("--roi", help="of the scores, in voxels")
+    parser.add_argument("--roi", help="region of the scores in voxels")
     parser.add_argument("--blocks", default="256")
     parser.add_argument("--thresholds", type=float, nargs="*", default=[0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9])
-    parser.add_argument("-o", "--output", type=Path, help="write the numbers as JSON here too")
+    parser.add_argument("-o", "--output", type=Path, help="also write the numbers to this JSON file")
     given = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder:

@@ -20,7 +20,7 @@ from neuroseg.volumes.volume import require_voxel_size
 
 
 def main(volume_path: str, workspace_path: str, truth: str, roi_text: str, output: str, title: str = "") -> None:
-    """Write the figure of a region: raw, affinities, fragments, segmentation and truth in three planes."""
+    """Draw raw, affinities, fragments, segmentation and ground truth of a region in three planes."""
     volume, workspace = open_any(volume_path), Workspace(Path(workspace_path))
     roi = parse_roi(roi_text, volume.shape)
     box = slices(roi)

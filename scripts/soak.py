@@ -1,13 +1,13 @@
-"""Half an hour of misfortune: workers killed and stopped, heads killed, disk errors; the result must be the same bytes.
+"""Soak test: kill and stop workers, kill heads, inject disk errors, and check that the result has the same bytes.
 
     python scripts/soak.py FOLDER [--minutes 30] [--executor local|slurm|dask] [--stream] [--seed 1] [--json F]
 
-A synthetic volume of 8 x 8 x 8 blocks is segmented again and again by `neuroseg segment`, each time in a new workspace.
-With `--stream` it is predicted, too, by a small random network, and `neuroseg run --keep stream` deletes affinities.
-What befalls it is drawn from the seed: every few seconds a process of the run is killed (SIGKILL) or stopped for good
-(SIGSTOP, which the block's timeout must find), now and then the head is killed; one rename or read in a few hundred
-fails. A command that ends with blocks left is given again, as its message says. Then every voxel is compared with a
-segmentation made in one piece, and processes or jobs that are left are looked for.
+`neuroseg segment` segments a synthetic volume of 8 x 8 x 8 blocks in rounds, each in a new workspace. With `--stream`,
+a small random network also predicts it, and `neuroseg run --keep stream` deletes affinities. The seed determines the
+faults. Every few seconds, a process of the run is killed (SIGKILL) or stopped permanently (SIGSTOP, which the time
+limit of blocks must detect). Sometimes the head is killed. One rename or read in a few hundred fails. A command that
+ends with failed blocks is run again. Then all voxels are compared with a segmentation in one block, and remaining
+processes and jobs are reported.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ from neuroseg.views.synthetic import synthetic_volume
 CELLS = 8
 BLOCK = 20
 OFFSETS = [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]
-# Seconds between two misfortunes, on average; how likely each is.
+# Mean time between two faults, and the probability of each kind.
 EVERY_S = 5.0
-# ... where each worker loads a network before it does anything.
+# With --stream, each worker first loads a network.
 STREAMED_EVERY_S = 20.0
 KINDS = {"killed workers": 0.72, "stopped workers": 0.2, "killed heads": 0.08}
 TIMEOUT_S = 20
@@ -51,7 +51,7 @@ MOST_COMMANDS = 60
 
 @dataclass
 class Round:
-    """One segmentation and what befell it."""
+    """One segmentation, and the faults during it."""
 
     seconds: float = 0.0
     commands: int = 0
@@ -63,14 +63,14 @@ class Round:
 
 
 def main() -> None:
-    """Soak, print the JSON, and exit with 1 where anything differs or is left."""
+    """Run the rounds and print JSON. Exit with 1 if voxels differ or processes remain."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="where volume and workspaces lie")
-    parser.add_argument("--minutes", type=float, default=30.0, help="begin no other round after that (default 30)")
+    parser.add_argument("folder", type=Path, help="folder for the volume and the workspaces")
+    parser.add_argument("--minutes", type=float, default=30.0, help="start no round after this time (default 30)")
     parser.add_argument("--executor", default="local", choices=("local", "slurm", "dask"), help="default local")
-    parser.add_argument("--stream", action="store_true", help="predict, too, and delete affinities as the run goes on")
-    parser.add_argument("--seed", type=int, default=1, help="of volume and misfortunes (default 1)")
-    parser.add_argument("--json", type=Path, help="write the result to this file, too")
+    parser.add_argument("--stream", action="store_true", help="also predict, and delete affinities during the run")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the volume and the faults (default 1)")
+    parser.add_argument("--json", type=Path, help="also write the result to this file")
     given = parser.parse_args()
     folder = given.folder.resolve()
     command, expected = prepared(folder, given.seed, stream=given.stream)
@@ -87,7 +87,7 @@ def main() -> None:
 
 
 def prepared(folder: Path, seed: int, *, stream: bool) -> tuple[list[str], np.ndarray]:
-    """Return the command that segments a synthetic volume, and its segmentation in one piece."""
+    """Return the command that segments a synthetic volume, and its segmentation in one block."""
     name = "streamed" if stream else "whole"
     volume, model, whole = folder / f"{name}-{seed}.zarr", folder / "model", folder / f"{name}-{seed}.neuroseg"
     command = [sys.executable, "-m", "neuroseg"]
@@ -108,7 +108,7 @@ def prepared(folder: Path, seed: int, *, stream: bool) -> tuple[list[str], np.nd
 
 
 def save_random_model(folder: Path) -> None:
-    """Save a small network whose tiles are blocks."""
+    """Save a small network. Its tiles are as large as a block."""
     torch.manual_seed(0)
     parameters = {"widths": [4, 8], "outputs": 3}
     card = Card(
@@ -127,7 +127,7 @@ def voxels(workspace: Path) -> np.ndarray:
 
 
 def soaked(command: list[str], expected: np.ndarray, workspace: Path, executor: str, rng: random.Random) -> Round:
-    """Segment the volume through misfortunes; the command is given until it ends well."""
+    """Segment the volume while faults happen. Repeat the command until it succeeds."""
     shutil.rmtree(workspace, ignore_errors=True)
     this, began = Round(), time.monotonic()
     flags = ["--executor", executor, "--blocks", str(BLOCK), "--workers", "2", "--block-timeout", str(TIMEOUT_S)]
@@ -138,21 +138,21 @@ def soaked(command: list[str], expected: np.ndarray, workspace: Path, executor: 
         every_s = STREAMED_EVERY_S if "run" in command else EVERY_S
         run = subprocess.Popen([*command, "-o", str(workspace), *flags], env=environment, stdout=subprocess.DEVNULL)
         over = threading.Event()
-        tormentor = threading.Thread(target=torment, args=(run.pid, workspace, this, rng, over, every_s))
-        tormentor.start()
+        injector = threading.Thread(target=inject_faults, args=(run.pid, workspace, this, rng, over, every_s))
+        injector.start()
         this.exit_codes.append(run.wait())
         over.set()
-        tormentor.join()
+        injector.join()
     this.seconds = round(time.monotonic() - began, 1)
     this.differing_voxels = int((voxels(workspace) != expected).sum()) if this.exit_codes[-1] == 0 else expected.size
     this.left_behind = left_behind(workspace, executor)
     return this
 
 
-def torment(
+def inject_faults(
     supervisor: int, workspace: Path, this: Round, rng: random.Random, over: threading.Event, every_s: float
 ) -> None:
-    """Have misfortunes befall a run until it is over, and note how large its head is."""
+    """Kill and stop processes of a run until it is over, and record the memory of its head."""
     due = time.monotonic() + rng.expovariate(1 / every_s)
     while not over.wait(0.5):
         try:
@@ -167,11 +167,11 @@ def torment(
             chosen.send_signal(signal.SIGSTOP if kind == "stopped workers" else signal.SIGKILL)
             this.misfortunes[kind] += 1
         except (psutil.Error, IndexError):
-            continue  # it has just ended, or has no workers at the moment
+            continue  # the process has just ended, or there are no workers now
 
 
 def processes_of(workspace: Path, program: str = "neuroseg") -> list[psutil.Process]:
-    """Return the processes whose command names the workspace."""
+    """Return the processes that have the workspace in their command line."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []
@@ -181,7 +181,7 @@ def processes_of(workspace: Path, program: str = "neuroseg") -> list[psutil.Proc
 
 
 def left_behind(workspace: Path, executor: str) -> list[str]:
-    """Return processes, and jobs of SLURM, that are there a minute after the end."""
+    """Return the processes and SLURM jobs that still exist a minute after the end."""
     limit = time.monotonic() + 60
     while True:
         found = [f"process {process.pid}: {' '.join(process.info['cmdline'])}" for process in processes_of(workspace)]
@@ -194,7 +194,7 @@ def left_behind(workspace: Path, executor: str) -> list[str]:
 
 
 def report(rounds: list[Round], given: argparse.Namespace, seconds: float) -> dict[str, object]:
-    """Sum up: what befell, what differs, what is left, how the head's memory went."""
+    """Return a summary: faults, differing voxels, remaining processes, and the memory of the head over time."""
     heads = [r.head_mib for r in rounds]
     quarters = [(mib[len(mib) // 4 : len(mib) // 2], mib[-len(mib) // 4 :]) for mib in heads]
     return {

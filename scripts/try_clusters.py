@@ -1,12 +1,17 @@
-"""A volume segmented on this machine, on SLURM and on Dask, undisturbed and disturbed: every artifact must be the same.
+"""Segment a volume on this machine, on SLURM and on Dask, with and without faults, and compare all artifacts.
 
     python scripts/try_clusters.py FOLDER --volume V.zarr [--blocks 64] [--arms ...] [--json F]
 
-Arms: `slurm`; `slurm_disturbed` (while it predicts and while it segments one job is cancelled and one requeued, and a
-node is drained for a while); `slurm_interrupted` and `slurm_killed` (Ctrl-C, or SIGKILL of the head; a minute later no
-job may be left, then the same command again); `dask` (a scheduler and two workers of its own) and `dask_killed` (one of
-the workers is killed). FOLDER must be seen by all nodes. Prints JSON; the exit code is 1 where anything differs or is
-left.
+The arms are:
+
+    slurm               no faults
+    slurm_disturbed     during prediction and segmentation, cancel a job, requeue a job, and drain a node for a while
+    slurm_interrupted   Ctrl-C; after a minute no job may remain; then the same command again
+    slurm_killed        the same with SIGKILL of the head
+    dask                a new scheduler with two workers
+    dask_killed         the same, and one worker is killed
+
+All nodes must see FOLDER. Prints JSON. The exit code is 1 if artifacts differ or jobs remain.
 """
 
 from __future__ import annotations
@@ -34,17 +39,17 @@ MINUTE_S = 60
 
 
 def main() -> None:
-    """Run the arms, compare each with the run on this machine, print the JSON."""
+    """Run the arms, compare each with the run on this machine, and print JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="where the workspaces lie")
+    parser.add_argument("folder", type=Path, help="folder for the workspaces")
     parser.add_argument("--volume", required=True, help="the volume to segment")
     parser.add_argument("--blocks", default="64", help="block size in voxels (default 64)")
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
-    parser.add_argument("--json", type=Path, help="write the result to this file, too")
+    parser.add_argument("--json", type=Path, help="also write the result to this file")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     seconds = time.monotonic()
-    finished(begun(given, "local"))
+    finished(started(given, "local"))
     rows = [{"arm": "local", "seconds": round(time.monotonic() - seconds, 1)}]
     for arm in given.arms:
         rows.append(tried(given, arm))
@@ -57,12 +62,12 @@ def main() -> None:
 
 
 def tried(given: argparse.Namespace, arm: str) -> dict[str, Any]:
-    """Run one arm; returns its seconds, what differs from the local run, and the jobs that are left."""
+    """Run one arm. Return its seconds, the artifacts that differ from the local run, and the remaining jobs."""
     space, began = workspace(given, arm), time.monotonic()
     row: dict[str, Any] = {"arm": arm}
     if arm.startswith("dask"):
         with dask_cluster(given.folder) as (address, workers):
-            head = begun(given, arm, "--executor", "dask", "--dask-address", address)
+            head = started(given, arm, "--executor", "dask", "--dask-address", address)
             if arm == "dask_killed":
                 await_blocks(space, "affinities", head)
                 workers[0].kill()
@@ -79,9 +84,9 @@ def tried(given: argparse.Namespace, arm: str) -> dict[str, Any]:
 
 
 def on_slurm(given: argparse.Namespace, arm: str, space: Workspace) -> dict[str, Any]:
-    """Run an arm on SLURM; returns what was done to it."""
+    """Run an arm on SLURM. Return its faults."""
     command, row = ("--executor", "slurm"), dict[str, Any]()
-    head = begun(given, arm, *command)
+    head = started(given, arm, *command)
     if arm == "slurm_disturbed":
         row["disturbed"] = [disturb(space, stage, head) for stage in ("affinities", "fragments")]
     if arm in ("slurm_interrupted", "slurm_killed"):
@@ -93,7 +98,7 @@ def on_slurm(given: argparse.Namespace, arm: str, space: Workspace) -> dict[str,
         if left:
             raise RuntimeError(f"jobs {left} outlive the head")
         before = marks(space)
-        head = begun(given, arm, *command)
+        head = started(given, arm, *command)
         finished(head)
         row |= {"blocks_done_before": len(before), "blocks_done_again": len(before - marks(space))}
     finished(head)
@@ -101,7 +106,7 @@ def on_slurm(given: argparse.Namespace, arm: str, space: Workspace) -> dict[str,
 
 
 def left_after(space: Workspace) -> tuple[float, list[str]]:
-    """Return after how many seconds no job of a run is in the queue, a minute at most, and those that still are."""
+    """Wait until no job of a run is in the queue, at most a minute. Return the seconds and the remaining jobs."""
     ended = time.monotonic()
     while jobs(space) and time.monotonic() < ended + MINUTE_S:
         time.sleep(0.2)
@@ -109,25 +114,25 @@ def left_after(space: Workspace) -> tuple[float, list[str]]:
 
 
 def disturb(space: Workspace, stage: str, head: subprocess.Popen[bytes]) -> dict[str, Any]:
-    """Cancel a job of the stage and requeue another, and drain a node for a while; returns what was done."""
+    """Cancel a job of the stage, requeue another, and drain a node for a while. Return the jobs and the node."""
     await_blocks(space, stage, head)
     await_true(lambda: len(jobs(space, "--states=RUNNING")) == WORKERS)
     first, *others = jobs(space, "--states=RUNNING")
-    said("scancel", first)
+    output_of("scancel", first)
     for job in others[:1]:
-        said("scontrol", "requeue", job)
-    node = said("sinfo", "--noheader", "--Node", "--format=%N").split()[-1]
-    said("scontrol", "update", f"NodeName={node}", "State=DRAIN", "Reason=trial")
+        output_of("scontrol", "requeue", job)
+    node = output_of("sinfo", "--noheader", "--Node", "--format=%N").split()[-1]
+    output_of("scontrol", "update", f"NodeName={node}", "State=DRAIN", "Reason=trial")
 
     try:
         time.sleep(DRAINED_S)
     finally:
-        said("scontrol", "update", f"NodeName={node}", "State=RESUME")
+        output_of("scontrol", "update", f"NodeName={node}", "State=RESUME")
     return {"stage": stage, "cancelled": first, "requeued": others[:1], "drained": node}
 
 
-def begun(given: argparse.Namespace, arm: str, *more: str) -> subprocess.Popen[bytes]:
-    """Begin a run in an arm's workspace."""
+def started(given: argparse.Namespace, arm: str, *more: str) -> subprocess.Popen[bytes]:
+    """Start a run in the workspace of an arm."""
     command = [sys.executable, "-m", "neuroseg", "run", given.volume, "--blocks", given.blocks]
     command += ["-o", str(workspace(given, arm).path), "--workers", str(WORKERS), *more]
     with (given.folder / f"{arm}.log").open("ab") as log:
@@ -135,7 +140,7 @@ def begun(given: argparse.Namespace, arm: str, *more: str) -> subprocess.Popen[b
 
 
 def finished(head: subprocess.Popen[bytes]) -> None:
-    """Wait for a run; raises CalledProcessError when it fails."""
+    """Wait for a run. Raises CalledProcessError if it fails."""
     if head.wait():
         raise subprocess.CalledProcessError(head.returncode, head.args)
 
@@ -146,18 +151,18 @@ def workspace(given: argparse.Namespace, arm: str) -> Workspace:
 
 
 def await_blocks(space: Workspace, stage: str, head: subprocess.Popen[bytes]) -> None:
-    """Wait until some blocks of a stage are done and two workers are at it."""
+    """Wait until some blocks of a stage are done. Raises RuntimeError if the run ends before."""
 
     def some() -> bool:
         return len(space.ledger(stage, {}).done()) > 2
 
     await_true(lambda: head.poll() is not None or some())
     if head.poll() is not None:
-        raise RuntimeError(f"the run ended before stage {stage} could be disturbed; give smaller --blocks")
+        raise RuntimeError(f"the run ended before stage {stage} could be disturbed; use smaller --blocks")
 
 
 def await_true(true: Callable[[], object], seconds: float = 600.0) -> None:
-    """Wait until a condition holds; raises TimeoutError."""
+    """Wait until a condition holds. Raises TimeoutError."""
     deadline = time.monotonic() + seconds
     while not true():
         if time.monotonic() > deadline:
@@ -166,18 +171,18 @@ def await_true(true: Callable[[], object], seconds: float = 600.0) -> None:
 
 
 def marks(space: Workspace) -> set[tuple[int, float]]:
-    """Return the predicted blocks and when each was done."""
+    """Return the predicted blocks and the time when each was done."""
     return {(record["block"], record["time"]) for record in space.ledger("affinities", {}).records()}
 
 
 def jobs(space: Workspace, *more: str) -> list[str]:
     """Return the tasks of a run in SLURM's queue."""
-    listed = said("squeue", "--me", "--noheader", "--array", "--format=%i %j", *more).splitlines()
+    listed = output_of("squeue", "--me", "--noheader", "--array", "--format=%i %j", *more).splitlines()
     return [line.split()[0] for line in listed if line.split()[1].startswith(job_name(space.path))]
 
 
-def said(*command: str) -> str:
-    """Return what a command prints; raises CalledProcessError when it fails."""
+def output_of(*command: str) -> str:
+    """Return the output of a command. Raises CalledProcessError if it fails."""
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 

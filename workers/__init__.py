@@ -1,1 +1,1 @@
-"""How workers are launched on each engine: thin mains."""
+"""The main programs of the workers, one per kind of executor."""

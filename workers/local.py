@@ -1,6 +1,7 @@
-"""The main of a worker process of this machine: `python -m neuroseg.workers.local WORKSPACE HEAD`.
+"""The main program of a worker on this machine: `python -m neuroseg.workers.local WORKSPACE HEAD`.
 
-Started by the executor `local` (execution/local.py), whose process id is HEAD; its input is the socket to it.
+The executor `local` (execution/local.py) starts it. HEAD is the process id of the head. stdin is the socket to the
+head.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from neuroseg.execution.parent import die_with_parent
 
 
 def main(workspace: str, head: str) -> None:
-    """Serve the head."""
+    """Process the head's blocks until the run is over."""
     die_with_parent(int(head))
     channel = Channel.over(socket.socket(fileno=os.dup(0)))
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # what this process starts must not hold the connection
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # child processes must not keep the connection open
     from neuroseg.runs.worker import work
 
     work(Path(workspace), channel)

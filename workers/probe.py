@@ -1,4 +1,4 @@
-"""The main of a job that only tells the head what it is: `python -m neuroseg.workers.probe FOLDER TOKEN HEAD`."""
+"""The main program of the job of `neuroseg cluster check`: `python -m neuroseg.workers.probe FOLDER TOKEN HEAD`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from neuroseg.execution.listener import secret_path
 
 
 def main(folder: str, token: str, head: str) -> None:
-    """Reach the head as a worker does, and say who is there."""
+    """Connect to the head like a worker, and report the software and hardware of this machine."""
     addresses = [(host, int(port)) for host, _, port in (one.rpartition(":") for one in head.split(","))]
     secret = secret_path(Path(folder), token).read_bytes()
-    about = _about()  # it may take long: the head waits for whoever is connected
+    about = _about()  # before connecting, because it may take long and the head waits for connected jobs
     channel = connect(addresses, secret)
     channel.send(about)
     channel.close()
@@ -33,7 +33,7 @@ def _about() -> dict[str, object]:
         "cores": len(os.sched_getaffinity(0)),
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "gpus": torch.cuda.device_count(),
-        # Of the site's `activate`, by workers/slurm/worker.sbatch.
+        # workers/slurm/worker.sbatch sets it if `activate` fails.
         "activate": os.environ.get("NEUROSEG_ACTIVATE_FAILED", "").strip("; ") or "ok",
     }
 

@@ -1,6 +1,6 @@
-"""The main of a worker on another machine: `python -m neuroseg.workers.remote WORKSPACE TOKEN HOST:PORT,...`.
+"""The main program of a worker on another machine: `python -m neuroseg.workers.remote WORKSPACE TOKEN HOST:PORT,...`.
 
-Started by a cluster; shows the head the run's secret, which lies in the workspace, and serves it.
+A cluster starts it. It connects to the head, proves that it knows the secret in the workspace, and processes blocks.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 def main(workspace: str, token: str, head: str) -> None:
-    """Serve the head; ends quietly when the run has ended before."""
+    """Process the head's blocks until the run is over. Exit without an error if the run has already ended."""
     set_up()
     if parent := os.environ.get("NEUROSEG_DIES_WITH"):
         die_with_parent(int(parent))
@@ -39,7 +39,7 @@ def main(workspace: str, token: str, head: str) -> None:
         secret = path.read_bytes()
         channel = connect(addresses, secret)
     except FileNotFoundError:
-        logger.info("no %s: the run has ended, or this machine does not see the workspace", path)
+        logger.info("%s does not exist: the run has ended, or this machine does not see the workspace", path)
         cancel_own_jobs(token)
         return
     except NeurosegError as error:
@@ -47,11 +47,11 @@ def main(workspace: str, token: str, head: str) -> None:
         sys.exit(1)
 
     def on_lost_head() -> None:
-        """Have the other jobs cancelled too when it is the head that is gone, and not this worker that was let go."""
+        """Cancel the other jobs of the run if the head is gone. If it still answers, it dropped only this worker."""
         try:
             connect(addresses, secret, timeout_s=_CONNECT_TIMEOUT_S).close()
         except NeurosegError as error:
-            logger.warning("leaving: %s", error)
+            logger.warning("this worker exits: %s", error)
             cancel_own_jobs(token)
 
     threading.Thread(target=_watch, args=(path,), name="secret", daemon=True).start()
@@ -60,10 +60,10 @@ def main(workspace: str, token: str, head: str) -> None:
 
 
 def _watch(secret: Path) -> None:
-    """End this process soon after its secret is gone: the run is over, or another has begun in the workspace."""
+    """Exit this process soon after its secret is removed: the run is over, or another run has begun."""
     while secret.exists():
         time.sleep(_CHECK_EVERY_S)
-    time.sleep(_CHECK_EVERY_S)  # for the head's last word
+    time.sleep(_CHECK_EVERY_S)  # time to receive the message `end` from the head
     os._exit(0)
 
 

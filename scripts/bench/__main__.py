@@ -1,15 +1,15 @@
-"""Benchmarks: `python scripts/bench FOLDER --raw FILE.h5:DATASET` prints one table, and with --json F one JSON file.
+"""Benchmarks: `python scripts/bench FOLDER --raw FILE.h5:DATASET` prints a table. With --json F, it also writes JSON.
 
-Everything runs on the first allowed core alone (--cores N for more), in FOLDER, which keeps what is expensive: the
-affinities of the cube and volara's environment. Each measurement is repeated; numbers are medians.
+All measurements run on one core (--cores N for more). FOLDER keeps what is expensive to recompute: the affinities of
+the cube and volara's environment. Each measurement is repeated, and the medians are printed.
 
-    machine      memory copy, encoding and decoding of the stored arrays: what this machine could do at best
-    stages       affinities zarr -> segmentation zarr, stage by stage in one process: rate, bytes moved, peak memory
-    end-to-end   the same by the command `neuroseg segment`, its start included; how long workers take to start
-    memory       a worker's peak memory on the cube and on eight of it
+    machine      memory copy, encoding and decoding of the stored arrays: the upper limit of this machine
+    stages       affinities zarr -> segmentation zarr, each stage in one process: rate, bytes read and written
+    end-to-end   the same with the command `neuroseg segment`, including its start; start time of the workers
+    memory       peak memory of a worker on the cube and on eight cubes
     baseline     seeded watershed + waterz, in memory
-    volara       volara 1.0.5 in an environment of its own
-    prediction   `neuroseg predict` against the bare network on the same tiles
+    volara       volara 1.0.5 in its own environment
+    prediction   `neuroseg predict` compared with only the network on the same tiles
 """
 
 from __future__ import annotations
@@ -43,15 +43,16 @@ PARTS: dict[str, Callable[[cube.Cube, int], list[Row]]] = {
 
 
 def main() -> None:
-    """Measure the parts that were asked for."""
+    """Measure the selected parts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="where cube, results and volara's environment are kept")
-    parser.add_argument("--raw", help="FILE.h5:DATASET of the raw volume; needed until FOLDER holds the cube")
-    parser.add_argument("--edge", type=int, default=250, help="the cube's edge in voxels (default 250)")
-    parser.add_argument("--only", default=",".join(PARTS), help=f"parts, comma separated (default {','.join(PARTS)})")
-    parser.add_argument("--repeat", type=int, default=3, help="repetitions (default 3)")
-    parser.add_argument("--cores", type=int, default=1, help="cores to run on (default 1)")
-    parser.add_argument("--json", type=Path, help="write all rows to this file")
+    parser.add_argument("folder", type=Path, help="folder for the cube, results and volara's environment")
+    parser.add_argument("--raw", help="FILE.h5:DATASET of the raw volume; needed in the first run")
+    parser.add_argument("--edge", type=int, default=250, help="edge of the cube in voxels (default 250)")
+    parts = ",".join(PARTS)
+    parser.add_argument("--only", default=parts, help=f"parts to measure, comma separated (default {parts})")
+    parser.add_argument("--repeat", type=int, default=3, help="number of repetitions (default 3)")
+    parser.add_argument("--cores", type=int, default=1, help="number of cores (default 1)")
+    parser.add_argument("--json", type=Path, help="write all rows to this JSON file")
     arguments = parser.parse_args()
     names = arguments.only.split(",")
     if unknown := set(names) - set(PARTS):

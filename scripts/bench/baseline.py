@@ -1,4 +1,4 @@
-"""The usual recipe in memory: watershed from the maxima of the boundary distance, then waterz' mean agglomeration."""
+"""The baseline in memory: watershed from the maxima of the boundary distance, then mean agglomeration by waterz."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _THRESHOLD = 0.5
 
 
 def measure(data: Cube, repeat: int) -> list[Row]:
-    """Return how long watershed and agglomeration take, zarr to array."""
+    """Return the times of watershed and agglomeration, from zarr to an array."""
     fragments_s, agglomeration_s = [], []
     for _ in range(repeat):
         began = time.perf_counter()
@@ -42,7 +42,7 @@ def measure(data: Cube, repeat: int) -> list[Row]:
 
 
 def seeded_watershed(affinities: NDArray[np.float32]) -> NDArray[np.uint64]:
-    """Return fragments 1..n of affinities (3, z, y, x): seeds are maxima of the distance to the boundary."""
+    """Return fragments 1..n of affinities (3, z, y, x). The seeds are maxima of the distance to the boundary."""
     inside = affinities.mean(0) > 0.5
     distance = ndimage.distance_transform_edt(inside).astype(np.float32)
     maxima = (ndimage.maximum_filter(distance, _SEED_DISTANCE_VOXELS) == distance) & inside
@@ -52,7 +52,7 @@ def seeded_watershed(affinities: NDArray[np.float32]) -> NDArray[np.uint64]:
 
 @contextlib.contextmanager
 def _silenced_stdout() -> Iterator[None]:
-    """Keep what C++ code prints off stdout."""
+    """Discard what C++ code prints to stdout."""
     sys.stdout.flush()
     kept = os.dup(1)
     with open(os.devnull, "w") as nothing:

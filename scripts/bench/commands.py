@@ -1,4 +1,4 @@
-"""The command `neuroseg segment` as a user runs it: wall time, start of the workers, their peak memory."""
+"""The command `neuroseg segment`: wall time, start of the workers, their peak memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from report import END_TO_END, Row, timed
 
 
 def measure(data: Cube, block: int, repeat: int) -> list[Row]:
-    """Return end to end, and how long the slowest stage took from its start to its first block."""
+    """Return the time end to end, and the longest time of a stage from its start to its first block."""
     seconds, starts, peaks = [], [], []
     for _ in range(repeat):
         took, content = _segmented(data, block, data.cores)
@@ -34,7 +34,7 @@ def measure(data: Cube, block: int, repeat: int) -> list[Row]:
 
 
 def measure_memory(data: Cube, repeat: int) -> list[Row]:
-    """Return the workers' peak memory on the cube and on eight of it beside one another, blocks of 64."""
+    """Return the workers' peak memory on the cube and on eight cubes in one volume, with blocks of 64."""
     rows = []
     for what, affinities in (("the cube", data.affinities), ("eight cubes", eightfold(data))):
         _, content = _segmented(data, 64, 1, affinities=affinities)
@@ -43,7 +43,7 @@ def measure_memory(data: Cube, repeat: int) -> list[Row]:
 
 
 def _segmented(data: Cube, block: int, workers: int, *, affinities: Path | None = None) -> tuple[float, dict[str, Any]]:
-    """Run the command in a fresh workspace; returns its wall time and what it says of itself."""
+    """Run the command in a new workspace. Return its wall time and its JSON output."""
     workspace = data.folder / "command.neuroseg"
     shutil.rmtree(workspace, ignore_errors=True)
     source = str(affinities or data.affinities)
@@ -55,12 +55,12 @@ def _segmented(data: Cube, block: int, workers: int, *, affinities: Path | None 
 
 
 def _peak_mib(content: dict[str, Any]) -> int:
-    """Return the largest peak of the stages that workers ran, those of more than one block; 0 when there is none."""
+    """Return the largest peak memory of the stages with more than one block, which workers run. 0 if there is none."""
     return max((stage["peak_mib"] or 0 for stage in content["stages"] if stage["blocks"] > 1), default=0)
 
 
 def _start_up_seconds(workspace: Path) -> float:
-    """Return the longest time, over the stages that workers ran, from handing out blocks to the first one begun."""
+    """Return the longest time from the start of a stage with workers to the start of its first block."""
     longest = 0.0
     for claimed in (workspace / "ledger").glob("*/identity.yaml"):
         marks = [json.loads(mark.read_text()) for mark in (claimed.parent / "done").iterdir()]

@@ -1,4 +1,4 @@
-"""The cube that everything is measured on: raw voxels, and the affinities that the bundled model predicts from them."""
+"""The cube of the benchmarks: raw voxels, and the affinities that the bundled model predicts from them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ VOXEL_SIZE_NM = [10, 10, 10]
 
 @dataclass(frozen=True)
 class Cube:
-    """Where raw voxels and affinities lie, the folder for what is made of them, and the cores to use."""
+    """The paths of raw voxels and affinities, the folder for results, and the number of cores."""
 
     folder: Path
     edge: int
@@ -34,7 +34,7 @@ class Cube:
 
     @property
     def voxels(self) -> int:
-        """How many voxels the cube has."""
+        """Number of voxels of the cube."""
         return int(self.edge) ** 3
 
 
@@ -44,29 +44,29 @@ def command(*arguments: str) -> list[str]:
 
 
 def prepared(folder: Path, raw: str | None, edge: int, cores: int) -> Cube:
-    """Return the cube in `folder`, made from the middle of the HDF5 dataset `raw` where it is not there yet."""
+    """Return the cube in `folder`. If it does not exist, cut it from the middle of the HDF5 dataset `raw`."""
     data = Cube(folder, edge, cores)
     folder.mkdir(parents=True, exist_ok=True)
     if not data.raw.exists():
         if raw is None:
-            raise SystemExit(f"{data.raw} is not there yet: give the raw volume, --raw FILE.h5:DATASET")
+            raise SystemExit(f"{data.raw} does not exist\nhint: pass the raw volume with --raw FILE.h5:DATASET")
         file, _, dataset = raw.partition(":")
         with h5py.File(file) as opened:
             begin = [(size - edge) // 2 for size in opened[dataset].shape]
             if min(begin) < 0:
-                raise SystemExit(f"{raw} has shape {opened[dataset].shape}: too small for a cube of {edge}")
+                raise SystemExit(f"{raw} has shape {opened[dataset].shape}, too small for a cube of {edge} voxels")
             voxels = opened[dataset][tuple(slice(b, b + edge) for b in begin)]
         array = zarr.create_array(
             str(data.raw), shape=voxels.shape, dtype="u1", chunks=(64, 64, 64), attributes={"voxel_size": VOXEL_SIZE_NM}
         )
         array[:] = voxels
-    # A finished prediction does nothing.
+    # If the prediction is finished, this does nothing.
     subprocess.run(command("predict", str(data.raw), "--blocks", "128", "--workers", "1"), check=True)
     return data
 
 
 def eightfold(data: Cube) -> Path:
-    """Return affinities of twice the cube's edge: the cube eight times, made where they are not there yet."""
+    """Return affinities of eight cubes in one volume. Write them if they do not exist."""
     path = data.folder / f"eight{data.edge}.zarr"
     one = zarr.open_array(str(data.affinities), mode="r")
     shape = (one.shape[0], *(2 * size for size in one.shape[1:]))

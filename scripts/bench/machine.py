@@ -1,4 +1,4 @@
-"""What this machine could do at best: copying memory, encoding and decoding what the stages store."""
+"""The upper limit of this machine: rates of copying memory, and of encoding and decoding the stored arrays."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CHUNK = 64
 
 
 def measure(data: Cube, repeat: int) -> list[Row]:
-    """Return the rates of memory and codec (zstd, level 1, chunks of 64^3, as stored)."""
+    """Return the rates of memory and codec (zstd, level 1, chunks of 64^3, like the stored arrays)."""
     source = np.ones(_COPY_BYTES, np.uint8)
     target = np.empty_like(source)
     rows = [_row("memory copy", _COPY_BYTES, lambda: np.copyto(target, source), repeat)]

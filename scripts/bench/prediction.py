@@ -1,4 +1,4 @@
-"""`neuroseg predict` from zarr to zarr, against the bare network on the same tiles already in memory."""
+"""`neuroseg predict` from zarr to zarr, compared with only the network on the same tiles in memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MOST_TILES = 16
 
 
 def measure(data: Cube, repeat: int) -> list[Row]:
-    """Return both rates and their ratio; the stage's time counts from the start of its worker."""
+    """Return both rates and their ratio. The time of the stage includes the start of its worker."""
     bare, tile_voxels = _bare_seconds_per_tile(data, repeat)
     workspace = data.folder / "predict.neuroseg"
     seconds, tiles = [], len(tiles_covering(whole((data.edge,) * 3), tile_voxels))
@@ -42,7 +42,7 @@ def measure(data: Cube, repeat: int) -> list[Row]:
 
 
 def _bare_seconds_per_tile(data: Cube, repeat: int) -> tuple[float, tuple[int, int, int]]:
-    """Return the median time of a tile, and the tile's shape."""
+    """Return the median time per tile in seconds, and the shape of a tile."""
     bundle = open_bundle(bundled_names()[0])
     card = bundle.card
     settings = TileSettings(

@@ -1,4 +1,4 @@
-"""Rows of results: medians, ratios between them, one table."""
+"""Rows of results: medians, their ratios, and a table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ END_TO_END = "end to end"
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement: `part` and `what` name it; `values` holds numbers by name, units in the names."""
+    """One measurement. `part` and `what` name it. `values` are numbers by name, with units in the names."""
 
     part: str
     what: str
@@ -40,7 +40,7 @@ def timed(part: str, what: str, seconds: Sequence[float], voxels: int, **more: f
 
 
 def with_ratios(rows: Sequence[Row]) -> list[Row]:
-    """Return the rows, and volara's time over ours, end to end, for each block size measured in both."""
+    """Return the rows, and the ratio of volara's time to ours, end to end, for each common block size."""
     seconds = {(row.part, row.what): row.values.get("seconds", 0.0) for row in rows}
     ours = {what: value for (part, what), value in seconds.items() if part == "neuroseg" and END_TO_END in what}
     ratios = [

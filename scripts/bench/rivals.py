@@ -1,4 +1,4 @@
-"""volara in an environment of its own: made once, then its script (volara_pipeline.py) runs there."""
+"""volara in its own environment, which is installed once. Its script (volara_pipeline.py) runs there."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SCRIPT = Path(__file__).with_name("volara_pipeline.py")
 
 
 def measure(data: Cube, block: int, repeat: int) -> list[Row]:
-    """Return volara's time from the same affinities to its segmentation, and that of each of its steps."""
+    """Return volara's time from the same affinities to its segmentation, in total and for each step."""
     python = _environment(data.folder / "volara-environment")
     times: dict[str, list[float]] = {}
     for _ in range(repeat):
@@ -25,17 +25,17 @@ def measure(data: Cube, block: int, repeat: int) -> list[Row]:
         work.mkdir()
         line = [str(python), str(_SCRIPT), str(data.affinities), str(work), str(block)]
         log = data.folder / "volara.log"
-        with log.open("w") as said:
-            done = subprocess.run(line, check=False, cwd=work, stdout=subprocess.PIPE, stderr=said, text=True)
+        with log.open("w") as errors:
+            done = subprocess.run(line, check=False, cwd=work, stdout=subprocess.PIPE, stderr=errors, text=True)
         if done.returncode:
-            raise SystemExit(f"volara failed, see {log}, which ends with:\n{log.read_text()[-2000:]}")
+            raise SystemExit(f"volara failed; {log} ends with:\n{log.read_text()[-2000:]}")
         for step, seconds in json.loads(done.stdout.splitlines()[-1]).items():
             times.setdefault(step, []).append(seconds)
     return [timed("volara", f"{step}, blocks {block}", seconds, data.voxels) for step, seconds in times.items()]
 
 
 def _environment(folder: Path) -> Path:
-    """Return the Python of a virtual environment with volara, which is made where it is not there yet."""
+    """Return the Python of a virtual environment with volara. Install it if it does not exist."""
     python = folder / "bin" / "python"
     if not (folder / "installed").exists():
         print(f"installing {VOLARA} in {folder}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Affinities zarr -> segmentation zarr, stage by stage, in this process: rate, bytes moved."""
+"""Affinities zarr -> segmentation zarr, each stage in this process: rate, bytes read and written."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from neuroseg.storage.arrays import use_threads
 
 
 def measure(data: Cube, block: int, repeat: int) -> list[Row]:
-    """Return a row per stage and one for all; the first run, which compiles, does not count."""
+    """Return a row per stage and one for all stages. The first run does not count, because it compiles."""
     use_threads(1)
     seconds: dict[str, list[float]] = defaultdict(list)
     moved: dict[str, tuple[int, int]] = {}
@@ -39,7 +39,7 @@ def measure(data: Cube, block: int, repeat: int) -> list[Row]:
 
 
 def _segmented(data: Cube, block: int) -> tuple[list[StageSummary], dict[str, tuple[int, int]]]:
-    """Segment the cube; returns what each stage did and the bytes that it read and wrote."""
+    """Segment the cube. Return the summary of each stage, and the bytes that it read and wrote."""
     workspace = data.folder / "stages.neuroseg"
     shutil.rmtree(workspace, ignore_errors=True)
     starts: list[tuple[str, int, int]] = []
@@ -56,7 +56,7 @@ def _segmented(data: Cube, block: int) -> tuple[list[StageSummary], dict[str, tu
 
 
 def _bytes_moved() -> tuple[int, int]:
-    """Return how many bytes this process has read and written by system calls so far."""
+    """Return the number of bytes that this process has read and written so far."""
     lines = Path("/proc/self/io").read_text().splitlines()
     counts = {name: int(value) for name, value in (line.split(": ") for line in lines)}
     return counts["rchar"], counts["wchar"]

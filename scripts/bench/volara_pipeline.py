@@ -1,7 +1,7 @@
-"""Affinities -> segmentation by volara, as its README shows: mutex-watershed fragments, edges, global mutex watershed.
+"""Affinities -> segmentation with volara, as in its README: mutex-watershed fragments, edges, global mutex watershed.
 
 Runs in volara's own environment: python volara_pipeline.py AFFINITIES FOLDER BLOCK. Prints the seconds of each step as
-JSON on the last line. Copying the affinities into volara's layout (positive offsets) is not timed.
+JSON on the last line. The time to copy the affinities into volara's layout (positive offsets) is not included.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def copied(source: str, target: Path) -> Affs:
 
 
 def main(source: str, folder: Path, block: int) -> None:
-    """Run the four tasks, each timed."""
+    """Run the four tasks and measure each."""
     affinities = copied(source, folder / "volara.zarr" / "affinities")
     size, context = Coordinate((block,) * 3), Coordinate((CONTEXT_VOXELS,) * 3)
     database = SQLite(path=folder / "volara.zarr" / "db.sqlite", edge_attrs={"affinity": "float"})

@@ -1,4 +1,4 @@
-"""Has workers mark blocks as done without doing them: imported at the start where the folder is on Python's path."""
+"""Make workers mark blocks as done without processing them. Python imports this if the folder is on its path."""
 
 from __future__ import annotations
 

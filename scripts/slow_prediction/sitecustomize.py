@@ -1,6 +1,6 @@
-"""Has a prediction copy affinities and sleep, as if a GPU computed; imported where the folder is on Python's path.
+"""Make a prediction copy affinities and sleep, to simulate a GPU. Python imports this if the folder is on its path.
 
-SLOW_PREDICTION=SECONDS:AFFINITIES says how long each block takes and where its affinities come from.
+SLOW_PREDICTION=SECONDS:AFFINITIES sets the time per block and the path of the affinities.
 """
 
 from __future__ import annotations

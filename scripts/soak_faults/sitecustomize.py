@@ -1,6 +1,6 @@
-"""Makes a disk unreliable: Python imports this at its start where the folder is on the path (scripts/soak.py does it).
+"""Simulate an unreliable disk. Python imports this if the folder is on its path (scripts/soak.py sets it).
 
-SOAK_ERRORS=SEED:RATE:FOLDER fails that share of what is renamed, or opened for reading, below a folder.
+With SOAK_ERRORS=SEED:RATE:FOLDER, the share RATE of renames and of opening files for reading below FOLDER fails.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _chance = random.Random()
 
 
 def _begin() -> None:
-    """Give every process errors of its own."""
+    """Give each process other errors."""
     _chance.seed(f"{_seed}-{os.getpid()}")
 
 
@@ -42,4 +42,4 @@ def _read(file: Any, mode: str = "r", *given: Any, **more: Any) -> str:
 _begin()
 os.register_at_fork(after_in_child=_begin)
 os.replace = _unreliable(os.replace, _renamed)
-io.open = _unreliable(io.open, _read)  # what pathlib, and zarr with it, reads by
+io.open = _unreliable(io.open, _read)  # pathlib and zarr read with it
