@@ -1,8 +1,8 @@
-"""The whole of `neuroseg adapt`: a bundle and a volume without labels (or with a few) -> a bundle that fits it better.
+"""The command `adapt`: a bundle and a volume with few or no labels -> a bundle that fits the volume better.
 
-Consistency learning with the averaged weights as teacher, begun at the bundle's weights. What comes out is kept only if
-it is better on what was put aside: a quarter of the labelled sections, or crops of a quarter of the volume, on which a
-network shall agree with itself however they are perturbed.
+Runs consistency learning from the bundle's weights, with their average as teacher. A quarter of the data is held out:
+a quarter of the labelled sections, or of the volume. The new bundle is kept only if it is better there: by its scores
+against the labels, or by the agreement of its predictions for perturbed copies of the same crops.
 """
 
 from __future__ import annotations
@@ -43,14 +43,17 @@ from neuroseg.volumes.addresses import open_any
 from neuroseg.volumes.volume import Volume, require_voxel_size
 
 logger = logging.getLogger(__name__)
-_ASIDE = 4  # one part of that many is put aside
+_HELD_OUT_PART = 4  # one quarter is held out
 _CROPS, _LEAST_CROPS = 8, 3
 _LARGEST_RATIO = 3.0
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to adapt to what; `labels` belong to `region` (the whole of them where it is None)."""
+    """The model to adapt, the volume to adapt it to, and the settings.
+
+    `labels`: address of the labels, if there are any. `region`: the part of them to use; None means all.
+    """
 
     volume: str
     model: str
@@ -65,9 +68,9 @@ class Request:
 
 @dataclass(frozen=True)
 class Adapted:
-    """How both models did on what was put aside, and the bundle if it was kept.
+    """The scores of both models on held-out data, and the bundle (None if it was not better).
 
-    Less is better: of `voi`, in bits, by labels; of `disagreement`, the share of what perturbed copies say, without.
+    Lower is better: `voi` in bits with labels, `disagreement` in [0, 1] without.
     """
 
     measure: str
@@ -85,12 +88,12 @@ def adapt(
     progress: bool = True,
     command: str = "",
 ) -> Adapted:
-    """Tune a bundle on a volume, judge it, and keep it in `folder/bundle` if it is better; resumes what folder holds.
+    """Adapt a bundle to a volume, score it, and keep it in `folder/bundle` if it is better.
 
-    `command` goes on the card: what was typed, empty where nothing was.
+    Resumes an unfinished adaptation in `folder`. `command`: the command line for the card, "" if there is none.
 
-    Raises InputError for a volume that does not suit the model and for a CPU that computes it wrongly, RunRefusedError
-    for the folder of another request.
+    Raises InputError if the volume does not fit the model or if this CPU computes wrong gradients. Raises
+    RunRefusedError if the folder belongs to another request.
     """
     bundle, chosen = open_bundle(request.model), choose_device(device)
     card = bundle.card
@@ -100,7 +103,10 @@ def adapt(
     settings = settings_of(request, card, bundle.sha256, bundle.network().windows)  # type: ignore[arg-type]
     _check_room(raw, settings)
     if folder.resolve() in bundle.path.resolve().parents:
-        raise InputError(f"the model {bundle.path} lies in {folder}, which is emptied first; choose another with -o")
+        raise InputError(
+            f"the model {bundle.path} is inside the output folder {folder}, which is emptied first",
+            hint="choose another folder with -o",
+        )
     make_repeatable(chosen)
     warn_if_emulated(chosen, request.precision)
     trainer = Trainer(settings, folder, chosen, ProcessGroup())
@@ -111,11 +117,11 @@ def adapt(
     if (folder / "checkpoint.pt").exists():
         trainer.load()
         if not is_over(trainer):
-            check_gradients(settings, chosen)  # perhaps another machine, with as many threads as before
-    judge = _judge_by_labels if labelled is not None else _judge_by_agreement
+            check_gradients(settings, chosen)  # the machine and the number of threads can differ
+    score = _score_by_labels if labelled is not None else _score_by_agreement
     threads = torch.get_num_threads()
-    before = judge(bundle.network().to(chosen), settings, card, raw, labelled, request)
-    torch.set_num_threads(threads)  # prediction pins the process to one
+    before = score(bundle.network().to(chosen), settings, card, raw, labelled, request)
+    torch.set_num_threads(threads)  # prediction sets it to one
     if not is_over(trainer):
         samples = _samples(settings, raw, labelled, request, trainer.step)
         run_training(trainer, samples, lambda step: {}, progress=progress)
@@ -124,7 +130,7 @@ def adapt(
     tuned = with_recomputed_statistics(
         trainer.average.network, crops, "clean", count=count, batch=settings.optimiser.batch, device=chosen
     )
-    after = judge(tuned, settings, card, raw, labelled, request)
+    after = score(tuned, settings, card, raw, labelled, request)
     by_labels = labelled is not None
     better = after["voi"] < before["voi"]
     if not by_labels:
@@ -138,7 +144,7 @@ def adapt(
 
 
 def settings_of(request: Request, card: Card, identity: str, rule: WindowRule) -> TrainingSettings:
-    """Return the training that tunes a bundle: its network, offsets and windows, consistency with gentle steps."""
+    """Return the training settings for a bundle: its network, offsets and windows, with consistency learning."""
     output, context = card.tile.output_voxels, card.tile.context_voxels
     patch = output if rule.allows(output) else triple([o + 2 * c for o, c in zip(output, context, strict=True)])
     isotropic = max(card.voxel_size_nm) < 1.5 * min(card.voxel_size_nm)
@@ -147,7 +153,7 @@ def settings_of(request: Request, card: Card, identity: str, rule: WindowRule) -
     return TrainingSettings.model_validate(
         {
             "name": f"{card.name}_adapted",
-            # What the folder of this training belongs to.
+            # Identifies the request that the folder belongs to.
             "description": f"from {identity[:16]} to {request.volume}, labels {request.labels} {request.region or ''}",
             "seed": request.seed,
             "data": {"unlabelled": [{"raw": request.volume, "level": request.level}]},
@@ -155,7 +161,7 @@ def settings_of(request: Request, card: Card, identity: str, rule: WindowRule) -
             "targets": {"offsets": card.offsets, "border_axes": (0, 1, 2) if isotropic else (1, 2)},
             "augmentation": {
                 "orientations": "all" if isotropic and len(set(patch)) == 1 else "in_plane",
-                # Drawn apart, a patch may miss the few labelled sections that it is to show.
+                # A deformed patch can miss the few labelled sections.
                 "deform": 0.0,
             },
             "consistency": {"teacher": "ema", "perturbations": {"names": perturbations}},
@@ -180,36 +186,40 @@ def settings_of(request: Request, card: Card, identity: str, rule: WindowRule) -
     )
 
 
-def _learnt_from(request: Request) -> str:
+def _training_data(request: Request) -> str:
     labelled = f", labels {request.labels} [{request.region or 'all'}]" if request.labels else " without labels"
     return f"{request.volume}{labelled}"
 
 
 def _check(raw: Volume, card: Card) -> None:
     if raw.dtype != np.uint8:
-        raise InputError(f"raw {raw.path} holds {raw.dtype} values; import it to uint8 first (neuroseg import)")
+        raise InputError(
+            f"raw {raw.path} contains {raw.dtype} values, expected uint8", hint="convert it with neuroseg import"
+        )
     ratios = [max(a / b, b / a) for a, b in zip(require_voxel_size(raw), card.voxel_size_nm, strict=True)]
     if max(ratios) > _LARGEST_RATIO:
         raise InputError(
-            f"model {card.name} was trained at {card.voxel_size_nm} nm voxels, {raw.path} has {raw.voxel_size_nm} nm; "
-            "use a pyramid level (--level) or another model (--model)"
+            f"model {card.name} was trained with voxels of {card.voxel_size_nm} nm, {raw.path} has voxels of "
+            f"{raw.voxel_size_nm} nm",
+            hint="choose a pyramid level with --level, or another model with --model",
         )
 
 
 def _check_room(raw: Volume, settings: TrainingSettings) -> None:
-    learnt, _ = _parts(raw.roi, _longest(raw.roi))
+    training, _ = _split(raw.roi, _longest(raw.roi))
     patch = settings.optimiser.patch_voxels
-    if any(size < width for size, width in zip(learnt.shape, patch, strict=True)):
+    if any(size < width for size, width in zip(training.shape, patch, strict=True)):
         raise InputError(
-            f"{raw.path} has {raw.shape} voxels, of which {tuple(learnt.shape)} are learnt from: too few for the "
-            f"model's patches of {patch}"
+            f"{raw.path} has {raw.shape} voxels, of which {tuple(training.shape)} are used for training: too few for "
+            f"the model's patches of {patch}"
         )
 
 
 def _labelled_settings(request: Request) -> VolumeSettings:
     if request.level:
         raise InputError(
-            f"labels belong to the finest level, the model to level {request.level}; import that level first"
+            f"labels require the finest level, found --level {request.level}",
+            hint="import that level to a volume of its own, then use it without --level",
         )
     content = {"raw": request.volume, "labels": request.labels, "region": request.region}
     return validated(content, VolumeSettings, "--labels")
@@ -218,74 +228,74 @@ def _labelled_settings(request: Request) -> VolumeSettings:
 def _samples(
     settings: TrainingSettings, raw: Volume, labelled: OpenedVolume | None, request: Request, step: int
 ) -> Pairs:
-    """Return the samples from a step on: crops of the volume, with labelled ones where there are any."""
+    """Return the samples from a step on: crops of the volume, with labelled samples if there are labels."""
     assert settings.consistency is not None
     optimiser = settings.optimiser
     start, count = step * optimiser.batch, optimiser.steps * optimiser.batch
-    unlabelled, _ = _parts(raw.roi, _longest(raw.roi))
+    unlabelled, _ = _split(raw.roi, _longest(raw.roi))
     crops = Crops(
         [Region(request.volume, unlabelled, request.level)], optimiser.patch_voxels, settings.augmentation.orientations
     )
     if labelled is None:
         return Pairs(None, crops, settings.consistency.perturbations, seed=request.seed, start=start, count=count)
-    region, _ = _parts(labelled.region, 0)
-    # Patches deeper than the labelled sections show the raw around them, not those sections mirrored again and again.
+    region, _ = _split(labelled.region, 0)
+    # Patches deeper than the labelled sections show the raw around them. Otherwise the sections would be mirrored.
     around = [max(0, width - size) for width, size in zip(optimiser.patch_voxels, region.shape, strict=True)]
-    learnt = replace(labelled, region=region, surround=triple(around))
-    samples = labelled_samples([learnt], settings, start, count)
+    used = replace(labelled, region=region, surround=triple(around))
+    samples = labelled_samples([used], settings, start, count)
     return Pairs(samples, crops, settings.consistency.perturbations, seed=request.seed, start=start)
 
 
-def _judge_by_labels(
+def _score_by_labels(
     network: torch.nn.Module, settings: TrainingSettings, card: Card, raw: Volume, labelled: OpenedVolume | None,
     request: Request,
 ) -> dict[str, Any]:  # fmt: skip
-    """Return VOI and threshold on the labelled sections put aside, the best of the sweep."""
+    """Return the best VOI of a threshold sweep on the held-out labelled sections, and its threshold."""
     assert labelled is not None
-    _, aside = _parts(labelled.region, 0)
-    best = validate(network, replace(labelled, region=aside), settings, next(network.parameters()).device).choices[0]
+    _, held_out = _split(labelled.region, 0)
+    best = validate(network, replace(labelled, region=held_out), settings, next(network.parameters()).device).choices[0]
     return {"voi": best.scores.voi_sum, "threshold": best.threshold}
 
 
-def _judge_by_agreement(
+def _score_by_agreement(
     network: torch.nn.Module, settings: TrainingSettings, card: Card, raw: Volume, labelled: OpenedVolume | None,
     request: Request,
 ) -> dict[str, Any]:  # fmt: skip
-    """Return how far segmentations of perturbed copies of crops put aside lie apart, and the clean ones' entropy."""
+    """Return the agreement between segmentations of perturbed copies of held-out crops, and their entropy."""
     crops = held_out_crops(raw, card.tile.output_voxels, request.seed)
     return asdict(agreement(network, card, crops, next(network.parameters()).device, request.seed))
 
 
 def held_out_crops(raw: Volume, shape: Triple, seed: int) -> list[Float]:
-    """Return crops `(z, y, x)` in [0, 1] of the part of a volume that training does not see; none overlap.
+    """Return crops `(z, y, x)` in [0, 1] of the held-out part of a volume. They do not overlap.
 
-    At most 8, of `shape`; of less where not even 3 such lie there side by side.
+    Returns up to 8 crops of `shape`. If fewer than 3 fit, the crops are smaller.
     """
-    _, aside = _parts(raw.roi, _longest(raw.roi))
+    _, held_out = _split(raw.roi, _longest(raw.roi))
     rng = np.random.default_rng([seed, 3])
-    counts = [max(1, length // width) for width, length in zip(shape, aside.shape, strict=True)]
+    counts = [max(1, length // width) for width, length in zip(shape, held_out.shape, strict=True)]
     while math.prod(counts) < _LEAST_CROPS:
-        counts[int(np.argmax(np.array(aside.shape) / counts))] += 1
-    cell = [length // count for length, count in zip(aside.shape, counts, strict=True)]
+        counts[int(np.argmax(np.array(held_out.shape) / counts))] += 1
+    cell = [length // count for length, count in zip(held_out.shape, counts, strict=True)]
     size = [min(width, length) for width, length in zip(shape, cell, strict=True)]
     crops = []
     for chosen in sorted(rng.permutation(math.prod(counts))[:_CROPS]):
         place = np.array(np.unravel_index(chosen, counts)) * cell
-        begin = [b + int(p) for b, p in zip(aside.begin, place, strict=True)]
+        begin = [b + int(p) for b, p in zip(held_out.begin, place, strict=True)]
         crops.append(raw.read(Roi(begin, size)).astype(np.float32) / np.float32(255))
     return crops
 
 
-def _parts(roi: Roi, axis: int) -> tuple[Roi, Roi]:
-    """Return the first three quarters of a region along an axis, and the rest (at least one voxel of each)."""
+def _split(roi: Roi, axis: int) -> tuple[Roi, Roi]:
+    """Return the first three quarters of a region along an axis, and the rest. Each has at least one voxel."""
     length = roi.shape[axis]
     if length < 2:
-        raise InputError(f"the region {describe(roi)} is too small to put a part of it aside")
-    aside = max(1, length // _ASIDE)
-    step = Coordinate([length - aside if each == axis else 0 for each in range(3)])
-    shape = [aside if each == axis else size for each, size in enumerate(roi.shape)]
-    learnt = [length - aside if each == axis else size for each, size in enumerate(roi.shape)]
-    return Roi(roi.begin, learnt), Roi(roi.begin + step, shape)
+        raise InputError(f"the region {describe(roi)} is too small to hold out a part of it")
+    rest = max(1, length // _HELD_OUT_PART)
+    step = Coordinate([length - rest if each == axis else 0 for each in range(3)])
+    shape = [rest if each == axis else size for each, size in enumerate(roi.shape)]
+    first = [length - rest if each == axis else size for each, size in enumerate(roi.shape)]
+    return Roi(roi.begin, first), Roi(roi.begin + step, shape)
 
 
 def _longest(roi: Roi) -> int:
@@ -296,7 +306,7 @@ def _keep(
     folder: Path, tuned: torch.nn.Module, card: Card, request: Request, before: dict[str, Any], after: dict[str, Any],
     command: str,
 ) -> Path:  # fmt: skip
-    """Write the tuned bundle; its card says what it was made from and how it did."""
+    """Write the adapted bundle. Its card contains its origin and its scores."""
     threshold = after.get("threshold", card.segmentation.threshold)
     made = card.model_copy(
         update={
@@ -304,7 +314,7 @@ def _keep(
             "description": f"{card.name}, tuned to {Path(request.volume).name}.",
             "segmentation": SegmentationCard(scoring=card.segmentation.scoring, threshold=threshold),
             "training": card.training.model_copy(
-                update={"command": command, "data": f"{card.training.data}; {_learnt_from(request)}"}
+                update={"command": command, "data": f"{card.training.data}; {_training_data(request)}"}
             ),
             "scores": {"before": before, "after": after},
         }

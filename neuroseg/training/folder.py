@@ -1,4 +1,4 @@
-"""The folder of a training: it belongs to one configuration."""
+"""The folder of a training. Each folder belongs to one configuration."""
 
 from __future__ import annotations
 
@@ -17,21 +17,24 @@ _FOLDERS = ("bundle", "tensorboard")
 
 
 def prepare_folder(folder: Path, settings: Section, restart: bool) -> None:
-    """Make the folder this configuration's; raises RunRefusedError when it is another's, or nobody's."""
+    """Prepare a folder for a configuration, or check that it belongs to it. Empty it if `restart` is set.
+
+    Raises RunRefusedError if the folder belongs to another configuration, or if its configuration is missing.
+    """
     path = folder / "configuration.yaml"
     text = yaml.safe_dump(settings.model_dump(mode="json", exclude={"data": {"folders"}}), sort_keys=False)
     if path.exists() and not restart:
-        if not _says(path, settings):
+        if not _matches(path, settings):
             raise RunRefusedError(
-                f"{folder} holds a training of another configuration (see {path}, its network.bundle is what --from "
-                "names); choose another folder with -o, or --restart to begin again"
+                f"{folder} contains a training of another configuration, see {path} (--from sets network.bundle)",
+                hint="choose another folder with -o, or delete that training and start again with --restart",
             )
         return
     found = [name for name in (*_FILES, *_FOLDERS) if (folder / name).exists()]
     if found and not path.exists():
         raise RunRefusedError(
-            f"{folder} has {', '.join(found)} of nobody knows which training ({path.name} is missing); "
-            "choose another folder with -o"
+            f"{folder} contains {', '.join(found)} of an unknown training ({path.name} is missing)",
+            hint="choose another folder with -o",
         )
     for stale in _FILES:
         (folder / stale).unlink(missing_ok=True)
@@ -40,8 +43,8 @@ def prepare_folder(folder: Path, settings: Section, restart: bool) -> None:
     publish_text(path, text)
 
 
-def _says(path: Path, settings: Section) -> bool:
-    """Return whether a stored configuration means these settings; what an older one does not say has its default."""
+def _matches(path: Path, settings: Section) -> bool:
+    """Return whether a stored configuration equals these settings. Missing keys have their defaults."""
     try:
         stored = type(settings).model_validate(yaml.safe_load(path.read_text()))
     except (yaml.YAMLError, ValueError):

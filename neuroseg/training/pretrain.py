@@ -1,7 +1,7 @@
-"""The whole of `neuroseg pretrain`: volumes without labels -> an encoder that training begins with.
+"""The command `pretrain`: volumes without labels -> an encoder as initial weights for training.
 
-A network without skip connections learns to restore a clean crop from a perturbed one (Huang et al., IEEE TMI 2022);
-its encoder is what is kept.
+A network without skip connections learns to restore a clean crop from a perturbed copy (Huang et al., IEEE TMI 2022).
+Only its encoder is kept.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from neuroseg.training.validation.duration import Clock
 
 logger = logging.getLogger(__name__)
 _VALIDATION_CROPS = 8
-_HELD_OUT = 2  # the stream of validation's random numbers
+_VALIDATION_STREAM = 2  # random numbers for validation crops
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Where the encoder lies, and the last error on held-out crops (mean square of values in [0, 1])."""
+    """Path of the encoder, and its last error on validation crops: mean squared error of values in [0, 1]."""
 
     encoder: Path
     step: int
@@ -51,7 +51,7 @@ class Pretrained:
 
 
 class Restorations:
-    """A sequence of (perturbed, clean) crops; item i is a function of the seed and i."""
+    """A sequence of (perturbed, clean) crops. Item i depends only on the seed and i."""
 
     def __init__(self, crops: Crops, settings: PerturbationSettings, *, count: int, seed: int, start: int) -> None:
         self._crops, self._settings, self._count, self._seed, self._start = crops, settings, count, seed, start
@@ -68,7 +68,7 @@ class Restorations:
 
 
 class Restorer:
-    """Holds what a checkpoint of pre-training saves: network, optimiser and step."""
+    """State of a pre-training: network, optimiser and step, as saved in a checkpoint."""
 
     def __init__(self, settings: PretrainingSettings, folder: Path, device: torch.device, group: ProcessGroup) -> None:
         torch.manual_seed(settings.seed)
@@ -82,7 +82,7 @@ class Restorer:
         self._seen: dict[str, torch.Tensor] = {}
 
     def save(self) -> None:
-        """Write `checkpoint.pt` and the encoder so far."""
+        """Write `checkpoint.pt` and the current encoder."""
         state = {
             "step": self.step,
             "validated": self.validated,
@@ -105,11 +105,11 @@ class Restorer:
         self.step, self.validated = int(state["step"]), int(state["validated"])
 
     def pictures(self) -> dict[str, torch.Tensor]:
-        """Return the middle section of the last step's first crop, `(1, y, x)`: perturbed, restored, clean."""
+        """Return the middle section `(1, y, x)` of the first crop of the last step: perturbed, restored and clean."""
         return {name: tensor[0, :, tensor.shape[2] // 2].float().cpu() for name, tensor in self._seen.items()}
 
     def update(self, batch: dict[str, torch.Tensor]) -> dict[str, float]:
-        """Take one step; returns the loss. Raises NeurosegError when it or its gradient is not finite."""
+        """Take one step and return the loss. Raises NeurosegError if the loss or its gradient is not finite."""
         perturbed, clean = (batch[name].to(self.device, non_blocking=True) for name in ("perturbed", "clean"))
         found = restored(self._parallel, perturbed, self.settings.optimiser.precision)
         loss = functional.mse_loss(found, clean)
@@ -120,17 +120,17 @@ class Restorer:
 
 
 def restored(network: nn.Module, perturbed: torch.Tensor, precision: Precision) -> torch.Tensor:
-    """Return the clean crops that a network sees in perturbed ones, `(n, 1, z, y, x)` float32 in [0, 1]."""
+    """Return the crops restored from perturbed ones, `(n, 1, z, y, x)` float32 in [0, 1]."""
     return torch.sigmoid(predicted(network, perturbed, precision).float())
 
 
 def pretrain(
     configuration: Path, folder: Path, *, device: str = "auto", restart: bool = False, progress: bool = True
 ) -> Pretrained:
-    """Pre-train to the last step, resuming what `folder` holds; returns where the encoder lies.
+    """Pre-train to the last step and return the path of the encoder. Resumes an unfinished training in `folder`.
 
-    Raises InputError for a wrong configuration, missing data or a CPU that computes it wrongly, and RunRefusedError
-    when the folder holds a training of another configuration.
+    Raises InputError for a wrong configuration, missing data, or a CPU that computes wrong gradients. Raises
+    RunRefusedError if the folder contains a training of another configuration.
     """
     with process_group() as group:
         settings = read_settings(configuration, PretrainingSettings)
@@ -148,7 +148,7 @@ def pretrain(
         if (folder / "checkpoint.pt").exists():
             restorer.load()
             if not is_over(restorer):
-                _check_gradients(settings, chosen)  # perhaps another machine, with as many threads as before
+                _check_gradients(settings, chosen)  # the machine and the number of threads can differ
         error = _Error(restorer, held_out)
         if not is_over(restorer):
             samples = _restorations(settings, training, restorer.step, group.size)
@@ -157,23 +157,23 @@ def pretrain(
 
 
 def dry_run_pretraining(configuration: Path, folder: Path, *, device: str = "auto") -> dict[str, Any]:
-    """Check a configuration and its data and take a few steps; returns what it would take. Writes nothing."""
+    """Check a configuration and its data, take a few steps, and return expected time and memory. Write nothing."""
     settings = read_settings(configuration, PretrainingSettings)
     training, held_out = _crops(located(settings, configuration))
     restorer = Restorer(settings, folder, choose_device(device), ProcessGroup())
     _check_gradients(settings, restorer.device)
     error = _Error(restorer, held_out)
 
-    def judge(clock: Clock) -> dict[str, float]:
+    def time_validation(clock: Clock) -> dict[str, float]:
         began = clock()
         error(0)
         return {"crops": clock() - began}
 
-    return dry_run(restorer, _restorations(settings, training, 0, 1), judge)
+    return dry_run(restorer, _restorations(settings, training, 0, 1), time_validation)
 
 
 def _parameters(settings: PretrainingSettings) -> dict[str, Any]:
-    """Return the parameters of the twin that restores: everything passes through its bottom."""
+    """Return the parameters of the restoring network, which has no skip connections and one output."""
     return {**settings.network.parameters, "skips": False, "outputs": 1}
 
 
@@ -190,7 +190,7 @@ def _check_gradients(settings: PretrainingSettings, device: torch.device) -> Non
 
 
 def _crops(settings: PretrainingSettings) -> tuple[Crops, Crops]:
-    """Return where crops for training and for validation come from; raises InputError for missing data."""
+    """Return the sources of crops for training and for validation. Raises InputError for missing data."""
     data, patch = settings.data, settings.optimiser.patch_voxels
     opened = [open_unlabelled(volumes, data.folders, patch) for volumes in (data.training, [data.validation])]
     training, held_out = (Crops(regions, patch, settings.orientations) for regions in opened)
@@ -209,7 +209,7 @@ def _restorations(settings: PretrainingSettings, crops: Crops, step: int, proces
 
 
 class _Error:
-    """Validates a restorer on the same held-out crops each time."""
+    """The error of a restorer on validation crops, which are the same at every step."""
 
     def __init__(self, restorer: Restorer, crops: Crops) -> None:
         self._restorer, self._crops = restorer, crops
@@ -220,7 +220,7 @@ class _Error:
         restorer.network.eval()
         try:
             for number in range(_VALIDATION_CROPS):
-                rng = np.random.default_rng([restorer.settings.seed, number, _HELD_OUT])
+                rng = np.random.default_rng([restorer.settings.seed, number, _VALIDATION_STREAM])
                 pair = perturbed_pair(self._crops, restorer.settings.perturbations, rng)
                 perturbed = torch.from_numpy(pair["perturbed"][None]).to(restorer.device)
                 found = restored(restorer.network, perturbed, restorer.settings.optimiser.precision)

@@ -1,4 +1,4 @@
-"""Configurations of trainings and of pre-trainings, told apart where one is given for the other."""
+"""Read the configuration of a training or pre-training, and detect one that belongs to the other command."""
 
 from __future__ import annotations
 
@@ -18,13 +18,16 @@ _COMMANDS: dict[type[TrainingSettings] | type[PretrainingSettings], str] = {
 
 
 def read_settings(path: Path, kind: type[Settings]) -> Settings:
-    """Return the configuration in `path`; raises InputError for a wrong one, and names the command of another kind."""
+    """Return the configuration in `path`.
+
+    Raises InputError if it is wrong. If it belongs to the other command, the error names that command.
+    """
     try:
         return load_configuration(path, kind)
     except InputError:
         for other, command in _COMMANDS.items():
             if other is not kind and _is(path, other):
-                raise InputError(f"{path.name} belongs to another command: {command} {path}") from None
+                raise InputError(f"{path.name} belongs to another command", hint=f"use {command} {path}") from None
         raise
 
 

@@ -1,7 +1,7 @@
-"""Where the relative paths of a configuration begin: in the folder of its file.
+"""Relative paths of a configuration start at the folder of its file.
 
-A packaged configuration lies in nobody's folder: its paths are seen from the current one. A configuration is compared,
-stored and put on cards as it was written; only what is opened is located.
+For a packaged configuration they start at the current folder. Comparisons, stored configurations and cards use the
+paths as written. Only paths that are opened are resolved.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ Settings = TypeVar("Settings", TrainingSettings, PretrainingSettings)
 
 
 def located(settings: Settings, configuration: Path) -> Settings:
-    """Return settings whose data folders, encoder and bundle are seen from the current folder.
+    """Return the settings with data folders, encoder and bundle relative to the current folder.
 
-    Absolute paths stay, and names of bundled models, unless a folder of that name lies beside the configuration.
+    Absolute paths are unchanged. Names of bundled models are unchanged, unless a folder of that name is next to the
+    configuration.
     """
     folder = base_folder(configuration)
     if folder == Path():
@@ -30,7 +31,7 @@ def located(settings: Settings, configuration: Path) -> Settings:
 
 
 def base_folder(configuration: Path) -> Path:
-    """Return the folder from which the paths in a configuration are seen."""
+    """Return the folder at which relative paths of a configuration start."""
     packaged = Path(str(resources.files("neuroseg.configs")))
     is_packaged = configuration.parent.resolve() == packaged.resolve()
     return Path() if is_packaged else configuration.parent

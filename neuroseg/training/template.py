@@ -1,6 +1,7 @@
-"""Raw and its labels -> the smallest configuration that trains on them: `neuroseg train --template`.
+"""Raw and labels -> a minimal configuration to train on them: `neuroseg train --template`.
 
-The network follows the voxel size; the labelled part is split in two, and nothing is inherited from another file.
+The voxel size selects the network. The labelled part is split into training and validation. The configuration extends
+no other file.
 """
 
 from __future__ import annotations
@@ -26,25 +27,25 @@ from neuroseg.training.data_settings import VolumeSettings
 from neuroseg.training.settings import TrainingSettings
 
 _SLAB_VOXELS = 2**26
-_VALIDATION_SHARE = 4  # one part of that many
+_VALIDATION_PART = 4  # one quarter is for validation
 _LEAST_SPLIT_VOXELS = 16
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What suits a voxel size and a labelled region: the largest patch that fits, and the keys that differ."""
+    """Settings for a voxel size and a labelled region: network, patch, tile, and the keys that differ."""
 
     network: str
     kind: str
     patch: Triple
     tile: Triple
     keys: str
-    judging: str = ""
+    inference: str = ""
 
 
 @dataclass(frozen=True)
 class Template:
-    """A configuration that was written: its network, and what it learns from and is judged on."""
+    """A configuration that was written: its path, its network, and its regions for training and validation."""
 
     path: Path
     network: str
@@ -53,12 +54,14 @@ class Template:
 
 
 def write_template(raw: str, labels: str, path: Path, voxel_size_nm: Nanometres | None = None) -> Template:
-    """Write a configuration for one labelled volume to `path`, and return what it holds.
+    """Write a configuration for one labelled volume to `path`, and return its main settings.
 
-    Raises InputError when raw and labels do not fit, when one looks like the other, and when `path` exists.
+    Raises InputError if raw and labels do not fit, if they seem to be exchanged, or if `path` exists.
     """
     if path.exists():
-        raise InputError(f"{path} exists; choose another file with -o, or edit it and run neuroseg train {path}")
+        raise InputError(
+            f"{path} already exists", hint=f"choose another file with -o, or edit it and run neuroseg train {path}"
+        )
     content = {"raw": raw, "labels": labels, "voxel_size_nm": voxel_size_nm}
     opened = open_labelled(validated(content, VolumeSettings, "--template"), (".",))
     extent = labelled_extent(opened)
@@ -71,7 +74,7 @@ def write_template(raw: str, labels: str, path: Path, voxel_size_nm: Nanometres 
 
 
 def labelled_extent(opened: OpenedVolume) -> Roi:
-    """Return the smallest box of raw with all labels that are not 0; raises InputError where there are none."""
+    """Return the smallest box of raw with all labels that are not 0. Raises InputError if all are 0."""
     region, step = opened.region, max(1, _SLAB_VOXELS // (opened.region.shape[1] * opened.region.shape[2]))
     found = [np.zeros(size, bool) for size in region.shape]
     for low in range(0, region.shape[0], step):
@@ -89,27 +92,27 @@ def labelled_extent(opened: OpenedVolume) -> Roi:
 
 
 def split(extent: Roi, patch: Triple) -> tuple[Roi, Roi]:
-    """Return the first three quarters of a region along the axis that holds most patches, and the rest.
+    """Return the first three quarters of a region along the axis with the most patches, and the rest.
 
-    Raises InputError where too little is labelled to split it.
+    Raises InputError if the region is too small to split.
     """
     axis = int(np.argmax([size / width for size, width in zip(extent.shape, patch, strict=True)]))
     length = extent.shape[axis]
     if length < _LEAST_SPLIT_VOXELS:
         raise InputError(
-            f"only {describe(extent)} is labelled: {length} voxels along {'zyx'[axis]} are too few to put a quarter "
-            f"aside for validation; {_LEAST_SPLIT_VOXELS} are expected along one axis"
+            f"only {describe(extent)} is labelled: {length} voxels along {'zyx'[axis]} are too few to use a quarter "
+            f"for validation; at least {_LEAST_SPLIT_VOXELS} are expected along one axis"
         )
-    aside = length // _VALIDATION_SHARE
-    step = Coordinate([length - aside if each == axis else 0 for each in range(3)])
+    rest = length // _VALIDATION_PART
+    step = Coordinate([length - rest if each == axis else 0 for each in range(3)])
     shapes = [
-        [part if each == axis else size for each, size in enumerate(extent.shape)] for part in (length - aside, aside)
+        [part if each == axis else size for each, size in enumerate(extent.shape)] for part in (length - rest, rest)
     ]
     return Roi(extent.begin, shapes[0]), Roi(extent.begin + step, shapes[1])
 
 
 def recipe_for(voxel_size_nm: Nanometres, labelled: Triple) -> Recipe:
-    """Return the network for a voxel size: superhuman for sections (z at least 3 times xy), else light."""
+    """Return the recipe for a voxel size: superhuman for sections (z at least 3 times y and x), else light."""
     _, y, x = labelled
     if wants_sections(voxel_size_nm):
         patch = (18, _fitting(y, 16, 32, 96), _fitting(x, 16, 32, 96))
@@ -123,12 +126,15 @@ def recipe_for(voxel_size_nm: Nanometres, labelled: Triple) -> Recipe:
 
 
 def _fitting(size: int, divisor: int, least: int, most: int) -> int:
-    """Return the largest multiple of `divisor` within a region, at least `least` (it is mirrored then)."""
+    """Return the largest multiple of `divisor` within a region, from `least` to `most`.
+
+    A region smaller than `least` is mirrored.
+    """
     return min(most, max(least, size // divisor * divisor))
 
 
 def _address(address: str, path: Path) -> str:
-    """Return an address as seen from the folder of the configuration; what was given as absolute stays so."""
+    """Return an address relative to the folder of the configuration. Absolute addresses are unchanged."""
     if is_remote(address) or os.path.isabs(address):
         return address
     return os.path.relpath(address, path.parent)
@@ -156,12 +162,15 @@ def _text(
         patch=list(recipe.patch),
         around=_around(regions, recipe.tile),
         keys=recipe.keys,
-        judging=recipe.judging,
+        inference=recipe.inference,
     )
 
 
 def _around(regions: tuple[Roi, Roi], tile: Triple) -> list[int]:
-    """Return how much raw to segment around the validation region: half a tile where it was cut, or a tile in all."""
+    """Return the raw to segment around the validation region, in voxels on each side.
+
+    Half a tile along the axis of the split. Along other axes, enough to reach the size of a tile.
+    """
     cut = [a != b for a, b in zip(regions[0].shape, regions[1].shape, strict=True)]
     short = [max(0, -((size - width) // 2)) for width, size in zip(tile, regions[1].shape, strict=True)]
     return [max(least, width // 2 if was_cut else 0) for least, width, was_cut in zip(short, tile, cut, strict=True)]
@@ -183,9 +192,9 @@ _TEMPLATE = """\
 #   neuroseg train {file} --dry-run        check this file; print time and memory
 #   neuroseg train {file} -o {run}        train; the same command resumes
 #   neuroseg run VOLUME --model {run}/bundle        segment with the best model
-# Relative paths are seen from the folder of this file. docs/training.md lists all keys.
+# Relative paths start at the folder of this file. docs/reference/configuration.md lists all keys.
 name: {name}
-licence: ""  # of the data; it goes on the model's card
+licence: ""  # licence of the data, for the model's card
 data:
   # Regions are z0:z1,y0:y1,x0:x1 in voxels of raw. Add a line for each further labelled volume.
   training:
@@ -197,8 +206,8 @@ network: {{architecture: {network}}}
   patch_voxels: {patch}
 validation:
   every_steps: 500  # fewer validations save time
-  surround_voxels: {around}  # raw around the region that is segmented with it, not scored
-{judging}"""
+  surround_voxels: {around}  # raw around the region: segmented, not scored
+{inference}"""
 _BLENDED = """\
   tile_voxels: [10, 80, 80]
   context_voxels: [4, 40, 40]
@@ -221,7 +230,7 @@ optimiser:
   warm_up_steps: 100"""
 _CUBES = """\
 targets:
-  # Only training needs these: they teach the shape of objects. The model predicts direct neighbours.
+  # Auxiliary targets for training only: they teach the shape of objects. The model predicts direct neighbours.
   auxiliary_offsets: [[-3, 0, 0], [0, -3, 0], [0, 0, -3], [-9, 0, 0], [0, -9, 0], [0, 0, -9]]
   descriptor_sigma_nm: {sigma}
   descriptor_weight: 4.0

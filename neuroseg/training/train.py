@@ -1,4 +1,4 @@
-"""The whole of `neuroseg train`: configuration -> data -> loop -> best bundle."""
+"""The command `train`: configuration -> data -> training loop -> best bundle."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _BEST_KEYS = {"step", "scoring", "threshold", "voi_split", "voi_merge", "voi_sum
 
 @dataclass(frozen=True)
 class Outcome:
-    """Where the best bundle lies and how it scored."""
+    """Path of the best bundle, its step and its scores."""
 
     bundle: Path
     step: int
@@ -62,9 +62,9 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Opened:
-    """A configuration with its data found and opened; nothing was read or written.
+    """A configuration with its data opened. Nothing is read or written yet.
 
-    `settings` as they were written, `seen` with their paths seen from the current folder.
+    `settings`: paths as written. `seen`: paths relative to the current folder.
     """
 
     settings: TrainingSettings
@@ -75,16 +75,16 @@ class Opened:
 
 
 def open_training(configuration: Path, bundle: str | None = None) -> Opened:
-    """Return what a configuration asks for, its network begun with `bundle` where one is given.
+    """Return a configuration with its data opened. `bundle` sets the initial weights of the network.
 
-    Raises InputError for a wrong one and for missing data.
+    Raises InputError for a wrong configuration and for missing data.
     """
     settings = read_settings(configuration, TrainingSettings)
     seen = located(settings, configuration)
     if bundle is not None:
         settings, seen = with_initial_bundle(settings, seen, bundle)
     if not settings.data.training or settings.data.validation is None:
-        raise InputError(f"{configuration}: data.training and data.validation say what to learn from and to judge on")
+        raise InputError(f"{configuration}: data.training or data.validation is missing; both are required")
     check_windows(settings)
     folders = seen.data.folders
     return Opened(
@@ -106,27 +106,27 @@ def train(
     progress: bool = True,
     command: str = "",
 ) -> Outcome:
-    """Train to the last step, resuming what `folder` holds; returns the best bundle.
+    """Train to the last step and return the best bundle. Resumes an unfinished training in `folder`.
 
-    `bundle`, a bundled model's name or a bundle's folder, is what the network begins with (`network.bundle`).
-    `command` goes on the card: what was typed, empty where nothing was.
+    `bundle`: a bundled model's name or a bundle's folder as initial weights (`network.bundle`). `command`: the command
+    line for the card, "" if there is none.
 
-    Raises InputError for a wrong configuration, missing data or a CPU that computes it wrongly, and RunRefusedError
-    when the folder holds a training of another configuration.
+    Raises InputError for a wrong configuration, missing data, or a CPU that computes wrong gradients. Raises
+    RunRefusedError if the folder contains a training of another configuration.
     """
     with process_group() as group:
         opened, chosen = open_training(configuration, bundle), choose_device(local_device(device))
         settings = opened.settings
         make_repeatable(chosen)
         trainer = Trainer(settings, folder, chosen, group)
-        begins = restart or not (folder / "checkpoint.pt").exists()
-        if begins:
+        is_new = restart or not (folder / "checkpoint.pt").exists()
+        if is_new:
             load_initial_weights(trainer, opened.seen.network, opened.training[0].voxel_size_nm)
             check_gradients(settings, chosen)
-        # What is wrong was found by now: only then is a folder begun, or one emptied.
+        # Prepare or empty the folder only after all checks.
         if group.is_first:
             prepare_folder(folder, settings, restart)
-            if begins:
+            if is_new:
                 write_origin(folder, opened.seen.network)
         group.wait()
         logger.info("%s: %d parameters on %s", settings.name, parameter_count(trainer.network), chosen)
@@ -134,24 +134,24 @@ def train(
         if (folder / "checkpoint.pt").exists():
             trainer.load()
             if not is_over(trainer):
-                check_gradients(settings, chosen)  # perhaps another machine, with as many threads as before
+                check_gradients(settings, chosen)  # the machine and the number of threads can differ
         origin = Origin(configuration.stem, command)
-        keeper = _BestBundle(folder, settings, opened.validation, chosen, origin, progress)
+        best = _BestBundle(folder, settings, opened.validation, chosen, origin, progress)
 
         if not is_over(trainer):
-            logger.info("reading the training volumes and computing their shape descriptors (a minute per 10 Mvoxel)")
+            logger.info("reading the training volumes and computing their shape descriptors (1 minute per 10 Mvoxel)")
             labelled, samples = samples_of(opened, trainer.step, group.size)
             count = settings.validation.statistics_samples
 
-            def validate_judged(step: int) -> dict[str, float]:
+            def validate_step(step: int) -> dict[str, float]:
                 own = with_recomputed_statistics(
                     trainer.network_to_validate(), labelled.first(count), "raw",
                     count=count, batch=settings.optimiser.batch, device=chosen,
                 )  # fmt: skip
-                return keeper(own, step)
+                return best(own, step)
 
-            run_training(trainer, samples, validate_judged, progress=progress)
-        return keeper.outcome()
+            run_training(trainer, samples, validate_step, progress=progress)
+        return best.outcome()
 
 
 def dry_run_training(
@@ -162,11 +162,11 @@ def dry_run_training(
     device: str = "auto",
     clock: Clock = time.monotonic,
 ) -> dict[str, Any]:
-    """Check a configuration and its data and take a few steps; returns what a training would take. Writes nothing."""
+    """Check a configuration and its data, take a few steps, and return expected time and memory. Write nothing."""
     opened = open_training(configuration, bundle)
     data, described = opened.seen.data, opened.settings.targets.descriptor_sigma_nm > 0
     for volume in data.test:
-        open_labelled(volume, data.folders)  # missing, it would show only when the training is over
+        open_labelled(volume, data.folders)  # find missing test data before the training
     patch = opened.settings.optimiser.patch_voxels
     small = replace(opened, training=[small_part(volume, patch) for volume in opened.training])
     trainer = Trainer(opened.settings, folder, choose_device(device), ProcessGroup())
@@ -175,18 +175,18 @@ def dry_run_training(
     whole, part = (sum(held_bytes(v, described) for v in some.training) for some in (opened, small))
     labelled, samples = samples_of(small, 0, 1)
 
-    def judge(clock: Clock) -> dict[str, float]:
+    def time_validation(clock: Clock) -> dict[str, float]:
         return validation_seconds(
             trainer.network_to_validate(), labelled, opened.validation, opened.settings, trainer.device, clock
         )
 
-    return dry_run(trainer, samples, judge, unread_bytes=whole - part, clock=clock)
+    return dry_run(trainer, samples, time_validation, unread_bytes=whole - part, clock=clock)
 
 
 def check_windows(settings: TrainingSettings) -> None:
-    """Raise InputError for patches, margins and windows that do not suit the network, and offsets that do not segment.
+    """Raise InputError for patches, margins, windows or offsets that the network or the segmentation cannot use.
 
-    A training would end with them at its first step, or at its first validation.
+    Otherwise the training would fail at its first step or its first validation.
     """
     network, wanted, optimiser = settings.network, settings.validation, settings.optimiser
     _check_offsets(settings.targets, optimiser)
@@ -194,14 +194,18 @@ def check_windows(settings: TrainingSettings) -> None:
         rule = build_network(network.architecture, network.parameters).windows
     assert isinstance(rule, WindowRule)
     if not rule.allows(optimiser.patch_voxels):
-        raise InputError(f"optimiser.patch_voxels {optimiser.patch_voxels} do not suit the network: {rule}")
+        raise InputError(
+            f"the network does not accept optimiser.patch_voxels {optimiser.patch_voxels}; expected {rule}"
+        )
     if any(margin < lost for margin, lost in zip(optimiser.margin_voxels, rule.margin, strict=True)):
-        raise InputError(f"optimiser.margin_voxels {optimiser.margin_voxels}: the network loses {rule.margin} itself")
+        raise InputError(
+            f"optimiser.margin_voxels {optimiser.margin_voxels} are too small: the network loses {rule.margin} voxels"
+        )
     checked_margin(rule, wanted.tile_voxels, wanted.context_voxels, wanted.blend)
 
 
 def check_gradients(settings: TrainingSettings, device: torch.device) -> None:
-    """Raise InputError when this CPU computes the steps of such a training wrongly."""
+    """Raise InputError if this CPU computes wrong gradients for this training."""
     network, optimiser, consistency = settings.network, settings.optimiser, settings.consistency
     together = 2 if consistency is not None and consistency.published else 1
     require_correct_gradients(
@@ -218,19 +222,22 @@ def _check_offsets(targets: TargetSettings, optimiser: TrainingOptimiserSettings
     try:
         contact_channels(targets.offsets)
     except InputError as error:
-        raise InputError(f"targets.offsets cannot be segmented: {error}") from error
+        raise InputError(f"targets.offsets cannot be segmented: {error.args[0]}", hint=error.hint) from error
     reach = [width - margin for width, margin in zip(optimiser.patch_voxels, optimiser.margin_voxels, strict=True)]
     for name in ("offsets", "auxiliary_offsets"):
         for offset in getattr(targets, name):
             if any(abs(step) >= width for step, width in zip(offset, reach, strict=True)):
                 raise InputError(
-                    f"targets.{name} {offset} reaches past optimiser.patch_voxels {optimiser.patch_voxels} less "
-                    f"margin_voxels {optimiser.margin_voxels} on one side: no voxel would have such a link"
+                    f"targets.{name} {offset} is as long as optimiser.patch_voxels {optimiser.patch_voxels} minus "
+                    f"margin_voxels {optimiser.margin_voxels}, or longer: no voxel has a partner in the patch"
                 )
 
 
 def samples_of(opened: Opened, step: int, processes: int) -> tuple[Samples, Samples | Pairs]:
-    """Return the labelled samples of all processes from a step on, and what a step takes: those, or pairs as well."""
+    """Return the labelled samples of all processes from a step on, and the samples of a step.
+
+    With consistency learning, the samples of a step also contain pairs of crops.
+    """
     settings, optimiser = opened.settings, opened.settings.optimiser
     start, count = (steps * optimiser.batch * processes for steps in (step, optimiser.steps))
     labelled = labelled_samples(opened.training, settings, start, count)
@@ -242,7 +249,7 @@ def samples_of(opened: Opened, step: int, processes: int) -> tuple[Samples, Samp
 
 
 def labelled_samples(opened: list[OpenedVolume], settings: TrainingSettings, start: int, count: int) -> Samples:
-    """Return samples `start` to `count` of labelled volumes, which are read into memory."""
+    """Return the samples `start` to `count` of labelled volumes. Reads the volumes into memory."""
     optimiser, sigma = settings.optimiser, settings.targets.descriptor_sigma_nm
     turned = orientations(settings.augmentation.orientations)
     volumes = [
@@ -262,7 +269,7 @@ def labelled_samples(opened: list[OpenedVolume], settings: TrainingSettings, sta
 
 
 class _BestBundle:
-    """Validates a network and keeps the best bundle in `folder/bundle`."""
+    """Validate networks and keep the best one as `folder/bundle`."""
 
     def __init__(
         self,
@@ -277,15 +284,15 @@ class _BestBundle:
         self._device, self._origin, self._progress = device, origin, progress
 
     def __call__(self, network: nn.Module, step: int) -> dict[str, float]:
-        # Prediction pins the process to one thread; training goes on with as many as before.
+        # Prediction sets the number of threads to one. Restore it for training.
         threads = torch.get_num_threads()
         try:
-            return self._judge(network, step)
+            return self._validate(network, step)
         finally:
             torch.set_num_threads(threads)
 
-    def _judge(self, network: nn.Module, step: int) -> dict[str, float]:
-        """Validate, and keep the bundle when it is the best so far; returns the scores to log."""
+    def _validate(self, network: nn.Module, step: int) -> dict[str, float]:
+        """Validate, keep the bundle if it is the best so far, and return the scores to log."""
         made = validate(network, self._opened, self._settings, self._device, progress=self._progress)
         choices, best = made.choices, made.choices[0]
         logger.info(
@@ -310,16 +317,17 @@ class _BestBundle:
         return {**best.scores.as_dict(), "threshold": best.threshold}
 
     def outcome(self) -> Outcome:
-        """Return the best so far; raises InputError when nothing was validated, or the best bundle is gone."""
+        """Return the best bundle. Raises InputError if nothing was validated or the bundle is missing."""
         from neuroseg.evaluation.metrics import Scores
 
         record = self._record()
         if record is None:
-            raise InputError(f"{self._folder} has no validated bundle; train again with --restart")
+            raise InputError(f"{self._folder} has no validated bundle", hint="train again with --restart")
         if not self._has_bundle():
             raise InputError(
-                f"the training in {self._folder} is over, and its best bundle (step {record['step']}) is gone: "
-                f"{self._folder / 'bundle'} lacks {CARD} or {WEIGHTS}; put it back, or train again with --restart"
+                f"the training in {self._folder} is finished, but its best bundle (step {record['step']}) is missing: "
+                f"{self._folder / 'bundle'} lacks {CARD} or {WEIGHTS}",
+                hint="restore the bundle from a copy, or train again with --restart",
             )
         scores = Scores(record["voi_split"], record["voi_merge"], record["arand"])
         return Outcome(self._folder / "bundle", record["step"], Choice(record["scoring"], record["threshold"], scores))
@@ -328,13 +336,13 @@ class _BestBundle:
         return all((self._folder / "bundle" / name).is_file() for name in (CARD, WEIGHTS))
 
     def _record(self) -> dict[str, Any] | None:
-        """Return what is known of the best so far; None where there is none, or nothing that could be compared."""
+        """Return the record of the best bundle, or None if it is missing or incomplete."""
         path = self._folder / "best.yaml"
         if not path.exists():
             return None
         try:
             content = read_yaml(path)
         except InputError as error:
-            logger.warning("%s; the next validation counts as the best so far", error)
+            logger.warning("%s; the next validation becomes the best", error.args[0])
             return None
         return content if content.keys() >= _BEST_KEYS else None

@@ -46,7 +46,7 @@ def judged(entropy: float, *apart: float) -> dict[str, Any]:
 def test_what_is_better_is_kept_with_its_scores(
     volume: str, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    judged_as(monkeypatch, "_judge_by_agreement", judged(3.0, 0.6, 0.5, 0.4), judged(2.9, 0.51, 0.39, 0.3))
+    judged_as(monkeypatch, "_score_by_agreement", judged(3.0, 0.6, 0.5, 0.4), judged(2.9, 0.51, 0.39, 0.3))
     command = ["adapt", volume, "--model", tiny_model, "--steps", "3", "-o", str(tmp_path / "a"), "--device", "cpu"]
     assert exit_code([*command, "--json"]) == 0
     told = capsys.readouterr()
@@ -70,7 +70,7 @@ def test_what_is_not_better_is_not_kept(
     after: dict[str, Any], volume: str, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    judged_as(monkeypatch, "_judge_by_agreement", judged(3.0, 0.6, 0.5, 0.4), after)
+    judged_as(monkeypatch, "_score_by_agreement", judged(3.0, 0.6, 0.5, 0.4), after)
     command = ["adapt", volume, "--model", tiny_model, "--steps", "2", "-o", str(tmp_path / "a"), "--device", "cpu"]
     assert exit_code(command) == 1
     assert "no bundle was written" in capsys.readouterr().err
@@ -114,7 +114,7 @@ def test_labels_judge_by_sections_that_were_put_aside(
 def test_labels_keep_what_is_better_with_its_threshold(
     after: float, kept: bool, volume: str, labels: str, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judged_as(monkeypatch, "_judge_by_labels", {"voi": 1.0, "threshold": 0.4}, {"voi": after, "threshold": 0.7})
+    judged_as(monkeypatch, "_score_by_labels", {"voi": 1.0, "threshold": 0.4}, {"voi": after, "threshold": 0.7})
     command = ["adapt", volume, "--model", tiny_model, "--labels", labels, "--region", "8:24,:,:", "--steps", "1"]
     command += ["-o", str(tmp_path / "a"), "--device", "cpu"]
     assert exit_code(command) == (0 if kept else 1)
@@ -148,7 +148,7 @@ def test_agreement_is_perfect_for_what_never_changes_and_entropy_tells_why(volum
     collapsed = agreement(One(), bundle.card, crops, device, 0)
     assert (collapsed.voi, collapsed.entropy) == (0.0, 0.0)
     assert not agrees_better(collapsed, collapsed)
-    with pytest.raises(ValueError, match="one crop"):
+    with pytest.raises(ValueError, match="at least two crops"):
         agrees_better(Agreement(0.5, 3.0, (0.5,), (6.0,)), Agreement(0.4, 3.0, (0.4,), (6.0,)))
     first, again = (agreement(bundle.network(), bundle.card, crops, device, 0) for _ in range(2))
     assert first == again
@@ -200,7 +200,7 @@ def test_a_volume_without_room_for_a_patch_is_refused(volume: str, tmp_path: Pat
 def test_a_volume_of_other_voxels_is_refused(tiny_model: str, tmp_path: Path) -> None:
     array = zarr.create_array(str(tmp_path / "v"), shape=(8, 8, 8), dtype="u1", attributes={"voxel_size": [40, 40, 40]})
     array[:] = 0
-    with pytest.raises(InputError, match="was trained at"):
+    with pytest.raises(InputError, match="was trained with voxels of"):
         adapt(Request(str(tmp_path / "v"), tiny_model), tmp_path / "a", device="cpu", progress=False)
 
 
@@ -211,7 +211,7 @@ def test_it_trains_in_the_precision_that_was_asked_for(
     assert exit_code([*command, "--precision", "flaot32"]) == 2
     assert "did you mean float32" in capsys.readouterr().err
     assert not (tmp_path / "a").exists()
-    judged_as(monkeypatch, "_judge_by_agreement", judged(3.0, 0.6, 0.5, 0.4), judged(2.9, 0.51, 0.39, 0.3))
+    judged_as(monkeypatch, "_score_by_agreement", judged(3.0, 0.6, 0.5, 0.4), judged(2.9, 0.51, 0.39, 0.3))
     assert exit_code([*command, "--precision", "float32"]) == 0
     content = yaml.safe_load((tmp_path / "a" / "configuration.yaml").read_text())
     assert content["optimiser"]["precision"] == "float32"

@@ -232,7 +232,7 @@ def test_padded_cremi_labels_lie_where_they_say_and_huge_ids_fit(tmp_path: Path)
         file["volumes/labels/neuron_ids"].attrs["offset"] = (120.0, 20.0, 24.0)
     settings = VolumeSettings(raw="sample_A.hdf:volumes/raw", labels="sample_A.hdf:volumes/labels/neuron_ids")
     opened = open_labelled(settings, [str(tmp_path)])
-    with pytest.raises(InputError, match=r"region 0:3,0:20,0:24 of .* has no labels: .* lies at 3:9,5:15,6:18"):
+    with pytest.raises(InputError, match=r"region 0:3,0:20,0:24 of .* has no labels: .* covers 3:9,5:15,6:18"):
         open_labelled(settings.model_copy(update={"region": "0:3,:,:"}), [str(tmp_path)])
     assert opened.shift == (3, 5, 6)
     assert tuple(opened.region.begin) == (3, 5, 6)
@@ -265,7 +265,7 @@ def test_a_configuration_of_another_command_is_told_so(
     name: str, command: str, kind: type[TrainingSettings] | type[PretrainingSettings]
 ) -> None:
     path = configuration_path(name)
-    with pytest.raises(InputError, match=f"{name}.yaml belongs to another command: {command} {path}"):
+    with pytest.raises(InputError, match=f"{name}.yaml belongs to another command\nhint: use {command} {path}"):
         read_settings(path, kind)
 
 

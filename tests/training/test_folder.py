@@ -54,6 +54,6 @@ def test_a_file_that_is_no_such_configuration_is_anothers(
 
 def test_a_checkpoint_without_its_configuration_is_nobodys(settings: TrainingSettings, tmp_path: Path) -> None:
     (tmp_path / "checkpoint.pt").touch()
-    with pytest.raises(RunRefusedError, match="nobody knows"):
+    with pytest.raises(RunRefusedError, match="unknown training"):
         prepare_folder(tmp_path, settings, restart=False)
     assert (tmp_path / "checkpoint.pt").exists()

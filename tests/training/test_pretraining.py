@@ -238,7 +238,7 @@ def test_a_network_of_valid_convolutions_learns_from_what_moves_and_turns(config
 
 def test_results_of_nobody_are_not_overwritten(configuration: Path, tmp_path: Path) -> None:
     (tmp_path / "run" / "bundle").mkdir(parents=True)
-    with pytest.raises(RunRefusedError, match="nobody knows"):
+    with pytest.raises(RunRefusedError, match="unknown training"):
         train(configuration, tmp_path / "run", device="cpu", restart=True, progress=False)
     assert (tmp_path / "run" / "bundle").exists()
 

@@ -83,7 +83,7 @@ def test_encoders_and_bundles_lie_beside_the_configuration(
     assert (opened.settings.network.bundle, opened.seen.network.bundle) == ("models/tiny", "project/models/tiny")
     same = open_training(Path("project/mine.yaml"), bundle="project/models/tiny")
     assert same.settings == opened.settings, "--from is seen from the current folder"
-    with pytest.raises(InputError, match="leave out one of them"):
+    with pytest.raises(InputError, match="remove one of them"):
         open_training(Path("project/mine.yaml"), bundle="models/tiny")
     edit_network(project, bundle="fib25_light")
     assert open_training(Path("project/mine.yaml")).seen.network.bundle == "fib25_light", "the bundled model"

@@ -118,10 +118,10 @@ def test_real_volumes_have_a_template(file: str, labels: str, network: str, data
 
 def test_raw_and_labels_that_do_not_fit_are_refused(pair: tuple[str, str], tissue: Any, tmp_path: Path) -> None:
     raw, labels = pair
-    assert "values that look like labels; give raw first" in refused(tmp_path, labels, raw)
+    assert "values that look like labels\nhint: give raw first" in refused(tmp_path, labels, raw)
     assert "have the same address" in refused(tmp_path, raw, raw)
     smaller = store(tmp_path / "smaller.zarr", tissue.labels[:-1])
-    assert "give labels of the same shape, or an attribute offset" in refused(tmp_path, raw, smaller)
+    assert "hint: use labels of the same shape, or give them an attribute offset" in refused(tmp_path, raw, smaller)
     coarse = store(tmp_path / "coarse.zarr", tissue.labels, voxel_size=[20, 20, 20])
     assert "have voxels of (20.0, 20.0, 20.0) nm" in refused(tmp_path, raw, coarse)
     outside = store(tmp_path / "outside.zarr", tissue.labels[:8], offset=[440, 0, 0])
@@ -129,7 +129,7 @@ def test_raw_and_labels_that_do_not_fit_are_refused(pair: tuple[str, str], tissu
     noise = store(tmp_path / "noise.zarr", tissue.raw[::-1].copy())
     assert "look like an image, not like labels" in refused(tmp_path, raw, noise)
     floats = store(tmp_path / "floats.zarr", tissue.labels.astype(np.float32))
-    assert "hold float32 values; whole numbers" in refused(tmp_path, raw, floats)
+    assert "contain float32 values, expected integer ids" in refused(tmp_path, raw, floats)
     nothing = store(tmp_path / "nothing.zarr", np.zeros_like(tissue.labels))
     assert "are all 0" in refused(tmp_path, raw, nothing)
     little = np.zeros_like(tissue.labels)
@@ -151,10 +151,13 @@ def test_what_exists_is_kept(pair: tuple[str, str], tmp_path: Path, capsys: pyte
     path = tmp_path / "mine.yaml"
     path.write_text("mine")
     command = ["train", "--template", *pair, "-o"]
-    for output, told in ((path, "exists; choose another"), (tmp_path / "mine.txt", "ends in .txt, expected .yaml"),
-                         (tmp_path / "no" / "mine.yaml", "does not exist")):  # fmt: skip
+    for output, message in (
+        (path, "already exists\nhint: choose another"),
+        (tmp_path / "mine.txt", "ends in .txt, expected .yaml"),
+        (tmp_path / "no" / "mine.yaml", "does not exist"),
+    ):
         assert exit_code([*command, str(output)]) == 2
-        assert told in capsys.readouterr().err
+        assert message in capsys.readouterr().err
     assert path.read_text() == "mine"
     assert exit_code(command[:-1]) == 2
     assert "-o mine.yaml" in capsys.readouterr().err
@@ -189,10 +192,10 @@ def test_labels_are_told_from_raw(pair: tuple[str, str], tmp_path: Path) -> None
     few = open_any(store(tmp_path / "few.zarr", np.arange(120, dtype=np.uint32).reshape(4, 5, 6)))
     require_labels(few)  # too few to judge by
     black = open_any(store(tmp_path / "black.zarr", np.zeros(SHAPE, np.uint8)))
-    with pytest.raises(InputError, match="every sampled voxel is 0; check that the copy is complete"):
+    with pytest.raises(InputError, match=r"every sampled voxel is 0\nhint: check that the copy is complete"):
         require_raw(black)
     ids = open_any(store(tmp_path / "ids.zarr", (labels.read(labels.roi) % 251).astype(np.uint8)))
-    with pytest.raises(InputError, match=r"look like labels, not like raw.*give raw first"):
+    with pytest.raises(InputError, match=r"look like labels, not like raw.*\nhint: give raw first"):
         require_raw(ids)
 
 

@@ -130,7 +130,7 @@ def test_a_bundle_that_was_deleted_is_missed(configuration: Path, tmp_path: Path
     shutil.rmtree(run / "bundle")
     assert open_bundle(str(train(configuration, run, device="cpu", progress=False).bundle)), "another is kept instead"
     shutil.rmtree(run / "bundle")
-    with pytest.raises(InputError, match=r"run is over, and its best bundle .* is gone.*--restart"):
+    with pytest.raises(InputError, match=r"run is finished, but its best bundle .* is missing.*\nhint: .*--restart"):
         train(configuration, run, device="cpu", progress=False)
 
 

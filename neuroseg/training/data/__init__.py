@@ -1,1 +1,1 @@
-"""Volumes on disk -> samples: raw, targets and how both are changed at random."""
+"""Volumes on disk -> training samples: raw and targets with random changes."""

@@ -12,18 +12,18 @@ from scipy import ndimage
 Sides = Literal["both", "upper"]
 
 UNLABELLED = np.uint32(np.iinfo(np.uint32).max)
-"""The label of voxels that nobody labelled: they have no targets, and end no object."""
+"""Label of voxels without annotation. They have no targets and form no border."""
 
 
 def with_widened_borders(
     labels: NDArray[np.integer], *, axes: Sequence[int], dilations: int, sides: Sides = "both"
 ) -> NDArray[np.integer]:
-    """Return `labels` with 0 wherever two labels touch along `axes`: one voxel on each side, more by `dilations`.
+    """Return `labels` with 0 at borders, where two labels touch along `axes`.
 
-    With `sides = "upper"` only the voxel that differs from the one before it, as the published code marks them: with a
-    dilation its borders are three voxels wide, not four. A dilation grows the border by one voxel along `axes`,
-    diagonals included (the paper's 3x3 when axes are y, x). Where labels end at UNLABELLED there is no border, and what
-    is UNLABELLED stays so.
+    The border has one voxel on each side. With `sides="upper"` it has only the voxel that differs from the one before
+    it, as in the published code. Each of `dilations` grows the border by one voxel along `axes`, diagonals included
+    (the paper's 3x3 for y and x). With one dilation, borders are four voxels wide, or three with "upper". Labels next
+    to UNLABELLED have no border there, and UNLABELLED voxels do not change.
     """
     unlabelled = labels == UNLABELLED
     border = np.zeros(labels.shape, bool)
@@ -45,8 +45,8 @@ def affinity_targets(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the targets and their mask, both `(channels, z, y, x)` float32 of 0 and 1.
 
-    A target is 1 iff voxel v and voxel v + offset share a label that is not 0. The mask is 0 where v + offset lies
-    outside the array, and where either voxel is UNLABELLED.
+    A target is 1 if voxel v and voxel v + offset have the same label and it is not 0. The mask is 0 if v + offset lies
+    outside the array or if either voxel is UNLABELLED.
     """
     known = labels != UNLABELLED
     targets = np.zeros((len(offsets), *labels.shape), np.float32)

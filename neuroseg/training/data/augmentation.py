@@ -1,4 +1,4 @@
-"""Random changes of raw patches and their labels: every function is pure and takes its random generator."""
+"""Random changes of raw patches and their labels. All functions are pure and take a random generator."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def deformation(
     settings: AugmentationSettings,
     rng: np.random.Generator,
 ) -> Float:
-    """Return where each output voxel comes from, `(3, z, y, x)` voxels relative to the patch's centre.
+    """Return the source coordinate of each output voxel, `(3, z, y, x)` voxels relative to the patch's centre.
 
-    A rotation about a random axis (about z where orientations stay in plane), a scale, and a smooth elastic
-    displacement. Rotations turn lengths in nm, so that anisotropic voxels keep their shapes.
+    Combines a rotation about a random axis (about z if orientations are in plane), a scaling, and a smooth elastic
+    displacement. Rotations are in nm, so objects keep their shapes if voxels are anisotropic.
     """
     centre = (np.asarray(shape, np.float32) - 1) / 2
     grid = np.stack(np.meshgrid(*(np.arange(s, dtype=np.float32) for s in shape), indexing="ij"))
@@ -40,7 +40,7 @@ def deformation(
 
 
 def _rotation(axis: NDArray[np.float64], degrees: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return the matrix of a rotation by up to `degrees` about `axis` (Rodrigues' formula)."""
+    """Return the matrix of a random rotation of at most `degrees` about `axis` (Rodrigues' formula)."""
     axis = axis / np.linalg.norm(axis)
     angle = np.deg2rad(rng.uniform(-degrees, degrees))
     cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
@@ -49,7 +49,7 @@ def _rotation(axis: NDArray[np.float64], degrees: float, rng: np.random.Generato
 
 
 def with_intensity(raw: Float, rng: np.random.Generator) -> Float:
-    """Return `raw` in [0, 1] with another contrast (x 0.7-1.3), brightness (+-0.15) and gamma (0.7-1.4)."""
+    """Return `raw` in [0, 1] with random contrast (x 0.7-1.3), brightness (+-0.15) and gamma (0.7-1.4)."""
     mean = np.float32(raw.mean())
     changed = (raw - mean) * np.float32(rng.uniform(0.7, 1.3)) + mean + np.float32(rng.uniform(-0.15, 0.15))
     out: Float = np.clip(changed, 0.0, 1.0) ** np.float32(np.exp(rng.uniform(np.log(0.7), np.log(1.4))))
@@ -57,7 +57,7 @@ def with_intensity(raw: Float, rng: np.random.Generator) -> Float:
 
 
 def with_section_intensity(raw: Float, rng: np.random.Generator) -> Float:
-    """Return `raw` with a contrast (x 0.9-1.1) and brightness (+-0.05) of its own for every z section."""
+    """Return `raw` with random contrast (x 0.9-1.1) and brightness (+-0.05) for each z section."""
     gains = rng.uniform(0.9, 1.1, (len(raw), 1, 1)).astype(np.float32)
     shifts = rng.uniform(-0.05, 0.05, (len(raw), 1, 1)).astype(np.float32)
     out: Float = np.clip(raw * gains + shifts, 0.0, 1.0)
@@ -78,14 +78,14 @@ def with_blur(raw: Float, rng: np.random.Generator) -> Float:
 
 
 def with_missing_section(raw: Float, rng: np.random.Generator) -> Float:
-    """Return `raw` with one z section black."""
+    """Return `raw` with one black z section."""
     out = raw.copy()
     out[rng.integers(len(raw))] = 0.0
     return out
 
 
 def augmented_intensities(raw: Float, settings: AugmentationSettings, rng: np.random.Generator) -> Float:
-    """Return `raw` after each intensity augmentation, drawn by its probability."""
+    """Return `raw` after the intensity augmentations. Each is applied with its probability."""
     steps = (
         (settings.blur, with_blur),
         (settings.intensity, with_intensity),

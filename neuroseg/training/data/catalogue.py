@@ -1,4 +1,4 @@
-"""Public volumes by name: what they are called on disk and where to get them, from configs/data/*.yaml."""
+"""Public volumes by name: their file names and download sources, from configs/data/*.yaml."""
 
 from __future__ import annotations
 
@@ -6,26 +6,27 @@ import contextlib
 from importlib import resources
 from pathlib import Path
 
+from pydantic import Field
+
 from neuroseg.configuration import Section, load_configuration
 from neuroseg.errors import InputError, unknown_name
 from neuroseg.volumes.addresses import find_file
 
 
 class CataloguedVolume(Section):
-    """One public volume: `raw` and `labels` as they are named on disk, and where they come from.
+    """One public volume."""
 
-    `origin_voxels` (z, y, x) is where a box begins in the volume that it was cut from.
-    """
-
-    title: str
-    raw: str
-    labels: str | None = None
-    shape: tuple[int, int, int] | None = None
-    voxel_size_nm: tuple[float, float, float]
-    origin_voxels: tuple[int, int, int] | None = None
-    source: str
-    licence: str
-    prepare: tuple[str, ...] = ()
+    title: str = Field(description="Title, for people.")
+    raw: str = Field(description="Address of the raw.")
+    labels: str | None = Field(default=None, description="Address of the labels, if there are any.")
+    shape: tuple[int, int, int] | None = Field(default=None, description="Shape (z, y, x) in voxels.")
+    voxel_size_nm: tuple[float, float, float] = Field(description="Voxel size (z, y, x).")
+    origin_voxels: tuple[int, int, int] | None = Field(
+        default=None, description="Origin (z, y, x) in the larger volume that this one was cut from."
+    )
+    source: str = Field(description="Where to download the files.")
+    licence: str = Field(description="Licence of the data.")
+    prepare: tuple[str, ...] = Field(default=(), description="Steps to prepare the files, such as import commands.")
 
 
 def catalogue() -> dict[str, CataloguedVolume]:
@@ -35,7 +36,7 @@ def catalogue() -> dict[str, CataloguedVolume]:
 
 
 def catalogued(name: str) -> CataloguedVolume:
-    """Return a public volume; raises InputError naming the close ones."""
+    """Return a public volume. Raises InputError for an unknown name, with similar names."""
     volumes = catalogue()
     if name not in volumes:
         raise unknown_name("public volume", name, volumes)
@@ -43,9 +44,10 @@ def catalogued(name: str) -> CataloguedVolume:
 
 
 def found(address: str, folders: tuple[str, ...], volume: str | None) -> str:
-    """Return an address with its file looked up in `folders`, that of a public volume also as a zarr imported from it.
+    """Return an address with the path of its file, searched in `folders`.
 
-    Raises InputError saying where a public one is had, and how it is imported.
+    For a public volume, a zarr imported from the file is accepted. Raises InputError if the file is not found. For a
+    public volume, the hint gives the source and the steps to prepare it.
     """
     try:
         return find_file(address, folders)
@@ -56,21 +58,21 @@ def found(address: str, folders: tuple[str, ...], volume: str | None) -> str:
         with contextlib.suppress(InputError):
             return find_file(_imported(address, known), folders)
         steps = "".join(f"\n    {step}" for step in known.prepare)
-        raise InputError(f"{error}\n  {known.title}: get it from {known.source}{steps}") from error
+        raise InputError(error.args[0], hint=f"{known.title}: download it from {known.source}{steps}") from error
 
 
 def _with_hint(error: InputError, address: str) -> InputError:
-    """Return the error, with where the file is if it lies in the current folder and the configuration elsewhere."""
+    """Return the error. If the file is in the current folder, add a hint that the path starts elsewhere."""
     if not Path(address.split(":")[0]).exists():
         return error
     return InputError(
-        f"{error}; it is in the current folder, but relative paths are seen from the folder of the YAML file: "
-        "correct the path there, or data.folders"
+        f"{error.args[0]}; it is in the current folder, but relative paths start at the folder of the YAML file",
+        hint="correct the path in the YAML file, or data.folders",
     )
 
 
 def _imported(address: str, known: CataloguedVolume) -> str:
-    """Return what a file is called once it was imported, the address itself where two volumes share the file."""
+    """Return the address of a file after its import. If raw and labels share the file, return the address itself."""
     files = [each.split(":")[0] for each in (known.raw, known.labels) if each is not None]
     file = address.split(":")[0]
     return str(Path(file).with_suffix(".zarr")) if files.count(file) == 1 else address

@@ -1,4 +1,4 @@
-"""A look at the values of a labelled volume before anything is learnt: raw that is none and labels that are none."""
+"""Check sampled values of raw and labels before training, to find files that were exchanged or are damaged."""
 
 from __future__ import annotations
 
@@ -13,30 +13,32 @@ from neuroseg.volumes.values import Finding, is_label_like, label_findings, raw_
 from neuroseg.volumes.volume import Volume
 
 logger = logging.getLogger(__name__)
-_ORDER = "give raw first, then the labels of its objects"
+_ORDER = "give raw first, then its labels"
 
 
 def require_raw(raw: Volume) -> None:
-    """Raise InputError for raw that is not 8 bits, looks like labels or is constant; warns of few grey levels."""
+    """Raise InputError for raw that is not uint8, looks like labels or is constant. Warn about few grey levels."""
     sample = sample_values(raw)
     if raw.dtype != np.uint8:
         if is_label_like(sample):
-            raise InputError(f"raw {raw.path} holds {raw.dtype} values that look like labels; {_ORDER}")
-        raise InputError(f"raw {raw.path} holds {raw.dtype} values; import it to uint8 first (neuroseg import)")
-    _judge(f"raw {raw.path}", raw_findings(sample, None, chosen=False), _ORDER if is_label_like(sample) else None)
+            raise InputError(f"raw {raw.path} contains {raw.dtype} values that look like labels", hint=_ORDER)
+        raise InputError(
+            f"raw {raw.path} contains {raw.dtype} values, expected uint8", hint="convert it with neuroseg import"
+        )
+    _report(f"raw {raw.path}", raw_findings(sample, None, chosen=False), _ORDER if is_label_like(sample) else None)
 
 
 def require_labels(labels: Volume) -> None:
-    """Raise InputError for labels that are no whole numbers, or look like an image."""
+    """Raise InputError for labels that are not integers or look like an image."""
     if labels.dtype.kind not in "iub":
-        raise InputError(f"labels {labels.path} hold {labels.dtype} values; whole numbers, the ids, are expected")
+        raise InputError(f"labels {labels.path} contain {labels.dtype} values, expected integer ids")
     if labels.dtype.kind != "b":
-        _judge(f"labels {labels.path}", label_findings(sample_values(labels)), _ORDER)
+        _report(f"labels {labels.path}", label_findings(sample_values(labels)), _ORDER)
 
 
-def _judge(where: str, findings: Sequence[Finding], fix: str | None) -> None:
+def _report(where: str, findings: Sequence[Finding], fix: str | None) -> None:
     for finding in findings:
-        text = f"{where}: {finding.problem}; {fix or finding.fix}"
+        advice = fix or finding.fix
         if finding.certain:
-            raise InputError(text)
-        logger.warning("%s", text)
+            raise InputError(f"{where}: {finding.problem}", hint=advice)
+        logger.warning("%s: %s; %s", where, finding.problem, advice)

@@ -1,7 +1,7 @@
-"""Local shape descriptors: labels -> ten smooth numbers per voxel that tell the shape of its object nearby.
+"""Local shape descriptors: labels -> ten smooth numbers per voxel that describe the shape of its object nearby.
 
-After Sheridan et al., "Local shape descriptors for neuron segmentation" (Nature Methods, 2022). They differ from the
-paper's in keeping their sign (offsets and correlations in [-1, 1]), so that a flip is a change of sign.
+After Sheridan et al., "Local shape descriptors for neuron segmentation" (Nature Methods, 2022). Unlike in the paper,
+offsets and correlations keep their sign (range [-1, 1]), so a flip only changes signs.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ _LEAST_VARIANCE = 1e-3
 
 
 def shape_descriptors(labels: NDArray[np.integer], sigma_voxels: tuple[float, float, float]) -> NDArray[np.float32]:
-    """Return the descriptors `(10, z, y, x)` float32 of `labels`; zeros where the label is 0.
+    """Return the descriptors `(10, z, y, x)` float32 of `labels`. They are 0 for label 0.
 
-    Channels, in a Gaussian window of `sigma_voxels` around each voxel, over the voxels of its own label: offset to
+    Each voxel is described by the voxels of the same label in a Gaussian window of `sigma_voxels`. Channels: offset to
     the centre of mass in units of sigma (z, y, x), variance in units of sigma^2 (z, y, x), correlation of zy, zx, yx,
-    and the window's share that the label fills. Past the volume's faces there is nothing.
+    and the share of the window that the label fills. Outside the volume, the window is empty.
     """
     out = np.zeros((CHANNELS, *labels.shape), np.float32)
     sigma = np.asarray(sigma_voxels, np.float32)
@@ -34,7 +34,7 @@ def shape_descriptors(labels: NDArray[np.integer], sigma_voxels: tuple[float, fl
 
 
 def _describe(mask: NDArray[np.bool_], sigma: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the ten descriptors of one object everywhere in its bounding box."""
+    """Return the ten descriptors of one object for all voxels of its bounding box."""
 
     def blurred(values: NDArray[np.float32]) -> NDArray[np.float32]:
         smooth: NDArray[np.float32] = ndimage.gaussian_filter(values, sigma, mode="constant", truncate=2.5)

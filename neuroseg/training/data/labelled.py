@@ -30,10 +30,10 @@ _SAME_SIZE = 1e-3
 
 @dataclass(frozen=True)
 class OpenedVolume:
-    """A labelled volume, opened but not read, and the region of raw to use; labels lie `shift` voxels inside raw.
+    """A labelled volume, opened but not read, and the region of raw to use.
 
-    `surround` voxels of raw on each side of the region are learnt from with it, `share` of a training's samples are
-    cut from it (see settings.py).
+    `shift`: position of the labels in raw, in voxels. `surround`: voxels of raw on each side of the region that patches
+    may also show. `share`: share of the training samples from this volume (see data_settings.py).
     """
 
     raw: Volume
@@ -46,11 +46,11 @@ class OpenedVolume:
 
     @property
     def surroundings(self) -> Roi:
-        """The region and what is learnt from around it, as far as the volume goes."""
+        """The region grown by `surround`, cut to the volume."""
         return self.region.grow(Coordinate(self.surround), Coordinate(self.surround)).intersect(self.raw.roi)
 
     def read_known(self, region: Roi) -> NDArray[np.uint32]:
-        """Return the labels `(z, y, x)` of a region of raw; UNLABELLED where there are none or they are not used."""
+        """Return the labels `(z, y, x)` of a region of raw. UNLABELLED outside the labels or the used region."""
         out = np.full(tuple(region.shape), UNLABELLED)
         used = region.intersect(self.region).intersect(self.labels.roi.shift(Coordinate(self.shift)))
         if not used.empty:
@@ -58,9 +58,9 @@ class OpenedVolume:
         return out
 
     def read_labels(self, region: Roi) -> NDArray[np.uint32]:
-        """Return the labels `(z, y, x)` of a region of raw; 0 where there are none.
+        """Return the labels `(z, y, x)` of a region of raw. 0 outside the labels.
 
-        Ids that 32 bits do not hold are renumbered; the largest of 64 bits, which some use for that, means no label.
+        Ids that do not fit into 32 bits are renumbered. The largest 64-bit value means no label and becomes 0.
         """
         part = region.intersect(self.labels.roi.shift(Coordinate(self.shift)))
         out = np.zeros(tuple(region.shape), np.uint32)
@@ -80,9 +80,9 @@ def _within(part: Roi, region: Roi) -> tuple[slice, ...]:
 
 
 def open_labelled(settings: VolumeSettings, folders: Sequence[str]) -> OpenedVolume:
-    """Return the opened volume. Labels that say where they lie may be smaller than raw; the region ends with them.
+    """Return the opened volume. Labels with an offset may be smaller than raw; the region is cut to them.
 
-    Raises InputError for missing files, for labels that do not fit into raw, and for a region without any.
+    Raises InputError for missing files, for labels that do not fit into raw, and for a region without labels.
     """
     raw, labels = (
         open_any(found(address, tuple(folders), settings.volume), voxel_size_nm=settings.voxel_size_nm)
@@ -97,28 +97,29 @@ def open_labelled(settings: VolumeSettings, folders: Sequence[str]) -> OpenedVol
     region = parse_roi(settings.region, raw.shape) if settings.region else placed
     if not raw.roi.contains(placed) or (not labels.placed and raw.shape != labels.shape):
         raise InputError(
-            f"labels {labels.path} have shape {labels.shape} at {shift}, raw {raw.path} has shape {raw.shape}: they do "
-            "not fit; give labels of the same shape, or an attribute offset (nm) that places them inside raw"
+            f"labels {labels.path} with shape {labels.shape} at {shift} do not fit into raw {raw.path} with shape "
+            f"{raw.shape}",
+            hint="use labels of the same shape, or give them an attribute offset (nm) inside raw",
         )
     if region.intersect(placed).empty:
         raise InputError(
-            f"the region {describe(region)} of {raw.path} has no labels: {labels.path} lies at {describe(placed)}"
+            f"the region {describe(region)} of {raw.path} has no labels: {labels.path} covers {describe(placed)}"
         )
     return OpenedVolume(raw, labels, region.intersect(placed), size, shift, settings.surround_voxels, settings.share)
 
 
 def _require_same_size(raw: Volume, labels: Volume, size: Nanometres) -> None:
-    """Raise InputError for labels whose file gives another voxel size than that of raw."""
+    """Raise InputError if the labels have another voxel size than raw."""
     own = labels.voxel_size_nm
     if own is not None and not all(math.isclose(a, b, rel_tol=_SAME_SIZE) for a, b in zip(own, size, strict=True)):
         raise InputError(
-            f"labels {labels.path} have voxels of {own} nm, raw {raw.path} of {size} nm; use the same pyramid level of "
-            "both, or give the right size (voxel_size_nm, --voxel-size)"
+            f"labels {labels.path} have voxels of {own} nm, raw {raw.path} has voxels of {size} nm",
+            hint="use the same pyramid level of both, or set the correct size with voxel_size_nm or --voxel-size",
         )
 
 
 def _shift(raw: Volume, labels: Volume, size: Nanometres) -> Triple:
-    """Return where the labels begin in raw, in voxels."""
+    """Return the position of the labels in raw, in voxels."""
     if not labels.placed or raw.shape == labels.shape:
         return (0, 0, 0)
     apart = zip(labels.offset_nm, raw.offset_nm, size, strict=True)
@@ -128,13 +129,13 @@ def _shift(raw: Volume, labels: Volume, size: Nanometres) -> Triple:
 def read_labelled(
     opened: OpenedVolume, *, patch: tuple[int, int, int], turned: Sequence[Orientation], descriptor_sigma_nm: float
 ) -> LabelledVolume:
-    """Return region and surroundings in memory, raw mirrored where the surroundings reach past the volume.
+    """Read the region and its surroundings into memory. Mirror raw where the surroundings exceed the volume.
 
-    Where a patch, turned by one of `turned`, needs more, raw and labels are mirrored: half of it on each side.
+    If this is smaller than a patch in one of the orientations `turned`, raw and labels are mirrored on both sides.
     """
     place = opened.surroundings
     raw, labels = opened.raw.read(place), opened.read_known(place)
-    # Mirrored where the volume ends, as prediction sees it: patches slide over all of a region that lies at a face.
+    # Mirror raw at the faces of the volume, as prediction does. Patches then cover a region at a face completely.
     past = [
         (around - (begin - low), around - (high - end))
         for around, begin, end, low, high in zip(
@@ -146,7 +147,7 @@ def read_labelled(
     needed = np.max([orientation.source_shape(patch) for orientation in turned], axis=0)
     short = [max(0, int(width) - size) for width, size in zip(needed, raw.shape, strict=True)]
     if any(short):
-        logger.info("%s: %s sections and voxels are mirrored to the size of a patch", opened.raw.path, tuple(short))
+        logger.info("%s: mirrored by %s voxels (z, y, x) to the size of a patch", opened.raw.path, tuple(short))
         ends = [(width // 2, width - width // 2) for width in short]
         raw, labels = (np.pad(array, ends, mode="reflect") for array in (raw, labels))
     descriptors = None

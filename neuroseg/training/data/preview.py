@@ -1,4 +1,4 @@
-"""One section of labelled tissue, clean and under every perturbation, on one sheet."""
+"""A picture of one labelled section, clean and with each perturbation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DRAWS = 100
 
 
 def draw_perturbations(path: Path, opened: OpenedVolume, *, seed: int, strength: float) -> None:
-    """Write a PNG of the middle section of one crop, clean and under each perturbation, raw and labels."""
+    """Write a PNG with raw and labels of the middle section of a crop, clean and with each perturbation."""
     shape = [min(wanted, size) for wanted, size in zip(_SHAPE, opened.region.shape, strict=True)]
     shape[1:] = [min(shape[1:])] * 2
     place = Roi(opened.region.begin, shape)
@@ -28,14 +28,12 @@ def draw_perturbations(path: Path, opened: OpenedVolume, *, seed: int, strength:
         made = _shown(raw, name, np.random.default_rng([seed, number]), strength)
         frames.append(Frame(name, made.raw[section], made.follow(labels)[section]))
     file = Path(opened.raw.path).name
-    title = (
-        f"One section of {file} under perturbations of strength {strength:g}, and its labels; white: where borders were"
-    )
+    title = f"One section of {file} and its labels with perturbations of strength {strength:g} (white: borders before)"
     contact_sheet(path, frames, title)
 
 
 def _shown(raw: np.ndarray, name: str, rng: np.random.Generator, strength: float) -> Perturbed:
-    """Return one perturbation; one that hits other sections than the middle one is drawn again, some times."""
+    """Return one perturbation that changes the middle section. Draws again if it changes other sections more."""
     other = raw[::-1, ::-1].copy()
     for _ in range(_DRAWS if strength > 0 else 1):
         made = perturbed(raw, [name], rng, strength=strength, other=lambda: other)

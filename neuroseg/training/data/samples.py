@@ -1,4 +1,4 @@
-"""Labelled volumes -> training samples: sample number i of a seed is the same whoever asks for it."""
+"""Labelled volumes -> training samples. Sample i of a seed is the same in each process and after a resume."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from neuroseg.training.settings import AugmentationSettings, TargetSettings
 
 @dataclass(frozen=True)
 class LabelledVolume:
-    """Raw uint8 and labels `(z, y, x)`, with descriptors `(10, z, y, x)` where training uses them.
+    """Raw uint8 and labels `(z, y, x)`, with descriptors `(10, z, y, x)` if training uses them.
 
-    Labels are 0 where there is no object and UNLABELLED (targets.py) where nobody looked. `share` of all samples are
-    cut from it, None: as many as its labelled voxels make up of what others leave.
+    Labels are 0 outside objects and UNLABELLED (affinity_targets.py) without annotation. `share`: share of all samples
+    from this volume. None: a part of the rest, in proportion to its labelled voxels.
     """
 
     raw: NDArray[np.uint8]
@@ -34,7 +34,7 @@ class LabelledVolume:
 
 
 def sampling_shares(volumes: Sequence[LabelledVolume]) -> NDArray[np.float64]:
-    """Return the part of the samples that each volume gets `(n,)`, in all 1."""
+    """Return the share of the samples from each volume, `(n,)`. The shares add up to 1."""
     given = np.array([volume.share or 0.0 for volume in volumes])
     dividing = np.array([0.0 if volume.share else (volume.labels != UNLABELLED).sum() for volume in volumes])
     rest = dividing / (dividing.sum() or 1)
@@ -44,7 +44,7 @@ def sampling_shares(volumes: Sequence[LabelledVolume]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Patch:
-    """A cut and augmented piece: raw in [0, 1], labels, and descriptors unless the shape was deformed."""
+    """A patch: raw in [0, 1], labels, and descriptors unless it was deformed."""
 
     raw: NDArray[np.float32]
     labels: NDArray[np.integer]
@@ -52,9 +52,9 @@ class Patch:
 
 
 class Samples:
-    """A sequence of training samples; item i is `{raw, targets, mask, descriptors, descriptor_mask}` as arrays.
+    """A sequence of training samples. Item i is `{raw, targets, mask, descriptors, descriptor_mask}` as arrays.
 
-    `raw` has `shape`; the rest lacks `margin` on each side, where the network would lack context.
+    `raw` has `shape`. The other arrays are smaller by `margin` on each side, where the network lacks context.
     """
 
     def __init__(
@@ -91,13 +91,13 @@ class Samples:
         return self._sample(patch, rng)
 
     def first(self, count: int) -> Samples:
-        """Return the first samples of the seed, whatever this sequence begins with; the volumes are shared."""
+        """Return the first `count` samples of the seed, independent of `start`. The volumes are shared."""
         part = copy.copy(self)
         part._start, part._count = 0, count
         return part
 
     def _another(self, rng: np.random.Generator) -> Callable[[], NDArray[np.float32]]:
-        """Return what draws the raw of another patch."""
+        """Return a function that draws the raw of another patch."""
         return lambda: self._rigid_patch(self._volumes[rng.choice(len(self._volumes), p=self._shares)], rng).raw
 
     def _rigid_patch(self, volume: LabelledVolume, rng: np.random.Generator) -> Patch:

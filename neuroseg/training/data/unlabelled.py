@@ -1,4 +1,4 @@
-"""Volumes without labels -> pairs of crops, clean and perturbed, read from disk one by one."""
+"""Volumes without labels -> pairs of clean and perturbed crops, read from disk one by one."""
 
 from __future__ import annotations
 
@@ -37,32 +37,40 @@ class Region:
 
 
 def open_unlabelled(volumes: Sequence[UnlabelledSettings], folders: Sequence[str], crop: Sequence[int]) -> list[Region]:
-    """Return the regions; raises InputError for a missing file, raw that is not uint8, and a region below a crop."""
+    """Return the regions.
+
+    Raises InputError for a missing file, raw that is not uint8, and a region smaller than a crop.
+    """
     regions = []
     for settings in volumes:
         raw = open_any(found(settings.raw, tuple(folders), settings.volume), level=settings.level)
         if raw.dtype != np.uint8:
-            raise InputError(f"raw {raw.path} holds {raw.dtype} values; import it to uint8 first (neuroseg import)")
+            raise InputError(
+                f"raw {raw.path} contains {raw.dtype} values, expected uint8", hint="convert it with neuroseg import"
+            )
         roi = parse_roi(settings.region or ":,:,:", raw.shape)
         if any(size < width for size, width in zip(roi.shape, crop, strict=True)):
-            raise InputError(f"{raw.path}: the region {tuple(roi.shape)} is smaller than a crop {tuple(crop)}")
+            raise InputError(
+                f"{raw.path}: the region {tuple(roi.shape)} is smaller than a crop of {tuple(crop)} voxels"
+            )
         regions.append(Region(raw.path, roi, settings.level))
     return regions
 
 
 class Crops:
-    """Random crops `(z, y, x)` float32 in [0, 1] of regions on disk; nothing but the crop is ever in memory.
+    """Random crops `(z, y, x)` float32 in [0, 1] of regions on disk. Only one crop at a time is in memory.
 
-    A region is chosen uniformly, whatever its size, then a place in it, then an orientation (of those that
-    orientations.py names `which`). Raises InputError for a region on a server.
+    Draws a region (each with the same probability), an orientation of the set `which` (orientations.py), and a place.
+    Raises InputError for a region on a server.
     """
 
     def __init__(self, regions: Sequence[Region], crop: tuple[int, int, int], which: str) -> None:
         for region in regions:
             if is_remote(region.address):
                 raise InputError(
-                    f"{region.address}: crops are cut by several processes, which cannot share a connection to a "
-                    f"server; copy the volume first: neuroseg import {region.address} -o volume.zarr"
+                    f"{region.address} is on a server; training reads crops in several processes, which requires a "
+                    "local volume",
+                    hint=f"copy it first: neuroseg import {region.address} -o volume.zarr",
                 )
         self._regions, self._crop, self._turned = list(regions), crop, orientations(which)
         self._opened: dict[tuple[int, str, int], Volume] = {}
@@ -85,7 +93,7 @@ class Crops:
         return crop
 
     def _volume(self, region: Region) -> Volume:
-        # A loader's process opens files of its own: handles must not be shared across a fork.
+        # Each loader process opens its own files: handles must not be shared across a fork.
         key = (os.getpid(), region.address, region.level)
         if key not in self._opened:
             self._opened[key] = open_any(region.address, level=region.level)
@@ -93,9 +101,9 @@ class Crops:
 
 
 def perturbed_pair(crops: Crops, settings: PerturbationSettings, rng: np.random.Generator) -> Sample:
-    """Return a clean crop and its perturbed copy, both `(1, z, y, x)`, and how the one became the other.
+    """Return a clean crop and its perturbed copy, both `(1, z, y, x)`, and their `displacement` and `turn`.
 
-    `displacement` `(2, z, y, x)` float32 is 0 where nothing moved; `turn` is the number of an orientation.
+    `displacement` `(2, z, y, x)` float32 in voxels is 0 where nothing moved. `turn` is the index of an orientation.
     """
     clean = crops.draw(rng)
     made = perturbed(clean, settings.names, rng, strength=settings.strength, other=lambda: crops.draw(rng))
@@ -106,9 +114,9 @@ def perturbed_pair(crops: Crops, settings: PerturbationSettings, rng: np.random.
 
 
 class Pairs:
-    """Labelled samples, each with a pair of crops without labels; item i is a function of the seed and i.
+    """Labelled samples, each with a pair of crops without labels. Item i depends only on the seed and i.
 
-    Without labelled samples, `count` pairs alone.
+    Without labelled samples, the sequence contains `count` pairs.
     """
 
     def __init__(
@@ -131,6 +139,6 @@ class Pairs:
         if not 0 <= index < self._count:
             raise IndexError(index)
         sample: Sample = {} if self._labelled is None else dict(self._labelled[index])
-        # Another stream than that of the labelled samples, which do not change when unlabelled ones are added.
+        # A separate random stream: labelled samples do not change if volumes without labels are added.
         rng = np.random.default_rng([self._seed, self._start + index, 1])
         return {**sample, **perturbed_pair(self._crops, self._settings, rng)}

@@ -1,1 +1,1 @@
-"""One step after the other: losses, optimiser, averages, and what is saved on the way."""
+"""The training steps: losses, optimiser, average of the weights, logs and checkpoints."""

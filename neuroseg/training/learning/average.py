@@ -1,4 +1,4 @@
-"""An exponential moving average of a network's weights: what is validated and exported."""
+"""An exponential moving average of a network's weights, which is validated and exported."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import nn
 
 
 class WeightAverage:
-    """Holds a copy of `network` whose floating-point state trails it.
+    """A copy of `network` with averaged weights.
 
     Each update moves the copy towards the network by `1 - decay`, faster during the first steps (Huang et al. 2022:
-    decay = min(1 - 1 / (step + 1), decay)). Buffers such as batch statistics are averaged alike, unless `with_buffers`
-    is false: then the copy keeps those that its own passes make.
+    decay = min(1 - 1 / (step + 1), decay)). Buffers such as batch statistics are averaged in the same way. If
+    `with_buffers` is false, only passes through the copy change its buffers.
     """
 
     def __init__(self, network: nn.Module, decay: float, *, with_buffers: bool = True) -> None:

@@ -1,4 +1,4 @@
-"""Consistency learning: a network must say of a perturbed crop what its teacher says of the clean one.
+"""Consistency learning: a network learns to predict for a perturbed crop what its teacher predicts for the clean one.
 
 After Huang et al., "Semi-supervised neuron segmentation via reinforced consistency learning" (IEEE TMI, 2022).
 """
@@ -19,7 +19,7 @@ from neuroseg.training.perturbations.moved_affinities import Offset, displaced_a
 from neuroseg.training.perturbations.orientations import Orientation
 from neuroseg.training.settings import ConsistencySettings
 
-# Other orientations for a teacher to see: z flipped and y, x exchanged; y and x flipped; both. Each undoes itself.
+# Additional orientations for the teacher: z flipped and y, x exchanged; y and x flipped; both. Each is its own inverse.
 VIEWS = tuple(
     IN_PLANE.index(Orientation(permutation, flips))
     for permutation, flips in (
@@ -29,8 +29,9 @@ VIEWS = tuple(
 
 
 def consistency_weight(step: int, settings: ConsistencySettings) -> float:
-    """Return the weight of the loss at `step` (from 0): 0 before it begins, then constant, or ramped up as
-    exp(-5 (1 - t)^2).
+    """Return the weight of the loss at `step` (from 0).
+
+    0 before `begin_step`, then rising as exp(-5 (1 - t)^2) over `ramp_steps`, then constant.
     """
     since = step - settings.begin_step
     if since < 0:
@@ -47,10 +48,10 @@ def expected_affinities(
     offsets: Sequence[Offset],
     settings: ConsistencySettings,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return what is expected of the perturbed crops, `(n, c, z, y, x)` in [0, 1], and a mask of 0 and 1.
+    """Return the expected affinities of the perturbed crops, `(n, c, z, y, x)` in [0, 1], and a mask of 0 and 1.
 
-    The teacher sees the clean crops, in several orientations where the settings say so; its affinities are moved as
-    the perturbation moved the tissue.
+    The teacher predicts the clean crops, in several orientations if the settings say so. Its affinities then move with
+    the tissue.
     """
     affinities = mean_affinities(teacher, batch["clean"], offsets, settings.teacher_orientations)
     mask = ((2 * affinities - 1).abs() >= settings.confidence).to(affinities.dtype)
@@ -69,10 +70,10 @@ def expected_affinities(
 def mean_affinities(
     teacher: Callable[[torch.Tensor], torch.Tensor], clean: torch.Tensor, offsets: Sequence[Offset], count: int
 ) -> torch.Tensor:
-    """Return the affinities `(n, c, z, y, x)` in [0, 1] of clean crops `(n, 1, z, y, x)`: the mean over orientations.
+    """Return the mean affinities `(n, c, z, y, x)` in [0, 1] of clean crops `(n, 1, z, y, x)` over orientations.
 
-    Of `count` orientations (1, 2 or 4; the first is the crops' own), each turned back. Where a turned crop lacks a link
-    at its face, it does not count there.
+    Averages `count` orientations (1, 2 or 4), each turned back. The first is the original one. At the faces, a turned
+    crop lacks some links; they are left out of the mean.
     """
     total = torch.sigmoid(teacher(clean)[:, : len(offsets)].float())
     counted = torch.ones_like(total)
@@ -80,8 +81,8 @@ def mean_affinities(
         orientation = IN_PLANE[turn]
         axes = [axis - 3 for axis, flip in enumerate(orientation.flips) if flip]
         turned = clean.permute(0, 1, *(2 + axis for axis in orientation.permutation)).flip(axes)
-        said = torch.sigmoid(teacher(turned)[:, : len(offsets)].float())
-        for number, crop in enumerate(said):
+        predicted = torch.sigmoid(teacher(turned)[:, : len(offsets)].float())
+        for number, crop in enumerate(predicted):
             values, known = turned_affinities(crop, turn, offsets)
             total[number] += values * known
             counted[number] += known
@@ -107,10 +108,10 @@ def consistency_loss(
     inner: Sequence[int],
     mean_of: MeanOverProcesses = keep,
 ) -> torch.Tensor:
-    """Return the mean squared difference between the affinities of `logits` and what is expected, where known.
+    """Return the mean squared difference between the affinities of `logits` and the expected ones within the mask.
 
-    Only the central `inner` voxels count: near its faces a teacher that pads lacks context, too. The mean is over what
-    all processes know (`mean_of`, see losses.py).
+    Only the central `inner` voxels count, because a padding teacher lacks context near the faces. The mean is over the
+    voxels of all processes (`mean_of`, see losses.py).
     """
     logits, expected, mask = (centre(each, torch.Size(inner)) for each in (logits, expected, mask))
     found = torch.sigmoid(logits[:, : expected.shape[1]].float())
@@ -119,7 +120,7 @@ def consistency_loss(
 
 @contextlib.contextmanager
 def frozen_statistics(network: nn.Module) -> Iterator[None]:
-    """Let a network in training mode normalise by the batch at hand without remembering its statistics."""
+    """Normalise with the statistics of each batch in training mode, but keep the running statistics unchanged."""
     layers = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     momenta = [layer.momentum for layer in layers]
     counts = [layer.num_batches_tracked.clone() for layer in layers if layer.num_batches_tracked is not None]

@@ -1,10 +1,10 @@
-"""Whether a CPU computes a training's steps in bfloat16 rightly: tried out before it, in a process of its own.
+"""Self-test before a training: whether this CPU computes correct gradients in bfloat16. Runs in a separate process.
 
-Torch 2.13 (its library, oneDNN) writes past its memory in the backward pass of convolutions in bfloat16 on CPUs with
-matrix units (AMX) where a feature map has few sections of many voxels: a training then dies, stands still, or goes on
-with gradients of the weights that are off by 30 % of the largest. Some 3 x 3 x 3 convolutions of a single section are
-wrong on the way there. Which shapes are depends on the number of threads, so they are not listed but tried, layer by
-layer, against float32. Prediction is not tried: with the windows of a prediction no layer was seen to be wrong.
+Torch 2.13 (its library oneDNN) has a fault on CPUs with matrix units (AMX): the backward pass of a convolution in
+bfloat16 writes past its memory if a feature map has few sections of many voxels. A training then crashes, hangs, or
+continues with gradients of the weights that are off by 30 % of the largest. Some 3 x 3 x 3 convolutions of a single
+section are also wrong in the forward pass. The affected shapes depend on the number of threads. Each layer is therefore
+tested against float32. Prediction is not tested: no layer was wrong with the windows of a prediction.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from neuroseg.training.settings import Precision
 
 logger = logging.getLogger(__name__)
 _COMMAND = [sys.executable, "-P", "-m", "neuroseg.training.learning.gradients"]
-# All gradients that were seen to be wrong were of maps of more than 3000 voxels a section, and no map has more than the
-# patch; small trainings wait for no trial.
+# All wrong gradients so far were in maps of more than 3000 voxels per section, and no map is larger than the patch.
+# Trainings with small patches skip the test.
 _LEAST_SECTION_VOXELS = 1024
-# Rounding to bfloat16 makes 0.005 of the largest, the fault made 0.24 to 0.32.
+# Error as a share of the largest value: rounding to bfloat16 gives 0.005, the fault gave 0.24 to 0.32.
 _LARGEST_ERROR = 0.03
-# Others end a process from outside: no fault of what it computes.
-_FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-# The way back takes two to three times as long as the way there.
-_PATIENCE, _LEAST_PATIENCE_S, _MOST_S = 30, 30, 3600
+# Signals sent by others. They are not caused by the computation.
+_EXTERNAL_SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+# Time limit of the backward pass, as a multiple of the forward pass. It usually takes two to three times as long.
+_LIMIT_FACTOR, _LEAST_LIMIT_S, _MOST_S = 30, 30, 3600
 _CONVOLUTIONS = (nn.Conv3d, nn.ConvTranspose3d)
 
 
@@ -52,65 +52,66 @@ def require_correct_gradients(
     device: torch.device,
     precision: Precision,
 ) -> None:
-    """Raise InputError when a step of this batch would compute something wrong, crash or hang on this CPU.
+    """Raise InputError if a step with this batch gives wrong values, crashes or hangs on this CPU.
 
-    Takes 5 to 60 seconds for the light and the superhuman network: one step of a network as it begins, with as many
-    threads as this process has. Nothing is tried on a GPU, in float32, and with patches of small sections. A trial that
-    fails for another reason is logged and forbids nothing.
+    Runs one step of a new network with the number of threads of this process. Takes 5 to 60 seconds for the light and
+    the superhuman network. Skipped on GPUs, in float32, and for patches with small sections. A test that fails for
+    another reason is only logged.
     """
     _, height, width = patch_voxels
     if device.type != "cpu" or precision != "bfloat16" or height * width < _LEAST_SECTION_VOXELS:
         return
-    wanted = {
+    request = {
         "architecture": architecture, "parameters": dict(parameters), "batch": batch,
         "patch_voxels": list(patch_voxels), "threads": torch.get_num_threads(),
     }  # fmt: skip
-    logger.info("trying whether this CPU's gradients in bfloat16 are right (seconds to a minute)")
-    ended = subprocess.run(_COMMAND, input=json.dumps(wanted), capture_output=True, text=True, check=False)
+    logger.info("testing whether this CPU computes correct gradients in bfloat16 (up to a minute)")
+    ended = subprocess.run(_COMMAND, input=json.dumps(request), capture_output=True, text=True, check=False)
     fault = _fault(ended)
     if fault is not None:
         raise InputError(
-            f"bfloat16 fails on this CPU with patches of {' x '.join(map(str, patch_voxels))} voxels: {fault}; a fault "
-            f"of torch {torch.__version__}. Compute in float32 (optimiser.precision: float32; adapt --precision "
-            "float32), or take patches of more sections"
+            f"bfloat16 fails on this CPU with patches of {' x '.join(map(str, patch_voxels))} voxels: {fault}. This is "
+            f"a fault of torch {torch.__version__}",
+            hint="train in float32 (optimiser.precision: float32, or adapt --precision float32), or use patches with "
+            "more sections",
         )
 
 
 def _fault(ended: subprocess.CompletedProcess[str]) -> str | None:
-    """Return what is wrong according to a trial, None for nothing; logs what ended it otherwise."""
+    """Return the fault found by a test, or None. Log a test that failed for another reason."""
     if ended.returncode == -signal.SIGALRM:
-        return "a step never ends"
-    if ended.returncode < 0 and -ended.returncode not in _FROM_OUTSIDE:
-        return f"a step ends the process ({signal.Signals(-ended.returncode).name})"
+        return "a step hangs"
+    if ended.returncode < 0 and -ended.returncode not in _EXTERNAL_SIGNALS:
+        return f"a step crashes ({signal.Signals(-ended.returncode).name})"
     try:
-        # The library may have printed before.
+        # The library may print before the result.
         errors: dict[str, float] = json.loads(ended.stdout.splitlines()[-1])
     except (IndexError, ValueError):
-        told = ended.stderr.strip()[-500:] or "it said nothing"
-        logger.warning("could not try whether bfloat16 is right on this CPU (exit %d): %s", ended.returncode, told)
+        output = ended.stderr.strip()[-500:] or "no error output"
+        logger.warning("cannot test bfloat16 on this CPU (exit %d): %s", ended.returncode, output)
         return None
     worst = max(errors, key=lambda what: (math.isnan(errors[what]), errors[what]))
     if math.isnan(errors[worst]):
-        return f"{worst} are not numbers"
+        return f"{worst} are NaN"
     return f"{worst} are off by {errors[worst]:.0%} of the largest" if errors[worst] > _LARGEST_ERROR else None
 
 
 def step_errors(
     network: nn.Module, raw: torch.Tensor, *, limit: Callable[[int], object] = lambda seconds: None
 ) -> dict[str, float]:
-    """Return the error of each convolution's values and gradients in bfloat16, as a share of the largest of them.
+    """Return the errors of the values and gradients of each convolution in bfloat16, as a share of the largest value.
 
-    `raw`: float32 crops `(n, channels, z, y, x)`. Each layer is judged by itself: what it makes, in float32, of the
-    same features and the same gradients of what it returned. Gradients are those of features, weights and biases. NaN
-    where something is not a number. `limit` is told how many seconds each part may take before it begins.
+    `raw`: float32 crops `(n, channels, z, y, x)`. Each layer is recomputed in float32 from the same input features and
+    the same gradients of its output. Gradients are of features, weights and biases. An error is NaN if a value is not a
+    number. `limit` is called before each part with its time limit in seconds.
     """
-    kept: dict[str, _Kept] = {}
+    kept: dict[str, _Recorded] = {}
     layers = {name: layer for name, layer in network.named_modules() if isinstance(layer, _CONVOLUTIONS)}
-    hooks = [hook for name, layer in layers.items() for hook in _watch(layer, kept.setdefault(name, _Kept()))]
+    hooks = [hook for name, layer in layers.items() for hook in _watch(layer, kept.setdefault(name, _Recorded()))]
     limit(_MOST_S)
     began = time.monotonic()
     found = predicted(network, raw, "bfloat16")
-    limit(_LEAST_PATIENCE_S + math.ceil(_PATIENCE * (time.monotonic() - began)))
+    limit(_LEAST_LIMIT_S + math.ceil(_LIMIT_FACTOR * (time.monotonic() - began)))
     gradient = torch.randn(found.shape, generator=torch.Generator().manual_seed(0)).to(found.dtype)
     found.backward(gradient)  # type: ignore[no-untyped-call]
     limit(_MOST_S)
@@ -124,8 +125,8 @@ def step_errors(
 
 
 @dataclass
-class _Kept:
-    """What a layer was given and returned, and the gradients of both: of what it was given, that through it alone."""
+class _Recorded:
+    """Input and output of a layer, and their gradients. The gradient of the input is that through this layer only."""
 
     tensors: dict[str, torch.Tensor] = field(default_factory=dict)
 
@@ -137,9 +138,9 @@ class _Kept:
             )
 
 
-def _watch(layer: nn.Module, kept: _Kept) -> list[Any]:
+def _watch(layer: nn.Module, kept: _Recorded) -> list[Any]:
     def before(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
-        # A view: features may go elsewhere as well.
+        # A view: other layers may use the features, and their gradients must not be included.
         features = inputs[0].view_as(inputs[0])
         kept.keep("features", features)
         return (features,)
@@ -150,7 +151,7 @@ def _watch(layer: nn.Module, kept: _Kept) -> list[Any]:
     return [layer.register_forward_pre_hook(before), layer.register_forward_hook(after)]
 
 
-def _errors(layer: nn.Module, kept: _Kept) -> tuple[float, float]:
+def _errors(layer: nn.Module, kept: _Recorded) -> tuple[float, float]:
     tensors = kept.tensors
     features = tensors["features"].float().requires_grad_()
     parameters = list(layer.parameters())
@@ -166,19 +167,19 @@ def _share(found: torch.Tensor | None, right: torch.Tensor) -> torch.Tensor:
     return (found.float() - right).abs().max() / right.abs().max().clamp_min(torch.finfo(torch.float32).tiny)
 
 
-def _answer() -> None:
-    """Try what standard input asks for and print the errors: a fault of the library ends this process alone."""
-    # Nothing handles the alarm: it ends a process that would spin for ever, whatever the calling one did with it.
+def _main() -> None:
+    """Run the test described on standard input and print the errors. A crash ends only this process."""
+    # The default action of the alarm ends this process if a step hangs. The calling process may have changed it.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
-    asked = json.load(sys.stdin)
+    request = json.load(sys.stdin)
     torch.manual_seed(0)
-    torch.set_num_threads(asked["threads"])
-    network = build_network(asked["architecture"], asked["parameters"])
+    torch.set_num_threads(request["threads"])
+    network = build_network(request["architecture"], request["parameters"])
     network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    raw = torch.rand(asked["batch"], 1, *asked["patch_voxels"])
+    raw = torch.rand(request["batch"], 1, *request["patch_voxels"])
     print(json.dumps(step_errors(network, raw, limit=signal.alarm)))
 
 
 if __name__ == "__main__":
-    _answer()
+    _main()

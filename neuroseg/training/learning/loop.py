@@ -1,4 +1,4 @@
-"""The training loop: batches -> steps, logged, validated and saved on the way."""
+"""The training loop: takes steps, logs, validates and saves."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LOG_EVERY_STEPS = 20
 
 
 class Learner(Protocol):
-    """What the loop drives: it knows its step, takes batches and saves itself."""
+    """The state that the loop trains: it takes batches, counts steps and saves itself."""
 
     settings: Any
     folder: Path
@@ -36,7 +36,7 @@ class Learner(Protocol):
     validated: int
 
     def update(self, batch: dict[str, torch.Tensor]) -> dict[str, float]:
-        """Take one step; returns the parts of the loss."""
+        """Take one step and return the parts of the loss."""
         ...
 
     def save(self) -> None:
@@ -44,16 +44,16 @@ class Learner(Protocol):
         ...
 
     def pictures(self) -> dict[str, torch.Tensor]:
-        """Return pictures of the last step, `(channels, y, x)` in [0, 1]; none before the first."""
+        """Return pictures `(channels, y, x)` in [0, 1] of the last step. Empty before the first step."""
         ...
 
 
 def batches(
     samples: Any, settings: TrainingSettings | PretrainingSettings, *, device: torch.device
 ) -> Generator[dict[str, torch.Tensor], None, None]:
-    """Yield batches of tensors in the order of the samples, made in `loader_workers` other processes.
+    """Yield batches of tensors in the order of the samples. `loader_workers` processes prepare them.
 
-    They lie in the memory of the CPU; for a GPU in pages that are not moved, without which a copy to it is waited for.
+    The tensors are in CPU memory. For a GPU the memory is pinned, so that copies do not block.
     """
     loader: Any = DataLoader(
         samples,
@@ -65,21 +65,21 @@ def batches(
     )
     before = set(multiprocessing.active_children())
     try:
-        # By no name of its own, so that it ends before its processes are ended, not after.
-        yield from _begun(loader, device)
+        # Not bound to a name: the iterator must be deleted before its processes are killed.
+        yield from _started(loader, device)
     finally:
         for process in set(multiprocessing.active_children()) - before:
-            process.kill()  # they do not heed SIGTERM, by which one that is stuck would be ended
+            process.kill()  # they ignore SIGTERM, see _begin_worker
 
 
-def _begun(loader: Any, device: torch.device) -> Iterator[dict[str, torch.Tensor]]:
-    """Return what a loader makes; pages are pinned for the GPU that is current when it begins."""
+def _started(loader: Any, device: torch.device) -> Iterator[dict[str, torch.Tensor]]:
+    """Return the iterator of a loader. Memory is pinned for the GPU that is current when it starts."""
     with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
         return iter(loader)
 
 
 def _begin_worker(worker: int) -> None:
-    """Compute with one thread, and end with the training alone: Ctrl-C is its affair, and it saves first."""
+    """Compute with one thread and ignore signals. The training process handles Ctrl-C: it saves, then ends workers."""
     torch.set_num_threads(1)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
@@ -88,10 +88,10 @@ def _begin_worker(worker: int) -> None:
 def run_training(
     learner: Learner, samples: Any, validate: Callable[[int], dict[str, float]], *, progress: bool = True
 ) -> None:
-    """Train until the last step, saving and validating every `validation.every_steps`.
+    """Train until the last step. Save and validate every `validation.every_steps` steps.
 
-    `validate(step)` returns named numbers to log; what it keeps is its own affair. Ctrl-C (and SIGTERM, which the
-    command line turns into it) lets the step in hand end, saves, and raises KeyboardInterrupt.
+    `validate(step)` returns named numbers to log. After Ctrl-C (or SIGTERM, which the command line turns into it), the
+    current step is completed and saved, then KeyboardInterrupt is raised.
     """
     settings, group = learner.settings, learner.group
     last, every = settings.optimiser.steps, settings.validation.every_steps
@@ -101,7 +101,7 @@ def run_training(
         with slow_to_end(), _Interrupts() as interrupts:
             due = learner.step > 0 and (learner.step % every == 0 or learner.step == last)
             if due and learner.step != learner.validated:
-                _validate(learner, validate, records, interrupts)  # it was cut off while it did
+                _validate(learner, validate, records, interrupts)  # the last validation was interrupted
             for step in _steps(learner, samples, records, bar, interrupts):
                 if step % every == 0 or step == last:
                     _validate(learner, validate, records, interrupts)
@@ -112,7 +112,7 @@ def run_training(
 
 
 def is_over(learner: Learner) -> bool:
-    """Return whether the last step was taken and validated."""
+    """Return whether the last step is taken and validated."""
     last: int = learner.settings.optimiser.steps
     return learner.step >= last == learner.validated
 
@@ -120,10 +120,10 @@ def is_over(learner: Learner) -> bool:
 def _validate(
     learner: Learner, validate: Callable[[int], dict[str, float]], records: Records | None, interrupts: _Interrupts
 ) -> None:
-    """Save, validate, and save that it was validated; what cuts it off is answered at once, and loses no step."""
+    """Save, validate, and save the validated step. Ctrl-C interrupts the validation immediately; no step is lost."""
     if records is not None:
         learner.save()
-        with interrupts.answered():
+        with interrupts.immediate():
             scores = validate(learner.step)
         learner.validated = learner.step
         records.write(learner.step, {f"validation/{name}": value for name, value in scores.items()})
@@ -134,10 +134,10 @@ def _validate(
 
 
 def _steps(learner: Learner, samples: Any, records: Records | None, bar: Any, interrupts: _Interrupts) -> Iterator[int]:
-    """Take the steps that are left and log them; yields the number of each. Interrupted, it saves first."""
+    """Take and log the remaining steps, and yield the number of each. Save before an interrupt is raised."""
     settings, group = learner.settings, learner.group
     started, first, waited = time.monotonic(), learner.step, 0.0
-    # Closed, it ends its processes, whatever cuts the loop off.
+    # Closing ends the loader processes, also after an exception.
     shared = group.share(samples, settings.optimiser.batch)
     with contextlib.closing(batches(shared, settings, device=learner.device)) as made:
         while learner.step < settings.optimiser.steps:
@@ -153,43 +153,43 @@ def _steps(learner: Learner, samples: Any, records: Records | None, bar: Any, in
                 bar.set_postfix_str(" ".join(f"{name} {value:.3f}" for name, value in losses.items()))
                 if records is not None:
                     records.write(learner.step, {**{f"loss/{k}": v for k, v in losses.items()}, **speed})
-            # All processes stop after the same step, whichever heard of it.
-            if group.any_of(interrupts.heard):
+            # All processes stop after the same step, whichever received the signal.
+            if group.any_of(interrupts.received):
                 if group.is_first:
                     learner.save()
                 raise KeyboardInterrupt
             paused = time.monotonic()
             yield learner.step
-            started += time.monotonic() - paused  # validations are no training
+            started += time.monotonic() - paused  # exclude validation from the speed
 
 
 class _Interrupts:
-    """Keeps Ctrl-C from cutting a step in half: while it is entered, it is only heard."""
+    """Delay Ctrl-C until the current step is complete. Inside the context, it is only recorded."""
 
-    _NUMBERS = (signal.SIGINT, signal.SIGALRM)  # the alarm repeats a Ctrl-C that Python could not raise
+    _NUMBERS = (signal.SIGINT, signal.SIGALRM)  # the alarm repeats a Ctrl-C that Python did not raise
 
     def __init__(self) -> None:
-        self.heard = False
+        self.received = False
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> _Interrupts:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._hear) for number in self._NUMBERS}
+            self._before = {number: signal.signal(number, self._record) for number in self._NUMBERS}
         return self
 
     def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _hear(self, number: int, frame: object) -> None:
-        self.heard = True
+    def _record(self, number: int, frame: object) -> None:
+        self.received = True
 
     @contextlib.contextmanager
-    def answered(self) -> Iterator[None]:
-        """Let Ctrl-C raise KeyboardInterrupt at once: nothing is in hand."""
+    def immediate(self) -> Iterator[None]:
+        """Raise KeyboardInterrupt immediately on Ctrl-C: no step is in progress."""
         self.__exit__()
         try:
-            if self.heard:
+            if self.received:
                 raise KeyboardInterrupt
             yield
         finally:

@@ -1,7 +1,7 @@
 """The training loss: cross entropy on affinities, squared error on shape descriptors.
 
-What a mean is over is counted in all processes that train together: the mean of their losses, whose gradient
-DistributedDataParallel makes, is then the loss of one process with all their batches.
+Each mean is over the voxels of all processes that train together. DistributedDataParallel averages the gradients of
+their losses, so the result equals the loss of one process with all batches.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _LEAST_SHARE = 0.05
 
 
 def keep(counts: torch.Tensor) -> torch.Tensor:
-    """Return the counts of a process that trains alone: they are their mean."""
+    """Return the counts unchanged: with one process, they are the mean."""
     return counts
 
 
 def cross_entropy(
     logits: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor, mean_of: MeanOverProcesses = keep
 ) -> torch.Tensor:
-    """Return the mean cross entropy per channel `(c,)` over the voxels of the mask, each weighing the same."""
+    """Return the mean cross entropy per channel `(c,)` over the voxels of the mask, all with equal weight."""
     axes = (0, 2, 3, 4)
     losses = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     return (losses * mask).sum(axes) / divisor(mean_of(mask.sum(axes)))
@@ -34,10 +34,10 @@ def cross_entropy(
 def balanced_cross_entropy(
     logits: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor, mean_of: MeanOverProcesses = keep
 ) -> torch.Tensor:
-    """Return the mean cross entropy per channel `(c,)` with both classes weighing the same.
+    """Return the mean cross entropy per channel `(c,)` with equal weight for both classes.
 
-    `logits`, `targets` and `mask` are `(n, c, z, y, x)`. A class rarer than 5 % is weighted as if it were 5 %, so
-    that a patch of one class alone does not explode.
+    `logits`, `targets` and `mask` are `(n, c, z, y, x)`. A class rarer than 5 % gets the weight of 5 %, so the loss of
+    a patch with only one class stays bounded.
     """
     axes = (0, 2, 3, 4)
     count, linked = mean_of(torch.stack([mask.sum(axes), (targets * mask).sum(axes)]))
@@ -59,9 +59,9 @@ def training_loss(
 ) -> dict[str, torch.Tensor]:
     """Return the parts of the loss and their `total`, each a scalar.
 
-    Channels of `logits`: the affinities, then the auxiliary affinities, then ten descriptors where the batch has them.
-    Targets smaller than the logits belong to their centre: what the network says near the patch's faces, where it
-    lacks context, does not count. Of processes that train together all must call this with the same parts of a batch.
+    Channels of `logits`: the affinities, the auxiliary affinities, and ten descriptors if the batch contains them.
+    Targets smaller than the logits belong to their centre. Logits near the faces, where the network lacks context, are
+    ignored. All processes must call this with the same parts of a batch.
     """
     targets = batch["targets"]
     logits = centre(logits, targets.shape[2:]).float()
@@ -82,12 +82,12 @@ def training_loss(
 
 
 def divisor(count: torch.Tensor) -> torch.Tensor:
-    """Return what makes a mean of a sum over `count`: 1 for a sum over nothing, whose mean is 0."""
+    """Return the divisor for a mean over `count` items. It is 1 for 0 items, so that their mean is 0."""
     return torch.where(count > 0, count, 1.0)
 
 
 def centre(tensor: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-    """Return the central `shape` of the last three axes."""
+    """Return the central part of a tensor, with `shape` along the last three axes."""
     margins = [(size - width) // 2 for size, width in zip(tensor.shape[2:], shape, strict=True)]
     box = tuple(slice(margin, margin + width) for margin, width in zip(margins, shape, strict=True))
     return tensor[(slice(None), slice(None), *box)]

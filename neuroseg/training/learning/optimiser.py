@@ -15,7 +15,7 @@ from neuroseg.training.settings import OptimiserSettings
 
 
 def build_optimiser(network: nn.Module, settings: OptimiserSettings) -> torch.optim.Optimizer:
-    """Return Adam with decoupled weight decay (`adamw`), or the one of the published training (`adam`)."""
+    """Return Adam with decoupled weight decay (`adamw`), or Adam as in the published training (`adam`)."""
     made = torch.optim.AdamW if settings.algorithm == "adamw" else torch.optim.Adam
     return made(
         network.parameters(),
@@ -45,9 +45,10 @@ def take_step(
     step: int,
     folder: Path,
 ) -> None:
-    """Move the weights against the gradient of `loss`, whose norm is clipped where the settings say so.
+    """Take one optimiser step. The norm of the gradient is clipped if the settings say so.
 
-    Raises NeurosegError, the weights untouched and the batch saved in `folder`, unless loss and gradient are finite.
+    Raises NeurosegError if the loss or the gradient is not finite. The weights are then unchanged, and the batch is
+    saved in `folder`.
     """
     _require_finite("loss", loss, step, batch, folder)
     for group in optimiser.param_groups:
@@ -63,11 +64,11 @@ def take_step(
 def _require_finite(what: str, value: torch.Tensor, step: int, batch: dict[str, torch.Tensor], folder: Path) -> None:
     if torch.isfinite(value):
         return
-    # Of several processes each has a batch of its own.
+    # Each process has its own batch.
     process = os.environ.get("RANK", "0")
     path = folder / (f"batch-{step}.pt" if process == "0" else f"batch-{step}-process-{process}.pt")
     save_checkpoint(path, {name: tensor.cpu() for name, tensor in batch.items()})
     raise NeurosegError(
-        f"the {what} is {value.item()} at step {step}; its batch is saved in {path}. Lower optimiser.learning_rate, "
-        "and begin again with --restart"
+        f"the {what} is {value.item()} at step {step}; the batch is saved in {path}",
+        hint="lower optimiser.learning_rate and train again with --restart",
     )

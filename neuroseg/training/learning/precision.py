@@ -1,4 +1,4 @@
-"""The precision in which a network in training multiplies."""
+"""Training precision: bfloat16 (automatic mixed precision) or float32."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ logger = logging.getLogger(__name__)
 
 
 def predicted(network: nn.Module, raw: torch.Tensor, precision: Precision) -> torch.Tensor:
-    """Return what a network makes of crops `(n, channels, z, y, x)`; gradients flow, weights stay float32.
+    """Return the output of a network for crops `(n, channels, z, y, x)`, with gradients. Weights stay float32.
 
-    In `bfloat16` it multiplies in that (automatic mixed precision) and returns bfloat16, in `float32` nothing is
-    shorter than torch makes it by itself: on GPUs since Ampere convolutions round their factors to TF32.
+    With `bfloat16`, the network uses automatic mixed precision and returns bfloat16. With `float32`, torch's defaults
+    apply: on GPUs since Ampere, convolutions use TF32.
     """
     with torch.autocast(raw.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
         found: torch.Tensor = network(raw.contiguous(memory_format=torch.channels_last_3d))
@@ -24,13 +24,13 @@ def predicted(network: nn.Module, raw: torch.Tensor, precision: Precision) -> to
 
 
 def warn_if_emulated(device: torch.device, precision: Precision) -> None:
-    """Say so when a GPU has no bfloat16 of its own: it computes the same, many times slower."""
+    """Warn if a GPU only emulates bfloat16, which gives the same results many times slower."""
     if device.type != "cuda" or precision != "bfloat16":
         return
-    with torch.cuda.device(device):  # torch answers for the current one
+    with torch.cuda.device(device):  # torch queries the current device
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return
     logger.warning(
-        "%s has no bfloat16 and emulates it, which is slow; float32 is faster here (optimiser.precision, --precision)",
+        "%s emulates bfloat16, which is slow; set optimiser.precision or --precision to float32",
         torch.cuda.get_device_name(device),
     )

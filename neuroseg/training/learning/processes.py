@@ -1,4 +1,4 @@
-"""Several processes that train one network, each on its share of every batch (torchrun starts them)."""
+"""Several processes, started by torchrun, that train one network. Each has its own batches."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LONGEST_VALIDATION = timedelta(hours=24)
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """This process' number and how many there are; one process alone is a group."""
+    """The rank of this process and the number of processes. A single process is a group of one."""
 
     rank: int = 0
     size: int = 1
@@ -30,23 +30,23 @@ class ProcessGroup:
         """Whether this process validates, logs and saves."""
         return self.rank == 0
 
-    def any_of(self, wish: bool) -> bool:
-        """Return whether any process wishes so; all must ask."""
+    def any_of(self, flag: bool) -> bool:
+        """Return whether `flag` is true in any process. All processes must call this."""
         if self.size == 1:
-            return wish
-        wishes = torch.tensor([float(wish)], device=_device_of_messages())
-        torch.distributed.all_reduce(wishes, torch.distributed.ReduceOp.MAX)
-        return bool(wishes.item() > 0)
+            return flag
+        flags = torch.tensor([float(flag)], device=_device_of_messages())
+        torch.distributed.all_reduce(flags, torch.distributed.ReduceOp.MAX)
+        return bool(flags.item() > 0)
 
     def mean(self, numbers: dict[str, float]) -> dict[str, float]:
-        """Return the mean of each number over the processes; all must ask."""
+        """Return the mean of each number over the processes. All processes must call this."""
         if self.size == 1:
             return numbers
         means = self.mean_of(torch.tensor(list(numbers.values()))).tolist()
         return dict(zip(numbers, means, strict=True))
 
     def mean_of(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return the mean of a tensor over the processes, element by element, without its gradient; all must ask."""
+        """Return the elementwise mean of a tensor over the processes, without gradient. All must call this."""
         if self.size == 1:
             return tensor.detach()
         summed = tensor.detach().to(_device_of_messages(), copy=True)
@@ -54,41 +54,41 @@ class ProcessGroup:
         return (summed / self.size).to(tensor.device)
 
     def require_size(self, processes: int, folder: Path) -> None:
-        """Raise RunRefusedError unless there are as many processes as in a training that is resumed."""
+        """Raise RunRefusedError unless the number of processes equals that of the resumed training."""
         if processes != self.size:
             raise RunRefusedError(
-                f"{folder} was trained by {processes} processes, now there are {self.size}: their samples would "
-                "differ; start as many, or --restart"
+                f"the training in {folder} used {processes} processes, found {self.size}; the samples would differ",
+                hint=f"start {processes} processes, or train again with --restart",
             )
 
     def wait(self) -> None:
-        """Return when all have come here."""
+        """Wait until all processes have called this."""
         if self.size > 1:
             torch.distributed.barrier()
 
     def parallel(self, network: nn.Module, device: torch.device) -> nn.Module:
-        """Return what passes batches through a network and averages the gradients of all processes.
+        """Return a network that averages the gradients of all processes.
 
-        On GPUs its batch normalisation must have been made common by `with_shared_statistics` before.
+        On GPUs, call `with_shared_statistics` first.
         """
         if self.size == 1:
             return network
         return nn.parallel.DistributedDataParallel(network, [device.index] if device.type == "cuda" else None)
 
     def with_shared_statistics(self, network: nn.Module, device: torch.device) -> nn.Module:
-        """Return the network, normalising by the statistics of all processes' batches where the device can."""
+        """Return the network with batch statistics shared by all processes. Only GPUs support this."""
         if self.size == 1 or device.type != "cuda":
             return network
         common: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
         return common
 
     def share(self, samples: Any, batch: int) -> Any:
-        """Return this process' part of a sequence of samples: of `size` batches in a row, the one of its rank."""
+        """Return the samples of this process: of each `size` consecutive batches, the one of its rank."""
         return samples if self.size == 1 else Share(samples, batch, self)
 
 
 class Share:
-    """Every `size`-th batch of a sequence of samples."""
+    """Every `size`-th batch of a sequence of samples, starting at the rank."""
 
     def __init__(self, samples: Any, batch: int, group: ProcessGroup) -> None:
         self._samples, self._batch, self._team = samples, batch, group
@@ -105,12 +105,12 @@ class Share:
 
 @contextmanager
 def process_group() -> Iterator[ProcessGroup]:
-    """Yield the group that torchrun's environment describes; a group of one where there is none."""
+    """Yield the group described by the environment of torchrun, or a group of one."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield ProcessGroup()
         return
-    # The others wait while the first validates.
+    # The other processes wait while the first one validates.
     torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=_LONGEST_VALIDATION)
     try:
         yield ProcessGroup(torch.distributed.get_rank(), size)
@@ -119,7 +119,7 @@ def process_group() -> Iterator[ProcessGroup]:
 
 
 def local_device(name: str) -> str:
-    """Return the device of this process: `auto` and `cuda` are the GPU of its number on this machine."""
+    """Return the device of this process. For `auto` and `cuda` it is the GPU with the local rank of the process."""
     if name in ("auto", "cuda") and "LOCAL_RANK" in os.environ and torch.cuda.is_available():
         return f"cuda:{os.environ['LOCAL_RANK']}"
     return name

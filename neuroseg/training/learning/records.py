@@ -1,4 +1,4 @@
-"""What training leaves behind while it runs: a CSV log, TensorBoard events and the latest checkpoint."""
+"""Files written during training: a CSV log, TensorBoard events and the latest checkpoint."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class Records:
-    """Appends rows of numbers to `log.csv` and to TensorBoard in the run's folder."""
+    """Append numbers to `log.csv` and to TensorBoard in the folder of a training."""
 
     _COLUMNS = ("step", "name", "value")
 
@@ -25,7 +25,9 @@ class Records:
         try:
             from torch.utils.tensorboard.writer import SummaryWriter
         except ImportError as error:
-            raise InputError("training logs to TensorBoard: pip install 'neuroseg[training]'") from error
+            raise InputError(
+                "training requires TensorBoard, which is not installed", hint="run pip install 'neuroseg[training]'"
+            ) from error
         self._path = folder / "log.csv"
         if not self._path.exists():
             with self._path.open("w", newline="") as file:
@@ -41,7 +43,7 @@ class Records:
         self._board.flush()
 
     def show(self, step: int, pictures: Mapping[str, torch.Tensor]) -> None:
-        """Put pictures `(channels, y, x)` in [0, 1] on TensorBoard."""
+        """Write pictures `(channels, y, x)` in [0, 1] to TensorBoard."""
         for name, picture in pictures.items():
             shown = picture if len(picture) in (1, 3) else picture.mean(0, keepdim=True)
             self._board.add_image(f"pictures/{name}", shown.clamp(0, 1), step)
@@ -53,8 +55,8 @@ class Records:
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Write a checkpoint aside and to the disk, then replace the old one."""
-    # One name, unlike storage.publish: of a training killed again and again no large files are left over.
+    """Write a checkpoint under another name, flush it to disk, then replace the old one."""
+    # One fixed name, unlike storage.publish: a training that is killed repeatedly leaves at most one partial file.
     aside = path.with_suffix(".partial")
     torch.save(dict(state), aside)
     with aside.open("rb") as file:
@@ -63,31 +65,35 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Return a checkpoint of tensors and plain values; nothing in the file is executed.
+    """Return a checkpoint of tensors and plain values. No code in the file is executed.
 
-    Raises InputError when it cannot be read.
+    Raises InputError if the file cannot be read.
     """
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, MemoryError) as error:
-        raise InputError(f"the checkpoint {path} cannot be read: {error or 'too little memory'}") from error
+        raise InputError(f"cannot read the checkpoint {path}: {error or 'not enough memory'}") from error
     except Exception as error:
         reason = str(error).partition("\n")[0].partition(". ")[0] or type(error).__name__
         raise InputError(
-            f"the checkpoint {path} cannot be read ({reason}); put a copy of it back, or begin again with --restart"
+            f"cannot read the checkpoint {path}: {reason}",
+            hint="restore it from a copy, or train again with --restart",
         ) from error
     return state
 
 
 def use_as_many_threads(stored: int | None, device: torch.device) -> None:
-    """Compute with as many threads as the checkpoint was made with: the sums of others are added in another order.
+    """Set the number of threads to that of the checkpoint, because it changes the order of sums.
 
-    Not with more than there are cores, nor against OMP_NUM_THREADS; on a GPU it does not matter.
+    Do nothing if OMP_NUM_THREADS is set, if there are fewer cores, or on a GPU.
     """
     mine = torch.get_num_threads()
     if stored is None or stored == mine or device.type != "cpu":
         return
     if "OMP_NUM_THREADS" in os.environ or stored > (os.cpu_count() or 1):
-        logger.warning("made with %d threads so far, now with %d: other weights in their last digits", stored, mine)
+        logger.warning(
+            "the training used %d threads before and now uses %d; the weights will differ in their last digits",
+            stored, mine,
+        )  # fmt: skip
         return
     torch.set_num_threads(stored)

@@ -1,4 +1,4 @@
-"""Statistics of batch normalisation, taken anew for weights that no step had: those of an average."""
+"""Recompute the statistics of batch normalisation for averaged weights."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ class Crops(Protocol):
 def with_recomputed_statistics(
     network: nn.Module, crops: Crops, name: str, *, count: int, batch: int, device: torch.device
 ) -> nn.Module:
-    """Return a copy that normalises by what it makes itself of array `name` of `count` crops, `batch` at a time.
+    """Return a copy of a network with batch statistics recomputed from array `name` of the first `count` crops.
 
-    Running means and variances are the averages of those of each batch, as in training. Those that the network comes
-    with trail the weights, and averaged weights make features of another size than the weights they average (Izmailov
-    et al., "Averaging weights leads to wider optima and better generalization", 2018). A network without batch
-    normalisation, and any with a `count` of 0, stays as it is. One process does this alone: no other takes part.
+    Running means and variances are averages over batches of `batch` crops, as in training. The stored statistics lag
+    behind the weights, and averaged weights give features of another scale (Izmailov et al., "Averaging weights leads
+    to wider optima and better generalization", 2018). With a `count` of 0, the network is returned unchanged. Only the
+    calling process takes part.
     """
     if count == 0:
         return network
-    own = _alone(copy.deepcopy(network))
+    own = _without_synchronisation(copy.deepcopy(network))
     update_bn(_tensors(crops, name, count, batch), own, device)
     return own.eval()
 
 
-def _alone(module: nn.Module) -> nn.Module:
-    """Return the module with layers that would wait for other processes replaced by ones that do not."""
+def _without_synchronisation(module: nn.Module) -> nn.Module:
+    """Return the module with synchronised normalisation layers replaced by local ones."""
     if isinstance(module, nn.SyncBatchNorm):
         layer = nn.BatchNorm3d(module.num_features, module.eps, module.momentum, module.affine).to(module.weight.device)
         layer.load_state_dict(module.state_dict())
         return layer
     for name, child in module.named_children():
-        setattr(module, name, _alone(child))
+        setattr(module, name, _without_synchronisation(child))
     return module
 
 

@@ -1,4 +1,4 @@
-"""What one step of training does: a batch -> losses -> weights, and their average."""
+"""One step of training: batch -> losses -> weights and their average."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from neuroseg.training.settings import ConsistencySettings, TrainingSettings
 
 
 def output_channels(settings: TrainingSettings) -> int:
-    """Return how many channels the network has while it trains: affinities, auxiliary ones, descriptors."""
+    """Return the number of output channels during training: affinities, auxiliary affinities and descriptors."""
     targets = settings.targets
     described = CHANNELS if targets.descriptor_sigma_nm > 0 else 0
     return len(targets.offsets) + len(targets.auxiliary_offsets) + described
 
 
 class Trainer:
-    """Holds what a checkpoint saves: network, averaged weights, optimiser and step."""
+    """State of a training: network, averaged weights, optimiser and step, as saved in a checkpoint."""
 
     def __init__(self, settings: TrainingSettings, folder: Path, device: torch.device, group: ProcessGroup) -> None:
         torch.manual_seed(settings.seed)
@@ -52,12 +52,15 @@ class Trainer:
         self._seen: dict[str, torch.Tensor] = {}
 
     def begin_with(self, weights: Mapping[str, torch.Tensor]) -> None:
-        """Take weights, and their average with them."""
+        """Set the weights of the network and of the average."""
         self.network.load_state_dict(weights)
         self.average.network.load_state_dict(weights)
 
     def network_to_validate(self) -> nn.Module:
-        """Return the network that is validated and exported: the average, or as published the student of no teacher."""
+        """Return the network to validate and export: the average.
+
+        For published training with weight sharing, return a copy of the network itself.
+        """
         consistency = self.settings.consistency
         if consistency is None or not consistency.published or consistency.teacher == "ema":
             return self.average.network
@@ -65,7 +68,7 @@ class Trainer:
         return student.eval()
 
     def save(self) -> None:
-        """Write `checkpoint.pt`; training resumed from it gives the same weights as training that never stopped."""
+        """Write `checkpoint.pt`. A resumed training gives the same weights as an uninterrupted one."""
         state = {
             "step": self.step,
             "validated": self.validated,
@@ -88,7 +91,10 @@ class Trainer:
         self.step, self.validated = int(state["step"]), int(state["validated"])
 
     def update(self, batch: dict[str, torch.Tensor]) -> dict[str, float]:
-        """Take one step; returns the parts of the loss. Raises NeurosegError when it or its gradient is not finite."""
+        """Take one step and return the parts of the loss.
+
+        Raises NeurosegError if the loss or its gradient is not finite.
+        """
         batch = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
         losses = self._losses(batch)
         settings = self.settings.optimiser
@@ -98,9 +104,10 @@ class Trainer:
         return {name: loss.item() for name, loss in losses.items()}
 
     def pictures(self) -> dict[str, torch.Tensor]:
-        """Return the middle section of the last step's first crops, `(channels, y, x)` in [0, 1], 1 or 3 channels.
+        """Return the middle section of the first crops of the last step, `(channels, y, x)` in [0, 1].
 
-        Labelled raw, its target and prediction; a perturbed crop without labels, what was expected of it and was said.
+        Each has 1 or 3 channels. Labelled crop: raw, target and prediction. Crop without labels: perturbed raw,
+        expected affinities and prediction.
         """
         return {name: tensor[0, :3, tensor.shape[2] // 2].float().cpu() for name, tensor in self._seen.items()}
 
@@ -112,21 +119,23 @@ class Trainer:
         if consistency is None or weight == 0.0:
             return self._supervised(self._logits(batch["raw"]), batch)
         expected = self._expected(batch, consistency)
-        logits, said = self._both(batch, together=consistency.published)
+        logits, unlabelled = self._both(batch, together=consistency.published)
         losses = {"total": torch.zeros((), device=self.device)} if logits is None else self._supervised(logits, batch)
-        losses["consistency"] = consistency_loss(said, *expected, self._inner(), self.group.mean_of)
+        losses["consistency"] = consistency_loss(unlabelled, *expected, self._inner(), self.group.mean_of)
         losses["total"] = losses["total"] + weight * losses["consistency"]
-        self._seen |= {"unlabelled": batch["perturbed"], "expected": expected[0], "said": said.detach().sigmoid()}
+        self._seen |= {
+            "unlabelled": batch["perturbed"], "expected": expected[0], "said": unlabelled.detach().sigmoid(),
+        }  # fmt: skip
         return losses
 
     def _logits(self, raw: torch.Tensor) -> torch.Tensor:
         return predicted(self._parallel, raw, self.settings.optimiser.precision)
 
     def _both(self, batch: dict[str, torch.Tensor], *, together: bool) -> tuple[torch.Tensor | None, torch.Tensor]:
-        """Return the logits of the labelled crops, None where there are none, and of the perturbed ones.
+        """Return the logits of the labelled crops (None if there are none) and of the perturbed crops.
 
-        What is predicted later is not perturbed: only labelled crops count in the running statistics of batch
-        normalisation, unless all pass `together`.
+        The model is used on raw without perturbations. Only labelled crops therefore change the running statistics of
+        batch normalisation, unless all crops pass `together`.
         """
         if "raw" not in batch:
             return None, self._logits(batch["perturbed"])
@@ -138,7 +147,7 @@ class Trainer:
             return labelled, self._logits(batch["perturbed"])
 
     def _inner(self) -> list[int]:
-        """Return the shape of the part of a patch that counts."""
+        """Return the shape of a patch without its margins."""
         optimiser = self.settings.optimiser
         return [p - 2 * m for p, m in zip(optimiser.patch_voxels, optimiser.margin_voxels, strict=True)]
 
@@ -158,8 +167,8 @@ class Trainer:
     def _expected(
         self, batch: dict[str, torch.Tensor], consistency: ConsistencySettings
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return what the teacher expects of the perturbed crops, and where it is known."""
-        # Running statistics trail the weights; those of the clean crops themselves do not, and need not be remembered.
+        """Return the affinities that the teacher expects of the perturbed crops, and their mask."""
+        # Running statistics lag behind the weights. The teacher uses those of the clean crops and does not store them.
         teacher = self.average.network if consistency.teacher == "ema" else self.network
         remembering = contextlib.nullcontext() if consistency.published else frozen_statistics(teacher)
         teacher.train()

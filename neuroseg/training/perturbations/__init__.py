@@ -1,1 +1,1 @@
-"""Ways to make a crop harder to read: the same tissue must still give the same affinities."""
+"""Perturbations of crops. The same tissue must still give the same affinities."""

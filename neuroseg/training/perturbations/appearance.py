@@ -1,7 +1,7 @@
-"""Perturbations that change grey values and move nothing: `(raw, rng, strength) -> raw`.
+"""Perturbations of grey values: `(raw, rng, strength) -> raw`. They move nothing.
 
-`raw` is `(z, y, x)` float32 in [0, 1], and so is what comes back; strength 0 changes nothing, 1 is the published range
-(Huang et al., IEEE TMI 2022).
+Input and output are `(z, y, x)` float32 in [0, 1]. Strength 0 changes nothing, strength 1 is the published range (Huang
+et al., IEEE TMI 2022).
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ _FULL_OF_MISSING = 0.2 / 0.7
 
 
 def intensity(raw: Float, rng: np.random.Generator, strength: float = 1.0) -> Float:
-    """Return `raw` with contrast x(1 +- 0.05), brightness +- 0.05 and gamma 2^(-1 to 1): of each section in three
-    cases of four, of the whole volume otherwise.
+    """Return `raw` with random contrast x(1 +- 0.05), brightness +- 0.05 and gamma 2^(-1 to 1).
+
+    Drawn for each section in three of four cases, otherwise once for the whole crop.
     """
     count = len(raw) if rng.uniform() < 0.75 else 1
 
@@ -44,7 +45,7 @@ def noise(raw: Float, rng: np.random.Generator, strength: float = 1.0) -> Float:
 
 
 def blur(raw: Float, rng: np.random.Generator, strength: float = 1.0) -> Float:
-    """Return `raw` with every section blurred by a Gaussian of its own: kernel 3 to 9, sigma 0 to 2."""
+    """Return `raw` with a random Gaussian blur for each section: kernel 3 to 9, sigma 0 to 2."""
     return np.stack(
         [_blurred(section, rng.uniform(0.0, 2.0) * strength, int(rng.choice(_KERNELS)) // 2) for section in raw]
     )
@@ -69,8 +70,8 @@ def _blurred(section: Float, sigma: float, radius: int) -> Float:
 def cutout(raw: Float, rng: np.random.Generator, strength: float = 1.0) -> Float:
     """Return `raw` with black boxes of one size: 5 to 10 sections, 10 to 20 voxels along y and x.
 
-    There are 60 to 100 in the published crop of 18 x 160 x 160 voxels and as many per voxel in others: as many in a
-    small crop would leave little to see.
+    The published crop of 18 x 160 x 160 voxels contains 60 to 100 boxes. Other crops contain a number in proportion to
+    their voxels.
     """
     out = raw.copy()
     share = strength * raw.size / _PUBLISHED_VOXELS
@@ -83,7 +84,7 @@ def cutout(raw: Float, rng: np.random.Generator, strength: float = 1.0) -> Float
 
 
 def missing(raw: Float, rng: np.random.Generator, strength: float = 1.0) -> Float:
-    """Return `raw` with one to three sections black: wholly (two cases of seven), or on one side of a straight cut."""
+    """Return `raw` with one to three black sections: completely (two of seven cases) or on one side of a line."""
     out = raw.copy()
     for section in _some_sections(len(raw), rng, 3):
         if rng.uniform() < _FULL_OF_MISSING:
@@ -95,7 +96,7 @@ def missing(raw: Float, rng: np.random.Generator, strength: float = 1.0) -> Floa
 
 
 def sobel(raw: Float, rng: np.random.Generator, strength: float = 1.0) -> Float:
-    """Return the size of the gradient within each section, stretched to [0, 1]."""
+    """Return the magnitude of the gradient within each section, scaled to [0, 1]."""
     size = np.hypot(ndimage.sobel(raw, 1), ndimage.sobel(raw, 2))
     largest = np.float32(max(float(size.max()), 1e-6))
     out: Float = (raw + np.float32(strength) * (size / largest - raw)).astype(np.float32)
@@ -110,7 +111,7 @@ def mixup(raw: Float, other: Float, rng: np.random.Generator, strength: float = 
 
 
 def signed_distance(shape: tuple[int, ...], rng: np.random.Generator) -> Float:
-    """Return the distance in voxels of each `(y, x)` to a random straight line through the middle half, signed."""
+    """Return the signed distance in voxels of each `(y, x)` to a random straight line through the middle half."""
     angle = rng.uniform(0, 2 * np.pi)
     y, x = (np.arange(size, dtype=np.float32) - size * rng.uniform(0.25, 0.75) for size in shape)
     distance: Float = (np.sin(angle) * y[:, None] + np.cos(angle) * x[None, :]).astype(np.float32)

@@ -1,4 +1,4 @@
-"""One perturbation out of several -> the perturbed crop, and where its tissue went."""
+"""Draw one of several perturbations -> the perturbed crop and the movement of its tissue."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ PUBLISHED = ("intensity", "noise", "blur", "cutout", "misalign")
 
 @dataclass(frozen=True)
 class Perturbed:
-    """The perturbed raw; what showed where (see movement.py), or None; the orientation it was turned to."""
+    """The perturbed raw, its displacement (movement.py) or None, and the index of its orientation."""
 
     raw: Float
     displacement: Float | None = None
     turn: int = UNTURNED
 
     def follow(self, labels: NDArray[Any]) -> NDArray[Any]:
-        """Return labels `(z, y, x)` moved as the tissue was."""
+        """Return labels `(z, y, x)` moved with the tissue."""
         if self.displacement is not None:
             return movement.moved(labels, self.displacement, order=0)
         return IN_PLANE[self.turn].apply(labels)
@@ -71,10 +71,10 @@ def perturbed(
     strength: float = 1.0,
     other: Callable[[], Float] | None = None,
 ) -> Perturbed:
-    """Return `raw` `(z, y, x)` in [0, 1] after exactly one of the named perturbations, each as likely.
+    """Return `raw` `(z, y, x)` in [0, 1] after one of the named perturbations, drawn with equal probability.
 
-    `other` gives another crop of the same shape for mixup. Raises InputError when mixup has none, and when a turn by
-    90 degrees meets a crop whose y and x differ.
+    `other` returns another crop of the same shape for mixup. Raises InputError for mixup without `other`, and for
+    rotate if y and x of the crop differ. Without names, `raw` is unchanged.
     """
     if not names:
         return Perturbed(raw)
@@ -86,9 +86,9 @@ def perturbed(
         return Perturbed(movement.moved(raw, displacement, order=1), displacement)
     if name == MIXUP:
         if other is None:
-            raise InputError("mixup needs another crop to mix in")
+            raise InputError("mixup requires another crop")
         return Perturbed(appearance.mixup(raw, other(), rng, strength))
     if name == "rotate" and raw.shape[1] != raw.shape[2]:
-        raise InputError(f"rotate needs crops as wide as high, found {raw.shape}; leave it out")
+        raise InputError(f"rotate requires crops with equal y and x, found {raw.shape}", hint="remove rotate")
     turn = TURNS[name][int(rng.integers(len(TURNS[name])))] if rng.uniform() < strength else UNTURNED
     return Perturbed(np.ascontiguousarray(IN_PLANE[turn].apply(raw)), turn=turn)

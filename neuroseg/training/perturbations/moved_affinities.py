@@ -1,4 +1,4 @@
-"""What was predicted for the clean crop -> what is expected of the perturbed one, on the device, with its mask."""
+"""Affinities of the clean crop -> expected affinities of the perturbed crop and their mask, on the device."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn import functional
 from neuroseg.training.perturbations.draw import IN_PLANE
 
 Offset = tuple[int, int, int]
-# A link whose two voxels were moved apart by more than this says nothing about the new neighbours.
+# If a link's two voxels moved apart by more than this, its affinity is unknown.
 _TORN_VOXELS = 0.75
 
 
@@ -19,7 +19,8 @@ def displaced_affinities(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return affinities `(c, z, y, x)` displaced by `(2, z, y, x)` voxels, and a mask of 0 and 1.
 
-    The mask is 0 where a voxel of the link came from outside the crop, and where the displacement tore the link.
+    The mask is 0 if a voxel of the link comes from outside the crop, or if the displacement moves the link's two voxels
+    apart.
     """
     depth, height, width = affinities.shape[1:]
     device = affinities.device
@@ -43,8 +44,8 @@ def turned_affinities(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return affinities `(c, z, y, x)` of the crop turned to an orientation, and a mask of 0 and 1.
 
-    A flip turns the link to the voxel before into that to the voxel after, which is stored there. The mask is 0 where
-    that voxel lies outside the crop, and in channels whose turned offset is none of `offsets`.
+    A flip reverses a link, so its affinity is stored at the other voxel. The mask is 0 if that voxel lies outside the
+    crop, and in channels whose turned offset is not in `offsets`.
     """
     orientation = IN_PLANE[turn]
     order = list(orientation.permutation)
@@ -70,7 +71,7 @@ def turned_affinities(
 
 
 def _ends(offset: Offset, shape: Sequence[int]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Return the boxes of v and of v + offset for all v where both lie inside."""
+    """Return the box of all voxels v for which v + offset lies inside, and the box of v + offset."""
     steps = list(zip(offset, shape, strict=True))
     here = tuple(slice(max(0, -step), max(0, min(size, size - step))) for step, size in steps)
     there = tuple(slice(max(0, step), max(0, min(size, size + step))) for step, size in steps)

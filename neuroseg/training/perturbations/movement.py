@@ -1,7 +1,7 @@
 """Perturbations that move tissue within its section: `(shape, rng, strength) -> displacement`.
 
-A displacement is `(2, z, y, x)` float32 in voxels: what shows at (z, y, x) was at (z, y + d[0], x + d[1]). Sections are
-not mixed. Strength 0 moves nothing.
+A displacement d is `(2, z, y, x)` float32 in voxels: the source of voxel (z, y, x) is (z, y + d[0], x + d[1]). Strength
+0 moves nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _FOLD_FADES = 5.0
 
 
 def misalign(shape: Shape, rng: np.random.Generator, strength: float = 1.0) -> Float:
-    """Sections out of place by up to 17 voxels along y and x: single ones (a slip), or all from one on (a step)."""
+    """Return shifts of sections by up to 17 voxels along y and x: of single sections, or of all from one on."""
     reach = round(_SHIFT_VOXELS * strength)
     slips = rng.uniform() < 0.5
     hit = rng.uniform(size=shape[0]) < _SHIFTED
@@ -39,7 +39,7 @@ def misalign(shape: Shape, rng: np.random.Generator, strength: float = 1.0) -> F
 
 
 def elastic(shape: Shape, rng: np.random.Generator, strength: float = 1.0) -> Float:
-    """A smooth random displacement: control points every 4 sections and 40 voxels, sigma 2 voxels."""
+    """Return a smooth random displacement: control points every 4 sections and 40 voxels, sigma 2 voxels."""
     coarse = [max(2, round(size / spacing) + 1) for size, spacing in zip(shape, _SPACING, strict=True)]
     drawn = rng.normal(0.0, _ELASTIC_SIGMA_VOXELS * strength, (2, *coarse)).astype(np.float32)
     out = drawn.astype(np.float64)
@@ -49,7 +49,7 @@ def elastic(shape: Shape, rng: np.random.Generator, strength: float = 1.0) -> Fl
 
 
 def rescale(shape: Shape, rng: np.random.Generator, strength: float = 1.0) -> Float:
-    """A zoom about the centre of every section by 1/1.5 to 1.5."""
+    """Return a zoom of all sections about their centre, by a random factor from 1/1.5 to 1.5."""
     factor = _SCALE ** (rng.uniform(-1.0, 1.0) * strength)
     out = np.zeros((2, *shape), np.float32)
     for axis, size in enumerate(shape[1:]):
@@ -59,7 +59,7 @@ def rescale(shape: Shape, rng: np.random.Generator, strength: float = 1.0) -> Fl
 
 
 def fold(shape: Shape, rng: np.random.Generator, strength: float = 1.0) -> Float:
-    """One to five sections pulled together along a straight line by 3 to 8 voxels, less with the distance from it."""
+    """Return a fold of one to five sections: tissue pulled towards a line by 3 to 8 voxels, less with distance."""
     out = np.zeros((2, *shape), np.float32)
     for section in rng.choice(shape[0], min(shape[0], int(rng.integers(1, 6))), replace=False):
         distance = signed_distance(shape[1:], rng)
@@ -72,9 +72,10 @@ def fold(shape: Shape, rng: np.random.Generator, strength: float = 1.0) -> Float
 
 
 def moved(array: NDArray[Any], displacement: Float, *, order: int) -> NDArray[Any]:
-    """Return `(z, y, x)` displaced: order 1 interpolates (raw), 0 takes the nearest (labels); faces mirror.
+    """Return an array `(z, y, x)` displaced. Faces are mirrored.
 
-    Sections shifted by whole voxels are copied, which gives the same values as interpolation would, sooner.
+    Order 1 interpolates (for raw), order 0 takes the nearest voxel (for labels). Sections shifted by whole voxels are
+    copied, which is faster and gives the same values.
     """
     y, x = np.meshgrid(*(np.arange(size, dtype=np.float32) for size in array.shape[1:]), indexing="ij")
     out = np.empty(array.shape, array.dtype)
@@ -88,7 +89,7 @@ def moved(array: NDArray[Any], displacement: Float, *, order: int) -> NDArray[An
 
 
 def _whole_shift(displacement: Float) -> tuple[int, int] | None:
-    """Return the shift `(y, x)` in voxels of a section's displacement `(2, y, x)`; None where it is not one for all."""
+    """Return the shift `(y, x)` in whole voxels of a section's displacement `(2, y, x)`, or None if it varies."""
     y, x = displacement[:, 0, 0]
     if y != round(y) or x != round(x) or (displacement != displacement[:, :1, :1]).any():
         return None
@@ -96,14 +97,14 @@ def _whole_shift(displacement: Float) -> tuple[int, int] | None:
 
 
 def _mirrored(shift: int, size: int) -> NDArray[np.intp]:
-    """Return where each of `size` voxels comes from: from `shift` further, mirrored about the outermost voxels."""
+    """Return the source index of each of `size` voxels shifted by `shift`, mirrored about the outermost voxels."""
     period = max(2 * size - 2, 1)
     folded = (np.arange(size) + shift) % period
     return np.minimum(folded, period - folded) if size > 1 else np.zeros(1, np.intp)
 
 
 def _stretched(array: NDArray[np.float64], axis: int, size: int) -> NDArray[np.float64]:
-    """Return an array of at least two points along an axis, interpolated there to `size` voxels that they share."""
+    """Return an array with at least two points along an axis, interpolated to `size` voxels along that axis."""
     points = array.shape[axis]
     at = np.clip((np.arange(size) + 0.5) * (points / size) - 0.5, 0, points - 1)
     low = np.minimum(at.astype(np.intp), points - 2)

@@ -1,4 +1,4 @@
-"""The 48 orientations of a cube (16 that keep z where voxels are anisotropic), applied to arrays and descriptors."""
+"""The 48 orientations of a cube, or the 16 that keep z for anisotropic voxels, applied to arrays and descriptors."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ _PAIRS = ((0, 1), (0, 2), (1, 2))
 
 @dataclass(frozen=True)
 class Orientation:
-    """Axes permuted by `permutation`, then flipped where `flips` is true."""
+    """A permutation of the axes, then flips of the axes for which `flips` is true."""
 
     permutation: tuple[int, int, int]
     flips: tuple[bool, bool, bool]
 
     def source_shape(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
-        """Return the shape to cut so that its oriented copy has `shape`."""
+        """Return the shape of an array whose oriented copy has `shape`."""
         source = [0, 0, 0]
         for axis, origin in enumerate(self.permutation):
             source[origin] = shape[axis]
         return (source[0], source[1], source[2])
 
     def apply(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Return the oriented view of an array whose last three axes are z, y, x."""
+        """Return the oriented view of an array with the last three axes z, y, x."""
         lead = array.ndim - 3
         order = [*range(lead), *(lead + axis for axis in self.permutation)]
         steps = [slice(None)] * lead + [slice(None, None, -1 if flip else 1) for flip in self.flips]
@@ -35,7 +35,7 @@ class Orientation:
         return oriented
 
     def apply_to_descriptors(self, descriptors: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Return oriented shape descriptors `(10, z, y, x)`: their vector components turn with the axes."""
+        """Return oriented shape descriptors `(10, z, y, x)`. Their vector components turn with the axes."""
         moved = self.apply(descriptors)
         out = np.empty(moved.shape, np.float32)
         signs = [-1.0 if flip else 1.0 for flip in self.flips]
@@ -55,7 +55,7 @@ class Orientation:
 
 
 def orientations(which: str) -> list[Orientation]:
-    """Return the orientations of a cube: `all` 48, the 16 `in_plane` that keep the z axis, or the one `as_it_lies`."""
+    """Return orientations of a cube: `all` 48, the 16 `in_plane` that keep the z axis, or only `as_it_lies`."""
     if which == "as_it_lies":
         return [Orientation((0, 1, 2), (False, False, False))]
     permutations = [p for p in itertools.permutations(range(3)) if which == "all" or p[0] == 0]

@@ -1,4 +1,4 @@
-"""How far a network agrees with itself: perturbed copies of the same crops, segmented and compared."""
+"""Agreement of a network with itself: compare segmentations of perturbed copies of the same crops."""
 
 from __future__ import annotations
 
@@ -21,19 +21,20 @@ from neuroseg.runs.in_memory import segmentation_of
 from neuroseg.training.perturbations.appearance import Float
 from neuroseg.training.perturbations.draw import perturbed
 
-# Only what changes grey values: segmentations of moved tissue could not be compared voxel by voxel.
+# Only perturbations of grey values: segmentations of moved tissue cannot be compared voxel by voxel.
 PERTURBATIONS = ("intensity", "noise", "blur")
-# A network that calls ever more one object agrees with itself ever better: so much of its segments' entropy must stay.
+# A network that merges objects agrees better with itself. At least this share of the segments' entropy must remain.
 _KEPT_ENTROPY = 0.8
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """`voi_of_crops`: bits between the segmentations of two perturbed copies of each crop; `voi`: their mean.
+    """Agreement of segmentations of perturbed copies of crops, all in bits.
 
-    `joint_of_crops`: bits that the two copies' segmentations hold together, the most that they could lie apart.
-    `entropy`: mean bits of the clean ones. A network that calls everything one object agrees with itself perfectly; its
-    entropy is 0.
+    `voi_of_crops`: variation of information between two perturbed copies of each crop. `voi`: its mean.
+    `joint_of_crops`: joint entropy of the two copies, the largest possible variation of information.
+    `entropy`: mean entropy of the segmentations of the clean crops. It is 0 for a network that merges everything, which
+    agrees perfectly with itself.
     """
 
     voi: float
@@ -43,18 +44,18 @@ class Agreement:
 
     @property
     def disagreement(self) -> float:
-        """The share in which the copies lie apart of all that they say, in [0, 1]; 0 where they say nothing."""
+        """Variation of information as a share of the joint entropy, in [0, 1]. 0 if the joint entropy is 0."""
         return _share(np.array(self.voi_of_crops), np.array(self.joint_of_crops))
 
     def better_crops(self, before: Agreement) -> int:
-        """Return on how many crops the copies lie apart in a smaller share than they did before."""
+        """Return the number of crops with a smaller disagreement than before."""
         found, earlier = (zip(each.voi_of_crops, each.joint_of_crops, strict=True) for each in (self, before))
         shares = [[apart / joint if joint > 0 else 0.0 for apart, joint in crops] for crops in (found, earlier)]
         return sum(now < then for now, then in zip(*shares, strict=True))
 
 
 def agreement(network: nn.Module, card: Card, crops: Sequence[Float], device: torch.device, seed: int) -> Agreement:
-    """Return how far segmentations of perturbed copies of `crops` (z, y, x in [0, 1]) agree; the same for a seed."""
+    """Return the agreement of a network on `crops` `(z, y, x)` in [0, 1]. The same seed gives the same result."""
     tiles = TileSettings(
         card.tile.output_voxels, card.tile.context_voxels, card.tile.batch, card.raw_scale, len(card.offsets),
         card.tile.blend,
@@ -73,15 +74,15 @@ def agreement(network: nn.Module, card: Card, crops: Sequence[Float], device: to
 
 
 def agrees_better(before: Agreement, after: Agreement) -> bool:
-    """Return whether the same crops agree better than before, and not because their segments merged.
+    """Return whether a network agrees better on the same crops than before, without merging segments.
 
-    What counts is the share in which copies lie apart of all that they say: bits alone would punish a network that now
-    tells more objects apart. The gain must be more than twice its standard error (the jackknife's, over two crops at
-    least), and most of the segments' entropy stay.
+    Compares the disagreement, not the bits, because bits increase if a network separates more objects. The gain must
+    be more than twice its standard error (jackknife over at least two crops). The entropy must not drop by more than
+    20 %.
     """
     count = len(before.voi_of_crops)
     if count < 2:
-        raise ValueError("one crop does not tell how far crops differ")
+        raise ValueError(f"at least two crops are needed for a standard error, found {count}")
     without = np.array([_without(before, crop) - _without(after, crop) for crop in range(count)])
     error = float(((count - 1) / count * ((without - without.mean()) ** 2).sum()) ** 0.5)
     gain = before.disagreement - after.disagreement
@@ -89,7 +90,7 @@ def agrees_better(before: Agreement, after: Agreement) -> bool:
 
 
 def _without(found: Agreement, crop: int) -> float:
-    """Return the share in which the copies of all crops but one lie apart."""
+    """Return the disagreement without one of the crops."""
     return _share(np.delete(found.voi_of_crops, crop), np.delete(found.joint_of_crops, crop))
 
 
@@ -98,7 +99,7 @@ def _share(apart: NDArray[np.float64], joint: NDArray[np.float64]) -> float:
 
 
 def _segmented(predictor: Predictor, tiles: TileSettings, card: Card, raw: Float) -> NDArray[np.uint64]:
-    """Return the segmentation of a crop by the card's scoring and threshold."""
+    """Return the segmentation of a crop with the scoring and threshold of the card."""
     grey = np.clip(np.rint(raw * card.raw_scale), 0, 255).astype(np.uint8)
     roi = whole(triple(raw.shape))
     affinities = predict_region(predictor, lambda at: grey[slices(at)], raw.shape, tiles, roi)

@@ -1,4 +1,4 @@
-"""How much of a prediction depends on what lies beyond the tile's context: measured, for the card."""
+"""Measure how much a prediction changes with more context than the tile has. The result is stored on the card."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from neuroseg.training.settings import TrainingSettings
 def context_effect(
     network: nn.Module, opened: OpenedVolume, settings: TrainingSettings, device: torch.device
 ) -> dict[str, float]:
-    """Return how the stored values of one tile change when its context is twice as wide.
+    """Return the change of the stored values of one tile if its context is twice as wide.
 
-    `changed`: share of values that differ at all; `changed_by_3`: by more than 2 of 255, beyond rounding; `largest`:
-    the largest difference. The tile is that of the validation region's centre, in the blend that the model is validated
-    and used with: windows that are blended are all wider, and overlap more. Empty where the network does not take the
-    wider window (networks of valid convolutions, whose context is their own).
+    `changed`: share of values that differ. `changed_by_3`: share that differs by more than 2 of 255, which is more than
+    rounding. `largest`: the largest difference. The tile is in the centre of the validation region. The blend is that
+    of the model: with a gaussian blend, all windows are wider. Empty if the network does not accept the wider window,
+    as networks with valid convolutions.
     """
     wanted = settings.validation
     tile, context = wanted.tile_voxels, wanted.context_voxels

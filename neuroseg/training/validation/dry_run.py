@@ -1,4 +1,4 @@
-"""A training that is checked before it is begun: its data opened, a few steps taken, their time and memory told."""
+"""Dry run of a training: open its data, take a few steps, and report the expected time and memory."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ _MINUTE, _HOUR = 60, 3600
 def dry_run(
     learner: Learner,
     samples: Any,
-    judge: Callable[[Clock], Mapping[str, float]],
+    time_validation: Callable[[Clock], Mapping[str, float]],
     *,
     unread_bytes: int = 0,
     clock: Clock = time.monotonic,
 ) -> dict[str, Any]:
-    """Return what a training would be: parameters, context, steps, their time and memory, and its validations' time.
+    """Return size, context, steps, expected time and memory of a training. Times include validations.
 
-    The weights are changed by it: the learner is of no further use. The time of a step is that of making samples in one
-    process, or of the step, whichever is longer; `judge` returns the seconds of the parts of one validation.
-    `unread_bytes` of data that a training holds, and the rehearsal does not, are added to its memory; a GPU's memory is
-    told apart.
+    Changes the weights of the learner; do not train it afterwards. The time of a step is the longer one of making
+    samples (divided by the loader workers) and of the update. Without loader workers it is their sum. `time_validation`
+    returns the seconds of each part of one validation. `unread_bytes`: data that only the training reads, added to the
+    memory. GPU memory is reported separately.
     """
     settings, network = learner.settings, learner.settings.network
     optimiser = settings.optimiser
@@ -46,13 +46,13 @@ def dry_run(
         _timed(lambda: default_collate([samples[n] for n in range(optimiser.batch)]), clock) for _ in range(_STEPS)
     ]
     batch = drawn[-1][0]
-    # The dearest step is what a machine must be able to take.
-    learner.step = _dearest_step(settings)
+    # Time the most expensive step.
+    learner.step = _costliest_step(settings)
     learner.update(batch)
     taken = [_timed(lambda: learner.update(batch), clock)[1] for _ in range(_STEPS)]
     making = min(seconds for _, seconds in drawn) / max(settings.loader_workers, 1)
     step = max(making, min(taken)) if settings.loader_workers else making + min(taken)
-    parts = judge(clock)
+    parts = time_validation(clock)
     return {
         "name": settings.name,
         "architecture": network.architecture,
@@ -70,7 +70,7 @@ def dry_run(
 
 
 def _times(step: float, steps: int, parts: Mapping[str, float], count: int) -> dict[str, Any]:
-    """Return the hours of all steps, of all validations, and of both."""
+    """Return the hours of all steps, of all validations, and of both together."""
     one = sum(parts.values())
     return {
         "validations": count,
@@ -82,45 +82,46 @@ def _times(step: float, steps: int, parts: Mapping[str, float], count: int) -> d
     }
 
 
-def _dearest_step(settings: Any) -> int:
-    """Return a step that learns from everything there is to learn from."""
+def _costliest_step(settings: Any) -> int:
+    """Return a step that uses all losses."""
     consistency = getattr(settings, "consistency", None)
     return consistency.begin_step if consistency is not None else 0
 
 
 def small_part(opened: OpenedVolume, patch: Sequence[int]) -> OpenedVolume:
-    """Return a volume with a region of at most twice a patch and no surroundings: enough to dry_run on."""
+    """Return a volume with a region of at most twice a patch and no surroundings, for a dry run."""
     widest = Coordinate([2 * max(patch)] * 3)
     return replace(opened, region=Roi(opened.region.begin, widest).intersect(opened.region), surround=(0, 0, 0))
 
 
 def held_bytes(opened: OpenedVolume, descriptors: bool) -> int:
-    """Return what a labelled volume takes in memory: raw, labels of 32 bits, ten descriptors of 16 bits."""
+    """Return the bytes of a labelled volume in memory: 8-bit raw, 32-bit labels and ten 16-bit descriptors."""
     return int(opened.surroundings.size) * (1 + 4 + (2 * CHANNELS if descriptors else 0))
 
 
 def as_text(found: dict[str, Any], folder: Path) -> str:
-    """Return a rehearsal as text."""
+    """Return the result of a dry run as text. The total time comes first and includes validations."""
     context, patch = (" x ".join(map(str, found[key])) for key in ("receptive_context_voxels", "patch_voxels"))
-    on_device = f", {found['device_memory_mib']} MiB of the GPU" if found["device_memory_mib"] is not None else ""
-    training, judging, whole = (_duration(3600 * found[f"{key}hours"]) for key in ("training_", "validation_", ""))
+    on_device = f", {found['device_memory_mib']} MiB GPU memory" if found["device_memory_mib"] is not None else ""
+    training, validation, total = (_duration(3600 * found[f"{key}hours"]) for key in ("training_", "validation_", ""))
     parts = ", ".join(
         f"{name} {_duration(seconds)}" for name, seconds in found["validation_parts_seconds"].items() if seconds > 0
     )
     return (
-        f"{found['name']}: {found['architecture']}, {found['parameters']:,} parameters; each voxel sees {context} "
-        f"voxels on each side\n"
+        f"{found['name']}: the configuration and the data are valid\n"
+        f"    total:      {total}, validation included; {found['memory_mib']} MiB memory{on_device}\n"
         f"    training:   {training} ({found['steps']} steps of {found['batch']} patches of {patch} voxels, "
-        f"{found['seconds_per_step']:g} s a step)\n"
-        f"    validation: {judging} ({found['validations']} times {_duration(found['seconds_per_validation'])}: "
+        f"{found['seconds_per_step']:g} s per step)\n"
+        f"    validation: {validation} ({found['validations']} times {_duration(found['seconds_per_validation'])}: "
         f"{parts})\n"
-        f"    total:      {whole}; {found['memory_mib']} MiB{on_device}\n"
-        f"    configuration and data are fine; nothing was written to {folder}"
+        f"    network:    {found['architecture']}, {found['parameters']:,} parameters, context of {context} voxels on "
+        f"each side\n"
+        f"    nothing was written to {folder}"
     )
 
 
 def _duration(seconds: float) -> str:
-    """Return seconds as text with two digits that matter."""
+    """Return a duration as text, in s, min or hours."""
     if seconds < _MINUTE:
         return f"{seconds:.2g} s"
     if seconds < _HOUR:

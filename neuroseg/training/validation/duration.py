@@ -1,4 +1,4 @@
-"""How long one validation of a training will take: measured on a part, counted for the whole."""
+"""Expected duration of a validation: measured on a small part and scaled to the whole."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from neuroseg.training.validation.validate import choose, segmented_region, tile
 
 Clock = Callable[[], float]
 _Found = TypeVar("_Found")
-# Enough for its time to grow with the volume; a second or two.
+# Large enough that the time grows in proportion to the volume; takes one or two seconds.
 _SEGMENTED_EDGE_VOXELS = 128
 
 
@@ -35,37 +35,37 @@ def validation_seconds(
     device: torch.device,
     clock: Clock,
 ) -> dict[str, float]:
-    """Return the seconds of the parts of one validation: `statistics`, `prediction`, `segmentation`, `context`.
+    """Return the expected seconds of each part of a validation: statistics, prediction, segmentation and context.
 
-    One window is predicted, one batch of samples passed through, a part of the region segmented from its labels; each
-    is done twice, and timed the second time, when nothing is compiled any more. `context` is what a validation that is
-    the best so far takes more: a tile predicted with twice its context.
+    Times one batch of samples, one predicted window, and the segmentation of a part of the region from its labels. Each
+    runs twice, and the second run is timed, because the first one compiles code. `context`: a tile with twice its
+    context, which only a new best validation predicts.
     """
     validation, batch = settings.validation, settings.optimiser.batch
     threads = torch.get_num_threads()
     try:
         window = _timed_window(network, settings, device, clock)
     finally:
-        torch.set_num_threads(threads)  # prediction pins the process to one
+        torch.set_num_threads(threads)  # prediction sets it to one
     part = _part(opened, settings)
     segmented = segmented_region(opened, settings)
     scale = float(segmented.size) / float(segmented_region(part, settings).size)
     batches = math.ceil(validation.statistics_samples / batch)
-    passed = 0.0
+    per_batch = 0.0
     if batches:
-        passed = _second(
+        per_batch = _seconds_of_second_call(
             lambda: with_recomputed_statistics(network, samples, "raw", count=batch, batch=batch, device=device), clock
         )
     return {
-        "statistics": batches * passed,
+        "statistics": batches * per_batch,
         "prediction": len(tiles_of(settings).tiles(segmented)) * window,
-        "segmentation": scale * _second(lambda: _segmented(part, settings), clock),
+        "segmentation": scale * _seconds_of_second_call(lambda: _segmented(part, settings), clock),
         "context": window * _windows_of_context(network, settings),
     }
 
 
 def validation_count(steps: int, every: int) -> int:
-    """Return how often a training is validated: every so many steps, and after the last."""
+    """Return the number of validations: every `every` steps and after the last step."""
     return math.ceil(steps / every)
 
 
@@ -74,24 +74,24 @@ def _timed_window(network: nn.Module, settings: TrainingSettings, device: torch.
     predictor = Predictor(network, tiles, device)
     shape = [o + 2 * c for o, c in zip(tiles.output, tiles.context, strict=True)]
     window = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    return _second(lambda: predictor([window]), clock)
+    return _seconds_of_second_call(lambda: predictor([window]), clock)
 
 
 def _part(opened: OpenedVolume, settings: TrainingSettings) -> OpenedVolume:
-    """Return a volume with the beginning of its region, small enough to segment in a second or two."""
+    """Return a volume with the first part of its region, small enough to segment in one or two seconds."""
     edge = Coordinate([_SEGMENTED_EDGE_VOXELS] * 3)
     return replace(opened, region=Roi(opened.region.begin, edge).intersect(opened.region))
 
 
 def _segmented(opened: OpenedVolume, settings: TrainingSettings) -> Any:
-    """Segment and score a region as a validation does, from affinities that its labels make."""
+    """Segment and score a region as a validation does, with affinities computed from its labels."""
     region = segmented_region(opened, settings)
     targets, _ = affinity_targets(opened.read_labels(region), settings.targets.offsets)
     return choose((targets * 255).astype(np.uint8), region, opened, settings)
 
 
 def _windows_of_context(network: nn.Module, settings: TrainingSettings) -> float:
-    """Return how many windows' worth of voxels training/validation/context_effect.py predicts."""
+    """Return the work of training/validation/context_effect.py, in windows of normal size."""
     wanted, rule = settings.validation, network.windows
     assert isinstance(rule, WindowRule)
     tile, context = wanted.tile_voxels, wanted.context_voxels
@@ -105,8 +105,8 @@ def _windows_of_context(network: nn.Module, settings: TrainingSettings) -> float
     return len(tiles.tiles(one_tile)) + ratio * len(wider.tiles(one_tile))
 
 
-def _second(work: Callable[[], _Found], clock: Clock) -> float:
-    """Return the seconds that work takes when it is done again."""
+def _seconds_of_second_call(work: Callable[[], _Found], clock: Clock) -> float:
+    """Call `work` twice and return the seconds of the second call."""
     work()
     began = clock()
     work()

@@ -1,4 +1,4 @@
-"""The averaged network and its validation -> a bundle: auxiliary channels dropped, scoring and threshold chosen."""
+"""Averaged network and its validation -> a bundle with the best scoring and threshold, without auxiliary channels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from neuroseg.training.validation.validate import Choice
 
 @dataclass(frozen=True)
 class Origin:
-    """What a training was asked with: the configuration's name, and the command as it was typed ("" where none was)."""
+    """Name of a training's configuration, and the command line ("" if there is none)."""
 
     configuration: str
     command: str = ""
@@ -36,11 +36,10 @@ def export_bundle(
     origin: Origin,
     begun: Mapping[str, str] | None = None,
 ) -> None:
-    """Write the bundle of a network that predicts the affinities alone; `choices` are sorted, the best first.
+    """Write the bundle of a network. Its only outputs are the affinities.
 
-    `context` tells how much depends on what lies beyond the tiles' context (training/validation/context_effect.py),
-    `begun` what model the training began with (training/learning/initial_weights.py): its
-    data and licence are told with the training's own.
+    `choices`: sorted, the best first. `context`: see training/validation/context_effect.py. `begun`: the initial bundle
+    (training/learning/initial_weights.py), whose data and licence are added to those of the training.
     """
     best = choices[0]
     card = Card(
@@ -98,7 +97,7 @@ def _scores(settings: TrainingSettings, choices: list[Choice], context: Mapping[
 
 
 def affinity_weights(network: nn.Module, channels: int) -> dict[str, torch.Tensor]:
-    """Return the network's state with only the first `channels` of its head: the rest was auxiliary."""
+    """Return the weights of the network with only the first `channels` of its head. The others are auxiliary."""
     weights = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
     for name in ("head.weight", "head.bias"):
         weights[name] = weights[name][:channels].clone()

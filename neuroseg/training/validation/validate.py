@@ -1,4 +1,4 @@
-"""A network -> its scores on the validation volume, through the real prediction and segmentation code."""
+"""Network -> its scores on the validation volume, computed with the prediction and segmentation code of a run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from neuroseg.training.settings import TrainingSettings
 
 @dataclass(frozen=True)
 class Choice:
-    """The best of a sweep over scorings and thresholds."""
+    """A scoring, its best threshold and the scores there."""
 
     scoring: str
     threshold: float
@@ -37,7 +37,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Seconds:
-    """How long the parts of one validation took."""
+    """Durations of the parts of one validation, in seconds."""
 
     prediction: float
     segmentation: float
@@ -45,20 +45,23 @@ class Seconds:
 
 @dataclass(frozen=True)
 class Validated:
-    """The best threshold of each scoring, the best scoring first, and how long it took to find them."""
+    """The best threshold of each scoring, the best scoring first, and the duration of the validation."""
 
     choices: list[Choice]
     seconds: Seconds
 
 
 def segmented_region(opened: OpenedVolume, settings: TrainingSettings) -> Roi:
-    """Return what a validation predicts and segments: its region and what surrounds it, as far as the volume goes."""
+    """Return the region that a validation predicts and segments: its region grown by `surround_voxels`.
+
+    The result is cut to the volume.
+    """
     surround = Coordinate(settings.validation.surround_voxels)
     return opened.region.grow(surround, surround).intersect(whole(triple(opened.raw.shape)))
 
 
 def tiles_of(settings: TrainingSettings) -> TileSettings:
-    """Return the tiles that a training's model is validated and used with."""
+    """Return the tiles of a training's model, for validation and for its card."""
     wanted = settings.validation
     channels = len(settings.targets.offsets)
     return TileSettings(wanted.tile_voxels, wanted.context_voxels, 1, 255.0, channels, wanted.blend)
@@ -74,8 +77,8 @@ def validate(
 ) -> Validated:
     """Return the best threshold of each scoring on the validation region.
 
-    Raw beyond the region serves as context, and as much of it as `surround_voxels` says is segmented too; labels beyond
-    the region are not looked at. `progress` shows a bar of the windows predicted.
+    Raw outside the region is context. Raw within `surround_voxels` is also segmented. Labels outside the region are not
+    used. `progress` shows a bar of the predicted windows.
     """
     began = time.monotonic()
     segmented, tiles = segmented_region(opened, settings), tiles_of(settings)
@@ -90,13 +93,13 @@ def validate(
         predictor = _counted(Predictor(network, tiles, device), bar)
         affinities = predict_region(predictor, opened.raw.read, opened.raw.shape, tiles, segmented)
         predicted = time.monotonic()
-        bar.set_postfix_str("now it is segmented and scored")
+        bar.set_postfix_str("segmenting and scoring")
         choices = choose(affinities, segmented, opened, settings)
     return Validated(choices, Seconds(predicted - began, time.monotonic() - predicted))
 
 
 def _counted(predict: Predict, bar: Any) -> Predict:
-    """Return the same prediction, which moves a bar on."""
+    """Return a prediction that also advances a progress bar."""
 
     def counted(windows: Sequence[NDArray[np.generic]]) -> NDArray[np.generic]:
         found = predict(windows)
@@ -109,7 +112,7 @@ def _counted(predict: Predict, bar: Any) -> Predict:
 def choose(
     affinities: NDArray[np.uint8], segmented: Roi, opened: OpenedVolume, settings: TrainingSettings
 ) -> list[Choice]:
-    """Return the best threshold of each scoring, the best scoring first, of the affinities of a region."""
+    """Return the best threshold of each scoring for the affinities of a region, the best scoring first."""
     region = opened.region.intersect(segmented)
     basins = BasinSettings(opened.voxel_size_nm, per_section=wants_sections(opened.voxel_size_nm))
     scorings = [parse_scoring(text) for text in settings.validation.scorings]

@@ -96,13 +96,13 @@ def test_wrong_gradients_of_weights_and_biases_are_found(parameter: str) -> None
 @pytest.mark.parametrize(
     ("program", "told"),
     [
-        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", r"a step ends the process \(SIGSEGV\)"),
-        ("import signal, time; signal.alarm(1); time.sleep(60)", "a step never ends"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", r"a step crashes \(SIGSEGV\)"),
+        ("import signal, time; signal.alarm(1); time.sleep(60)", "a step hangs"),
         (
             "print('onednn_verbose'); print('{\"values of a\": 0.001, \"gradients of ups.0\": 0.31}')",
             "gradients of ups.0 are off by 31% of the largest",
         ),
-        ('print(\'{"values of a": 0.31, "values of b": NaN, "c": 0.01}\')', "values of b are not numbers"),
+        ('print(\'{"values of a": 0.31, "values of b": NaN, "c": 0.01}\')', "values of b are NaN"),
     ],
 )
 def test_faults_are_refused_with_the_way_out(program: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,13 +110,13 @@ def test_faults_are_refused_with_the_way_out(program: str, told: str, monkeypatc
     with pytest.raises(InputError, match=told) as refused:
         require_correct_gradients("light", SMALL, **ASKED)
     assert "patches of 8 x 32 x 32 voxels" in str(refused.value)
-    assert "optimiser.precision: float32" in str(refused.value)
+    assert "hint: train in float32 (optimiser.precision: float32" in str(refused.value)
 
 
 @pytest.mark.parametrize(
     "change", [{"precision": "float32"}, {"device": torch.device("cuda")}, {"patch_voxels": (72, 31, 31)}]
 )
-def test_nothing_is_tried_where_nothing_can_be_wrong(change: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_tested_if_nothing_can_be_wrong(change: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gradients, "_COMMAND", ["/nowhere"])
     require_correct_gradients("light", SMALL, **{**ASKED, **change})
 
@@ -126,16 +126,16 @@ def test_nothing_is_tried_where_nothing_can_be_wrong(change: dict[str, Any], mon
     [
         ("raise SystemExit('no memory')", "no memory"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", r"exit -9"),
-        ("print('no errors')", "it said nothing"),
+        ("print('no errors')", "no error output"),
     ],
 )
-def test_a_trial_that_fails_by_itself_is_told_and_forbids_nothing(
+def test_a_test_that_fails_for_another_reason_is_only_logged(
     program: str, told: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(gradients, "_COMMAND", [sys.executable, "-c", program])
     with caplog.at_level(logging.WARNING):
         require_correct_gradients("light", SMALL, **ASKED)
-    assert "could not try" in caplog.text
+    assert "cannot test bfloat16" in caplog.text
     assert told in caplog.text
 
 

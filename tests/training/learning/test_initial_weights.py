@@ -68,7 +68,7 @@ def test_the_card_tells_whose_data_and_licence_it_has_inherited(
     path = edited(configuration, "inherits", str(tmp_path / "p"))
     path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "licence": "CC-BY"}))
     train(path, tmp_path / "run", device="cpu", progress=False)
-    # Cut off before it was validated; the model that it began with is gone when the same command is given again.
+    # Interrupted before its validation. The initial bundle is missing when the same command runs again.
     checkpoint = tmp_path / "run" / "checkpoint.pt"
     save_checkpoint(checkpoint, {**load_checkpoint(checkpoint), "validated": 0})
     (tmp_path / "run" / "best.yaml").unlink()
@@ -89,20 +89,23 @@ def test_voxels_of_another_size_are_told_or_refused(
     trainer, network = begun(path, tmp_path), open_training(path).seen.network
     with caplog.at_level("WARNING"):
         load_initial_weights(trainer, network, (10, 6, 6))
-    assert "was trained at (10.0, 10.0, 10.0) nm voxels, these have (10, 6, 6) nm" in caplog.text
-    with pytest.raises(InputError, match=r"these have \(40, 4, 4\) nm"):
+    assert (
+        "was trained with voxels of (10.0, 10.0, 10.0) nm, the training volume has voxels of (10, 6, 6) nm"
+        in caplog.text
+    )
+    with pytest.raises(InputError, match=r"the training volume has voxels of \(40, 4, 4\) nm"):
         load_initial_weights(trainer, network, (40, 4, 4))
 
 
 def test_a_bundle_of_another_network_is_refused(configuration: Path, tiny_model: str, tmp_path: Path) -> None:
     for name, targets in (("auxiliary", {"auxiliary_offsets": [[0, 0, -3]]}), ("reversed", {"offsets": REVERSED})):
-        with pytest.raises(InputError, match="Bundles predict affinities alone"):
+        with pytest.raises(InputError, match="bundles predict only affinities"):
             begun(edited(configuration, name, tiny_model, **targets), tmp_path)
     wide = edited(configuration, "wide", tiny_model)
     content = yaml.safe_load(wide.read_text())
     content["network"]["parameters"] = {"widths": [4, 16]}
     wide.write_text(yaml.safe_dump(content))
-    with pytest.raises(InputError, match=r"\[4, 8\].*the training wants.*\[4, 16\]"):
+    with pytest.raises(InputError, match=r"\[4, 8\].*the training needs.*\[4, 16\]"):
         begun(wide, tmp_path)
     with pytest.raises(InputError, match="no model bundle at"):
         begun(edited(configuration, "nowhere", str(tmp_path / "nowhere")), tmp_path)
@@ -118,7 +121,7 @@ def test_a_network_begins_once(configuration: Path, tiny_model: str) -> None:
     content = yaml.safe_load(path.read_text())
     content["network"]["encoder"] = "runs/pretraining"
     path.write_text(yaml.safe_dump(content))
-    with pytest.raises(InputError, match="leave out one of them"):
+    with pytest.raises(InputError, match="remove one of them"):
         open_training(path)
 
 
@@ -149,7 +152,7 @@ def test_a_model_to_begin_with_may_be_an_option(
     without_bundle(configuration, "option")
     capsys.readouterr()
     assert exit_code(command) == 2
-    assert "holds a training of another configuration" in capsys.readouterr().err
+    assert "contains a training of another configuration" in capsys.readouterr().err
 
 
 def test_a_dry_run_knows_the_model_to_begin_with(
@@ -170,5 +173,8 @@ def test_a_configuration_that_begins_with_something_else_is_not_overruled(
 ) -> None:
     path = without_bundle(configuration, "else", **{key: "runs/other"})
     assert exit_code(["train", str(path), "--from", tiny_model, "-o", str(tmp_path / "run")]) == 2
-    assert f"the configuration begins with network.{key} runs/other; leave out one" in capsys.readouterr().err
+    assert (
+        f"conflicts with network.{key} runs/other in the configuration\nhint: remove one of them"
+        in capsys.readouterr().err
+    )
     assert not (tmp_path / "run").exists()

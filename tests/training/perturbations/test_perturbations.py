@@ -264,7 +264,7 @@ def test_turns_that_the_offsets_do_not_have_are_masked(labels: np.ndarray) -> No
 
 
 def test_a_quarter_turn_needs_a_square(raw: np.ndarray) -> None:
-    with pytest.raises(InputError, match="as wide as high"):
+    with pytest.raises(InputError, match="requires crops with equal y and x"):
         perturbed(raw[:, :20], ["rotate"], np.random.default_rng(0))
     with pytest.raises(InputError, match="another crop"):
         perturbed(raw, ["mixup"], np.random.default_rng(0))

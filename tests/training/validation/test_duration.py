@@ -92,14 +92,14 @@ def test_validations_follow_so_many_steps_and_the_last() -> None:
     assert [validation_count(steps, 500) for steps in (1, 499, 500, 501, 3000)] == [1, 1, 1, 2, 6]
 
 
-def test_a_dry_run_tells_training_validation_and_their_total(
+def test_a_dry_run_reports_training_validation_and_their_total(
     configuration: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = dry_run_training(changed(configuration), tmp_path / "dry", device="cpu")
     text = as_text({**found, "training_hours": 0.1, "validation_hours": 2.4, "hours": 2.5}, tmp_path / "dry")
     assert "training:   6.0 min (5 steps of 1 patches of 24 x 24 x 24 voxels" in text
     assert "validation: 2.4 hours (3 times " in text
-    assert "total:      2.5 hours; " in text
+    assert "total:      2.5 hours, validation included; " in text
 
 
 def test_a_validation_shows_how_far_it_is(
