@@ -202,9 +202,20 @@ def open_affinities(
             hint="give one offset z,y,x per channel, separated by semicolons, with --offsets",
         )
     require_voxel_size(stored)
-    contact_channels(parsed)  # raises InputError if an axis has none
+    _require_contacts(path, parsed)
     _require_values(_channels(stored), force=force)
     return _source(stored, "affinities", parsed, affinities_content(stored), selection)
+
+
+def _require_contacts(path: str, offsets: tuple[Triple, ...]) -> None:
+    """Raise InputError that names the file if no channel links direct neighbours along an axis."""
+    try:
+        contact_channels(offsets)
+    except InputError as error:
+        raise InputError(
+            f"{path}: {error}",
+            hint="check the offset of each channel, and correct them with --offsets='-1,0,0;0,-1,0;0,0,-1'",
+        ) from error
 
 
 def _channels(stored: Volume) -> list[Volume]:

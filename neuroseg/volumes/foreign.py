@@ -75,7 +75,7 @@ _FOLDERS = (
 def refuse_foreign(path: str, *, stacks: bool = False) -> None:
     """Raise InputError for a file or folder in an unsupported format. The hint shows how to convert it.
 
-    Section images are refused unless `stacks`. A zarr is never refused, whatever its name is.
+    Section images are refused unless `stacks`. A zarr is never refused, independent of its name.
     """
     place = Path(path)
     if place.is_dir():

@@ -206,7 +206,7 @@ def _require_files_in_folder(path: Path, tiff: TiffFile) -> None:
             hint="save it again, for example with Fiji: File > Save As > Tiff",
         ) from error
     for name in {element.get("FileName") for element in root.iter() if element.get("FileName")}:
-        beside = path.parent / str(name)
+        companion = path.parent / str(name)
         inside = {PurePosixPath(str(name)).name, PureWindowsPath(str(name)).name} == {name}
-        if not inside or (beside.exists() and not beside.is_file()):
+        if not inside or (companion.exists() and not companion.is_file()):
             raise InputError(f"{path} names {name!r} as a part of its image, expected a file in the same folder")

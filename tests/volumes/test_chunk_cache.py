@@ -1,4 +1,4 @@
-"""Regions read by cells are those of the array, every chunk is read once, and memory is bounded."""
+"""Cached regions equal the array, every chunk is read once, and memory is bounded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ VALUES = np.random.default_rng(0).integers(0, 256, (3, *SHAPE)).astype(np.uint8)
 
 
 class Counted:
-    """Reads `VALUES` and remembers which regions it was asked for."""
+    """Reads `VALUES` and records the regions."""
 
     def __init__(self) -> None:
         self.asked: list[Roi] = []
@@ -45,7 +45,7 @@ def test_any_sequence_of_regions_is_read_right(regions: list[Roi], most: int) ->
         for roi in regions:
             found = read(roi)
             assert np.array_equal(found, VALUES[(slice(None), *slices(roi))])
-            found[:] = 0  # what is given away is not what is kept
+            found[:] = 0  # the caller may change its result
 
 
 def test_overlapping_blocks_read_every_chunk_once_along_a_row() -> None:

@@ -1,4 +1,4 @@
-"""What files state of axes, units and sizes, and what the user says: read with certainty, or refused with the fix."""
+"""Axes, units and sizes in files and in options: read with certainty, or refused with a hint."""
 
 from __future__ import annotations
 

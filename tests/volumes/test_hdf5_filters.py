@@ -40,7 +40,7 @@ print(json.dumps(results))
 
 
 def in_another_process(file: Path, world: str, names: list[str]) -> dict[str, object]:
-    """Return what each dataset reads as, or the error."""
+    """Return the values of each dataset, or the error."""
     done = subprocess.run(
         [sys.executable, "-c", READER, str(file), world, *names], capture_output=True, text=True, check=True
     )

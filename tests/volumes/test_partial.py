@@ -1,4 +1,4 @@
-"""Folders in which imports write: gone afterwards, removed by the next import where one was killed."""
+"""Hidden folders of imports: removed afterwards, or by the next import if one was killed."""
 
 from __future__ import annotations
 

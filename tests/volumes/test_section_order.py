@@ -1,4 +1,4 @@
-"""Order of section files: numbers, decimals, clock times and several counters, on names alone."""
+"""Order of section files by their names: numbers, decimals, clock times and several counters."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_one_order_is_found_from_any_listing(names: list[str]) -> None:
         (["9.59.58.tif", "10.00.02.tif", "10.01.01.tif"], ["--order 3", "--order name"]),
     ],
 )
-def test_readings_that_disagree_are_refused_and_shown(names: list[str], shown: list[str]) -> None:
+def test_readings_that_disagree_are_refused_and_listed(names: list[str], shown: list[str]) -> None:
     for listing in itertools.permutations(names):
         with pytest.raises(InputError, match="section orders, expected one\\nhint: choose one") as error:
             ordered(list(listing))
@@ -63,7 +63,7 @@ def test_readings_that_disagree_are_refused_and_shown(names: list[str], shown: l
             assert text in str(error.value)
 
 
-def test_decimals_or_two_counters_without_a_sign_of_either_are_refused() -> None:
+def test_ambiguous_decimals_are_refused() -> None:
     with pytest.raises(
         InputError, match=r"as decimals s1\.12\.tif, s1\.7.*as two counters s1\.7\.tif, s1\.12.*\nhint: .*given"
     ):

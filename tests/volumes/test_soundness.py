@@ -110,7 +110,7 @@ def test_members_of_a_group_that_are_no_files(tmp_path: Path) -> None:
 
 @pytest.fixture
 def linked(tmp_path: Path) -> Path:
-    """A file with a dataset and every kind of way out of it."""
+    """A file with a dataset and every kind of link to other files."""
     inside, outside = tmp_path / "in", tmp_path / "out"
     inside.mkdir()
     outside.mkdir()

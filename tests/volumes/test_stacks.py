@@ -19,7 +19,7 @@ ALL = (slice(None), slice(None), slice(None))
 
 
 def write_section(path: Path, value: int = 0, shape: tuple[int, ...] = (4, 6), dtype: str = "uint8") -> None:
-    """Write a section whose voxels count up from `value`."""
+    """Write a section with voxels that count up from `value`."""
     pixels = (np.arange(np.prod(shape)) + value).reshape(shape).astype(dtype)
     if path.suffix == ".png":
         Image.fromarray(pixels).save(path)
@@ -28,7 +28,7 @@ def write_section(path: Path, value: int = 0, shape: tuple[int, ...] = (4, 6), d
 
 
 def write_sections(folder: Path, names: list[str]) -> None:
-    """Write sections whose first voxel is their place in `names`."""
+    """Write sections. The first voxel of each is its index in `names`."""
     for value, name in enumerate(names):
         write_section(folder / name, value)
 

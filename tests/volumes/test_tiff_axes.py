@@ -1,4 +1,4 @@
-"""Axes of TIFFs: what is chosen or refused, compared with numpy on every order of small arrays."""
+"""Axes of TIFFs: choices and errors, compared with numpy for every order of axes of small arrays."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def test_a_time_series_is_sections_only_where_the_user_says_so(tmp_path: Path) -
     assert np.array_equal(read(tmp_path / "t.tif", Selection(axes="zyx")), values)
 
 
-def test_channels_that_imagej_was_not_given_names_for_are_refused(tmp_path: Path) -> None:
+def test_unnamed_imagej_channels_are_refused(tmp_path: Path) -> None:
     values = values_of("ZYX")
     tifffile.imwrite(tmp_path / "c.tif", values, imagej=True)
     with pytest.raises(InputError, match=r"c 5, y 16, x 24\).*\nhint: .*add --axes zyx"):
@@ -63,7 +63,7 @@ def test_channels_that_imagej_was_not_given_names_for_are_refused(tmp_path: Path
     assert np.array_equal(read(tmp_path / "c.tif", Selection(axes="zyx")), values)
 
 
-def test_axes_that_no_program_named_are_asked_for(tmp_path: Path) -> None:
+def test_axes_without_names_are_refused_with_the_option(tmp_path: Path) -> None:
     values = values_of("ZCYX")
     tifffile.imwrite(tmp_path / "q.tif", values, photometric="minisblack")
     with pytest.raises(InputError, match=r"2 axes without a name.*\nhint: .*--axes zcyx"):
@@ -104,7 +104,7 @@ def test_sections_that_were_written_one_by_one_are_one_stack(tmp_path: Path) -> 
     assert np.array_equal(read(tmp_path / "w.tif"), values)
 
 
-def test_pages_that_were_written_one_by_one_and_transposed_are_not_taken_for_sections(tmp_path: Path) -> None:
+def test_single_transposed_pages_are_not_sections(tmp_path: Path) -> None:
     with tifffile.TiffWriter(tmp_path / "w.tif") as writer:
         for section in values_of("ZYX"):
             writer.write(section.T, metadata={"axes": "XY"})
@@ -206,7 +206,7 @@ def test_an_ome_image_of_several_files_is_read_from_any_of_them(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", ["../secret.tif", "/etc/passwd", "sub\\\\other.tif", "folder"])
-def test_an_ome_image_leads_to_files_beside_it_only(tmp_path: Path, name: str) -> None:
+def test_an_ome_image_reads_only_files_of_its_folder(tmp_path: Path, name: str) -> None:
     (tmp_path / "folder").mkdir()
     paths = ome_of_files(tmp_path, values_of("ZYX"))
     tifffile.tiffcomment(paths[0], described_with(paths[0], name))
@@ -237,7 +237,7 @@ def described_with(path: Path, name: str) -> str:
         ('{"shape": [3, 16, 24]}', "its tifffile description is damaged"),
     ],
 )
-def test_a_description_that_does_not_fit_the_pages_is_refused(tmp_path: Path, description: str, message: str) -> None:
+def test_a_description_that_does_not_match_the_pages_is_refused(tmp_path: Path, description: str, message: str) -> None:
     values = values_of("ZYX")
     with tifffile.TiffWriter(tmp_path / "d.tif") as writer:
         for z, section in enumerate(values):
@@ -298,7 +298,7 @@ def test_a_description_of_more_sections_than_the_file_has_ends_soon(tmp_path: Pa
         open_stack([str(tmp_path / "t.tif")])
 
 
-def test_files_that_describe_more_than_they_hold_are_read_where_the_user_names_the_axes(tmp_path: Path) -> None:
+def test_files_that_describe_more_pages_are_read_if_the_user_names_the_axes(tmp_path: Path) -> None:
     values = values_of("ZYX")
     for z, section in enumerate(values):
         path = tmp_path / f"s{z}.tif"
@@ -309,7 +309,7 @@ def test_files_that_describe_more_than_they_hold_are_read_where_the_user_names_t
 
 
 def one_of_many(sections: int, z: int) -> str:
-    """Return an OME description of a stack, of which the file holds one page."""
+    """Return an OME description of a stack. The file contains one of its pages."""
     return (
         '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0">'
         '<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="24" SizeY="16" SizeC="1" SizeT="1" '

@@ -1,4 +1,4 @@
-"""What sampled values say: raw, labels, masks, too few grey levels."""
+"""Findings from sampled values: raw, labels, masks, too few grey levels."""
 
 from __future__ import annotations
 
