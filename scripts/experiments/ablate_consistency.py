@@ -1,13 +1,13 @@
-"""What in consistency learning helps or harms: one training tuned on, each variant with another consistency.
+"""Ablation of consistency learning: fine-tune one training, each variant with other consistency settings.
 
 python scripts/experiments/ablate_consistency.py FOLDER --data DIR [--seeds 3 4] [--steps 200] [--variants ...]
 
-Every variant begins with the same weights: those of few_labels.py's supervised training with five sections, whose
-folders it uses (give it the same FOLDER) or makes. It is tuned for a few steps on the same labelled crops, and judged
-with the weights of its last step on sections 120-159, which nothing was learnt from: the share of pairs that its
-affinities order wrongly, and the VOI at its best threshold. `labels` is what the others are compared with: as many
-steps without consistency. Of so many variants the best is best by chance, too: judge it anew, with other seeds. The
-same command resumes. Writes ablation.json, ablation.md and ablation.png into FOLDER.
+All variants start from the same weights: the supervised training of few_labels.py with five sections. Use the FOLDER of
+few_labels.py to reuse that training; otherwise it is run first. Each variant is tuned for a few steps on the same
+labelled crops. It is scored with the weights of its last step on sections 120-159, which are not used for training:
+ranking error of its affinities, and VOI at its best threshold. The control `labels` takes the same number of steps
+without consistency. With so many variants, the best may be best by chance; repeat it with other seeds. Writes
+ablation.json, ablation.md and ablation.png into FOLDER. The same command resumes.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from neuroseg.storage.publish import publish_text
 SECTIONS = 5
 BEGUN_STEPS = 1000
 RAMPED = "ramped"  # over three quarters of the steps
-ALONE = (*USUAL, "misalign", "elastic", "rescale", "flip", "rotate", "missing")
+SINGLE = (*USUAL, "misalign", "elastic", "rescale", "flip", "rotate", "missing")
 
 
 def _variants() -> dict[str, dict[str, Any] | None]:
-    """Return what each variant says of consistency; None: labels alone. The first with it is the experiment's own.
+    """Return the consistency settings of each variant. None: labels only.
 
-    At a weight of 1 most differ by less than seeds do; those that begin with `weight_5` are varied at a weight of 5,
-    and flips, which help there, with what could help them more.
+    At a weight of 1, most variants differ less than seeds do. The variants `weight_5_*` therefore use a weight of 5.
+    Flips help there, so they are combined with further settings.
     """
     usual = {"teacher": "ema", "weight": 1.0, "perturbations": {"names": list(USUAL)}}
-    heavy, every = {**usual, "weight": 5.0}, {"perturbations": {"names": list(ALONE)}}
+    heavy, every = {**usual, "weight": 5.0}, {"perturbations": {"names": list(SINGLE)}}
     flips = {"perturbations": {"names": ["flip"]}}
     return {
         "labels": None,
@@ -49,7 +49,7 @@ def _variants() -> dict[str, dict[str, Any] | None]:
         RAMPED: usual,
         "half_as_strong": {**usual, "perturbations": {"names": list(USUAL), "strength": 0.5}},
         "all_perturbations": {**usual, **every},
-        **{name: {**usual, "perturbations": {"names": [name]}} for name in ALONE},
+        **{name: {**usual, "perturbations": {"names": [name]}} for name in SINGLE},
         "weight_5": heavy,
         "weight_5_weight_sharing": {**heavy, "teacher": "weight_sharing"},
         "weight_5_confidence_0.8": {**heavy, "confidence": 0.8},
@@ -57,8 +57,8 @@ def _variants() -> dict[str, dict[str, Any] | None]:
         "weight_5_all_perturbations": {**heavy, **every},
         "weight_5_all_perturbations_teacher_of_4": {**heavy, **every, "teacher_orientations": 4},
         "weight_5_without_cutout": {**heavy, "perturbations": {"names": [name for name in USUAL if name != "cutout"]}},
-        "weight_5_all_but_cutout": {**heavy, "perturbations": {"names": [name for name in ALONE if name != "cutout"]}},
-        **{f"weight_5_{name}": {**heavy, "perturbations": {"names": [name]}} for name in ALONE},
+        "weight_5_all_but_cutout": {**heavy, "perturbations": {"names": [name for name in SINGLE if name != "cutout"]}},
+        **{f"weight_5_{name}": {**heavy, "perturbations": {"names": [name]}} for name in SINGLE},
         "weight_5_flip_teacher_of_4": {**heavy, **flips, "teacher_orientations": 4},
         "weight_5_flip_weight_sharing": {**heavy, **flips, "teacher": "weight_sharing"},
         "weight_5_flip_rotate": {**heavy, "perturbations": {"names": ["flip", "rotate"]}},
@@ -70,12 +70,12 @@ VARIANTS: Mapping[str, dict[str, Any] | None] = _variants()
 
 
 def tuning(given: argparse.Namespace, variant: str, seed: int, begun: Path) -> dict[str, Any]:
-    """Return the configuration of a variant: a tenth of the steps to warm up, validated at the last step alone."""
+    """Return the configuration of a variant: warm-up for a tenth of the steps, validation only at the last step."""
     consistency = VARIANTS[variant]
     content: dict[str, Any] = {
         "extends": str(given.configs / ("fib25_d5" if consistency is None else "fib25_d5_u")),
         "name": f"tuned_{seed}_steps_{given.tuned_steps}_rate_{given.learning_rate:g}_{variant}",
-        "seed": 100 + seed,  # other crops than the training it begins with has seen
+        "seed": 100 + seed,  # draws other crops than the previous training
         "data": {"folders": [str(given.data)], "training": [labelled(SECTIONS)]},
         "network": {"bundle": str(begun)},
         "optimiser": {
@@ -89,8 +89,8 @@ def tuning(given: argparse.Namespace, variant: str, seed: int, begun: Path) -> d
     return content
 
 
-def judged(given: argparse.Namespace, folder: Path) -> dict[str, float]:
-    """Return the ranking error of a training's affinities on the judged sections, and its best VOI there."""
+def scores_of(given: argparse.Namespace, folder: Path) -> dict[str, float]:
+    """Return the ranking error of a training's affinities on the test sections, and its best VOI there."""
     workspace = folder / "ranked.neuroseg"
     raw = str(given.data / "fib25_ts2.h5:raw")
     neuroseg(
@@ -102,7 +102,7 @@ def judged(given: argparse.Namespace, folder: Path) -> dict[str, float]:
 
 
 def experiment(given: argparse.Namespace) -> list[dict[str, Any]]:
-    """Run what is left of the variants; returns the results of all."""
+    """Run the unfinished variants and return the results of all variants."""
     path: Path = given.folder / "ablation.json"
     rows: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
     done = {(row["variant"], row["seed"], row["steps"], row["learning_rate"]) for row in rows}
@@ -114,15 +114,15 @@ def experiment(given: argparse.Namespace) -> list[dict[str, Any]]:
             untuned = variant == "untuned"
             folder = begun if untuned else trained(given, "train", tuning(given, variant, seed, begun / "bundle"))
             this = {"variant": variant, "seed": seed, "steps": given.tuned_steps, "learning_rate": given.learning_rate}
-            rows.append({**this, **judged(given, folder)})
+            rows.append({**this, **scores_of(given, folder)})
             publish_text(path, json.dumps(rows, indent=2) + "\n")
     return rows
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Return the results as a Markdown table: each seed, and the differences in ranking error from labels alone."""
+    """Return the results as a Markdown table: each seed, and its difference in ranking error from `labels`."""
     lines = [
-        "| variant | steps | seeds | wrongly ordered, % | against labels alone | VOI at its best threshold |",
+        "| variant | steps | seeds | wrongly ordered, % | against labels only | VOI at its best threshold |",
         "|---|---|---|---|---|---|",
     ]
     for variant, steps in dict.fromkeys(map(_kind, rows)):
@@ -140,14 +140,14 @@ def _kind(row: dict[str, Any]) -> tuple[str, int]:
 
 
 def against_labels(rows: list[dict[str, Any]], variant: str, steps: int) -> list[float]:
-    """Return by how much a variant orders more pairs wrongly than labels alone, in points of per cent, seed by seed."""
+    """Return the ranking error of a variant minus that of `labels`, in percentage points, for each seed."""
     control = {row["seed"]: row["ranking_error"] for row in rows if _kind(row) == ("labels", steps)}
     same = [row for row in rows if _kind(row) == (variant, steps) and row["seed"] in control]
     return [100 * (row["ranking_error"] - control[row["seed"]]) for row in same]
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """Draw every variant's difference from labels alone, a dot for each seed, the best at the top."""
+    """Draw the difference of each variant from `labels`: one dot per seed, the best variant at the top."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -165,7 +165,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     axes.set_yticks(range(len(ordered)), names, fontsize=8)
     axes.tick_params(axis="x", labelsize=8)
     figure.supxlabel(
-        "more pairs wrongly ordered than by labels alone, in points of per cent (left: better)", fontsize=8
+        "wrongly ordered pairs compared with labels only, in percentage points (left is better)", fontsize=8
     )
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path)
@@ -177,10 +177,10 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--data", type=Path, required=True, help="folder of fib25_ts2.h5 and fib25_unlabelled.h5")
     parser.add_argument("--seeds", type=int, nargs="+", default=[3, 4])
-    parser.add_argument("--steps", type=int, default=200, dest="tuned_steps", help="of tuning")
-    parser.add_argument("--learning-rate", type=float, default=1e-3, help="the highest while it is tuned")
+    parser.add_argument("--steps", type=int, default=200, dest="tuned_steps", help="number of steps of each variant")
+    parser.add_argument("--learning-rate", type=float, default=1e-3, help="highest learning rate")
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS, metavar="VARIANT",
-                        help=f"of: {', '.join(VARIANTS)}")  # fmt: skip
+                        help=f"variants to run: {', '.join(VARIANTS)}")  # fmt: skip
     given = parser.parse_args()
     given.folder, given.data = given.folder.resolve(), given.data.resolve()
     given.configs, given.steps = Path(__file__).resolve().parents[2] / "configs", BEGUN_STEPS

@@ -1,10 +1,10 @@
-"""How far what was learnt from a few sections holds: the order of affinities, section by section, through FIB-25.
+"""Generalisation of trainings on few sections: the ranking error of affinities along z in FIB-25.
 
 python scripts/experiments/errors_by_section.py FOLDER --data DIR [--stretch 8] TRAINING [TRAINING ...]
 
-TRAINING is the folder of one of few_labels.py's trainings. Each predicts the whole labelled volume, and is judged on
-every stretch of sections by the share of pairs of neighbours that it orders wrongly (ranking.py). Writes
-sections.json and sections.png into FOLDER; the same command resumes.
+TRAINING is the folder of a training by few_labels.py. Each training predicts the whole labelled volume. The ranking
+error (ranking.py) is computed for each stretch of sections. Writes sections.json and sections.png into FOLDER. The same
+command resumes.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ DEPTH = 160
 
 
 def labelled_sections(training: Path) -> tuple[int, int]:
-    """Return the first section whose labels a training learnt from, and the one behind the last."""
+    """Return the first labelled section of a training, and the last one plus 1."""
     content = yaml.safe_load((training / "configuration.yaml").read_text())
     first, last = content["data"]["training"][0]["region"].split(",")[0].split(":")
     return int(first), int(last)
 
 
 def errors_of(given: argparse.Namespace, training: Path) -> list[float]:
-    """Return a training's ranking error on each stretch; the first section, which links to none below, is left out."""
+    """Return the ranking error of a training on each stretch. Section 0 has no section below and is left out."""
     workspace = given.folder / f"{training.name}.neuroseg"
     raw, truth = f"{given.data / 'fib25_ts2.h5'}:raw", given.data / "fib25_ts2.h5"
     neuroseg("predict", raw, "--model", str(training / "bundle"), "--blocks", "64", "-o", str(workspace))
@@ -40,7 +40,7 @@ def errors_of(given: argparse.Namespace, training: Path) -> list[float]:
 
 
 def draw(found: dict[str, dict[str, Any]], stretch: int, path: Path) -> None:
-    """Draw the error through the volume, a line for each training, those of as many labels alike; their sections."""
+    """Draw the error along z, one line per training. Equal numbers of labelled sections share a colour."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -56,7 +56,7 @@ def draw(found: dict[str, dict[str, Any]], stretch: int, path: Path) -> None:
                 axes.plot(places, [100 * error for error in each["errors"]], color=colour, linewidth=1.2)
         axes.plot([], [], color=colour, label=f"{kind[1] - kind[0]} labelled sections ({kind[0]}-{kind[1] - 1})")
         axes.axvspan(*kind, color=colour, alpha=0.12, linewidth=0)
-    axes.axvspan(FIRST, LAST, color="0.5", alpha=0.12, linewidth=0, label=f"judged ({FIRST}-{LAST - 1})")
+    axes.axvspan(FIRST, LAST, color="0.5", alpha=0.12, linewidth=0, label=f"scored ({FIRST}-{LAST - 1})")
     axes.set_xlim(0, DEPTH)
     axes.set_ylim(0)
     axes.set_xlabel("section")
@@ -67,17 +67,17 @@ def draw(found: dict[str, dict[str, Any]], stretch: int, path: Path) -> None:
 
 
 def main() -> None:
-    """Predict, judge and draw."""
+    """Predict, score and draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("trainings", type=Path, nargs="+", metavar="TRAINING")
     parser.add_argument("--data", type=Path, required=True, help="folder of fib25_ts2.h5")
-    parser.add_argument("--stretch", type=int, default=8, help="sections that are judged together")
+    parser.add_argument("--stretch", type=int, default=8, help="number of sections per stretch")
     given = parser.parse_args()
     given.folder, given.data = given.folder.resolve(), given.data.resolve()
     names = [training.name for training in given.trainings]
     if len(set(names)) < len(names):
-        parser.error(f"two of the trainings have one name: {', '.join(names)}")
+        parser.error(f"the names of the trainings must differ, found {', '.join(names)}")
     given.folder.mkdir(parents=True, exist_ok=True)
     found = {
         training.name: {"labelled": labelled_sections(training), "errors": errors_of(given, training)}

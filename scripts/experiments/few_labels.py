@@ -1,14 +1,18 @@
-"""What volumes without labels are worth when few sections are labelled: FIB-25, the same network and steps in each arm.
+"""Benefit of volumes without labels if few sections are labelled: FIB-25, same network and steps in each arm.
 
 python scripts/experiments/few_labels.py FOLDER --data DIR [--sections 5] [--seeds 1 2] [--steps 1000] [--weight 1]
     [--perturbations intensity noise blur cutout] [--arms ...]
 
-DIR has fib25_ts2.h5 and fib25_unlabelled.h5. Arms: `supervised` (labelled sections alone), `pretrained` (their network
-begins with an encoder pre-trained without labels), `weight_sharing` and `ema` (that, and consistency on volumes without
-labels, of the given weight and perturbations), and both without pre-training (`weight_sharing_alone`, `ema_alone`).
-Every arm trains a fixed number of steps and is judged once, with the weights of its last step, on sections 120-159: no
-step was chosen. The same command resumes; finished arms are not repeated. Writes results.json, table.md and figure.png
-into FOLDER.
+DIR contains fib25_ts2.h5 and fib25_unlabelled.h5. Arms:
+
+- `supervised`: labelled sections only.
+- `pretrained`: starts with an encoder pre-trained without labels.
+- `weight_sharing`, `ema`: as `pretrained`, with consistency on volumes without labels (--weight, --perturbations).
+- `weight_sharing_alone`, `ema_alone`: consistency without pre-training.
+
+Each arm trains a fixed number of steps. It is scored once, with the weights of its last step, on sections 120-159, so
+no step is chosen. The same command resumes; finished arms are not repeated. Writes results.json, table.md and
+figure.png into FOLDER.
 """
 
 from __future__ import annotations
@@ -34,15 +38,16 @@ USUAL = ("intensity", "noise", "blur", "cutout")
 FIXED_THRESHOLD = 0.5
 FIRST_LABELLED = 58
 PATCH_DEPTH = 24
-JUDGED = "120:160,0:250,0:250"
+SCORED = "120:160,0:250,0:250"
 PREDICTED = "90:160,0:250,0:250"
-FIRST, LAST = (int(bound) for bound in JUDGED.split(",")[0].split(":"))
+FIRST, LAST = (int(bound) for bound in SCORED.split(",")[0].split(":"))
 
 
 class Kind(NamedTuple):
-    """What trainings that differ in their seed alone have in common; of consistency None where an arm has none.
+    """The settings of a training except its seed.
 
-    `perturbations` are named, separated by spaces, unless they are the usual ones.
+    `weight` and `perturbations` are None for arms without consistency. `perturbations`: names separated by spaces, or
+    None for the usual ones.
     """
 
     sections: int
@@ -53,9 +58,9 @@ class Kind(NamedTuple):
 
 
 def neuroseg(*arguments: str, may_refuse: bool = False) -> dict[str, Any]:
-    """Run one command and return what it prints as JSON; its messages go to stderr.
+    """Run one neuroseg command and return its JSON output. Messages go to stderr.
 
-    Raises CalledProcessError when it fails, unless it may refuse and tells what it found all the same.
+    Raises CalledProcessError if it fails. With `may_refuse`, a failed command that prints JSON is accepted.
     """
     ended = subprocess.run([sys.executable, "-m", "neuroseg", *arguments, "--json"], stdout=subprocess.PIPE)
     if not (may_refuse and ended.stdout):
@@ -65,12 +70,12 @@ def neuroseg(*arguments: str, may_refuse: bool = False) -> dict[str, Any]:
 
 
 def pretraining_name(given: argparse.Namespace, seed: int) -> str:
-    """Return the name of a seed's pre-training, and of its folder."""
+    """Return the name of the pre-training of a seed, which is also the name of its folder."""
     return f"pretraining_{seed}_steps_{given.steps}"
 
 
 def pretraining(given: argparse.Namespace, seed: int) -> dict[str, Any]:
-    """Return the configuration that makes the encoder of a seed."""
+    """Return the configuration of the pre-training of a seed."""
     return {
         "extends": str(given.configs / "pretraining_fib25"),
         "name": pretraining_name(given, seed),
@@ -81,7 +86,7 @@ def pretraining(given: argparse.Namespace, seed: int) -> dict[str, Any]:
 
 
 def training(given: argparse.Namespace, arm: str, sections: int, seed: int) -> dict[str, Any]:
-    """Return the configuration of one arm: validated at its last step alone, so that no step is chosen."""
+    """Return the configuration of an arm. It is validated only at its last step, so no step is chosen."""
     teacher = arm.removesuffix("_alone")
     consistent = _is_consistent(arm)
     suffix = "_".join([f"_weight_{given.weight:g}", *_unusual(given)]) if consistent else ""
@@ -111,7 +116,7 @@ def _is_consistent(arm: str) -> bool:
 
 
 def _unusual(given: argparse.Namespace) -> list[str]:
-    """Return the names of the perturbations unless they are the usual ones."""
+    """Return the names of the perturbations, or an empty list for the usual ones."""
     return [] if tuple(given.perturbations) == USUAL else list(given.perturbations)
 
 
@@ -120,10 +125,10 @@ def _begins_pretrained(arm: str) -> bool:
 
 
 def labelled(sections: int) -> dict[str, Any]:
-    """Return the sections whose labels are used, contiguous and below section 120, and the raw around them."""
+    """Return the labelled sections, contiguous and below section 120, with the raw around them."""
     first = min(FIRST_LABELLED, 120 - sections)
     volume = {"raw": "fib25_ts2.h5:raw", "labels": "fib25_ts2.h5:neuron_ids_cc"}
-    # Raw around the sections fills a patch; as much of it as leaves all of a few sections in every patch.
+    # Raw around the sections fills a patch. Each patch still contains all of a few sections.
     around = max(0, PATCH_DEPTH - sections)
     return {**volume, "region": f"{first}:{first + sections},:,:", "surround_voxels": [around, 0, 0]}
 
@@ -137,13 +142,12 @@ def trained(given: argparse.Namespace, command: str, content: dict[str, Any]) ->
     return folder
 
 
-def judged(given: argparse.Namespace, folder: Path, model: str) -> dict[str, Any]:
-    """Segment sections 120-159 within their surroundings; returns the best and the fixed threshold's scores.
+def scores_of(given: argparse.Namespace, folder: Path, model: str) -> dict[str, Any]:
+    """Segment sections 120-159 with context, and return their scores.
 
-    With them the best score by the mean of the contacts instead of their maxima's median, which few contacts move less;
-    the best score of the voxels that are not of the largest object, in bits for each of these: that object has two
-    fifths of all, so that one cut through it can outweigh all else; and the share of pairs of neighbours that the
-    affinities order wrongly (ranking.py).
+    `best` and `fixed`: at the best and at the fixed threshold, with the scoring quantile:50. `best_by_mean`: with the
+    scoring mean. `best_of_others`: without the largest object, in bits per remaining voxel. That object has two fifths
+    of all voxels, so one split of it can outweigh all other errors. `ranking_error`: see ranking.py.
     """
     workspace, by_mean = (str(folder / f"{name}.neuroseg") for name in ("judged", "judged_by_mean"))
     raw, truth = (str(given.data / f"fib25_ts2.h5:{name}") for name in ("raw", "neuron_ids_cc"))
@@ -151,7 +155,7 @@ def judged(given: argparse.Namespace, folder: Path, model: str) -> dict[str, Any
     neuroseg("run", raw, *flags, "--threshold", str(FIXED_THRESHOLD), "--blocks", "64")
     affinities = ["--affinities", f"{workspace}/affinities.zarr", "--roi", PREDICTED]
     neuroseg("segment", *affinities, "--scoring", "mean", "--blocks", "64", "-o", by_mean)
-    scored = ("--truth", truth, "--roi", JUDGED, "--sweep")
+    scored = ("--truth", truth, "--roi", SCORED, "--sweep")
     asked = (
         (workspace, *scored), (workspace, *scored, "--ignore", f"0,{largest_object(given.data)}"), (by_mean, *scored),
     )  # fmt: skip
@@ -167,14 +171,14 @@ def judged(given: argparse.Namespace, folder: Path, model: str) -> dict[str, Any
 
 
 def largest_object(data: Path) -> int:
-    """Return the object that has most of the judged voxels."""
+    """Return the id of the largest object in the scored sections."""
     with h5py.File(data / "fib25_ts2.h5") as file:
         objects, counts = np.unique(file["neuron_ids_cc"][FIRST:LAST], return_counts=True)
     return int(objects[np.argmax(counts * (objects > 0))])
 
 
 def experiment(given: argparse.Namespace) -> list[dict[str, Any]]:
-    """Run what is left of the arms; returns the results of all."""
+    """Run the unfinished arms and return the results of all arms."""
     path: Path = given.folder / "results.json"
     rows: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
     done = {(_kind(row), row["seed"]) for row in rows}
@@ -187,13 +191,13 @@ def experiment(given: argparse.Namespace) -> list[dict[str, Any]]:
                 if _begins_pretrained(arm):
                     trained(given, "pretrain", pretraining(given, seed))
                 folder = trained(given, "train", training(given, arm, sections, seed))
-                rows.append({**kind._asdict(), "seed": seed, **judged(given, folder, str(folder / "bundle"))})
+                rows.append({**kind._asdict(), "seed": seed, **scores_of(given, folder, str(folder / "bundle"))})
                 publish_text(path, json.dumps(rows, indent=2) + "\n")
     return rows
 
 
 def kind_of(given: argparse.Namespace, arm: str, sections: int) -> Kind:
-    """Return the kind of an arm's trainings."""
+    """Return the settings of an arm's trainings."""
     if not _is_consistent(arm):
         return Kind(sections, arm, given.steps, None, None)
     return Kind(sections, arm, given.steps, given.weight, " ".join(_unusual(given)) or None)
@@ -212,13 +216,13 @@ MEASURES: Mapping[str, Callable[[dict[str, Any]], str]] = {
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Return the results as a Markdown table: VOI sums in bits, each seed, best and fixed threshold."""
+    """Return the results as a Markdown table: VOI sums in bits for each seed, best and fixed threshold."""
     columns = ["labelled sections", "arm", "weight", "perturbations", "steps", "seeds", *MEASURES]
     lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
     for group in dict.fromkeys(map(_kind, rows)):
         same = [row for row in rows if _kind(row) == group]
         seeds = ", ".join(str(row["seed"]) for row in same)
-        scores = " | ".join(", ".join(map(told, same)) for told in MEASURES.values())
+        scores = " | ".join(", ".join(map(measure, same)) for measure in MEASURES.values())
         weight = "" if group.weight is None else f"{group.weight:g}"
         kind = f"{group.sections} | {group.arm} | {weight} | {group.perturbations or ''} | {group.steps}"
         lines.append(f"| {kind} | {seeds} | {scores} |")
@@ -226,12 +230,12 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def _kind(row: dict[str, Any]) -> Kind:
-    # Results of before perturbations could be named do not tell them: they are the usual ones.
+    # Old results without perturbations used the usual ones.
     return Kind(*(row.get(field) for field in Kind._fields))  # type: ignore[arg-type]
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """Draw every training's VOI, by the mean, and without the largest object, and ranking error; bars are means."""
+    """Draw VOI, VOI with the scoring mean, VOI without the largest object, and ranking error. Bars are means."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -242,7 +246,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         ("VOI sum, bits\n(best threshold)", "best", lambda row: row["best"]["voi_sum"]),
         ("VOI sum by mean\n(best threshold)", "best_by_mean", lambda row: row["best_by_mean"]["voi_sum"]),
         (
-            "VOI of the voxels not\nof the largest object",
+            "VOI without the\nlargest object",
             "best_of_others",
             lambda row: row["best_of_others"]["voi_sum"],
         ),
@@ -277,9 +281,9 @@ def main() -> None:
     parser.add_argument("--sections", type=int, nargs="+", default=[5])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--weight", type=float, default=1.0, help="of the consistency loss, against the labelled one")
+    parser.add_argument("--weight", type=float, default=1.0, help="weight of the consistency loss")
     parser.add_argument("--perturbations", nargs="+", default=list(USUAL), choices=NAMES, metavar="NAME",
-                        help=f"that consistency is asked under, of: {', '.join(NAMES)}")  # fmt: skip
+                        help=f"perturbations of consistency: {', '.join(NAMES)}")  # fmt: skip
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
     given = parser.parse_args()
     given.folder, given.data = given.folder.resolve(), given.data.resolve()

@@ -1,4 +1,4 @@
-"""How well affinities tell linked neighbours from others, without any segmentation: far less noisy than its VOI."""
+"""Ranking error of affinities: how well they separate linked from other neighbours. Less noisy than VOI."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from neuroseg.training.data.affinity_targets import affinity_targets
 
 
 def ranking_error(affinities: NDArray[np.uint8], linked: NDArray[np.float32], known: NDArray[np.float32]) -> float:
-    """Return the share of pairs (a linked voxel, one that is not) in which the latter has the higher affinity.
+    """Return the share of (linked voxel, unlinked voxel) pairs in which the unlinked voxel has the higher affinity.
 
-    All are `(channels, z, y, x)`, targets and mask as affinity_targets gives them. 0 is perfect, 0.5 chance: one minus
-    the area under the ROC curve, ties counted half; the mean of the channels. NaN where a channel lacks either kind.
+    All arrays are `(channels, z, y, x)`. `linked` and `known` are targets and mask of affinity_targets. The result is
+    the mean over channels of 1 minus the area under the ROC curve; ties count half. 0 is perfect, 0.5 is chance. NaN if
+    a channel lacks linked or unlinked voxels.
     """
     errors = []
     for values, link, mask in zip(affinities, linked > 0, known > 0, strict=True):
@@ -30,7 +31,7 @@ def ranking_error(affinities: NDArray[np.uint8], linked: NDArray[np.float32], kn
 def ranking_error_of(workspace: Path, truth: Path, first: int, last: int) -> float:
     """Return the ranking error of a workspace's affinities on sections `first` to `last` - 1 of labels in an HDF5 file.
 
-    The section below them must be labelled, too: what links a voxel of the first section lies there.
+    Section `first` - 1 must also be labelled, because links of the first section lead there.
     """
     array = zarr.open_array(str(workspace / "affinities.zarr"), mode="r")
     offsets = array.attrs["offsets"]

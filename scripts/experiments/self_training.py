@@ -1,13 +1,13 @@
-"""What a network's own segmentation of raw without labels is worth as labels: trained on with it, and without.
+"""Self-training: continue a training with its own segmentation of raw as labels, and without it.
 
 python scripts/experiments/self_training.py FOLDER --data DIR [--seeds 1 2] [--steps 600]
 
-Both arms go on from the same weights: those of few_labels.py's supervised training with five sections, whose folders it
-uses (give it the same FOLDER) or makes. `labels` learns as before, `own_segmentation` takes half of its samples from
-what the pipeline makes of raw by those weights: sections 0-119 of the one volume, a part of the other; by the mean, at
-the threshold that is best on the five labelled sections. Both are judged as in few_labels.py, with the weights of their
-last step, on sections 120-159, of which nothing was learnt. The same command resumes. Writes self_training.json,
-self_training.md and self_training.png into FOLDER.
+Both arms start from the same weights: the supervised training of few_labels.py with five sections. Use the FOLDER of
+few_labels.py to reuse that training; otherwise it is run first. `labels` trains as before. `own_segmentation` takes
+half of its samples from the segmentation by these weights: sections 0-119 of the labelled volume, and a part of the
+unlabelled volume. It uses the scoring mean and the threshold that is best on the five labelled sections. Both arms are
+scored as in few_labels.py: weights of the last step, sections 120-159, whose labels are not used for training. Writes
+self_training.json, self_training.md and self_training.png into FOLDER. The same command resumes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from few_labels import FIRST_LABELLED, draw, judged, labelled, neuroseg, table, trained, training
+from few_labels import FIRST_LABELLED, draw, labelled, neuroseg, scores_of, table, trained, training
 
 from neuroseg.storage.publish import publish_text
 
@@ -30,7 +30,7 @@ SHARE_OF_LABELS = 0.5
 
 
 def own_segmentation(given: argparse.Namespace, begun: Path, seed: int) -> list[dict[str, Any]]:
-    """Segment raw by the weights that a training ended with; returns it as volumes to learn from."""
+    """Segment raw with the final weights of a training. Return the segmentations as training volumes."""
     workspaces = [given.folder / f"segmented_{seed}_{number}.neuroseg" for number in range(len(SEGMENTED))]
     for workspace, (raw, region) in zip(workspaces, SEGMENTED.items(), strict=True):
         flags = ["--model", str(begun / "bundle"), "--roi", region, "--scoring", "mean", "--min-size", LEAST_VOXELS]
@@ -47,13 +47,15 @@ def own_segmentation(given: argparse.Namespace, begun: Path, seed: int) -> list[
     ]
 
 
-def going_on(given: argparse.Namespace, arm: str, seed: int, begun: Path, more: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the configuration of an arm: a tenth of the steps to warm up, validated at the last step alone."""
+def continued_training(
+    given: argparse.Namespace, arm: str, seed: int, begun: Path, more: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Return the configuration of an arm: warm-up for a tenth of the steps, validation only at the last step."""
     sections = {**labelled(SECTIONS), **({"share": SHARE_OF_LABELS} if more else {})}
     return {
         "extends": str(given.configs / "fib25_d5"),
         "name": f"{arm}_{seed}_after_{BEGUN_STEPS}_steps_{given.more_steps}",
-        "seed": 100 + seed,  # other crops than the training it begins with has seen
+        "seed": 100 + seed,  # draws other crops than the previous training
         "data": {"folders": [str(given.data)], "training": [sections, *more]},
         "network": {"bundle": str(begun / "bundle")},
         "optimiser": {"steps": given.more_steps, "warm_up_steps": given.more_steps // 10},
@@ -62,7 +64,7 @@ def going_on(given: argparse.Namespace, arm: str, seed: int, begun: Path, more: 
 
 
 def experiment(given: argparse.Namespace) -> list[dict[str, Any]]:
-    """Run what is left of the arms; returns the results of all."""
+    """Run the unfinished arms and return the results of all arms."""
     path: Path = given.folder / "self_training.json"
     rows: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
     done = {(row["arm"], row["steps"], row["seed"]) for row in rows}
@@ -73,8 +75,8 @@ def experiment(given: argparse.Namespace) -> list[dict[str, Any]]:
             if (this["arm"], this["steps"], this["seed"]) in done:
                 continue
             more = own_segmentation(given, begun, seed) if arm == "own_segmentation" else []
-            folder = trained(given, "train", going_on(given, arm, seed, begun, more))
-            scores = judged(given, folder, str(folder / "bundle"))
+            folder = trained(given, "train", continued_training(given, arm, seed, begun, more))
+            scores = scores_of(given, folder, str(folder / "bundle"))
             rows.append({**this, "weight": None, "perturbations": None, **scores})
             publish_text(path, json.dumps(rows, indent=2) + "\n")
     return rows
@@ -86,7 +88,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--data", type=Path, required=True, help="folder of fib25_ts2.h5 and fib25_unlabelled.h5")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--steps", type=int, default=600, dest="more_steps", help="after the 1000 of labels alone")
+    parser.add_argument("--steps", type=int, default=600, dest="more_steps", help="number of additional steps")
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
     given = parser.parse_args()
     given.folder, given.data = given.folder.resolve(), given.data.resolve()

@@ -67,11 +67,11 @@ def test_variants_differ_in_consistency_alone(ablation: ModuleType, tmp_path: Pa
             assert getattr(settings, part) == getattr(labels, part), (variant, part)
         assert settings.data.training == labels.data.training
         mine, its = (each.consistency.model_dump() for each in (settings, usual))
-        assert {name for name in its if mine[name] != its[name]} == named(variant, ablation.ALONE), variant
+        assert {name for name in its if mine[name] != its[name]} == named(variant, ablation.SINGLE), variant
         weight = re.match(r"weight_([\d.]+)", variant)
         assert mine["weight"] == (float(weight[1]) if weight else 1.0), variant
         listed = variant.removeprefix(weight[0] if weight else "").removesuffix("_teacher_of_4").strip("_").split("_")
-        if set(listed) <= set(ablation.ALONE):
+        if set(listed) <= set(ablation.SINGLE):
             assert set(mine["perturbations"]["names"]) == set(listed), variant
     assert len({settings.name for settings in made.values()}) == len(made)
 

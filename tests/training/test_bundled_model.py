@@ -38,7 +38,7 @@ def test_the_arms_differ_in_what_they_learn_from_alone(
     made = []
     for arm in ("labels", "own_segmentation", "weight_sharing"):
         path = tmp_path / f"{arm}.yaml"
-        path.write_text(yaml.safe_dump(script.going_on(given, arm, 1, script.data_of(given, arm))))
+        path.write_text(yaml.safe_dump(script.continued_training(given, arm, 1, script.data_of(given, arm))))
         made.append(load_configuration(path, TrainingSettings))
     labels, own, sharing = made
     for part in ("optimiser", "targets", "augmentation", "validation", "network", "seed"):
@@ -67,9 +67,9 @@ def test_the_model_as_shipped_is_judged_without_a_training(
         raise AssertionError(arguments)
 
     monkeypatch.setattr(script, "trained", trained)
-    monkeypatch.setattr(script, "judged", lambda given, folder, model: {"model": model})
+    monkeypatch.setattr(script, "scores_of", lambda given, folder, model: {"model": model})
     given.arms = ["as_shipped"]
     rows = script.experiment(given)
     assert [(row["arm"], row["steps"], row["model"]) for row in rows] == [("as_shipped", 3000, "fib25_light")]
-    monkeypatch.setattr(script, "judged", trained)
+    monkeypatch.setattr(script, "scores_of", trained)
     assert script.experiment(given) == rows  # nothing is repeated

@@ -131,7 +131,7 @@ def test_finished_arms_are_not_repeated(script: ModuleType, tmp_path: Path, monk
 
     scores = {"voi_sum": 1.0, "arand": 0.5}
     monkeypatch.setattr(script, "trained", trained)
-    monkeypatch.setattr(script, "judged", lambda *_: {"fixed": scores, "best": scores, "ranking_error": 0.06})
+    monkeypatch.setattr(script, "scores_of", lambda *_: {"fixed": scores, "best": scores, "ranking_error": 0.06})
 
     def experiment(*perturbations: str) -> list[dict[str, Any]]:
         given = argparse.Namespace(
@@ -170,7 +170,7 @@ def test_the_best_thresholds_are_told_with_and_without_the_largest_object(
     monkeypatch.setattr(script, "neuroseg", neuroseg)
     monkeypatch.setattr(script, "largest_object", lambda data: 7)
     monkeypatch.setattr(script, "ranking_error_of", lambda *_: 0.0625)
-    assert script.judged(argparse.Namespace(data=tmp_path), tmp_path, "a bundle") == {
+    assert script.scores_of(argparse.Namespace(data=tmp_path), tmp_path, "a bundle") == {
         "fixed": {"voi_sum": 2.0},
         "best": {"voi_sum": 1.25, "threshold": 1.25},
         "best_of_others": {"voi_sum": 2.25, "threshold": 1.25},

@@ -37,7 +37,9 @@ def test_the_arms_differ_in_what_they_learn_from_alone(
     made = []
     for more in ([], segmented):
         path = tmp_path / f"{len(more)}.yaml"
-        path.write_text(yaml.safe_dump(script.going_on(given, f"arm_{len(more)}", 2, tmp_path / "begun", more)))
+        path.write_text(
+            yaml.safe_dump(script.continued_training(given, f"arm_{len(more)}", 2, tmp_path / "begun", more))
+        )
         made.append(load_configuration(path, TrainingSettings))
     labels, own = made
     for part in ("optimiser", "targets", "augmentation", "validation", "network", "seed"):
