@@ -63,7 +63,11 @@ def refused(arguments: list[str], folder: Path, capfd: pytest.CaptureFixture[str
         (np.zeros((9, 9, 9), "u1"), {}, "--voxel-size 10 10 10"),
         (np.zeros((9, 9, 9), "u1"), {"voxel_size": "big"}, "attribute voxel_size = 'big' is not three numbers"),
         (np.zeros((9, 9, 9), "u1"), {"voxel_size": [-1, 1, 1]}, "expected three positive numbers"),
-        (np.zeros((9, 9, 9), "u1"), {"voxel_size": [40, 40, 40]}, "(4.0 times off); use a pyramid level (--level)"),
+        (
+            np.zeros((9, 9, 9), "u1"),
+            {"voxel_size": [40, 40, 40]},
+            "(4.0 times different)\nhint: choose another pyramid level (--level)",
+        ),
     ],
 )
 def test_unusable_raw_is_refused(
@@ -171,7 +175,7 @@ def test_missing_levels_are_refused(raw_volume: str, tmp_path: Path, capfd: pyte
 def test_a_workspace_is_never_made_inside_a_zarr(
     raw_volume: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert "would lie inside the zarr" in refused(["run", raw_volume, "-o", f"{raw_volume}/w"], tmp_path, capfd)
+    assert "is inside the zarr" in refused(["run", raw_volume, "-o", f"{raw_volume}/w"], tmp_path, capfd)
 
 
 def test_weights_that_do_not_fit_the_card(
