@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 INTERRUPTED = 130
-_RESUMABLE = ("predict", "segment", "run", "pretrain", "train", "adapt")
+_RESUMABLE = ("predict", "segment", "run", "pretrain", "train", "adapt", "validate")
 _RETRY_S = 0.01
 
 

@@ -31,15 +31,20 @@ VARIABLE = "NEUROSEG_CLUSTER"
 
 
 class Resources(Section):
-    """The resources of a worker's job. Missing ones get the cluster's defaults. `sbatch` are additional flags."""
+    """The resources of a worker's job. Missing ones get the cluster's defaults."""
 
-    workers: int | None = Field(default=None, ge=1)
-    partition: str | None = None
-    cpus: int = Field(default=1, ge=1)
-    gpus: int = Field(default=0, ge=0)
-    memory: str | None = None
-    time: str | None = None
-    sbatch: tuple[str, ...] = ()
+    workers: int | None = Field(
+        default=None, ge=1, description="Number of jobs at a time. Default: `--workers`, else 2."
+    )
+    partition: str | None = Field(default=None, description="Partition, as for `sbatch --partition`.")
+    cpus: int = Field(default=1, ge=1, description="Cores of a job. A worker computes on one core.")
+    gpus: int = Field(default=0, ge=0, description="GPUs of a job. A worker predicts on one GPU.")
+    memory: str | None = Field(default=None, description='Memory in quotes, as for `sbatch --mem`: `"16G"`.')
+    time: str | None = Field(default=None, description='Time limit in quotes, as for `sbatch --time`: `"04:00:00"`.')
+    sbatch: tuple[str, ...] = Field(
+        default=(),
+        description="More flags: `[--account=lab]`. Name, array, log and cluster are set by neuroseg and refused.",
+    )
 
     @field_validator("memory", "time", mode="before")
     @classmethod
@@ -60,20 +65,22 @@ class Resources(Section):
 
 
 class Site(Section):
-    """A cluster: the resources of its jobs, by default and per stage, and how jobs find Python and the head.
+    """A cluster: the resources of its jobs, by default and per stage, and how jobs find Python and the head."""
 
-    activate: shell commands to run before the worker (modules, conda). launch: words before the worker's command, such
-    as a container. python: the Python of the worker, by default that of the head. host, port: name or address of the
-    head, and a fixed port. Set them if jobs cannot resolve the head's name, or if a firewall needs a fixed port.
-    """
-
-    host: str | None = None
-    port: int = Field(default=0, ge=0, le=65535)
-    activate: str = ""
-    launch: tuple[str, ...] = ()
-    python: str | None = None
-    default: Resources = Resources()
-    stages: dict[str, Resources] = Field(default_factory=dict)
+    host: str | None = Field(
+        default=None,
+        description="Name or address of the head. Set it if compute nodes cannot resolve the head's name.",
+    )
+    port: int = Field(
+        default=0, ge=0, le=65535, description="Port of the head. Set it if your firewall needs a fixed port. 0: any."
+    )
+    activate: str = Field(default="", description="Shell lines that each job runs first: modules, an environment.")
+    launch: tuple[str, ...] = Field(default=(), description="Words before the worker's command, such as a container.")
+    python: str | None = Field(default=None, description="Python of the jobs. Default: that of the head.")
+    default: Resources = Field(default=Resources(), description="Resources of all stages.")
+    stages: dict[str, Resources] = Field(
+        default_factory=dict, description="Resources of single stages, by name. They override `default`."
+    )
 
     @field_validator("stages")
     @classmethod
