@@ -14,7 +14,7 @@ def with_evidence(contacts: Table, evidence: Table, touching: Table, columns: Ma
     """Return `contacts` plus those rows of `evidence` whose pair of fragments (u, v) is in `touching`.
 
     All tables have the columns u and v. `contacts` and `evidence` also have `columns` (tables.EDGES or BINS). Rows of
-    fragments that do not touch are ignored, so that every segment is connected. A link counts as much as a contact.
+    fragments that do not touch are ignored, so that every segment is connected. A link has the weight of a contact.
     """
     if not len(touching["u"]) or not len(evidence["u"]):
         return contacts
