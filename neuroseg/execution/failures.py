@@ -1,9 +1,9 @@
-"""What a failed block leaves behind, so that it can be understood elsewhere and later.
+"""Describe a failed block in the workspace, so that the cause can be found later or on another machine.
 
 failures/fragments-00000005/
   block.json      stage, block, regions, machine, process, job, versions
-  traceback.txt   what was raised
-  inputs.json     checksum and statistics of each input's part that the block reads
+  traceback.txt   the exception
+  inputs.json     checksum and statistics of the part of each input that the block reads
   log.txt         the last lines of the worker's log
 """
 
@@ -40,38 +40,50 @@ from neuroseg.volumes.zarr_nodes import open_node
 _PACKAGES = ("numpy", "numba", "zarr", "torch", "daisy", "pyarrow")
 _VARIABLES = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "SLURM_", "HOSTNAME")
 _LOG_BYTES = 16384
-# Descriptions of so many failed blocks of a stage: the others seldom have another cause, and each rereads its inputs.
+# Describe at most this many failed blocks of a stage. More seldom have another cause, and each rereads its inputs.
 _DESCRIBED = 20
 _LISTED_NUMBERS = 5
 _DIGITS = re.compile(r"\d+")
+_HINT = "hint: "
 
 
 def failure_folder(run_folder: Path, stage: str, index: int) -> Path:
-    """Return where the failure of a block is described."""
+    """Return the folder that describes the failure of a block."""
     return run_folder / "failures" / f"{stage}-{index:08d}"
 
 
-def alike(causes: Mapping[int, str]) -> list[tuple[str, int, list[int]]]:
-    """Return (cause, block, other blocks) for blocks whose causes differ at most in numbers, as of a voxel."""
+def message_and_hint(cause: str) -> tuple[str, str]:
+    """Return the first line of a recorded cause, and its hint, which is the last line if there is one."""
+    lines = cause.splitlines() or [""]
+    return lines[0], lines[-1].removeprefix(_HINT) if lines[-1].startswith(_HINT) else ""
+
+
+def distinct_causes(causes: Mapping[int, str]) -> list[tuple[str, int]]:
+    """Return each distinct cause with its first block. Causes that differ only in numbers (of a voxel) are the same.
+
+    The text of a cause is its message, the other blocks that failed for it, and its hint on a second line.
+    """
     groups: dict[str, list[int]] = {}
     for index, cause in causes.items():
-        groups.setdefault(_DIGITS.sub("#", cause), []).append(index)
-    return [(causes[first], first, others) for first, *others in groups.values()]
+        groups.setdefault(_DIGITS.sub("#", "\n".join(message_and_hint(cause))), []).append(index)
+    return [(_cause_text(causes[first], others), first) for first, *others in groups.values()]
 
 
-def also(others: Sequence[int]) -> str:
-    """Return the words for other blocks that failed alike; nothing where there are none."""
+def _cause_text(cause: str, others: Sequence[int]) -> str:
+    message, hint = message_and_hint(cause)
     shown = ", ".join(map(str, others[:_LISTED_NUMBERS])) + (", ..." if len(others) > _LISTED_NUMBERS else "")
-    return f" (and {len(others)} more: {shown})" if others else ""
+    return (
+        message + (f" (and {len(others)} more: {shown})" if others else "") + (f"\n    {_HINT}{hint}" if hint else "")
+    )
 
 
 def may_describe(run_folder: Path, stage: str) -> bool:
-    """Return whether few enough failures of a stage are described for one more."""
+    """Return whether another failure of a stage may be described."""
     return len(list((run_folder / "failures").glob(f"{stage}-*"))) < _DESCRIBED
 
 
 def describe_failure(workspace: Workspace, stage: Stage, block: Block, trace: str, log: Path | None = None) -> None:
-    """Write the description of a failure, replacing an older one; `log` is that of this process unless given."""
+    """Describe a failure, replacing an older description. `log` is by default the log of this process."""
     folder = failure_folder(workspace.path, stage.name, block.index)
     shutil.rmtree(folder, ignore_errors=True)
     publish_text(folder / "traceback.txt", trace)
@@ -81,24 +93,24 @@ def describe_failure(workspace: Workspace, stage: Stage, block: Block, trace: st
 
 
 def forget_failure(run_folder: Path, stage: str, index: int) -> None:
-    """Remove the description of a failure that is past."""
+    """Remove the description of a failure."""
     shutil.rmtree(failure_folder(run_folder, stage, index), ignore_errors=True)
 
 
 def forget_failures(workspace: Workspace, stage: str) -> None:
-    """Remove the descriptions of a stage's failures: its blocks are about to be done again."""
+    """Remove the descriptions of all failures of a stage, before its blocks are retried."""
     for folder in (workspace.path / "failures").glob(f"{stage}-*"):
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def newest_log(workspace: Workspace) -> Path | None:
-    """Return the log that a worker wrote to last, whichever it was."""
+    """Return the worker log that was written last, or None."""
     logs = workspace.logs.rglob("*.log")
     return max((log for log in logs if log.is_file()), key=lambda log: log.stat().st_mtime, default=None)
 
 
 def _own_log() -> Path | None:
-    """Return the file that this process's messages go to, where the system tells and it is one."""
+    """Return the file that stderr of this process writes to. None if it is no file, or without /proc."""
     try:
         path = Path(os.readlink("/proc/self/fd/2"))
     except OSError:
@@ -108,7 +120,7 @@ def _own_log() -> Path | None:
 
 def _tail(log: Path | None) -> str:
     if log is None:
-        return "the worker's messages went to no file\n"
+        return "the worker has no log file\n"
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - _LOG_BYTES))
         return f"{log}\n\n{file.read().decode(errors='replace')}"
@@ -133,7 +145,7 @@ def _about(stage: Stage, block: Block) -> dict[str, Any]:
 
 
 def _inputs(workspace: Workspace, stage: Stage, block: Block) -> Iterator[dict[str, Any]]:
-    """Describe each input; one that cannot be read is described by its error, which may well be the cause."""
+    """Yield a description of each input. If an input cannot be read, the description is the error."""
     for name in stage.inputs:
         try:
             yield {"input": name, **_input(workspace, name, block)}
@@ -144,7 +156,7 @@ def _inputs(workspace: Workspace, stage: Stage, block: Block) -> Iterator[dict[s
 def _input(workspace: Workspace, name: str, block: Block) -> dict[str, Any]:
     path = workspace.artifact(name)
     if not path.exists():
-        # Raw, or affinities of another network.
+        # The input of the run: raw, affinities or boundaries.
         plan = workspace.read_run()["plan"]
         return {"path": plan["path"], **_statistics(_read_elsewhere(plan, block))}
     if path.is_file() or part_path(path, block.index).is_file():

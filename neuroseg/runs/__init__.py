@@ -1,1 +1,1 @@
-"""A run: options -> plan -> stages, on an executor, and what was damaged made again."""
+"""A run: options -> plan -> stages on an executor, and recomputing damaged files."""

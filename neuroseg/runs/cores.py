@@ -1,4 +1,4 @@
-"""How many workers this machine runs at a time."""
+"""The number of workers on this machine."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import os
 
 
 def own_cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def predicting_workers(device: str) -> int:
-    """Return how many workers predict: one a GPU, which several would only share; on CPUs each computes on one core."""
+    """Return the number of workers that predict: one per GPU, or one per core on CPUs."""
     if not device.startswith("cuda"):
         return own_cores()
     from neuroseg.affinities.device import own_gpus

@@ -1,12 +1,12 @@
-"""What a stage had made and is damaged or gone: found, and made again by the blocks that had made it.
+"""Find missing or damaged files of done blocks, and recompute those blocks.
 
-marks of done blocks + listed files  ->  blocks whose files are gone or have another size  ->  made again, before use
-blocks that failed + what they read  ->  blocks whose files do not decode                  ->  made again, tried again
-blocks to be made again              ->  those of their inputs that were released          ->  made again first
+done marks + listed files          ->  blocks whose files are missing or have another size  ->  recompute before use
+failed blocks + their inputs       ->  blocks whose files cannot be decoded                 ->  recompute, then retry
+blocks to recompute                ->  their inputs that were released (--keep stream)      ->  recompute first
 
-What is made again is the same bytes and replaces the damaged file when it is whole. So the marks of its blocks, and all
-that was made of them, stay valid, even when this is cut off. Blocks that may have read a missing file as zeros are
-unmarked first: whoever goes on after a crash does them again.
+Recomputing gives the same bytes, and the new file replaces the damaged one in one step. So the marks of the block and
+everything computed from it stay valid, even after an interruption. zarr reads a missing file as zeros. So blocks that
+may have read one are unmarked first, and a run after a crash recomputes them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dataclasses import replace
 from neuroseg.blocks import Block
 from neuroseg.errors import BlocksFailedError, DamagedError, NeurosegError
 from neuroseg.execution.block import ledger_of
+from neuroseg.execution.failures import message_and_hint
 from neuroseg.execution.serial import SerialExecutor
 from neuroseg.execution.task import Begin, Choose, Task
 from neuroseg.runs.pending import released, released_inputs
@@ -27,14 +28,14 @@ from neuroseg.storage.integrity import damaged_blocks
 from neuroseg.storage.stored import artifact_at, refresh, sizes_in, stored_now
 from neuroseg.storage.workspace import Workspace
 
-# Of so many failed blocks the inputs are read to find damage; where more fail, it is seldom that.
+# Search the inputs of at most this many failed blocks for damage. If more fail, damage is seldom the cause.
 _MAX_EXAMINED = 20
 
 logger = logging.getLogger(__name__)
 
 
 def as_published(workspace: Workspace, every: Sequence[Stage]) -> list[Stage]:
-    """Return the stages with those that make the segmentation as of the finished one, which lies at its final place."""
+    """Return the stages. Those that write the segmentation write to the published one instead of a temporary place."""
     return [
         replace(stage, aside=workspace.segmentation) if isinstance(stage, RelabelStage | PyramidStage) else stage
         for stage in every
@@ -42,10 +43,10 @@ def as_published(workspace: Workspace, every: Sequence[Stage]) -> list[Stage]:
 
 
 def missing_blocks(workspace: Workspace, stage: Stage, only: str | None = None) -> list[Block]:
-    """Return the done blocks of a stage whose files are gone, cut short or emptied, as their marks know them.
+    """Return the done blocks of a stage whose files are missing, truncated or empty, compared with their marks.
 
-    `only` names one of its artifacts. Those that are not there as a whole are not looked at: they were removed on
-    purpose, or are still to be made.
+    `only` restricts the check to one artifact. Artifacts that do not exist are skipped: they were removed on purpose,
+    or are not written yet.
     """
     known = ledger_of(workspace, stage).stored(list(stage.lattice.blocks(stage.halo)))
     lost: dict[int, Block] = {}
@@ -54,7 +55,7 @@ def missing_blocks(workspace: Workspace, stage: Stage, only: str | None = None) 
             continue
         try:
             artifact = artifact_at(workspace.artifact(name))
-        except ValueError:  # an array without its description: nothing of it can be read
+        except ValueError:  # an array without metadata: none of it can be read
             lost |= {block.index: block for block, _ in known}
             continue
         if artifact is None:
@@ -67,28 +68,29 @@ def missing_blocks(workspace: Workspace, stage: Stage, only: str | None = None) 
 
 
 def require_whole(workspace: Workspace, stages: Sequence[Stage], artifact: str) -> None:
-    """Raise DamagedError where files of an artifact in the workspace are missing: zarr would read them as zeros."""
+    """Raise DamagedError if files of an artifact are missing, because zarr would read them as zeros."""
     for stage in as_published(workspace, stages):
         for name in stage.outputs:
             if name == artifact and ledger_of(workspace, stage).released():
                 raise DamagedError(
-                    f"blocks of {artifact} in {workspace.path} were deleted as soon as they were read (--keep stream); "
-                    "predict them again with neuroseg predict"
+                    f"blocks of {artifact} in {workspace.path} were deleted during the run (--keep stream)",
+                    hint="run neuroseg predict to recompute them",
                 )
             if name.partition("/")[0] == artifact and (lost := missing_blocks(workspace, stage, name)):
                 raise DamagedError(
                     f"{counted(lost)} of {artifact} in {workspace.path} {'is' if len(lost) == 1 else 'are'} missing or "
-                    f"cut short on disk; run `neuroseg segment {workspace.path}` to make what is missing again"
+                    "truncated on disk",
+                    hint=f"run neuroseg segment {workspace.path} to recompute what is missing",
                 )
 
 
 def recompute_missing(
     workspace: Workspace, every: Sequence[Stage], stage: Stage, choose: Choose, begin: Begin, *, now: bool = True
 ) -> None:
-    """Make again what is missing of what a stage had made; raises NeurosegError when it cannot be made again.
+    """Recompute the done blocks of a stage whose files are missing. Raises NeurosegError if that is impossible.
 
-    Of later stages that were cut off before their inputs were looked at once more, the blocks that read what is missing
-    are unmarked. Unless `now`, what is missing is only unmarked, too: what it is made of is not complete itself.
+    If a later stage was interrupted before its inputs were verified, its blocks that read the missing ones are
+    unmarked. Without `now`, the missing blocks are only unmarked, because their inputs are not complete.
     """
     lost = _certainly_missing(workspace, stage)
     if not lost:
@@ -104,9 +106,9 @@ def recompute_missing(
 def unmark_readers(
     workspace: Workspace, every: Sequence[Stage], stage: Stage, lost: Sequence[Block], only: Sequence[Stage]
 ) -> bool:
-    """Unmark the blocks of `only` some stages that read blocks of an earlier one, and those that read these in turn.
+    """Unmark the blocks that read the lost blocks of a stage, directly or through other blocks, in the stages `only`.
 
-    Returns whether there are any.
+    Return whether any block was unmarked.
     """
     gone: list[tuple[Stage, Sequence[Block]]] = [(stage, lost)] if lost else []
     for reader in [each for each in every[every.index(stage) + 1 :] if each in only]:
@@ -124,7 +126,7 @@ def unmark_readers(
 
 
 def _certainly_missing(workspace: Workspace, stage: Stage) -> list[Block]:
-    """Return the blocks of `missing_blocks`, after a second look where a network disk may list an older state."""
+    """Return `missing_blocks`, but check twice, because a network disk may list an older state."""
     lost = missing_blocks(workspace, stage)
     if lost:
         refresh(workspace.artifacts, stage.outputs, lost)
@@ -135,21 +137,22 @@ def _recompute_or_fail(
     workspace: Workspace, every: Sequence[Stage], stage: Stage, lost: Sequence[Block], choose: Choose, begin: Begin
 ) -> None:
     gone = [name for name in stage.inputs if _is_gone(workspace, every, name)]
-    what = f"{counted(lost)} of stage {stage.name} {'is' if len(lost) == 1 else 'are'} missing or cut short on disk"
+    what = f"{counted(lost)} of stage {stage.name} {'is' if len(lost) == 1 else 'are'} missing or truncated on disk"
     if gone:
         raise NeurosegError(
-            f"{what} and cannot be made again: {gone[0]} was removed. "
-            f"Make all of it again with --restart {restart_of(stage.name)}"
+            f"{what} and cannot be recomputed, because {gone[0]} was removed",
+            hint=f"use --restart {restart_of(stage.name)} to recompute the whole stage",
         )
-    logger.warning("%s: made again", what)
+    logger.warning("%s; recomputing", what)
     stage.prepare()
     if not recompute(workspace, every, stage, lost, choose, begin):
-        failed = [cause.splitlines()[0] for cause in ledger_of(workspace, stage).failures().values()]
-        raise BlocksFailedError(f"{what} and could not be made again: {failed[0] if failed else 'see the logs'}")
+        causes = list(ledger_of(workspace, stage).failures().values())
+        message, hint = message_and_hint(causes[0]) if causes else ("its worker died", "")
+        raise BlocksFailedError(f"{what}, and recomputing failed: {message}", hint=hint)
 
 
 def _is_gone(workspace: Workspace, every: Sequence[Stage], name: str) -> bool:
-    """Return whether an artifact of a run was removed, and nobody knows how to make parts of it again."""
+    """Return whether an artifact that a stage wrote was removed. If it was only released, it can be recomputed."""
     makers = [stage for stage in every if name in stage.outputs]
     return bool(makers) and not workspace.artifact(name).exists() and not released(workspace, makers[0])
 
@@ -157,9 +160,9 @@ def _is_gone(workspace: Workspace, every: Sequence[Stage], name: str) -> bool:
 def recompute_vanished_inputs(
     workspace: Workspace, every: Sequence[Stage], stages: Sequence[Stage], choose: Choose, begin: Begin
 ) -> bool:
-    """Return whether blocks of stages that just ran may have read zeros: what they read went missing meanwhile.
+    """Recompute inputs that vanished while stages ran, and unmark the blocks that may have read them as zeros.
 
-    They are unmarked, and what is missing is made again. Raises NeurosegError when it cannot be.
+    Return whether blocks were unmarked. Raises NeurosegError if an input cannot be recomputed.
     """
     found = False
     for maker in every[: every.index(stages[-1])]:
@@ -173,9 +176,9 @@ def recompute_vanished_inputs(
 
 
 def _readers(stage: Stage, blocks: Sequence[Block], maker: Stage, lost: Sequence[Block]) -> list[Block]:
-    """Return those of the blocks of a stage that read what blocks of an earlier one had made."""
+    """Return the blocks of a stage that read the lost blocks of an earlier stage."""
     if stage.scale != maker.scale or not all(_is_array(maker, name) for name in maker.outputs if name in stage.inputs):
-        return list(blocks)  # a level has voxels of its own, and tables are read from any block
+        return list(blocks)  # pyramid levels have other voxels, and any block may read any table
     cells = {index for block in lost for index in maker.lattice.indices_touching(block.write_roi)}
     return [block for block in blocks if not cells.isdisjoint(maker.lattice.indices_touching(block.read_roi))]
 
@@ -194,19 +197,19 @@ def recompute_damaged(
     begin: Begin,
     error: NeurosegError,
 ) -> bool:
-    """Make again what blocks of a stage failed of; returns whether anything was damaged.
+    """Recompute the damaged inputs of failed blocks of a stage. Return whether any input was damaged.
 
-    Those blocks of `stages`, which ran together, that may have read something missing as zeros are unmarked. Raises
-    `error` when it cannot be made again.
+    Unmarks the blocks of `stages`, which ran together, that may have read a missing file as zeros. Raises `error` if an
+    input cannot be recomputed.
     """
     ledger = ledger_of(workspace, stage)
     failed = ledger.failed()
     left = [block for block in blocks if block.index in failed] or ledger.pending(blocks)
-    logger.info("looking for damage among what %d failed blocks of stage %s read", len(left), stage.name)
+    logger.info("searching the inputs of %d failed blocks of stage %s for damage", len(left), stage.name)
     damaged = list(_find_damage(workspace, every, stage, left[:_MAX_EXAMINED]))
     for maker, lost, missing in damaged:
         unmark_readers(workspace, every, maker, missing, only=stages)
-        logger.warning("%s of stage %s cannot be read any more, damaged on disk: made again", counted(lost), maker.name)
+        logger.warning("%s of stage %s cannot be read, damaged on disk; recomputing", counted(lost), maker.name)
         try:
             if not recompute(workspace, every, maker, lost, choose, begin) and not (
                 recompute_damaged(workspace, every, [maker], maker, lost, choose, begin, error)
@@ -221,16 +224,16 @@ def recompute_damaged(
 def recompute(
     workspace: Workspace, every: Sequence[Stage], maker: Stage, blocks: Sequence[Block], choose: Choose, begin: Begin
 ) -> bool:
-    """Process blocks that are done once more, after what they read and was released; returns whether none failed."""
+    """Recompute done blocks, and before them their released inputs. Return whether no block failed."""
     for earlier, needed in released_inputs(workspace, every, maker, blocks):
-        logger.info("%s of stage %s, released before, are read again: made again", counted(needed), earlier.name)
+        logger.info("recomputing %s of stage %s that were released", counted(needed), earlier.name)
         earlier.prepare()
         if not recompute(workspace, every, earlier, needed, choose, begin):
             return False
     ledger = ledger_of(workspace, maker)
     ledger.clear_failures(blocks)
     observe = begin(maker.name, len(blocks), sum(block.voxels for block in blocks))
-    # Workers know the segmentation only where it lies while it is made.
+    # Workers write the segmentation only to its temporary place. So process the published one in the head.
     is_published = workspace.segmentation.name in {name.partition("/")[0] for name in maker.outputs}
     task = Task(maker, blocks, ledger, observe)
     executor = SerialExecutor() if is_published else choose([task])
@@ -242,14 +245,14 @@ def recompute(
 def _find_damage(
     workspace: Workspace, every: Sequence[Stage], stage: Stage, blocks: Sequence[Block]
 ) -> Iterator[tuple[Stage, list[Block], list[Block]]]:
-    """Yield earlier stages, those of their blocks that `blocks` of a stage may have failed of, and the missing ones.
+    """Yield earlier stages, their damaged or missing blocks that `blocks` of a stage read, and the missing ones only.
 
-    Tables are looked through whole: a fragment may be followed through any of them.
+    Tables are searched completely, because a block may read any part of them.
     """
     for maker in every[: every.index(stage)]:
         reads = [name for name in maker.outputs if name in stage.inputs]
         if any(_is_gone(workspace, every, name) for name in maker.inputs):
-            continue  # what it would be made of was removed
+            continue  # cannot be recomputed
         lattice = maker.lattice
         missing = missing_blocks(workspace, maker) if reads else []
         found = {block.index: block for block in missing}
@@ -264,11 +267,11 @@ def _find_damage(
 
 
 def restart_of(stage: str) -> str:
-    """Return the stage that `--restart` takes to make one again: the stage itself, or the one that it goes with."""
+    """Return the stage to pass to `--restart` to recompute `stage`: itself, or the one that includes it."""
     name = stage.split("-")[0]
     return {"sections": "affinities", "reduction": "edges", "lookup": "relabel", "pyramid": "relabel"}.get(name, name)
 
 
 def counted(blocks: Sequence[Block]) -> str:
-    """Return the number of blocks in words."""
+    """Return `1 block` or `N blocks`."""
     return "1 block" if len(blocks) == 1 else f"{len(blocks)} blocks"

@@ -1,4 +1,4 @@
-"""Which executor runs tasks. Workers stay for all stages of their kind: `predict` on a GPU, `compute` on a core."""
+"""Choose the executor of tasks. All stages of one kind share workers: `predict` on GPUs, `compute` on cores."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _DEFAULT_JOBS = 2
 
 
 class Executors:
-    """The executors of a run of `stages`. Workers are started when they are first needed, and end with the context."""
+    """The executors of a run of `stages`. Workers start when they are first needed and end with the context."""
 
     def __init__(self, workspace: Workspace, plan: Plan, stages: Sequence[Stage], cluster: Cluster) -> None:
         self._workspace, self._plan, self._stages = workspace, plan, list(stages)
@@ -49,9 +49,9 @@ class Executors:
                 self._held.push(pool)
 
     def choose(self, tasks: Sequence[Task]) -> Executor:
-        """Return what runs the tasks; workers that neither they nor a later stage need are let go.
+        """Return the executor of the tasks. End the workers that neither they nor later stages need.
 
-        One block of each is not worth the start of a worker on this machine, where none is there yet.
+        If each task has at most one block, run it in this process instead of starting a worker on this machine.
         """
         kinds = {task.name: self._kind(task.stage) for task in tasks}
         later = self._needed_after(tasks)
@@ -73,15 +73,16 @@ class Executors:
         return WorkersExecutor(allocations, self._plan.block_timeout_s)
 
     def _needed_after(self, tasks: Sequence[Task]) -> set[str]:
-        """Return the kinds of worker that stages after the tasks' need."""
+        """Return the kinds of worker that the stages after these tasks need."""
         names, given = [stage.name for stage in self._stages], {task.name for task in tasks}
         last = max((names.index(name) for name in given if name in names), default=-1)
         return {self._kind(stage) for stage in self._stages[last + 1 :]}
 
     def _kind(self, stage: Stage) -> str:
-        """Return the kind of worker: stages whose jobs ask for the same share theirs, prediction on GPUs has its own.
+        """Return the kind of worker of a stage. On a cluster, stages with the same resources share a kind.
 
-        On this machine's cores prediction allocations the others' workers: no more processes than cores compute.
+        On this machine, prediction has its own kind on GPUs. On CPUs, it shares the kind of the other stages, so that
+        no more processes than cores compute.
         """
         name = stage.name.split("-")[0]
         if self._plan.executor not in CLUSTERS:
@@ -94,11 +95,11 @@ class Executors:
         return _COMPUTE if first == others[0] else f"{_COMPUTE}-{first}"
 
     def _requested(self, stage: str) -> Resources:
-        """Return what a worker for a stage asks for, however many there are."""
+        """Return the resources of one worker for a stage, without the number of workers."""
         return self._site.resources(stage).model_copy(update={"workers": None})
 
     def _count(self, stage: Stage) -> int:
-        """Return how many workers a stage is done by at a time."""
+        """Return the maximum number of workers that process a stage at a time."""
         if self._plan.executor in CLUSTERS:
             return self._plan.workers or self._site.resources(stage.name).workers or _DEFAULT_JOBS
         return self._plan.prediction_workers if stage.name == _PREDICTION else self._plan.workers
@@ -118,7 +119,7 @@ class Executors:
         hosts = [site.host] if site.host else own_hosts()
         if self._plan.executor == "slurm":
             return ClusterLauncher(workspace, as_slurm_jobs, hosts, site.port)
-        # A Dask cluster may be of this machine alone, whose name leads nowhere.
+        # The Dask cluster may run on this machine, and the name of this machine may not resolve.
         return ClusterLauncher(workspace, as_dask_tasks, hosts if site.host else ["127.0.0.1", *hosts], site.port)
 
     def _gpus(self) -> list[str]:

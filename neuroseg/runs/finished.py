@@ -1,6 +1,7 @@
-"""Whether the segmentation of a workspace is finished, and whether all of it is still there.
+"""Check whether the segmentation of a workspace is finished and complete on disk.
 
-A finished segmentation is swapped in under its name, and a mark of what it was made of is written beside the ledgers.
+A finished segmentation is renamed to its final name. Then a mark is written next to the ledgers: a hash of the stages
+and the region that it was computed from.
 """
 
 from __future__ import annotations
@@ -20,20 +21,22 @@ from neuroseg.volumes.zarr_nodes import open_node
 
 
 def views_of(stages: Sequence[Stage]) -> list[RelabelStage | PyramidStage]:
+    """Return the stages that write the segmentation: relabel and the pyramid's levels."""
     return [stage for stage in stages if isinstance(stage, RelabelStage | PyramidStage)]
 
 
 def published_mark(workspace: Workspace) -> Path:
+    """Return the path of the mark of the published segmentation."""
     return workspace.path / "ledger" / "published"
 
 
 def wanted_mark(plan: Plan, views: Sequence[Stage]) -> str:
-    """Return the hash that the mark of a published segmentation must hold."""
+    """Return the content that the mark of a segmentation by this plan must have."""
     return hash_of({"views": [dict(stage.identity) for stage in views], "roi": plan.roi})
 
 
 def is_published(workspace: Workspace, published: Path, wanted: str) -> bool:
-    """Return whether the marked segmentation is the wanted one, and the descriptions of all its levels are there."""
+    """Return whether the published segmentation is the wanted one, and the metadata of all its levels exist."""
     try:
         if published.read_text(errors="replace") != wanted:
             return False
@@ -45,18 +48,18 @@ def is_published(workspace: Workspace, published: Path, wanted: str) -> bool:
 
 
 def is_finished(workspace: Workspace, plan: Plan) -> bool:
-    """Return whether the workspace holds the segmentation that its plan describes."""
+    """Return whether the workspace contains the segmentation that its plan describes."""
     return is_published(workspace, published_mark(workspace), wanted_mark(plan, views_of(plan.stages(workspace))))
 
 
 def stages_as_stored(workspace: Workspace, plan: Plan) -> list[Stage]:
-    """Return every stage of a run; those of a finished segmentation as of the place where it lies."""
+    """Return every stage of a run. If the segmentation is finished, its stages refer to the published one."""
     every = plan.stages(workspace)
     return as_published(workspace, every) if is_finished(workspace, plan) else every
 
 
 def require_whole_artifact(workspace: Workspace, plan: Plan, artifact: str) -> None:
-    """Raise DamagedError where files of a finished artifact are missing: they would be read as zeros."""
+    """Raise DamagedError if files of a finished artifact are missing, because zarr would read them as zeros."""
     if artifact != workspace.segmentation.name or is_finished(workspace, plan):
         require_whole(workspace, plan.stages(workspace), artifact)
         return
@@ -64,6 +67,6 @@ def require_whole_artifact(workspace: Workspace, plan: Plan, artifact: str) -> N
         open_node(workspace.segmentation)
     except InputError as error:
         raise DamagedError(
-            f"{workspace.segmentation} has lost its description; run `neuroseg segment {workspace.path}` to make it "
-            "again"
+            f"the metadata of {workspace.segmentation} are missing",
+            hint=f"run neuroseg segment {workspace.path} to recompute it",
         ) from error

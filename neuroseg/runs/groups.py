@@ -1,8 +1,8 @@
-"""Runs a run's stages in groups: those of a group at the same time, a block as soon as what it reads is done.
+"""Run the stages in groups. In a group, a block of any stage starts when the blocks that it reads are done.
 
     affinities -> fragments -> edges     reduction     agglomeration     lookup     relabel -> pyramid
 
-Of each group: what is pending is found, after making again what is missing; what follows is not done any more; it runs.
+For each group: recompute missing files of done blocks, find the pending blocks, unmark the later stages, run the group.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from neuroseg.storage.trees import remove_all
 from neuroseg.storage.workspace import Workspace
 
 _CONCURRENT = (("affinities", "fragments", "edges"), ("relabel", "pyramid"))
-# What a segmentation says of its making.
+# Settings that the attributes of a segmentation record.
 _SETTINGS = ("fragments", "scoring", "agglomeration", "threshold", "roi")
 
 
@@ -43,10 +43,10 @@ def run_all(
     *,
     stream: bool,
 ) -> list[StageSummary]:
-    """Run what is pending, the stages of a group at the same time.
+    """Run the pending blocks of each group.
 
-    Whatever follows those that have to run is not done any more, whoever marked it. With `stream`, affinities are
-    released as soon as they are read.
+    If a stage runs, all stages after it are unmarked and run again. With `stream`, affinities are deleted as soon as
+    all blocks that read them are done.
     """
     stages = [stage for group in groups for stage in group]
     views = views_of(stages)
@@ -77,7 +77,7 @@ def run_all(
 def _recompute_published(
     workspace: Workspace, every: Sequence[Stage], group: Sequence[Stage], choose: Choose, begin: Begin
 ) -> list[StageSummary]:
-    """Make again what is missing of the finished segmentation, which stays."""
+    """Recompute missing blocks of the published segmentation in place."""
     stored = as_published(workspace, every)
     for stage in group:
         recompute_missing(workspace, stored, stored[every.index(stage)], choose, begin)
@@ -92,9 +92,9 @@ def _prepare_group(
     choose: Choose,
     begin: Begin,
 ) -> list[Pending]:
-    """Return what is pending of the first of the groups that are left, once what follows is unmarked.
+    """Return the pending blocks of the first of these groups, after unmarking the stages after it.
 
-    What is only made again because it was released changes nothing that follows.
+    Blocks that are pending only because they were released do not unmark later stages.
     """
     group = groups[0]
     found = _pending_of(workspace, every, group, choose, begin, is_last=len(groups) == 1)
@@ -109,7 +109,7 @@ def _prepare_group(
 
 
 def in_groups(stages: Sequence[Stage]) -> list[list[Stage]]:
-    """Return the stages in groups of those that run at the same time, in order."""
+    """Return the stages in groups that run concurrently, in order."""
     groups: list[list[Stage]] = []
     for stage in stages:
         names = next((names for names in _CONCURRENT if stage.name.split("-")[0] in names), ())
@@ -123,7 +123,7 @@ def in_groups(stages: Sequence[Stage]) -> list[list[Stage]]:
 def _pending_of(
     workspace: Workspace, every: Sequence[Stage], group: Sequence[Stage], choose: Choose, begin: Begin, *, is_last: bool
 ) -> list[Pending]:
-    """Return what is pending of each stage of a group, after making again what is missing of what is complete."""
+    """Return the pending blocks of each stage of a group, after recomputing missing blocks of complete stages."""
     found: list[Pending] = []
     for stage in group:
         ledger, is_partial = ledger_of(workspace, stage), any(each.blocks for each in found)
@@ -132,7 +132,7 @@ def _pending_of(
         if (pending or is_partial or (is_last and stage is group[-1])) and removed(
             workspace, [stage], every[every.index(stage) + 1 :]
         ):
-            # Marks of what was removed must not pass for voxels: all of it is made again.
+            # Marks of removed files are invalid. Recompute the whole stage.
             ledger.forget_blocks()
             pending = list(stage.lattice.blocks(stage.halo))
         found.append(Pending(stage, pending))
@@ -162,7 +162,7 @@ def _run_together(
 
 @contextmanager
 def _unchanged(workspace: Workspace, plan: Plan, pending: Sequence[Pending]) -> Iterator[None]:
-    """Hold that the input stays as it is while stages run; otherwise all that they did is forgotten."""
+    """Check that the input does not change while stages run. If it changes, unmark all blocks that ran."""
     reading = [each.stage for each in pending if each.blocks and reads_input(plan, each.stage)]
 
     def forget() -> None:
@@ -174,9 +174,9 @@ def _unchanged(workspace: Workspace, plan: Plan, pending: Sequence[Pending]) -> 
 
 
 def _invalidate(workspace: Workspace, published: Path, later: Sequence[Stage], *, keep_labels: bool) -> None:
-    """Unmark the stages that follow one that is about to run; labels of other fragments must not look complete.
+    """Unmark the stages after one that is about to run, and remove the segmentation, which is outdated.
 
-    Another threshold (`keep_labels`) leaves the segmentation in place until the new one is swapped in.
+    With `keep_labels` (only the threshold changed), the old segmentation stays until the new one replaces it.
     """
     for stage in later:
         ledger_of(workspace, stage).forget_blocks()

@@ -1,4 +1,4 @@
-"""The stages after prediction as one function of arrays: for training's validation, notebooks and tests."""
+"""The stages after prediction as functions of arrays in memory, for validation during training, notebooks and tests."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class InMemory:
     bins: Table
 
     def tree(self, scoring: Scoring) -> Table:
-        """Return the merge tree by `scoring`."""
+        """Return the merge tree for a scoring."""
         return merge_tree(self.edges, self.bins, scoring)
 
     def segmentation(self, scoring: Scoring, threshold: float) -> NDArray[np.uint64]:
-        """Return segments `(z, y, x)` uint64, 1..N."""
+        """Return the segments `(z, y, x)` uint64 with ids 1..N."""
         lookup = segment_lookup(self.tree(scoring), self.nodes, threshold=threshold)
         ids, rows = np.unique(self.fragments, return_inverse=True)
         return looked_up(ids, lookup)[rows].reshape(self.fragments.shape)
@@ -42,7 +42,7 @@ class InMemory:
 def fragments_and_tables(
     affinities: NDArray[np.uint8], offsets: tuple[Triple, ...], settings: BasinSettings, *, with_bins: bool = False
 ) -> InMemory:
-    """Return fragments, nodes and edges of affinities `(c, z, y, x)` uint8, the volume being one block."""
+    """Return fragments, nodes and edges of affinities `(c, z, y, x)` uint8. The volume is one block."""
     shape = triple(affinities.shape[1:])
     roi = whole(shape)
     fragments = block_fragments(
@@ -61,6 +61,6 @@ def segmentation_of(
     scoring: Scoring,
     threshold: float,
 ) -> NDArray[np.uint64]:
-    """Return the segmentation `(z, y, x)` uint64 of affinities in memory: what the blockwise run would store."""
+    """Return the segmentation `(z, y, x)` uint64 of affinities in memory. A blockwise run stores the same ids."""
     made = fragments_and_tables(affinities, offsets, settings, with_bins=scoring.every_contact)
     return made.segmentation(scoring, threshold)

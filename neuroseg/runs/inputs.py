@@ -1,4 +1,4 @@
-"""Whether the input of a workspace is still what its results were made of, and in words what changed."""
+"""Check that the input of a workspace has not changed since its results were computed, and describe changes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from neuroseg.errors import InputError, RunRefusedError
 from neuroseg.runs.plan import MaskPlan, Plan
 from neuroseg.stage import Stage
+from neuroseg.storage.ledger import NOT_COMPARABLE
 from neuroseg.storage.workspace import Workspace
 from neuroseg.volumes.addresses import open_any
 from neuroseg.volumes.affinity_source import affinities_content, open_stored
@@ -21,46 +22,47 @@ _NOUNS = {"raw": "volume", "affinities": "affinities array", "boundaries": "boun
 
 
 def reads_input(plan: Plan, stage: Stage) -> bool:
-    """Return whether a stage reads what the user brought, not only what other stages made of it."""
+    """Return whether a stage reads the user's input, not only outputs of other stages."""
     return ("raw" if plan.kind == "raw" else "affinities.zarr") in stage.inputs
 
 
 def require_input(plan: Plan, workspace: Workspace) -> None:
-    """Raise InputError where the input is gone, RunRefusedError where it is not what the workspace was made of.
+    """Raise InputError if the input does not exist, and RunRefusedError if it changed since this run.
 
-    A workspace of an earlier version, which remembers no content, cannot be compared.
+    A workspace of an earlier version without a record of its content is not checked.
     """
     noun = _NOUNS[plan.kind]
-    require_exists(plan.path, noun, f"name its new place with --input NEW (workspace {workspace.path})")
+    require_exists(plan.path, noun, f"pass its new path with --input NEW (workspace {workspace.path})")
     if plan.input_content is not None and (changes := plan.input_content.changes_to(_content_now(plan))):
         raise RunRefusedError(
-            f"{plan.path} is not the {noun} that {workspace.path} was made of, or it has changed since this run: "
-            f"{changes}; restore it, name another with --input, or begin another workspace with -o"
+            f"the {noun} {plan.path} is not the input of {workspace.path}, or it has changed since this run: {changes}",
+            hint="restore it, pass its new path with --input, or use another workspace with -o",
         )
 
 
 def require_same_input(workspace: Workspace, plan: Plan, stage: Stage) -> None:
-    """Raise RunRefusedError where a stage reads an input that is not what the workspace was made of."""
+    """Check the input with `require_input` if a stage reads it."""
     if reads_input(plan, stage):
         require_input(plan, workspace)
 
 
 def require_mask(plan: Plan, mask: MaskPlan) -> None:
-    """Raise RunRefusedError where a mask is not the one that a workspace was made with; all of it is read."""
+    """Raise RunRefusedError if a mask changed since this run. Reads the whole mask."""
     grid = plan.grid
-    plan.mask_source(mask)  # raises where it is gone
+    plan.mask_source(mask)  # raises if it does not exist
     now = open_mask(mask.path, plan.shape, grid.voxel_size_nm, grid.offset_nm, grid.convention)
     if now.identity != mask.identity:
         found = MaskPlan(path=mask.path, identity=now.identity, content=now.content)
         changes = _mask_changes(mask, found) or f"the mask {mask.path} has changed since this run"
-        raise RunRefusedError(f"{changes}; restore it, or give it with --mask and --restart fragments")
+        raise RunRefusedError(changes, hint="restore it, or use it with --mask and --restart fragments")
 
 
 @contextmanager
 def unchanged_input(plan: Plan, workspace: Workspace, stage: Stage, forget: Callable[[], None]) -> Iterator[None]:
-    """Hold that the input stays as it is while a stage reads it; otherwise `forget` what was made of it.
+    """Check that the input does not change while a stage reads it. If it changes, call `forget` and raise.
 
-    Raises as `require_input`, and RunRefusedError where chunks appeared or vanished: those would be read as zeros.
+    Raises the errors of `require_input`, and RunRefusedError if chunks appeared or vanished, because missing chunks are
+    read as zeros.
     """
     if not reads_input(plan, stage):
         yield
@@ -73,8 +75,8 @@ def unchanged_input(plan: Plan, workspace: Workspace, stage: Stage, forget: Call
             require_input(plan, workspace)
             if (now := chunks_of(_volume_now(plan))) != chunks:
                 raise RunRefusedError(
-                    f"{plan.path} changed while stage {stage.name} read it: {chunks} before, {now} after; restore it, "
-                    "then give the same command again"
+                    f"{plan.path} changed while stage {stage.name} read it: {chunks} before, {now} after",
+                    hint="restore it, then run the same command again",
                 )
         except InputError:
             forget()
@@ -82,7 +84,7 @@ def unchanged_input(plan: Plan, workspace: Workspace, stage: Stage, forget: Call
 
 
 def describe_changes(old: Plan, new: Plan) -> dict[str, str]:
-    """Return in words how the inputs of a workspace's last run differ from those now, by key of stages' identities."""
+    """Return texts that describe how the inputs changed since the last run, by key of the stages' identities."""
     volume = _changes(_NOUNS[new.kind], (old.path, old.input_content), (new.path, new.input_content))
     masks = [pair for pair in ((old.mask, new.mask), (old.predicted_mask, new.predicted_mask)) if _differ(*pair)]
     words = {"input": volume, "mask": _mask_changes(*masks[0]) if masks else ""}
@@ -90,8 +92,8 @@ def describe_changes(old: Plan, new: Plan) -> dict[str, str]:
         words["affinities"] = volume
     if old.model_identity and new.model_identity and _name(old.model_identity) == _name(new.model_identity):
         words["model"] = (
-            f"the model {_name(new.model_identity)} has changed since this run (its weights, or its card's network, "
-            f"offsets or tiles): {old.model_identity} -> {new.model_identity}"
+            f"the model {_name(new.model_identity)} has changed since this run (its weights, or network, offsets "
+            f"or tiles in its card): {old.model_identity} -> {new.model_identity}"
         )
     return {key: text for key, text in words.items() if text}
 
@@ -109,16 +111,16 @@ def _content_now(plan: Plan) -> Content:
 
 
 def _changes(noun: str, old: tuple[str, Content | None], new: tuple[str, Content | None]) -> str:
-    """Return what differs between two places and contents; empty where the contents are the same."""
+    """Return the differences between two paths and contents. Return an empty string if the contents are equal."""
     (old_path, old_content), (new_path, new_content) = old, new
     if old_content is None or new_content is None:
-        return f"the {noun} {new_path} cannot be compared, since an earlier version of neuroseg made this workspace"
+        return f"the {noun} {new_path} {NOT_COMPARABLE}, because an earlier version of neuroseg wrote this workspace"
     changes = old_content.changes_to(new_content)
     if not changes:
         return ""
     if old_path == new_path:
         return f"the {noun} {new_path} has changed since this run: {changes}"
-    return f"the {noun} {new_path} is not that of this run, {old_path}: {changes}"
+    return f"the {noun} {new_path} differs from that of this run, {old_path}: {changes}"
 
 
 def _differ(old: MaskPlan | None, new: MaskPlan | None) -> bool:
@@ -136,12 +138,12 @@ def _name(model_identity: str) -> str:
 
 
 def at_input(plan: Plan, place: str, workspace: Workspace) -> Plan:
-    """Return the plan with its input at another place; raises as `require_input` where that is not the same input."""
+    """Return the plan with another path of its input. Raises the errors of `require_input` if that is another input."""
     moved = plan.model_copy(update={"path": place})
     try:
         require_input(moved, workspace)
     except RunRefusedError:
         raise
     except InputError as error:
-        raise InputError(f"--input {place}: {error}") from error
+        raise InputError(f"--input {place}: {error.args[0]}", hint=error.hint) from error
     return moved

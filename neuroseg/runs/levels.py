@@ -1,4 +1,4 @@
-"""Which pyramid level suits a model: its voxels against those that the model was trained at."""
+"""Choose the pyramid level whose voxel size fits a model, and check the voxel size."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 def nearest_level(volume: str, voxel_size_nm: Nanometres, selection: Selection = WHOLE_FILE) -> int:
-    """Return the pyramid level of an OME-NGFF image whose voxels are nearest in size; 0 for anything else."""
+    """Return the pyramid level of an OME-NGFF image with the closest voxel size. Return 0 for other volumes."""
     if not is_remote(volume) and (":" in volume or not Path(volume).is_dir()):
         return 0
     node = open_node(volume)
@@ -34,24 +34,26 @@ def nearest_level(volume: str, voxel_size_nm: Nanometres, selection: Selection =
 
 
 def largest_ratio(size: Any, other: Any) -> float:
-    """Return by how much two voxel sizes differ along the worst axis: 1 where they are equal."""
+    """Return the largest ratio of two voxel sizes over the axes, at least 1."""
     return max(math.exp(abs(math.log(a / b))) for a, b in zip(size, other, strict=True))
 
 
 def require_suitable_size(card: Card, size: Nanometres, volume: str, *, force: bool) -> None:
-    """Raise InputError for voxels more than 3 times off a model's, unless `force`; warns of more than 1.5 times."""
+    """Raise InputError if a voxel size differs from the model's by more than 3 times. Warn from 1.5 times.
+
+    With `force`, only warn.
+    """
     ratio = largest_ratio(size, card.voxel_size_nm)
     text = (
-        f"model {card.name} was trained at {size_text(card.voxel_size_nm)} nm voxels, "
-        f"{volume} has {size_text(size)} nm ({ratio:.1f} times off)"
+        f"model {card.name} was trained on voxels of {size_text(card.voxel_size_nm)} nm, but {volume} has voxels of "
+        f"{size_text(size)} nm ({ratio:.1f} times different)"
     )
     if ratio > _REFUSE_RATIO and not force:
         raise InputError(
-            f"{text}; use a pyramid level (--level), another model (--model; see docs/training.md to train your "
-            "own), or --force"
+            text, hint="choose another pyramid level (--level) or model (--model), or use --force to continue anyway"
         )
     if ratio > _WARN_RATIO:
-        logger.warning("%s: expect a poor segmentation", text)
+        logger.warning("%s; expect a poor segmentation", text)
 
 
 def size_text(size: Sequence[float]) -> str:

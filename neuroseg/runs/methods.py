@@ -1,6 +1,6 @@
-"""Checks and warnings of the methods that are there for comparison: what they need, and what they cost.
+"""Check the requirements of the alternative methods, and warn about their limits.
 
-Called before anything runs: a package that is missing or a volume that does not fit must not show after hours.
+This runs before the first stage, so that a missing package or a too large volume is reported immediately.
 """
 
 from __future__ import annotations
@@ -26,46 +26,55 @@ _PACKAGES = {
     GAEC: "elf",
     WATERZ: "waterz",
 }
-# Affinities as float32 and uint8, three volumes of ids, and room for the graph (measured: 40).
+# Affinities as float32 and uint8, three volumes of ids, and a margin for the graph (measured: 40).
 _WATERZ_BYTES_PER_VOXEL = 64
 
 logger = logging.getLogger(__name__)
 
 
 def check_methods(plan: Plan, options: Options) -> None:
-    """Raise InputError for methods that could not run as asked; warn where the result will depend on the blocks."""
+    """Raise InputError if a method cannot run with these options. Warn if the result depends on the blocks."""
     for method in (plan.fragments, plan.agglomeration):
         package = _PACKAGES.get(method)
         if package is not None and importlib.util.find_spec(package) is None:
-            raise InputError(f"{method} needs the package {package}: pip install 'neuroseg[alternatives]'")
+            raise InputError(f"{method} needs the package {package}", hint="pip install 'neuroseg[alternatives]'")
     _check_fragments(plan, options)
     _check_agglomeration(plan)
     if plan.long_range and not long_range_channels(plan.offsets):
-        raise InputError(f"--long-range on: none of the channels is long-range; offsets: {list(plan.offsets)}")
+        raise InputError(
+            f"--long-range on needs long-range channels, but the offsets are {list(plan.offsets)}",
+            hint="use --long-range off",
+        )
 
 
 def _check_fragments(plan: Plan, options: Options) -> None:
     if plan.fragments == DISTANCE_BASINS:
         return
     if options.per_section in ("on", "off"):
-        fixed = "never per section" if plan.fragments == MUTEX_WATERSHED else "always per section"
-        raise InputError(f"--per-section {options.per_section}: {plan.fragments} is {fixed}; use --per-section auto")
+        fixed = "in 3D" if plan.fragments == MUTEX_WATERSHED else "per section"
+        raise InputError(
+            f"--per-section {options.per_section} does not work with {plan.fragments}, which always works {fixed}",
+            hint="use --per-section auto",
+        )
     if plan.mask_boundary:
-        raise InputError(f"--mask-boundary belongs to {DISTANCE_BASINS}; leave it out with {plan.fragments}")
+        raise InputError(
+            f"--mask-boundary works only with --fragments {DISTANCE_BASINS}, not with {plan.fragments}",
+            hint="remove --mask-boundary",
+        )
     if _are_cut(plan):
         _warn_of_cuts(plan)
 
 
 def _are_cut(plan: Plan) -> bool:
-    """Return whether fragments meet a face between two blocks; those within a section have none along z."""
+    """Return whether block faces cut fragments. Methods that work per section have no faces along z."""
     roi, axes = plan.lattice.roi, (0, 1, 2) if plan.fragments == MUTEX_WATERSHED else (1, 2)
     return any(roi.begin[axis] // plan.blocks[axis] != (roi.end[axis] - 1) // plan.blocks[axis] for axis in axes)
 
 
 def _warn_of_cuts(plan: Plan) -> None:
     logger.warning(
-        "%s cuts fragments at the faces of the blocks: the segmentation depends on --blocks (%s); it is for "
-        "comparison, %s does not depend on them",
+        "%s cuts fragments at block faces, so the segmentation depends on --blocks (%s); use it only for comparison; "
+        "%s does not depend on the blocks",
         plan.fragments, ",".join(map(str, plan.blocks)), DISTANCE_BASINS,
     )  # fmt: skip
 
@@ -75,7 +84,8 @@ def _check_agglomeration(plan: Plan) -> None:
         return
     if not 0 < plan.threshold < 1:
         raise InputError(
-            f"--threshold {plan.threshold:g}: {plan.agglomeration} needs one strictly between 0 and 1, such as 0.5"
+            f"--threshold {plan.threshold:g} is not between 0 and 1 (exclusive), which {plan.agglomeration} needs",
+            hint="use for example --threshold 0.5",
         )
     if plan.agglomeration == WATERZ:
         _check_waterz(plan)
@@ -84,19 +94,24 @@ def _check_agglomeration(plan: Plan) -> None:
 def _check_waterz(plan: Plan) -> None:
     percent = parse_scoring(plan.scoring).percent
     if percent != MEAN and percent not in QUANTILES:
-        raise InputError(f"--scoring {plan.scoring}: waterz has the quantiles {', '.join(map(str, QUANTILES))}")
+        valid = ", ".join(["mean", *(f"quantile:{percent}" for percent in QUANTILES)])
+        raise InputError(f"--scoring {plan.scoring} does not work with waterz (valid: {valid})")
     if plan.long_range:
-        raise InputError("--long-range on: waterz sees direct neighbours alone; use another --agglomeration")
+        raise InputError(
+            "--long-range on does not work with waterz, which uses only direct neighbours",
+            hint="use --long-range off, or another --agglomeration",
+        )
     needed, available = plan.lattice.roi.size * _WATERZ_BYTES_PER_VOXEL, _available_bytes()
     if needed > available:
         raise InputError(
-            f"waterz holds the whole region in memory: about {needed / 1e9:.1f} GB for {plan.roi}, "
-            f"{available / 1e9:.1f} GB are free; use --agglomeration tree, or a smaller --roi"
+            f"waterz needs the whole region in memory, about {needed / 1e9:.1f} GB for {plan.roi}, but only "
+            f"{available / 1e9:.1f} GB are free",
+            hint="use --agglomeration tree, or a smaller --roi",
         )
 
 
 def _available_bytes() -> int:
-    """Return how much memory a process may still take: the machine's, or less where a control group limits it."""
+    """Return the free memory of the machine in bytes, or that of the control group if it is less."""
     lines = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
     free = next(int(words[1]) * 1024 for words in lines if words[0] == "MemAvailable:")
     group = Path("/sys/fs/cgroup")

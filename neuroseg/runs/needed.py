@@ -1,4 +1,4 @@
-"""What stages that are about to run read of earlier ones and is not there any more: refused before anything changes."""
+"""Refuse a run before it changes anything, if it reads outputs of earlier stages that no longer exist."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from neuroseg.storage.workspace import Workspace
 
 
 def require_inputs(workspace: Workspace, every: Sequence[Stage], first: int) -> None:
-    """Raise InputError when the stages from `first` on read what earlier ones had made and was removed."""
+    """Raise InputError if stages from `first` on read outputs of earlier stages that were removed."""
     earliest = first
     while lost := removed(workspace, every[:earliest], every[earliest:]):
         earliest = every.index(lost[0][0])
@@ -24,22 +24,22 @@ def require_inputs(workspace: Workspace, every: Sequence[Stage], first: int) -> 
     if earliest < first:
         name = every[earliest].name
         raise InputError(
-            f"stage {every[first].name} needs what was removed, {path} at the earliest; make it again with neuroseg "
-            f"{'run' if name in PREDICTION else 'segment'} --restart {restart_of(name)}. Nothing was changed"
+            f"stage {every[first].name} needs {path}, which was removed; nothing was changed",
+            hint=f"run neuroseg {'run' if name in PREDICTION else 'segment'} --restart {restart_of(name)}",
         )
 
 
 def removed(workspace: Workspace, made: Sequence[Stage], reading: Sequence[Stage]) -> list[tuple[Stage, str]]:
-    """Return what the stages in `made` have done, those in `reading` need, and is not there any more.
+    """Return the artifacts that the stages `made` wrote, the stages `reading` read, and that no longer exist.
 
-    What was released as a run went on (`--keep stream`) is none of it: its marks say so.
+    Artifacts that were released during a run (`--keep stream`) do not count.
     """
     needed = {name for stage in reading for name in stage.inputs}
     return [
         (stage, name)
         for stage in made
         for name in stage.outputs
-        # What views make lies aside until all of them are done.
+        # Views write to a temporary place until all of them are done.
         if name in needed and not isinstance(stage, RelabelStage | PyramidStage)
         if not workspace.artifact(name).exists() and ledger_of(workspace, stage).holds_any()
     ]
@@ -52,10 +52,10 @@ def require_held(
     pending: Sequence[Pending] = (),
     restarted: Sequence[Stage] = (),
 ) -> None:
-    """Raise InputError where stages read what was released and is not made again with them.
+    """Raise InputError if stages read released blocks that this run does not recompute.
 
-    What is `pending` of the first group is given, or asked for; a group that follows one with something to do is redone
-    as a whole, as `restarted` stages are.
+    `pending` contains the pending blocks of the first group, if known. A group after one that runs is recomputed
+    completely, and so are `restarted` stages.
     """
     makers = [stage for stage in every if released(workspace, stage)]
     known = {each.stage.name: each.blocks for each in pending}
@@ -74,8 +74,8 @@ def require_held(
 
 
 def _released_error(stage: Stage, maker: Stage, needed: Sequence[Block], *, is_predicted: bool) -> InputError:
-    again = f"neuroseg run --restart {restart_of(maker.name)}" if is_predicted else "neuroseg run"
+    command = f"neuroseg run --restart {restart_of(maker.name)}" if is_predicted else "neuroseg run"
     return InputError(
-        f"stage {stage.name} reads {counted(needed)} of {maker.name} that --keep stream has deleted; use {again} to "
-        "predict them again. Nothing was changed"
+        f"stage {stage.name} reads {counted(needed)} of {maker.name} that --keep stream deleted; nothing was changed",
+        hint=f"use {command} to recompute them",
     )

@@ -1,4 +1,4 @@
-"""What a user may ask of a run: the options of predict, segment and run, from flags and from --config."""
+"""The options of predict, segment and run, from the command line and from --config."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LONGEST_TIMEOUT_S = 366 * 86400.0
 
 
 class Options(Section):
-    """Everything that may stand in a configuration file; None means: the default, or what the workspace has."""
+    """All keys of a configuration file. None means the value of the workspace, or the default."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
 
@@ -72,24 +72,24 @@ class Options(Section):
     @field_validator("blocks", mode="before")
     @classmethod
     def _joined(cls, value: object) -> object:
-        """Accept [64, 256, 256] beside 64,256,256, and numbers of numpy."""
+        """Accept [64, 256, 256] like 64,256,256, and numpy arrays."""
         value = value.tolist() if hasattr(value, "tolist") else value
         return ",".join(map(str, value)) if isinstance(value, list | tuple) else value
 
     @field_validator("per_section", "long_range", mode="before")
     @classmethod
     def _switched(cls, value: object) -> object:
-        """Accept on and off as YAML reads them: true and false."""
+        """Accept true and false, because YAML reads on and off as these."""
         return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
     @field_validator("offsets", mode="before")
     @classmethod
     def _rows_joined(cls, value: object) -> object:
-        """Accept [[-1, 0, 0], ...] beside -1,0,0;..."""
+        """Accept [[-1, 0, 0], ...] like -1,0,0;..."""
         return ";".join(",".join(map(str, row)) for row in value) if isinstance(value, list | tuple) else value
 
     def paths(self) -> dict[str, str]:
-        """Return the options that name places; models by name and the mask `none` are none."""
+        """Return the options that are paths or addresses. Names of models and the mask `none` are not paths."""
         names = ("volume", "input", "output", "affinities", "boundaries", "mask")
         found = {name: getattr(self, name) for name in names if getattr(self, name)}
         model = Path(self.model or "")
@@ -99,11 +99,11 @@ class Options(Section):
 
     @property
     def selection(self) -> Selection:
-        """What to read of an input that holds more than one volume."""
+        """The part to read of an input that contains more than one volume."""
         return Selection(self.axes, self.channel, self.time)
 
     def with_absolute_paths(self) -> Options:
-        """Return the options with every path absolute, so that they mean the same from any folder."""
+        """Return the options with absolute paths, so that they are valid in any folder."""
         absolute = {
             name: path.rstrip("/") if is_remote(path) else str(Path(path).resolve())
             for name, path in self.paths().items()
@@ -112,16 +112,16 @@ class Options(Section):
 
 
 def options_from(config: Path | None = None, **given: object) -> Options:
-    """Return the options of a configuration file, overridden by those that are given (not None or False).
+    """Return the options of a configuration file. Values in `given` override them unless they are None or False.
 
-    The file holds options at its top level, or under `options` as in a workspace's run.yaml. Raises InputError for
-    unknown names and for values that no run could use.
+    The file contains options at its top level, or under `options` as in a workspace's run.yaml. Raises InputError for
+    unknown names and invalid values.
     """
     content: dict[str, Any] = {}
     if config is not None:
         content = read_yaml(config)
         if isinstance(content.get("options"), dict):
-            # A workspace's run.yaml: what it was done with, not where.
+            # A workspace's run.yaml: use its options, but not its paths.
             content = {
                 key: value for key, value in content["options"].items() if key not in ("volume", "input", "output")
             }
@@ -132,7 +132,7 @@ def options_from(config: Path | None = None, **given: object) -> Options:
 
 
 def _check(options: Options) -> None:
-    """Raise InputError for the first option whose value is not usable."""
+    """Raise InputError for the first invalid value."""
     if options.blocks is not None:
         parse_triple(options.blocks, "--blocks")
     if options.scoring is not None:
@@ -153,29 +153,29 @@ def _check(options: Options) -> None:
         if value is not None and value not in valid:
             raise unknown_name(kind, value, valid)
     if options.workers is not None and not 1 <= options.workers <= _MOST_WORKERS:
-        raise InputError(f"--workers {options.workers} must be at least 1 and at most {_MOST_WORKERS}")
+        raise InputError(f"--workers {options.workers} is not between 1 and {_MOST_WORKERS}")
     if options.level is not None and not 0 <= options.level <= _MOST_LEVELS:
-        raise InputError(f"--level {options.level} must lie in 0 (full resolution) to {_MOST_LEVELS}")
+        raise InputError(f"--level {options.level} is not between 0 (full resolution) and {_MOST_LEVELS}")
     if options.block_timeout is not None and not 0 < options.block_timeout <= _LONGEST_TIMEOUT_S:
         raise InputError(
-            f"--block-timeout {options.block_timeout:g} must be more than 0 seconds and at most {_LONGEST_TIMEOUT_S:g} "
-            "(a year)"
+            f"--block-timeout {options.block_timeout:g} is not between 0 (exclusive) and "
+            f"{_LONGEST_TIMEOUT_S:g} seconds (a year)"
         )
     if options.threshold is not None and not 0 <= options.threshold <= 1:
-        raise InputError(f"--threshold {options.threshold} must lie in [0, 1]")
+        raise InputError(f"--threshold {options.threshold} is not between 0 and 1")
     if options.mask_boundary is not None and not 0 <= options.mask_boundary <= 1:
-        raise InputError(f"--mask-boundary {options.mask_boundary} must lie in [0, 1]")
+        raise InputError(f"--mask-boundary {options.mask_boundary} is not between 0 and 1")
     if options.range is not None and not 0 < abs(options.range[1] - options.range[0]) < float("inf"):
-        raise InputError(f"--range {options.range[0]:g} {options.range[1]:g}: give two different finite numbers")
+        raise InputError(f"--range {options.range[0]:g} {options.range[1]:g} is not two different finite numbers")
 
 
 def min_size_voxels(text: str, voxel_size_nm: Nanometres) -> int:
-    """Return `500` (voxels) or `0.01um3` as a number of voxels; raises InputError otherwise."""
+    """Return a size such as `500` (voxels) or `0.01um3` in voxels. Raises InputError for other texts."""
     match = re.fullmatch(r"(\d+)|(\d*\.?\d+)\s*um(?:3|\^3)", text.strip())
     if match is None:
-        raise InputError(f"--min-size {text!r} is neither voxels (500) nor a volume (0.01um3)")
+        raise InputError(f"--min-size {text!r} is neither a number of voxels (500) nor a volume (0.01um3)")
     voxel_um3 = voxel_size_nm[0] * voxel_size_nm[1] * voxel_size_nm[2] * 1e-9
     voxels = float(match[1]) if match[1] else float(match[2]) / voxel_um3
     if not voxels <= _MOST_VOXELS:
-        raise InputError(f"--min-size {text!r} is more than the {_MOST_VOXELS:.0e} voxels that any volume has")
+        raise InputError(f"--min-size {text!r} is more than {_MOST_VOXELS:.0e} voxels, the largest allowed size")
     return int(match[1]) if match[1] else round(voxels)

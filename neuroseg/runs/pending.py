@@ -1,4 +1,4 @@
-"""What is to be done of stages that run together, what was released and is to be read again included."""
+"""Find the pending blocks of stages that run together, including released blocks that must be recomputed."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ AFFINITIES = "affinities"
 
 @dataclass(frozen=True)
 class Pending:
-    """What is to be done of a stage."""
+    """The pending blocks of a stage."""
 
     stage: Stage
     blocks: Sequence[Block]
 
 
 def still_pending(workspace: Workspace, stages: Sequence[Stage]) -> list[Pending]:
-    """Return what is left of stages that run together."""
+    """Return the pending blocks of stages that run together."""
     return with_released(workspace, [pending_of(workspace, stage) for stage in stages])
 
 
 def pending_of(workspace: Workspace, stage: Stage) -> Pending:
-    """Return what is not done of a stage."""
+    """Return the blocks of a stage that are not done."""
     return Pending(stage, ledger_of(workspace, stage).pending(list(stage.lattice.blocks(stage.halo))))
 
 
 def with_released(workspace: Workspace, found: Sequence[Pending]) -> list[Pending]:
-    """Return what is pending of stages that run together, once what they read and was released is unmarked.
+    """Return the pending blocks of stages that run together, after unmarking the released blocks that they read.
 
-    Of a stage without a reader among them, all that was released is wanted again.
+    If no other of these stages reads a stage, all its released blocks are unmarked.
     """
     for maker in found:
         gone, lattice = released(workspace, maker.stage), maker.stage.lattice
@@ -52,14 +52,14 @@ def with_released(workspace: Workspace, found: Sequence[Pending]) -> list[Pendin
 def released_inputs(
     workspace: Workspace, every: Sequence[Stage], reader: Stage, blocks: Sequence[Block]
 ) -> list[tuple[Stage, list[Block]]]:
-    """Return what blocks of a stage read of earlier ones and was released: zarr would read it as zeros."""
+    """Return the released blocks of earlier stages that blocks of a stage read. zarr would read them as zeros."""
     makers = [stage for stage in every if not set(stage.outputs).isdisjoint(reader.inputs)]
     found = [(maker, released_for(workspace, maker, blocks)) for maker in makers]
     return [(maker, needed) for maker, needed in found if needed]
 
 
 def released_for(workspace: Workspace, maker: Stage, readers: Sequence[Block]) -> list[Block]:
-    """Return the blocks of a stage whose files were released, and which `readers`, blocks of a later one, read."""
+    """Return the released blocks of a stage that `readers`, blocks of a later stage, read."""
     gone = released(workspace, maker)
     touched = (
         {index for block in readers for index in maker.lattice.indices_touching(block.read_roi)} if gone else set()
@@ -68,5 +68,5 @@ def released_for(workspace: Workspace, maker: Stage, readers: Sequence[Block]) -
 
 
 def released(workspace: Workspace, maker: Stage) -> set[int]:
-    """Return the blocks of a stage whose files were released; only affinities ever are."""
+    """Return the released blocks of a stage, whose files were deleted after use. Only affinities are ever released."""
     return ledger_of(workspace, maker).released() if maker.name == AFFINITIES else set()

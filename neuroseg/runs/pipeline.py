@@ -1,4 +1,4 @@
-"""Joins the rooms: blockwise through the stages, and in memory for training's validation and notebooks."""
+"""Predict, segment or run: resolve the options, check that the stages can run, run them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Outcome = tuple[Workspace, list[StageSummary]]
 def predict(
     options: Options, *, restart: str | None = None, begin: Begin = silent, cluster: Cluster = NO_CLUSTER
 ) -> Outcome:
-    """Predict the affinities of a volume; returns the workspace and what was done."""
+    """Predict the affinities of a volume. Return the workspace and a summary of each stage."""
     workspace, plan, options = plan_of_run(options)
     return _execute(workspace, plan, options, PREDICTION, restart, begin, cluster)
 
@@ -55,7 +55,7 @@ def segment(
     begin: Begin = silent,
     cluster: Cluster = NO_CLUSTER,
 ) -> Outcome:
-    """Segment the affinities in a workspace, or affinities or boundaries from elsewhere."""
+    """Segment the affinities in a workspace, or given affinities or boundaries. See `predict`."""
     brought = options.affinities or options.boundaries
     if brought:
         workspace, plan, options = plan_of_run(options)
@@ -63,7 +63,7 @@ def segment(
         is_kept = options.mask is None
         workspace, plan, options = plan_of_segmentation(options)
         if is_kept and plan.mask is not None:
-            require_mask(plan, plan.mask)  # it says which blocks there are
+            require_mask(plan, plan.mask)  # the mask determines the blocks
     return _execute(workspace, plan, options, SEGMENTATION, restart, begin, cluster)
 
 
@@ -74,7 +74,7 @@ def run(
     begin: Begin = silent,
     cluster: Cluster = NO_CLUSTER,
 ) -> Outcome:
-    """Predict and segment."""
+    """Predict and segment. See `predict`."""
     workspace, plan, options = plan_of_run(options)
     return _execute(workspace, plan, options, PREDICTION + SEGMENTATION, restart, begin, cluster)
 
@@ -88,7 +88,7 @@ def _execute(
     begin: Begin,
     cluster: Cluster,
 ) -> Outcome:
-    """Run the stages called `names` (a pyramid's levels count as `pyramid`), after a restart where one is asked for."""
+    """Run the stages in `names`, recomputing from `restart` on. The levels of a pyramid count as `pyramid`."""
     if names != PREDICTION:
         check_methods(plan, options)
     every = plan.stages(workspace)
@@ -96,7 +96,7 @@ def _execute(
     _require_no_later_reader(options, every)
     first = _restart_index(restart, every, stages)
     if plan.mask is not None and not plan.lattice.indices():
-        raise InputError(f"the mask {plan.mask.path} has no voxel in the region {plan.roi}; nothing would be segmented")
+        raise InputError(f"the mask {plan.mask.path} has no voxel in the region {plan.roi}")
     if not options.force and isinstance(workspace.artifacts, Path):
         stream = options.keep == STREAM
         require_space(workspace.path, needed_bytes(workspace, stages, len(plan.offsets), stream=stream))
@@ -117,7 +117,7 @@ def _execute(
 def _require_possible(
     workspace: Workspace, plan: Plan, every: Sequence[Stage], stages: Sequence[Stage], first: int
 ) -> None:
-    """Raise InputError where `stages` cannot run, those of `every` from `first` on anew, before anything changes."""
+    """Raise InputError if `stages` cannot run, before anything changes. Those from `first` in `every` are restarted."""
     if plan.kind == "raw" and not any(stage.name == PREDICTION[-1] for stage in stages):
         _require_affinities(workspace, plan, plan.affinities_stage(workspace))
     in_words = describe_changes(read_plan(workspace), plan) if is_workspace(workspace.path) else {}
@@ -135,7 +135,7 @@ def _require_possible(
 
 
 def _remove_what_is_not_kept(workspace: Workspace, every: Sequence[Stage], keep: str) -> None:
-    """Remove intermediate artifacts of a finished run, and what has holes and must not look whole."""
+    """Remove the intermediate artifacts that are not kept, and partly released ones, which must not look complete."""
     for ledger in [ledger_of(workspace, stage) for stage in every if stage.name == PREDICTION[-1]]:
         if keep == STREAM or ledger.released():
             ledger.release_all()
@@ -144,7 +144,7 @@ def _remove_what_is_not_kept(workspace: Workspace, every: Sequence[Stage], keep:
 
 
 def _require_no_later_reader(options: Options, every: Sequence[Stage]) -> None:
-    """Raise InputError where affinities cannot be deleted as the run goes on."""
+    """Raise InputError if --keep stream would delete affinities that a later group of stages reads."""
     makers = [stage for stage in every if stage.name == PREDICTION[-1]]
     if options.keep != STREAM or not makers:
         return
@@ -152,12 +152,13 @@ def _require_no_later_reader(options: Options, every: Sequence[Stage]) -> None:
     if readers := [stage.name for stage in later if not set(makers[0].outputs).isdisjoint(stage.inputs)]:
         raise InputError(
             f"--keep stream deletes affinities that stage {readers[0]} reads with --agglomeration "
-            f"{options.agglomeration}; use --keep fragments, or --agglomeration tree"
+            f"{options.agglomeration}",
+            hint="use --keep fragments, or --agglomeration tree",
         )
 
 
 def _first_pending(workspace: Workspace, plan: Plan, stages: Sequence[Stage]) -> Stage | None:
-    """Return the first stage that has something to do, None where all of it is done."""
+    """Return the first stage with pending blocks, or None."""
     if views_of(stages) and is_finished(workspace, plan):
         stages = [stage for stage in stages if not isinstance(stage, RelabelStage | PyramidStage)]
     return next(
@@ -166,7 +167,7 @@ def _first_pending(workspace: Workspace, plan: Plan, stages: Sequence[Stage]) ->
 
 
 def _restart_index(restart: str | None, every: Sequence[Stage], stages: Sequence[Stage]) -> int:
-    """Return where in `every` the restart begins; its length when there is none."""
+    """Return the index in `every` of the first restarted stage, or its length without a restart."""
     if restart is None:
         return len(every)
     valid = [name for name in _RESTARTABLE if any(stage.name == name for stage in stages)]
@@ -179,21 +180,21 @@ def _restart_index(restart: str | None, every: Sequence[Stage], stages: Sequence
 
 
 def _executor(workspace: Workspace, plan: Plan, executors: Executors, tasks: Sequence[Task]) -> Executor:
-    """Return what runs tasks. What they read of the user's is compared first: blocks are also done again."""
+    """Return the executor of tasks. First check their inputs, because blocks may also be recomputed."""
     for task in tasks:
         require_same_input(workspace, plan, task.stage)
     return executors.choose(tasks)
 
 
 def _require_affinities(workspace: Workspace, plan: Plan, stage: Stage) -> None:
-    """Raise InputError unless the run's affinities are complete."""
+    """Raise InputError unless all blocks of affinities are done."""
     left = len(ledger_of(workspace, stage).pending(list(stage.lattice.blocks(stage.halo))))
     if left:
-        raise InputError(f"{left} blocks of affinities are missing; run neuroseg predict {plan.path} first")
+        raise InputError(f"{left} blocks of affinities are missing", hint=f"run neuroseg predict {plan.path} first")
 
 
 def _discard(workspace: Workspace, stages: Sequence[Stage]) -> None:
-    """Remove the marks and artifacts of a stage that is restarted and of all that follow."""
+    """Remove the marks and artifacts of the restarted stages."""
     for stage in stages:
         ledger_of(workspace, stage).forget()
         for output in stage.outputs:
@@ -203,6 +204,6 @@ def _discard(workspace: Workspace, stages: Sequence[Stage]) -> None:
 
 
 def workspace_at(path: str) -> tuple[Workspace, Plan]:
-    """Return a workspace that exists, and its plan."""
+    """Return the workspace at a path, and its plan."""
     workspace = workspace_of(path)
     return workspace, read_plan(workspace)

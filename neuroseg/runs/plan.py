@@ -1,4 +1,4 @@
-"""The plan of a run: every option resolved, written to run.yaml, from which head and workers build the same stages."""
+"""The plan of a run: all options resolved. It is stored in run.yaml. Head and workers build the same stages from it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from neuroseg.volumes.placement import CORNER, Grid
 from neuroseg.volumes.raw import RawSource
 from neuroseg.volumes.selection import WHOLE_FILE, Selection
 
-# Names of fragments are voxels' indices in signed 64 bits; nobody cuts a volume into more blocks than this.
+# Fragment ids are voxel indices in signed 64 bits. No volume needs more blocks than this.
 _MOST_VOXELS, _MOST_BLOCKS = 2**63 - 1, 10**7
 _KINDS = ("raw", "affinities", "boundaries")
 PREDICTION = ("sections", "affinities")
@@ -42,7 +42,7 @@ SEGMENTATION = ("fragments", "edges", "reduction", "agglomeration", "lookup", "r
 
 
 class MaskPlan(Section):
-    """Where a mask lies, and a hash of it."""
+    """The path of a mask, and a hash of its content."""
 
     path: str
     identity: str
@@ -50,7 +50,7 @@ class MaskPlan(Section):
 
 
 class Plan(Section):
-    """A resolved run. `kind` says what `path` holds: raw, affinities or boundaries."""
+    """A run with all options resolved. `kind` is the content of `path`: raw, affinities or boundaries."""
 
     kind: str
     path: str
@@ -59,7 +59,7 @@ class Plan(Section):
     voxel_size_nm: tuple[float, float, float]
     offset_nm: tuple[float, float, float]
     offset_convention: str = CORNER  # or that of centres, or UNKNOWN (volumes/placement.py)
-    corner_nm: tuple[float, float, float] | None = None  # the same place as plain arrays state it; None: offset_nm
+    corner_nm: tuple[float, float, float] | None = None  # the offset as plain arrays state it; None: offset_nm
     selection: Selection = WHOLE_FILE
     value_range: tuple[float, float] | None
     normalise: str
@@ -93,28 +93,28 @@ class Plan(Section):
 
     @property
     def lattice(self) -> Lattice:
-        """The blocks that the user asked for; those outside the mask are left out."""
+        """The blocks in the region, without those outside the mask."""
         mask = self.mask_source(self.mask)
         wanted = mask.touching() if mask else None
         return Lattice(self.shape, self.blocks, parse_roi(self.roi, self.shape), wanted)
 
     @property
     def _predicted_lattice(self) -> Lattice:
-        """The blocks that were asked for when the affinities were predicted."""
+        """The blocks of the prediction."""
         return Lattice(self.shape, self.predicted_blocks, parse_roi(self.roi, self.shape))
 
     def mask_source(self, mask: MaskPlan | None) -> MaskSource | None:
-        """Return a mask as seen from the run's voxels."""
+        """Return a mask that is read on the grid of the run's volume. None without a mask."""
         if mask is None:
             return None
-        require_exists(mask.path, "mask", "name its new place with --mask NEW (neuroseg run, predict or segment)")
+        require_exists(mask.path, "mask", "pass its new path with --mask NEW to neuroseg run, predict or segment")
         return MaskSource(
             mask.path, self.voxel_size_nm, self.offset_nm, mask.identity, convention=self.offset_convention
         )
 
     @property
     def grid(self) -> Grid:
-        """Voxel size and place of the run's volume."""
+        """Voxel size and offset of the run's volume."""
         return Grid(self.voxel_size_nm, self.offset_nm, self.offset_convention)
 
     @property
@@ -122,9 +122,9 @@ class Plan(Section):
         return self.offset_nm if self.corner_nm is None else self.corner_nm
 
     def affinities_stage(self, workspace: Workspace) -> AffinitiesStage:
-        """Return the stage that predicts; raises InputError when the run's affinities come from elsewhere."""
+        """Return the stage that predicts. Raises InputError if the run does not predict its affinities."""
         if self.kind != "raw" or self.model is None or self.model_identity is None or self.tile_voxels is None:
-            raise InputError(f"the affinities of {workspace.path} come from {self.path}; there is nothing to predict")
+            raise InputError(f"{workspace.path} has no raw volume to predict from, only the {self.kind} {self.path}")
         return AffinitiesStage(
             workspace, self.raw_source(), self.normalise, self.model, self.model_identity, self.device,
             self.device_identity, self._predicted_lattice, self.tile_voxels, self.blend,
@@ -132,14 +132,14 @@ class Plan(Section):
         )  # fmt: skip
 
     def raw_source(self) -> RawSource:
-        """Return where prediction reads raw."""
+        """Return the raw volume that prediction reads."""
         return RawSource(
             self.path, self.level, self.voxel_size_nm, self._corner_nm, self.value_range, self.input_identity,
             self.selection,
         )  # fmt: skip
 
     def prediction_stages(self, workspace: Workspace) -> list[Stage]:
-        """Return the stages that make affinities; none when they come from elsewhere."""
+        """Return the stages that predict affinities. Return an empty list if the affinities are given."""
         if self.kind != "raw":
             return []
         counted = (
@@ -150,7 +150,7 @@ class Plan(Section):
         return [*counted, self.affinities_stage(workspace)]
 
     def affinity_source(self, workspace: Workspace) -> AffinitySource:
-        """Return where the later stages read affinities."""
+        """Return the affinities that the later stages read."""
         raw = self.kind == "raw"
         identity = hash_of(self.affinities_stage(workspace).identity) if raw else self.input_identity
         path = str(workspace.affinities) if raw else self.path
@@ -161,7 +161,7 @@ class Plan(Section):
         )  # fmt: skip
 
     def segmentation_stages(self, workspace: Workspace) -> list[Stage]:
-        """Return the stages after prediction, in order; each carries the hash of what made its input."""
+        """Return the stages after prediction, in order. Each contains the hash of the stage before it."""
         fragments = self._fragments_stage(workspace)
         edges = EdgesStage(
             workspace,
@@ -180,7 +180,7 @@ class Plan(Section):
         return [fragments, edges, reduction, tree, lookup, *self.view_stages(workspace, hash_of(lookup.identity))]
 
     def _fragments_stage(self, workspace: Workspace) -> FragmentsStage | CutFragmentsStage:
-        """Return the stage that makes the fragments: distance basins, or what cuts them at the blocks' faces."""
+        """Return the stage that computes fragments: distance basins, or a method that cuts them at block faces."""
         mask = self.mask_source(self.mask)
         if self.fragments != DISTANCE_BASINS:
             source = self._links(workspace, long_range=self.fragments == MUTEX_WATERSHED)
@@ -201,13 +201,13 @@ class Plan(Section):
         )
 
     def _links(self, workspace: Workspace, *, long_range: bool) -> AffinitySource:
-        """Return the affinities of direct neighbours, and after them those of long-range channels where asked for."""
+        """Return the channels of direct neighbours. With `long_range`, the long-range channels follow."""
         direct = contact_channels(self.offsets)
         far = long_range_channels(self.offsets) if long_range else ()
         return self.affinity_source(workspace).only([*direct, *far])
 
     def view_stages(self, workspace: Workspace, lookup: str) -> list[RelabelStage | PyramidStage]:
-        """Return relabel and pyramid; they write aside, and the finished segmentation is swapped in."""
+        """Return relabel and pyramid. They write to a temporary place; the finished segmentation is renamed."""
         aside = workspace.segmentation_aside(hash_of({"lookup": lookup, "roi": self.roi}))
         relabel = RelabelStage(workspace, aside, self.lattice, lookup, self.voxel_size_nm, self._corner_nm)
         upstream = hash_of(relabel.identity)
@@ -215,11 +215,11 @@ class Plan(Section):
         return [relabel, *levels]
 
     def stages(self, workspace: Workspace) -> list[Stage]:
-        """Return every stage of the run, prediction included where it predicts."""
+        """Return all stages of the run in order, with prediction if the run predicts."""
         return [*self.prediction_stages(workspace), *self.segmentation_stages(workspace)]
 
     def stage(self, workspace: Workspace, name: str) -> Stage:
-        """Return one stage by name."""
+        """Return one stage by name. Raises InputError for an unknown name."""
         stages = {stage.name: stage for stage in self.stages(workspace)}
         if name not in stages:
             raise unknown_name("stage", name, stages)
@@ -232,13 +232,14 @@ def hash_of(identity: Any) -> str:
 
 
 def read_plan(workspace: Workspace) -> Plan:
-    """Return the plan in a workspace's run.yaml, with its inputs where they lie now (volumes/input_paths.py)."""
+    """Return the plan in a workspace's run.yaml, with the current paths of its inputs (volumes/input_paths.py)."""
     where = workspace.path / "run.yaml"
     content = workspace.read_run()
     plan = validated(content["plan"], Plan, str(where))
     if wrong := _impossible(plan):
         raise InputError(
-            f"{where} is damaged: {wrong}; put it right, or remove the file and give the run's whole command again"
+            f"{where} is damaged: {wrong}",
+            hint="correct the value, or remove the file and run the complete command of this run again",
         )
     find = _finder(content, workspace)
     found: dict[str, Any] = {"path": find(plan.path), "model": find(plan.model) if plan.model else None}
@@ -249,34 +250,34 @@ def read_plan(workspace: Workspace) -> Plan:
 
 
 def _impossible(plan: Plan) -> str:
-    """Return the first number of a plan that no run can have, with its key; nothing where there is none."""
+    """Return a description of the first invalid value of a plan, or an empty string."""
     triples = {"shape": plan.shape, "blocks": plan.blocks, "predicted_blocks": plan.predicted_blocks}
     for key, value in {**triples, "tile_voxels": plan.tile_voxels or (1, 1, 1)}.items():
         if min(value) < 1 or math.prod(value) > _MOST_VOXELS:
-            return f"{key} = {list(value)}, which is three positive numbers of at most 2^63 voxels"
+            return f"{key} = {list(value)}, expected three positive numbers with a product below 2^63"
     for key, blocks in (("blocks", plan.blocks), ("predicted_blocks", plan.predicted_blocks)):
         count = math.prod(-(-size // width) for size, width in zip(plan.shape, blocks, strict=True))
         if count > _MOST_BLOCKS:
-            return f"{key} = {list(blocks)}, which cuts shape {list(plan.shape)} into {count} blocks"
+            return f"{key} = {list(blocks)}, which cuts shape {list(plan.shape)} into more than {_MOST_BLOCKS} blocks"
     if not all(0 < edge < math.inf for edge in plan.voxel_size_nm):
-        return f"voxel_size_nm = {list(plan.voxel_size_nm)}, which is three positive lengths"
+        return f"voxel_size_nm = {list(plan.voxel_size_nm)}, expected three positive lengths"
     if not all(map(math.isfinite, (*plan.offset_nm, *(plan.value_range or ()), plan.threshold, plan.mask_boundary))):
-        return "an offset_nm, value_range, threshold or mask_boundary that is not a number"
+        return "offset_nm, value_range, threshold or mask_boundary is not a finite number"
     counts = {"level": plan.level, "workers": plan.workers, "prediction_workers": plan.prediction_workers}
     for key, count in {**counts, "min_size_voxels": plan.min_size_voxels}.items():
         if not 0 <= count <= _MOST_VOXELS:
-            return f"{key} = {count}, which is 0 or more"
+            return f"{key} = {count}, expected a number from 0 to 2^63 - 1"
     if not plan.block_timeout_s > 0:
-        return f"block_timeout_s = {plan.block_timeout_s}, which is more than 0"
+        return f"block_timeout_s = {plan.block_timeout_s}, expected more than 0"
     words = {"kind": (plan.kind, _KINDS), "fragments": (plan.fragments, FRAGMENTS)}
     for key, (word, valid) in {**words, "agglomeration": (plan.agglomeration, AGGLOMERATIONS)}.items():
         if word not in valid:
-            return f"{key} = {word!r}, which is one of {', '.join(valid)}"
+            return f"{key} = {word!r} (valid: {', '.join(valid)})"
     return ""
 
 
 def read_options(workspace: Workspace) -> Options:
-    """Return the options in a workspace's run.yaml, with paths where they lie now."""
+    """Return the options in a workspace's run.yaml, with the current paths."""
     content = workspace.read_run()
     options = validated(content.get("options", {}), Options, str(workspace.path / "run.yaml"))
     find = _finder(content, workspace)
@@ -284,7 +285,7 @@ def read_options(workspace: Workspace) -> Options:
 
 
 def write_plan(workspace: Workspace, plan: Plan, options: Options) -> None:
-    """Write run.yaml: version, options as given, plan as resolved, and inputs as seen from the workspace."""
+    """Write run.yaml: version, given options, resolved plan, and input paths relative to the workspace."""
     given = options.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
     masks = [mask.path for mask in (plan.mask, plan.predicted_mask) if mask]
     relative = relative_paths([plan.path, plan.model, *masks, *options.paths().values()], workspace.path)
@@ -293,7 +294,7 @@ def write_plan(workspace: Workspace, plan: Plan, options: Options) -> None:
 
 
 def _finder(content: Mapping[str, Any], workspace: Workspace) -> Callable[[str], str]:
-    """Return the function that finds the inputs named in a run.yaml."""
+    """Return a function that returns the current path of an input in a run.yaml."""
     hints = content.get("relative_paths")
     known = {str(path): str(hint) for path, hint in hints.items()} if isinstance(hints, dict) else {}
     return lambda address: located(address, known, workspace.path)

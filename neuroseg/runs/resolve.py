@@ -1,4 +1,4 @@
-"""Options -> plan: the defaults, the model's card and the input's metadata filled in, and everything checked."""
+"""Options -> plan: check all options, and complete them from defaults, the model's card and the input's metadata."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from neuroseg.execution.block import BLOCK_TIMEOUT_S
 from neuroseg.fragments.settings import DISTANCE_BASINS, wants_sections
 from neuroseg.geometry import Triple, describe, parse_roi, parse_triple, triple, whole
 from neuroseg.networks.bundle import bundled_names, open_bundle
+from neuroseg.networks.card import Card
 from neuroseg.runs.cores import own_cores, predicting_workers
 from neuroseg.runs.inputs import at_input
 from neuroseg.runs.levels import nearest_level, require_suitable_size, size_text
@@ -29,21 +30,20 @@ from neuroseg.volumes.mask import open_mask
 from neuroseg.volumes.placement import Grid
 from neuroseg.volumes.plausible import require_plausible_voxel_size
 from neuroseg.volumes.raw import checked_range
-from neuroseg.volumes.volume import require_voxel_size
+from neuroseg.volumes.volume import Volume, require_voxel_size
 
 DEFAULT_BLOCK_VOXELS = 256
 _TINY_BLOCK_VOXELS = 16**3
 _CHUNK_VOXELS = 64
 _DEFAULT_THRESHOLD = 0.5
-# The option that decides each part of the plan which segmenting alone may change.
+# The parts of the plan that neuroseg segment may change, with their options.
 _OPTION_OF = {
     "blocks": "blocks", "per_section": "per_section", "min_size_voxels": "min_size", "small": "small",
     "executor": "executor", "block_timeout_s": "block_timeout", "workers": "workers", "mask": "mask",
     "mask_boundary": "mask_boundary",
     "fragments": "fragments", "long_range": "long_range", "agglomeration": "agglomeration",
 }  # fmt: skip
-# What a workspace does not remember: where it lies, since it may be moved; a region is asked for anew, and consent
-# given once is not given for ever.
+# Options that a workspace does not remember: its path, because it may move, and those that apply only to one run.
 _FORGOTTEN = ("output", "roi", "force", "keep")
 # The option that names the input of each kind.
 _SOURCES = {"raw": "volume", "affinities": "affinities", "boundaries": "boundaries"}
@@ -53,13 +53,13 @@ logger = logging.getLogger(__name__)
 
 
 def plan_of_run(options: Options) -> tuple[Workspace, Plan, Options]:
-    """Return workspace, plan and options of a prediction, a run, or affinities from elsewhere.
+    """Return workspace, plan and options of a prediction, a run, or a segmentation of given affinities or boundaries.
 
-    A workspace remembers the options of its last run (not its region of interest, nor `force`): those given now win.
-    Raises InputError for whatever would make the run fail later.
+    A workspace remembers the options of its last run, except region, `force` and `keep`. Options given now override
+    them. Raises InputError if an option or the input is invalid.
     """
     if not options.volume and not options.output:
-        raise InputError("say where the result goes: -o WORKSPACE")
+        raise InputError("no workspace for the result", hint="pass -o WORKSPACE")
     workspace, options = _with_input(options)
     _require_outside_zarr(workspace.path)
     merged = _with_remembered(workspace, options)
@@ -69,24 +69,27 @@ def plan_of_run(options: Options) -> tuple[Workspace, Plan, Options]:
         _require_same_input(old, plan, workspace)
         if not options.roi and old.roi != plan.roi:
             logger.warning(
-                "the last run was of the region %s, this one is of all; --roi %s goes on there", *[old.roi] * 2
+                "the last run used the region %s, but this one uses the whole volume; to continue there, use --roi %s",
+                *[old.roi] * 2,
             )
     return workspace, plan, merged
 
 
 def plan_of_segmentation(options: Options) -> tuple[Workspace, Plan, Options]:
-    """Return workspace, plan and options of segmenting what a workspace holds: only its later stages may change.
+    """Return workspace, plan and options of segmenting the affinities in a workspace. The prediction does not change.
 
-    Neither the volume nor the model needs to be there any more.
+    Volume and model need not exist any more. Raises InputError if an option is invalid or there is no workspace.
     """
     if not options.volume:
-        raise InputError("nothing to segment: give a volume or its workspace, or --affinities or --boundaries with -o")
+        raise InputError(
+            "no volume to segment", hint="pass a volume or its workspace, or --affinities or --boundaries with -o"
+        )
     workspace = _named(options) or _workspace_for(options)
     if not is_workspace(workspace.path):
         if Path(options.volume).suffix == ".neuroseg":
-            raise InputError(f"{options.volume} is not a workspace yet; run neuroseg run VOLUME first")
-        open_any(options.volume, selection=options.selection)  # says so where there is no such volume either
-        raise InputError(f"{workspace.path} is not a workspace: run neuroseg predict {options.volume} first")
+            raise InputError(f"{options.volume} is not a workspace", hint="run neuroseg run VOLUME first")
+        open_any(options.volume, selection=options.selection)  # raises if there is no such volume either
+        raise InputError(f"{workspace.path} is not a workspace", hint=f"run neuroseg predict {options.volume} first")
     old = read_plan(workspace)
     if options.input:
         old = at_input(old, str(options.with_absolute_paths().input), workspace)
@@ -102,22 +105,22 @@ def plan_of_segmentation(options: Options) -> tuple[Workspace, Plan, Options]:
     changed |= {"scoring": scoring, "threshold": threshold if options.threshold is None else options.threshold}
     mask = changed.get("mask")
     if mask and old.predicted_mask and mask.identity == old.predicted_mask.identity:
-        changed["predicted_mask"] = mask  # the same one, which may have moved
+        changed["predicted_mask"] = mask  # the same mask, perhaps at a new path
     return workspace, old.model_copy(update=changed), merged
 
 
 def _named(options: Options) -> Workspace | None:
-    """Return the workspace that stands in the place of a volume; raises InputError where -o names another one."""
+    """Return the workspace that is given instead of a volume, or None. Raises InputError if -o names another one."""
     named = named_workspace(options.volume) if options.volume else None
     if named and options.output and workspace_of(options.output).path.resolve() != named.path.resolve():
-        raise InputError(f"-o {options.output} differs from the workspace {options.volume}; leave it out")
+        raise InputError(f"-o {options.output} differs from the workspace {options.volume}", hint="remove -o")
     return named
 
 
 def _with_input(options: Options) -> tuple[Workspace, Options]:
-    """Return the workspace, and the options with the input where it lies now.
+    """Return the workspace, and the options with the current path of the input.
 
-    A workspace in the place of the volume goes on with the volume that it remembers.
+    If a workspace is given instead of a volume, the run continues with the volume that it remembers.
     """
     source = next((name for name in ("affinities", "boundaries") if getattr(options, name)), "volume")
     named = _named(options) if source == "volume" else None
@@ -126,26 +129,26 @@ def _with_input(options: Options) -> tuple[Workspace, Options]:
         return _workspace_for(options), options.model_copy(update={source: place, "input": None})
     old = read_plan(named)
     if old.kind != "raw":
-        raise InputError(f"{named.path} has no raw volume, only {old.kind}: run neuroseg segment {named.path}")
+        raise InputError(f"{named.path} has no raw volume, only {old.kind}", hint=f"run neuroseg segment {named.path}")
     if not options.input:
-        require_exists(old.path, "volume", f"name its new place: neuroseg run {named.path} --input NEW")
+        require_exists(old.path, "volume", f"run neuroseg run {named.path} --input NEW")
     return named, options.model_copy(update={"volume": options.input or old.path, "input": None})
 
 
 def _workspace_for(options: Options) -> Workspace:
-    """Return the workspace that the options name, or the default one of their volume."""
+    """Return the workspace in the options, or the default one of their volume."""
     return workspace_of(options.output) if options.output else Workspace(default_workspace(options.volume or ""))
 
 
 def _with_remembered(workspace: Workspace, options: Options) -> Options:
-    """Return the options of the workspace's last run overridden by those given now, paths made absolute."""
+    """Return the options of the last run, overridden by those given now, with absolute paths."""
     if not is_workspace(workspace.path):
         if not is_unused(workspace.path):
-            raise InputError(f"{workspace.path} exists and is not a workspace; choose another with -o")
+            raise InputError(f"{workspace.path} exists but is not a workspace", hint="choose another path with -o")
         return options.with_absolute_paths()
     remembered = read_options(workspace).model_dump(exclude_none=True, exclude_defaults=True)
     now = options.with_absolute_paths().model_dump(exclude_none=True, exclude_defaults=True)
-    # A threshold belongs to its scoring.
+    # A threshold is valid only for its scoring.
     other_scoring = "scoring" in now and now["scoring"] != remembered.get("scoring")
     for name in (*_FORGOTTEN, "threshold") if other_scoring else _FORGOTTEN:
         remembered.pop(name, None)
@@ -153,22 +156,12 @@ def _with_remembered(workspace: Workspace, options: Options) -> Options:
 
 
 def _plan_of_raw(options: Options) -> Plan:
+    """Return the plan of predicting a raw volume."""
     assert options.volume is not None
     bundle = open_bundle(options.model or _default_model())
     bundle.check(options.blend)
     card = bundle.card
-    level = (
-        options.level
-        if options.level is not None
-        else nearest_level(options.volume, card.voxel_size_nm, options.selection)
-    )
-    volume = open_any(options.volume, level=level, voxel_size_nm=options.voxel_size, selection=options.selection)
-    size = require_voxel_size(volume)
-    # Coarse levels of a pyramid may have been made of wider voxels than thick ones.
-    require_plausible_voxel_size(options.volume, size, force=options.force or level > 0)
-    require_suitable_size(bundle.card, size, options.volume, force=options.force)
-    value_range = checked_range(volume, options.range, invert=options.invert)
-    require_raw(volume, value_range, chosen=options.range is not None, force=options.force)
+    level, volume, size, value_range = _checked_raw(options, card)
     device, identity = _device(options)
     common = _common(options, volume.shape, Grid(size, volume.offset_nm, volume.zero), device)
     content = content_of(volume)
@@ -197,20 +190,38 @@ def _plan_of_raw(options: Options) -> Plan:
     )
 
 
+def _checked_raw(
+    options: Options, card: Card
+) -> tuple[int, Volume, tuple[float, float, float], tuple[float, float] | None]:
+    """Return pyramid level, volume, voxel size (nm) and value range of the raw volume, checked against a model."""
+    path, level = str(options.volume), options.level
+    if level is None:
+        level = nearest_level(path, card.voxel_size_nm, options.selection)
+    volume = open_any(path, level=level, voxel_size_nm=options.voxel_size, selection=options.selection)
+    size = require_voxel_size(volume)
+    # In coarse levels of a pyramid, voxels may be wider than thick. Then the check would fail.
+    require_plausible_voxel_size(path, size, force=options.force or level > 0)
+    require_suitable_size(card, size, path, force=options.force)
+    value_range = checked_range(volume, options.range, invert=options.invert)
+    require_raw(volume, value_range, chosen=options.range is not None, force=options.force)
+    return level, volume, size, value_range
+
+
 def _device(options: Options) -> tuple[str, dict[str, str]]:
-    """Return name and identity of the device that predicts, which may be on other machines."""
-    from neuroseg.affinities.device import choose_device, device_elsewhere, device_identity
+    """Return name and identity of the device that predicts. It may be on another machine."""
+    from neuroseg.affinities.device import choose_device, device_identity, remote_device
 
     name = options.device or "auto"
     if options.executor in CLUSTERS:
-        return device_elsewhere(name)
+        return remote_device(name)
     device = choose_device(name)
     return str(device), device_identity(device)
 
 
 def _plan_of_affinities(options: Options) -> Plan:
+    """Return the plan of segmenting given affinities or boundaries."""
     if options.affinities and options.boundaries:
-        raise InputError("--affinities and --boundaries exclude each other")
+        raise InputError("--affinities and --boundaries cannot be used together")
     if options.affinities:
         source = open_affinities(
             options.affinities, options.offsets, options.voxel_size, options.selection, force=options.force
@@ -251,8 +262,8 @@ def _common(options: Options, shape: Any, grid: Grid, device: str) -> dict[str, 
     unit = min(voxel_size_nm[1:])
     if voxel_size_nm[0] < _LEAST_Z_EDGE * unit:
         raise InputError(
-            f"voxels of {size_text(voxel_size_nm)} nm are more than {1 / _LEAST_Z_EDGE:g} times finer in z than in xy; "
-            "downsample z first"
+            f"voxels of {size_text(voxel_size_nm)} nm are more than {1 / _LEAST_Z_EDGE:g} times finer in z than in xy",
+            hint="downsample z first",
         )
     cores = own_cores()
     roi = parse_roi(options.roi, shape) if options.roi else whole(shape)
@@ -274,7 +285,7 @@ def _common(options: Options, shape: Any, grid: Grid, device: str) -> dict[str, 
         "small": options.small or "merge",
         "executor": options.executor or "local",
         "block_timeout_s": options.block_timeout or BLOCK_TIMEOUT_S,
-        # On a cluster, 0 is what its description says.
+        # On a cluster, 0 means the number in the cluster configuration file.
         "workers": options.workers or (0 if options.executor in CLUSTERS else cores),
         "prediction_workers": options.workers or predicting_workers(device),
     }
@@ -288,12 +299,11 @@ def _mask(path: str | None, shape: Triple, grid: Grid) -> MaskPlan | None:
 
 
 def _blocks(options: Options, shape: Triple) -> Triple:
-    """Return the block shape; what reaches far past the volume would only make the index of its shards large."""
+    """Return the block shape in voxels, limited to the volume, because shards beyond it have large indices."""
     wanted = parse_triple(options.blocks, "--blocks") if options.blocks else (DEFAULT_BLOCK_VOXELS,) * 3
     if math.prod(wanted) < _TINY_BLOCK_VOXELS and any(w < size for w, size in zip(wanted, shape, strict=True)):
         logger.warning(
-            "blocks of %s voxels are tiny: most of the time goes into handing them out and reading around them; "
-            "use --blocks 64 or more",
+            "blocks of %s voxels are tiny: most time is spent on overhead and reading context; use --blocks 64 or more",
             " x ".join(map(str, wanted)),
         )
     return triple(
@@ -302,14 +312,14 @@ def _blocks(options: Options, shape: Triple) -> Triple:
 
 
 def _require_outside_zarr(path: Path) -> None:
-    """Raise InputError for a workspace inside a zarr, whoever owns it: inputs are never written to."""
+    """Raise InputError if the workspace is inside a zarr, because neuroseg never writes into an input."""
     for folder in path.resolve().parents:
         if any((folder / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray")):
-            raise InputError(f"the workspace {path} would lie inside the zarr {folder}; choose another place with -o")
+            raise InputError(f"the workspace {path} is inside the zarr {folder}", hint="choose another path with -o")
 
 
 def _threshold(options: Options, card_scoring: str, card_threshold: float) -> float:
-    """Return the threshold; the card's belongs to the card's scoring alone: thresholds do not transfer."""
+    """Return the threshold. The card's threshold is valid only for the card's scoring."""
     if options.threshold is not None:
         return options.threshold
     return card_threshold if options.scoring in (None, card_scoring) else _DEFAULT_THRESHOLD
@@ -318,13 +328,13 @@ def _threshold(options: Options, card_scoring: str, card_threshold: float) -> fl
 def _default_model() -> str:
     names = bundled_names()
     if not names:
-        raise InputError("no model ships with this package; give one with --model PATH")
+        raise InputError("this installation contains no model", hint="pass one with --model PATH")
     return names[0]
 
 
 def _require_same_input(old: Plan, new: Plan, workspace: Workspace) -> None:
     if old.kind != new.kind:
         raise RunRefusedError(
-            f"{workspace.path} is the workspace of {old.kind} {old.path}, not of {new.kind} {new.path}; "
-            "choose another with -o"
+            f"{workspace.path} is the workspace of {old.kind} {old.path}, not of {new.kind} {new.path}",
+            hint="choose another workspace with -o",
         )

@@ -1,4 +1,4 @@
-"""What a run will write: estimates, before it begins, from what real runs wrote per voxel."""
+"""Estimate how many bytes a run will write, from the bytes per voxel of earlier runs."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ BYTES_PER_VOXEL: Mapping[str, float] = {
 
 
 def bytes_of_run(voxels: int) -> float:
-    """Return about how many bytes a whole run of that many voxels writes; a pyramid has a seventh of their number."""
+    """Return the estimated bytes that a whole run writes. A pyramid has one seventh of the voxels of its volume."""
     return voxels * sum(size / 7 if name == "pyramid" else size for name, size in BYTES_PER_VOXEL.items())
 
 
 def needed_bytes(
     workspace: Workspace, stages: Sequence[Stage], channels: int, *, stream: bool = False
 ) -> dict[str, float]:
-    """Return about how many bytes each stage has yet to write, by its name, for affinities of that many channels.
+    """Return the estimated bytes that each stage still has to write, by name. `channels` is that of the affinities.
 
-    With `stream`, of affinities those that are held at a time.
+    With `stream`, affinities count only as many blocks as exist at a time.
     """
     needed: dict[str, float] = {}
     for stage in stages:
@@ -43,7 +43,7 @@ def needed_bytes(
 
 
 def _voxels_left(workspace: Workspace, stage: Stage) -> int:
-    """Return the voxels of the blocks that are not done; blocks outside a mask are none of them."""
+    """Return the number of voxels in pending blocks. Blocks outside the mask do not count."""
     ledger, lattice = workspace.ledger(stage.name, stage.identity, stage.scope), stage.lattice
     is_new = not ledger.is_same() or not ledger.done()
     if is_new and lattice.wanted is None:

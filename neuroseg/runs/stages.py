@@ -1,4 +1,4 @@
-"""Stages that run together: what is pending is run, what they find damaged is made again, what failed is reported."""
+"""Run a group of stages: run the pending blocks, recompute damaged inputs, report failed blocks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from neuroseg.blocks import Block
 from neuroseg.errors import BlocksFailedError, DamagedError, DiskFullError
 from neuroseg.execution.block import ledger_of
-from neuroseg.execution.failures import alike, also, describe_failure, failure_folder, forget_failures, newest_log
+from neuroseg.execution.failures import describe_failure, distinct_causes, failure_folder, forget_failures, newest_log
 from neuroseg.execution.task import Begin, Choose, Task
 from neuroseg.geometry import describe
 from neuroseg.runs.damage import counted, recompute_damaged, recompute_vanished_inputs
@@ -22,16 +22,17 @@ from neuroseg.storage.stored import remove_parts
 from neuroseg.storage.workspace import Workspace
 
 _LISTED_FAILURES = 10
-# How often a stage is done again because what it reads went missing while it ran.
+_RETRY = "run the same command again; it retries only blocks that are not done"
+# How often a group runs because its inputs vanished while it ran.
 _MAX_ROUNDS = 3
 
 
 @dataclass(frozen=True)
 class StageSummary:
-    """What one stage did in this run; `blocks` is 0 where everything was done before.
+    """The result of one stage in this run. `blocks` is 0 if all blocks were already done.
 
-    `seconds` from its first block to its last; `outside` counts the blocks that the mask left out. `peak_disk_bytes` is
-    what its artifact occupied at most where it was released as the run went on, else 0.
+    `seconds` is the time from its first block to its last. `outside` counts the blocks that the mask excludes.
+    `peak_disk_bytes` is the maximum size of its artifact if that was deleted during the run (--keep stream), else 0.
     """
 
     stage: str
@@ -44,7 +45,7 @@ class StageSummary:
 
 
 Attach = Callable[[Sequence[Task]], Sequence[Task]]
-"""Given tasks before they run; returns them with what shall be called when their blocks are done."""
+"""attach(tasks) returns the tasks with callbacks for their done blocks."""
 
 
 def run_stages(
@@ -55,10 +56,10 @@ def run_stages(
     begin: Begin,
     attach: Attach = lambda tasks: tasks,
 ) -> list[StageSummary]:
-    """Run what is pending of some of `every` stage together, after making again what they find damaged of earlier ones.
+    """Run the pending blocks of a group of stages, which are some of `every` stage.
 
-    Blocks whose input went missing while they ran are done once more. Raises BlocksFailedError when some blocks failed
-    for another reason.
+    Recomputes damaged inputs that earlier stages wrote, then retries the failed blocks. Recomputes blocks whose inputs
+    vanished while they ran. Raises BlocksFailedError if blocks failed for another reason.
     """
     stages = [each.stage for each in pending]
     for _ in range(_MAX_ROUNDS):
@@ -93,15 +94,15 @@ def _run_once(
     begin: Begin,
     attach: Attach,
 ) -> tuple[list[StageSummary], bool]:
-    """Run what is pending of the stages; returns what was done, and whether it is all.
+    """Run the pending blocks of the stages. Return the summaries, and whether all blocks are done.
 
-    A worker that was given up may have done its block after those that need it were left out. Raises BlocksFailedError
-    when some of it failed.
+    A dropped worker may finish its block after the executor gave up the blocks that read it. Then no block failed, but
+    some are not done. Raises BlocksFailedError if blocks failed.
     """
     began = time.time()
     for each in pending:
         if lost := released_inputs(workspace, every, each.stage, each.blocks):
-            raise DamagedError(f"stage {each.stage.name} would read blocks of {lost[0][0].name} that were deleted")
+            raise DamagedError(f"stage {each.stage.name} reads blocks of {lost[0][0].name} that were deleted")
     for each in pending:
         _prepare(workspace, each)
     timers = {each.stage.name: _Timer(begin, each) for each in pending if each.blocks}
@@ -120,7 +121,7 @@ def _run_once(
     for task in short:
         reports += _failures(workspace, task, timers[task.name].failed)
     if reports:
-        raise BlocksFailedError("\n".join(reports))
+        raise BlocksFailedError("\n".join(reports), hint=_RETRY)
     summaries = [
         _summary(workspace, each, began, timers.get(each.stage.name), is_first=each is pending[0]) for each in pending
     ]
@@ -128,7 +129,7 @@ def _run_once(
 
 
 def _run_tasks(workspace: Workspace, tasks: Sequence[Task], choose: Choose) -> list[int]:
-    """Run tasks and clear up after them; returns how many blocks of each were reported as done."""
+    """Run the tasks and clean up after them. Return the number of done blocks that each reported."""
     try:
         return choose(tasks).run(tasks) if tasks else []
     except DiskFullError as error:
@@ -140,7 +141,7 @@ def _run_tasks(workspace: Workspace, tasks: Sequence[Task], choose: Choose) -> l
 
 
 class _Timer:
-    """Shows what is done of a stage, and notes when the first and the last block of it were."""
+    """Shows the progress of a stage, and records the time of its first and last block."""
 
     def __init__(self, begin: Begin, pending: Pending) -> None:
         self._show = begin(pending.stage.name, len(pending.blocks), _voxels(pending))
@@ -156,24 +157,24 @@ class _Timer:
         self._show(done, failed)
 
     def end(self) -> None:
-        """Show that nothing goes on, also where blocks are left that wait for others."""
+        """Show the end of the stage. Blocks that still wait for others count as failed."""
         if self._known < self._blocks:
             self._show(self._known - self.failed, self._blocks - self._known + self.failed)
 
     def seconds(self, of_first: float | None) -> float:
-        """Return how long it took, from the beginning, or from `of_first` seconds before the first block was done."""
+        """Return the duration from the beginning, or from `of_first` seconds before the end of the first block."""
         return self._last - (self._began if of_first is None else max(self._began, self._first - of_first))
 
 
 def _prepare(workspace: Workspace, pending: Pending) -> None:
-    """Clear up after a run that was killed, and have everything there before the first block is handed out."""
+    """Clean up after a killed run, and create the outputs before the first block runs."""
     stage, ledger = pending.stage, ledger_of(workspace, pending.stage)
     _clean_up(workspace, stage, ledger)
     ledger.claim()
     if not pending.blocks:
         return
     ledger.clear(pending.blocks)
-    # A later block may look for a part before it is made: one of an earlier run must not be taken for it.
+    # Remove the parts of an earlier run: a later stage must not read them before they are rewritten.
     remove_parts([workspace.artifact(name) for name in stage.outputs], pending.blocks)
     forget_failures(workspace, stage.name)
     stage.prepare()
@@ -184,10 +185,10 @@ def _voxels(pending: Pending) -> int:
 
 
 def _failures(workspace: Workspace, task: Task, given_up: int) -> list[str]:
-    """Return what failed of a task and why; where fewer blocks are `given_up` than left, others wait for them."""
-    # What the workers reported counts; the marks are only asked what is left, and network disks list them late.
+    """Return a report of the failed blocks of a task, or nothing. Blocks that wait for failed ones are not listed."""
+    # The workers' reports decide whether blocks failed. Network disks may list the marks late.
     task.ledger.refresh()
-    # A worker that was given up may have ended its block after all.
+    # A worker that was dropped may have finished its block after all.
     left, causes = task.ledger.pending(task.blocks), task.ledger.failures()
     if left and (is_full(workspace.path) or _full_disk(task.ledger)):
         raise _disk_full(workspace, task.stage, task.ledger, len(left))
@@ -197,7 +198,7 @@ def _failures(workspace: Workspace, task: Task, given_up: int) -> list[str]:
 
 
 def _full_disk(ledger: StageLedger) -> str:
-    """Return the cause of a failure that was a full disk, where there is one."""
+    """Return the cause of a block that failed because the disk was full, or an empty string."""
     return next((cause for cause in ledger.failures().values() if DISK_FULL in cause), "")
 
 
@@ -215,7 +216,7 @@ def _summary(
 
 
 def _clean_up(workspace: Workspace, stage: Stage, ledger: StageLedger) -> None:
-    """Remove what was being written of blocks that are in hand no more, and forget that they were."""
+    """Remove the half-written files and the running marks of interrupted blocks."""
     known = set(stage.lattice.indices())
     blocks = [stage.lattice.block(index, stage.halo) for index in ledger.interrupted() if index in known]
     remove_half_written([workspace.artifact(name) for name in stage.outputs], ledger.folder, blocks)
@@ -223,36 +224,32 @@ def _clean_up(workspace: Workspace, stage: Stage, ledger: StageLedger) -> None:
 
 
 def _disk_full(workspace: Workspace, stage: Stage, ledger: StageLedger, left: int) -> DiskFullError:
-    """Return the error of a disk that is full: the one that a block failed of, else the workspace's."""
+    """Return the error of a full disk: the disk that made a block fail, or that of the workspace."""
     full = f"{DISK_FULL}: {workspace.path} has {readable(free_bytes(workspace.path))} free"
     if cause := _full_disk(ledger):
         full = cause[cause.index(DISK_FULL) :].splitlines()[0]
     return DiskFullError(
-        f"{full}; {left} {'block' if left == 1 else 'blocks'} of stage {stage.name} are left. Make space, then run the "
-        "same command again: it continues where it stopped"
+        f"{full}; {left} {'block' if left == 1 else 'blocks'} of stage {stage.name} not done",
+        hint="free disk space, then run the same command again; it continues where it stopped",
     )
 
 
 def _describe_dead_workers(workspace: Workspace, stage: Stage, failed: Sequence[Block]) -> None:
-    """Describe blocks whose workers died without a word, as far as it can be told from here."""
+    """Describe blocks whose workers died without a report. The traceback is unknown."""
     for block in failed[:_LISTED_FAILURES]:
         if not failure_folder(workspace.path, stage.name, block.index).exists():
             describe_failure(workspace, stage, block, "its worker died\n", log=newest_log(workspace))
 
 
 def _failure_report(stage: Stage, failed: Sequence[Block], ledger: StageLedger, causes: Mapping[int, str]) -> str:
-    """Return which blocks failed and why, a reason that many share once."""
-    first_line = {block.index: _cause(stage, block, causes).splitlines()[0] for block in failed}
-    lines = [f"{reason}{also(others)}" for reason, _, others in alike(first_line)]
-    more = f"\n  and {len(lines) - _LISTED_FAILURES} more reasons" if len(lines) > _LISTED_FAILURES else ""
-    listed = "\n  ".join(lines[:_LISTED_FAILURES])
-    again = "Run the same command again to redo them"
-    if len(failed) < len(stage.lattice.indices()):
-        again = "The others are done; run the same command again to redo only these"
+    """Return which blocks failed and why. Each distinct cause appears once."""
+    texts = [text for text, _ in distinct_causes({block.index: _cause(stage, block, causes) for block in failed})]
+    more = f"\n  and {len(texts) - _LISTED_FAILURES} more causes" if len(texts) > _LISTED_FAILURES else ""
+    listed, first = "\n  ".join(texts[:_LISTED_FAILURES]), failed[0].index
     return (
-        f"{counted(failed)} of stage {stage.name} failed:\n  {listed}{more}\n{again}. Details: "
-        f"{failure_folder(ledger.run_folder, stage.name, failed[0].index)}; neuroseg replay {ledger.run_folder} "
-        f"{stage.name} {failed[0].index} does this block alone, here"
+        f"{counted(failed)} of stage {stage.name} failed:\n  {listed}{more}\n"
+        f"details: {failure_folder(ledger.run_folder, stage.name, first)}\n"
+        f"to debug block {first}, run: neuroseg replay {ledger.run_folder} {stage.name} {first}"
     )
 
 

@@ -1,9 +1,9 @@
-"""`--keep stream`: affinities of a block are removed as soon as every block that reads them is done.
+"""`--keep stream`: delete the affinities of a block as soon as all blocks that read them are done.
 
-marks of blocks done + readers still to do  ->  blocks that nobody reads any more  ->  marked as released, files removed
+done marks + pending readers  ->  blocks without pending readers  ->  mark as released, delete the files
 
-A released block whose readers have to run again is made again first (damage.py). The prediction waits while more blocks
-are held than later stages need at a time, so that it does not fill the disk where it is the faster one.
+If a reader must run again, its released blocks are recomputed first (damage.py). If prediction is faster than the later
+stages, it waits, so that it does not fill the disk.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from neuroseg.stage import Stage
 from neuroseg.storage.stored import Artifact, Stored, artifact_at, file_size, remove_files, stored_now
 from neuroseg.storage.workspace import Workspace
 
-# Blocks come plane by plane, along the axis with the most of them. A block of edges needs those of fragments around it,
-# these the affinities around them: of so many planes blocks are held while later stages keep up, and one more to begin.
+# Blocks are processed plane by plane, along the axis with the most blocks. A block of edges reads the neighbouring
+# blocks of fragments, and these read the neighbouring blocks of affinities. So prediction waits while this many planes
+# exist.
 _PLANES = 4
 
 
 def blocks_held(lattice: Lattice) -> int:
-    """Return how many blocks of a lattice are held at a time."""
+    """Return the number of blocks of a lattice whose affinities exist at a time."""
     roi = lattice.roi.intersect(whole(lattice.volume_shape))
     counts: list[int] = [
         -(-end // width) - begin // width
@@ -37,9 +38,9 @@ def blocks_held(lattice: Lattice) -> int:
 
 
 class Streaming:
-    """Releases the blocks of one stage, whose only output is an array, as its readers are done with them.
+    """Releases each block of a stage when its readers are done. The only output of the stage is an array.
 
-    `peak_disk_bytes` is what its files occupied at most at a time.
+    `peak_disk_bytes` is the maximum size of its files so far.
     """
 
     def __init__(self, workspace: Workspace, maker: Stage) -> None:
@@ -51,7 +52,7 @@ class Streaming:
         self._limit = blocks_held(maker.lattice)
 
     def attach(self, tasks: Sequence[Task]) -> list[Task]:
-        """Return the tasks so that blocks are released as they go on; what nobody reads any more is at once."""
+        """Return the tasks with callbacks that release blocks. Release the blocks without readers now."""
         readers = [task for task in tasks if not set(self._maker.outputs).isdisjoint(task.stage.inputs)]
         lattice = self._maker.lattice
         self._left = Counter(
@@ -75,7 +76,7 @@ class Streaming:
         return len(self._held.keys() - self._pinned) >= self._limit
 
     def _made(self, block: Block, at_first: bool) -> None:
-        """Note what a block stored."""
+        """Record the files of a new block."""
         if (artifact := self._artifact()) is not None:
             self._held[block.index] = stored = stored_now(artifact, file_size, block)
             self._bytes += stored.size
@@ -83,7 +84,7 @@ class Streaming:
             self._release_unless_read(block.index)
 
     def _read(self, reader: Block, at_first: bool) -> None:
-        """Release what no other block reads; what a worker that was given up may still read stays until the end."""
+        """Release what no other block reads. Keep what a dropped worker may still read until the end."""
         touched = self._maker.lattice.indices_touching(reader.read_roi)
         if not at_first:
             self._pinned.update(touched)
@@ -97,7 +98,7 @@ class Streaming:
             return
         block, stored = self._maker.lattice.block(index, self._maker.halo), self._held[index]
         artifact = self._artifact()
-        # The mark first: what is released may still be there, what is marked as stored must be.
+        # Mark before deleting: a released block may still have files, but a stored block must have them.
         if artifact is not None and self._ledger.release(block, [stored]):
             remove_files(artifact, block)
             self._bytes -= stored.size

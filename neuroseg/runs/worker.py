@@ -1,4 +1,4 @@
-"""What a worker process does: stages of a workspace, as its plan says."""
+"""The worker process: set up stages of a workspace from its plan, and process their blocks."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from neuroseg.storage.workspace import Workspace
 
 
 def set_up() -> None:
-    """Have messages written with their time, one thread used, and interrupts obeyed."""
+    """Set up logging with times, limit this process to one thread, and let Ctrl-C end it."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", force=True)
-    # Blocks are atomic: a worker that is interrupted dies at once, whatever its threads are doing.
+    # Blocks are atomic, so an interrupted worker may exit in the middle of one.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     use_threads(1)
     _load_compiler()
 
 
 def _load_compiler() -> None:
-    """Have numba load what it needs before it is first used, but not scipy's linear algebra, which no kernel uses.
+    """Import numba's array functions without scipy's linear algebra, which no kernel uses.
 
-    numba loads that to find out whether it could: a quarter of a second, in every worker.
+    numba imports it only to check that it exists. This takes a quarter of a second in every worker.
     """
     unwanted = "scipy.linalg.cython_blas"
     if unwanted in sys.modules:
@@ -50,7 +50,7 @@ def work(
     exit_on_setup_error: bool = False,
     on_lost_head: Callable[[], None] = lambda: None,
 ) -> None:
-    """Be a worker of a run until it is over; see execution.serving.serve."""
+    """Run a worker until the run is over; see execution.serving.serve."""
     set_up()
     workspace = Workspace(workspace_path)
 

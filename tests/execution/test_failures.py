@@ -22,7 +22,7 @@ from tests.execution.test_executors import arrays, options
 
 @pytest.fixture
 def failed(tiny_model: str, tmp_path: Path) -> tuple[Workspace, Callable[[], object]]:
-    """A run whose fragments' blocks 0 to 2 failed, because a shard of affinities is damaged, and what mends it."""
+    """A run whose fragments' blocks 0 to 2 failed, because a shard of affinities is damaged, and a function that repairs it."""
     volume = make_volume(tmp_path / "V.zarr", (96, 20, 20))
     workspace, _ = pipeline.predict(options(volume, tiny_model, tmp_path / "w", blocks="16,32,32", executor="serial"))
     shard = workspace.affinities / "c" / "0" / "0" / "0" / "0"
@@ -54,8 +54,8 @@ def test_a_failure_is_described(failed: tuple[Workspace, Callable[[], object]]) 
 def test_inputs_are_described_by_checksum_and_statistics(
     failed: tuple[Workspace, Callable[[], object]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workspace, mend = failed
-    mend()
+    workspace, repair = failed
+    repair()
 
     def broken(*given: object, **more: object) -> None:
         raise ValueError("injected")
@@ -77,7 +77,7 @@ def test_inputs_are_described_by_checksum_and_statistics(
 def test_a_block_is_done_again_by_itself(
     failed: tuple[Workspace, Callable[[], object]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    workspace, mend = failed
+    workspace, repair = failed
     where = str(workspace.path)
     assert exit_code(["status", where]) == 0
     assert f"neuroseg replay {where} fragments 0" in capsys.readouterr().out, "the first of those that failed alike"
@@ -85,7 +85,7 @@ def test_a_block_is_done_again_by_itself(
     told = capsys.readouterr().err
     assert "Traceback" in told
     assert "block 1 failed again" in told
-    mend()
+    repair()
     assert exit_code(["replay", where, "fragments", "1", "--serial"]) == 0
     assert not failure_folder(workspace.path, "fragments", 1).exists()
     _, summaries = pipeline.segment(Options(volume=where, executor="serial"))
@@ -117,9 +117,9 @@ def test_what_cannot_be_replayed_is_said(
 def test_a_block_is_not_done_before_what_it_reads(
     failed: tuple[Workspace, Callable[[], object]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    workspace, mend = failed
-    mend()
+    workspace, repair = failed
+    repair()
     pipeline.segment(Options(volume=str(workspace.path), executor="serial"))
     next((workspace.path / "ledger" / "fragments" / "done").iterdir()).unlink()
     assert exit_code(["replay", str(workspace.path), "edges", "0"]) == 2
-    assert "stage edges reads the output of stage fragments, which is not complete (1 of" in capsys.readouterr().err
+    assert "stage edges needs stage fragments, which is not complete (1 of" in capsys.readouterr().err

@@ -195,20 +195,20 @@ def test_the_order_is_that_of_a_plain_reading(
     ]
     tasks = [task(stage, data.draw(st.sets(st.sampled_from(stage.lattice.indices())))) for stage in stages]
     every = [Key(one.name, block.index) for one in tasks for block in one.blocks]
-    hopeless = data.draw(st.sets(st.sampled_from(every))) if every else set()
+    failing = data.draw(st.sets(st.sampled_from(every))) if every else set()
     seen: list[Key] = []
     with Schedule(tasks, retries=0) as schedule:
         while not schedule.is_over:
             ready = [one.name for one in tasks if schedule.is_ready(one.name)]
             unit = schedule.next(data.draw(st.sampled_from(ready)))
             assert unit is not None
-            assert needed(tasks, unit.key) <= set(seen) - hopeless
+            assert needed(tasks, unit.key) <= set(seen) - failing
             seen.append(unit.key)
-            schedule.take_back(unit.key, done=unit.key not in hopeless)
+            schedule.take_back(unit.key, done=unit.key not in failing)
     assert len(seen) == len(set(seen))
     assert set(seen) <= set(every)
-    # Whatever needs nothing hopeless, not even by way of blocks that were done before, is done.
-    assert {key for key in every if not cone(tasks, key) & hopeless} <= set(seen)
+    # Whatever needs nothing failing, not even by way of blocks that were done before, is done.
+    assert {key for key in every if not cone(tasks, key) & failing} <= set(seen)
 
 
 def needed(tasks: list[Task], key: Key) -> set[Key]:

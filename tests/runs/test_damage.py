@@ -133,7 +133,7 @@ def test_damage_of_what_cannot_be_made_again_is_named(options: Options) -> None:
 @pytest.mark.parametrize(
     ("damage", "told"), [(alter, "1 block of stage relabel failed"), (cut_short, "recomputing failed: .*injected")]
 )
-def test_a_mending_that_fails_costs_nothing(
+def test_a_recomputation_that_fails_costs_nothing(
     options: Options, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None], told: str
 ) -> None:
     """Marks, and what was made of what is damaged, stay until it is replaced."""

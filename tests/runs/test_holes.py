@@ -17,8 +17,7 @@ from neuroseg.cli.main import exit_code
 from neuroseg.errors import BlocksFailedError, InputError, RunRefusedError
 from neuroseg.evaluation.artifacts import compared
 from neuroseg.execution import serial
-from neuroseg.runs import damage as mending
-from neuroseg.runs import pipeline
+from neuroseg.runs import damage, pipeline
 from neuroseg.runs.finished import is_finished
 from neuroseg.runs.options import Options
 from neuroseg.storage.cleaning import intermediates, remove
@@ -74,7 +73,7 @@ def test_an_interrupt_while_a_shard_is_made_again(
 
     with monkeypatch.context() as patch:
         at_first_block_of("relabel", lambda: (tmp_path / "w" / SHARD).unlink(), patch)
-        patch.setattr(mending, "_replace", interrupted)
+        patch.setattr(damage, "_recompute_or_fail", interrupted)
         with pytest.raises(KeyboardInterrupt):
             pipeline.segment(boundaries(tmp_path, "serial"))
     made, _ = pipeline.segment(boundaries(tmp_path, "serial"))
@@ -135,7 +134,7 @@ def test_a_mask_that_was_repainted_is_refused(tmp_path: Path) -> None:
 
 def test_a_block_is_not_replayed_over_a_hole(whole: Workspace) -> None:
     (whole.provisional / "c" / "0" / "0" / "1").unlink()
-    with pytest.raises(InputError, match="1 block of stage fragments, which edges reads, are missing"):
+    with pytest.raises(InputError, match="1 block of stage fragments are missing on disk, but stage edges reads them"):
         replay_block(str(whole.path), "edges", 0)
 
 
@@ -177,14 +176,14 @@ def test_a_level_that_fails_has_nothing_else_done_again(
     monkeypatch.setattr("neuroseg.segmentation.stage.downsampled", broken)
     with pytest.raises(BlocksFailedError, match="MemoryError: once"):
         pipeline.segment(Options.model_validate({**given, "executor": "serial"}))
-    assert "made again" not in caplog.text
+    assert "recomputing" not in caplog.text
 
 
 def test_a_refused_command_leaves_a_finished_run_finished(whole: Workspace) -> None:
     remove(intermediates(whole, "segmentation"))
     before = {path: path.read_bytes() for path in (whole.path / "ledger").rglob("*") if path.is_file()}
     run = (whole.path / "run.yaml").read_bytes()
-    with pytest.raises(InputError, match="Nothing was changed"):
+    with pytest.raises(InputError, match="nothing was changed"):
         pipeline.segment(Options(volume=str(whole.path), executor="serial", threshold=0.2))
     assert (whole.path / "run.yaml").read_bytes() == run
     assert {path: path.read_bytes() for path in (whole.path / "ledger").rglob("*") if path.is_file()} == before
@@ -198,6 +197,9 @@ def test_a_segmentation_without_its_description_is_found(
     (whole.segmentation / "zarr.json").unlink()
     assert exit_code(["check", str(whole.path)]) == 1
     assert exit_code(["evaluate", str(whole.path), "--truth", str(tmp_path / "truth.zarr")]) == 1
-    assert f"lost its description; run `neuroseg segment {whole.path}`" in capsys.readouterr().err
+    assert (
+        f"segmentation.zarr are missing\nhint: run neuroseg segment {whole.path} to recompute it"
+        in capsys.readouterr().err
+    )
     assert exit_code(["segment", str(whole.path)]) == 0
     assert exit_code(["check", str(whole.path)]) == 0

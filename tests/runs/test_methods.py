@@ -107,7 +107,7 @@ def test_another_method_is_refused_and_restart_redoes_it(affinities: str, tmp_pa
     expected = labels(made)
     with pytest.raises(RunRefusedError, match="method: 'distance-basins' -> 'seeded-watershed'"):
         segment(affinities, tmp_path / "w", fragments="seeded-watershed")
-    with pytest.raises(RunRefusedError, match=r"method: 'tree' -> 'gaec'.*--restart agglomeration"):
+    with pytest.raises(RunRefusedError, match=r"(?s)method: 'tree' -> 'gaec'.*--restart agglomeration"):
         segment(affinities, tmp_path / "w", agglomeration="gaec")
     segment(affinities, tmp_path / "w", fragments="seeded-watershed", agglomeration="gaec", restart="fragments")
     cut = segment(affinities, tmp_path / "c", fragments="seeded-watershed", agglomeration="gaec")
@@ -140,7 +140,7 @@ def test_a_partition_takes_minimum_sizes_and_refuses_other_thresholds(
     segment(affinities, tmp_path / "w", agglomeration=method, threshold=0.4, min_size="60")
     assert np.bincount(labels(made).ravel())[1:].min() >= 60
     assert refines(before, labels(made))
-    with pytest.raises(RunRefusedError, match=r"threshold: 0.4 -> 0.6.*--restart agglomeration"):
+    with pytest.raises(RunRefusedError, match=r"(?s)threshold: 0.4 -> 0.6.*--restart agglomeration"):
         segment(affinities, tmp_path / "w", agglomeration=method, threshold=0.6)
     segment(affinities, tmp_path / "w", agglomeration=method, threshold=0.6, min_size="0", restart="agglomeration")
     assert labels(made).max() < before.max()
@@ -158,8 +158,11 @@ def test_a_sweep_of_a_partition_is_refused(affinities: str, tmp_path: Path, capf
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({"agglomeration": "multicut", "threshold": 1}, "not between 0 and 1 (exclusive), which multicut needs"),
-        ({"agglomeration": "waterz", "scoring": "quantile:42"}, "does not work with waterz (valid: mean, quantile:10, quantile:15"),
+        ({"agglomeration": "multicut", "threshold": 1}, r"not between 0 and 1 \(exclusive\), which multicut needs"),
+        (
+            {"agglomeration": "waterz", "scoring": "quantile:42"},
+            r"does not work with waterz \(valid: mean, quantile:10, quantile:15",
+        ),
         ({"fragments": "seeded-watershed", "per_section": "off"}, "which always works per section"),
         ({"fragments": "mutex-watershed", "per_section": "on"}, "which always works in 3D"),
         ({"long_range": "on"}, "--long-range on needs long-range channels"),

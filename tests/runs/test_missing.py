@@ -158,7 +158,7 @@ def test_what_cannot_be_made_again_is_refused(copied: tuple[Workspace, Workspace
     workspace, _ = copied
     remove(intermediates(workspace, "fragments"))
     largest_file(workspace.fragments / "c").unlink()
-    with pytest.raises(NeurosegError, match=r"1 block of stage edges is missing .* --restart edges"):
+    with pytest.raises(NeurosegError, match=r"(?s)1 block of stage edges is missing .* --restart edges"):
         pipeline.segment(Options(volume=str(workspace.path), executor="serial", threshold=0.3))
 
 

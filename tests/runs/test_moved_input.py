@@ -198,7 +198,7 @@ def test_a_workspace_of_an_earlier_version_is_refused_plainly(old: Path, tiny_mo
         mark.rename(mark.with_name(f"{index}-{'5' * 12}-{counts}"))  # marks hash the identity
     assert read_plan(made).input_content is None
     with pytest.raises(
-        RunRefusedError, match=r"cannot be compared, because an earlier version .* --restart affinities"
+        RunRefusedError, match=r"(?s)cannot be compared, because an earlier version .* --restart affinities"
     ):
         run(**given)
 

@@ -99,7 +99,7 @@ def failing(block: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 def test_a_failed_block_stops_only_what_needs_it(
     long_volume: str, tiny_model: str, whole: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mend = failing(6, monkeypatch)
+    repair = failing(6, monkeypatch)
     with pytest.raises(BlocksFailedError) as failed:
         run(long_volume, tiny_model, tmp_path / "w")
     told = str(failed.value)
@@ -111,7 +111,7 @@ def test_a_failed_block_stops_only_what_needs_it(
     # Fragments look 20 voxels, thus two blocks, around; edges read the fragments of the blocks beside them.
     assert sorted(done_at(workspace, "fragments")) == [0, 1, 2, 3, 9, 10, 11]
     assert sorted(done_at(workspace, "edges")) == [0, 1, 2, 10, 11]
-    mend()
+    repair()
     made, summaries = run(long_volume, tiny_model, tmp_path / "w")
     assert {summary.stage: summary.blocks for summary in summaries[:3]} == {"affinities": 1, "fragments": 5, "edges": 7}
     assert differing(made, whole) == []

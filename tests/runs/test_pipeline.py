@@ -138,7 +138,9 @@ def test_a_workspace_of_another_volume_is_refused(affinities: str, tmp_path: Pat
     other = tmp_path / "B.zarr"
     shutil.copytree(affinities, other)
     zarr.open_array(str(other), mode="r+")[:, 5:] = 0.5
-    with pytest.raises(RunRefusedError, match=r"B\.zarr is not that of this run, .*A\.zarr: \d+ of 24 sampled boxes"):
+    with pytest.raises(
+        RunRefusedError, match=r"B\.zarr differs from that of this run, .*A\.zarr: \d+ of 24 sampled boxes"
+    ):
         segment(str(other), made.path)
 
 
@@ -153,7 +155,8 @@ def test_a_region_grows_without_a_trace_of_the_smaller_one(
     assert labels(small)[20:].max() == 0
     assert labels(small)[:, :5].max() == 0
     grown, second = run("w", None)
-    assert "the last run was of the region 0:20,5:32,0:45, this one is of all; --roi 0:20,5:32,0:45" in caplog.text
+    assert "the last run used the region 0:20,5:32,0:45, but this one uses the whole volume" in caplog.text
+    assert "to continue there, use --roi 0:20,5:32,0:45" in caplog.text
     assert 0 < second[0].blocks < 12, "affinities of untouched blocks are kept"
     fresh, _ = run("f", None)
     assert np.array_equal(open_array(grown.affinities)[:], open_array(fresh.affinities)[:])

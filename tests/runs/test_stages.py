@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import zarr
 from scipy import ndimage
 
 from neuroseg.blocks import Block, Lattice, whole_lattice
-from neuroseg.errors import BlocksFailedError
+from neuroseg.errors import BlocksFailedError, NeurosegError
 from neuroseg.execution.serial import SerialExecutor
 from neuroseg.runs import pipeline
 from neuroseg.runs.options import Options
@@ -28,10 +29,11 @@ from tests.execution.clusters import SLURM
 
 @dataclass(frozen=True)
 class Failing:
-    """A stage of many blocks, each of which fails for a reason that `why` gives."""
+    """A stage of many blocks, each of which fails with an `error` whose message `why` gives."""
 
     lattice: Lattice
     why: Callable[[Block], str]
+    error: Callable[[str], Exception] = ValueError
 
     name = "fragments"
     inputs = ("raw",)
@@ -49,7 +51,7 @@ class Failing:
         """Yield a function that raises."""
 
         def process(block: Block) -> None:
-            raise ValueError(self.why(block))
+            raise self.error(self.why(block))
 
         yield process
 
@@ -84,7 +86,36 @@ def test_reasons_that_differ_only_in_the_voxel_are_one(tmp_path: Path) -> None:
     told = report(Workspace(tmp_path), stage)
     assert "block 0 (0:1,0:10,0:10): ValueError: voxel (0, 0, 3) is nan (and 3 more: 1, 2, 3)\n" in told
     assert told.count("is nan") == 1
-    assert "The others" not in told, "there are none"
+    assert told.endswith("\nhint: run the same command again; it retries only blocks that are not done")
+
+
+def test_the_hint_of_a_cause_is_reported_once(tmp_path: Path) -> None:
+    error = partial(NeurosegError, hint="replace the voxels")
+    stage = Failing(whole_lattice((4, 10, 10), (1, 10, 10)), lambda block: f"voxel {block.index} is nan", error)
+    told = report(Workspace(tmp_path), stage)
+    assert "block 0 (0:1,0:10,0:10): voxel 0 is nan (and 3 more: 1, 2, 3)\n    hint: replace the voxels\n" in told
+    assert told.count("replace the voxels") == 1
+
+
+def test_causes_with_different_hints_are_reported_with_both(tmp_path: Path) -> None:
+    def error(message: str) -> NeurosegError:
+        return NeurosegError("it fails", hint=message)
+
+    stage = Failing(whole_lattice((4, 10, 10), (1, 10, 10)), lambda block: "ab"[block.index % 2], error)
+    told = report(Workspace(tmp_path), stage)
+    assert "it fails (and 1 more: 2)\n    hint: a\n" in told
+    assert "it fails (and 1 more: 3)\n    hint: b\n" in told
+
+
+def test_a_hint_of_an_error_in_the_traceback_is_not_reported(tmp_path: Path) -> None:
+    def error(message: str) -> ValueError:
+        error = ValueError(message)
+        error.__cause__ = NeurosegError("its cause", hint="of the cause")
+        return error
+
+    told = report(Workspace(tmp_path), Failing(whole_lattice((1, 1, 1), (1, 1, 1)), lambda block: "outer", error))
+    assert "outer\n" in told
+    assert "of the cause" not in told
 
 
 def test_many_failures_are_described_and_read_few_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

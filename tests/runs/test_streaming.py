@@ -83,12 +83,12 @@ def test_affinities_are_there_only_while_they_are_read(
 def test_a_run_that_was_cut_off_goes_on(
     keep: str | None, volume: str, tiny_model: str, kept: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mend = failing(14, monkeypatch)
+    repair = failing(14, monkeypatch)
     with pytest.raises(Exception, match="1 block of stage affinities failed"):
         run(volume, tiny_model, tmp_path / "w")
     gone = released(Workspace(tmp_path / "w"))
     assert gone >= set(range(8))
-    mend()
+    repair()
     made, summaries = run(volume, tiny_model, tmp_path / "w", keep=keep)
     assert summaries[0].blocks == 1, "what was released is read by nobody any more"
     assert differing(made, kept) == []
@@ -98,10 +98,10 @@ def test_a_run_that_was_cut_off_goes_on(
 def test_what_was_released_and_is_read_again_is_made_again(
     volume: str, tiny_model: str, kept: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mend = failing(14, monkeypatch)
+    repair = failing(14, monkeypatch)
     with pytest.raises(Exception, match="1 block of stage affinities failed"):
         run(volume, tiny_model, tmp_path / "w")
-    mend()
+    repair()
     # A shard of fragments is gone whose affinities are gone, too.
     workspace = Workspace(tmp_path / "w")
     (workspace.entries / "00000003.parquet").unlink()
@@ -147,9 +147,11 @@ def test_damage_that_is_found_while_released_affinities_are_gone(
 def test_a_restart_predicts_again_what_it_reads(volume: str, tiny_model: str, kept: Workspace, tmp_path: Path) -> None:
     made, _ = run(volume, tiny_model, tmp_path / "w")
     before = done_at(made, "fragments")
-    with pytest.raises(InputError, match=r"stage fragments reads 20 blocks of affinities that --keep stream has") as no:
+    with pytest.raises(
+        InputError, match=r"stage fragments reads 20 blocks of affinities that --keep stream deleted"
+    ) as no:
         pipeline.segment(Options(volume=str(made.path)), restart="fragments")
-    assert "use neuroseg run to predict them again. Nothing was changed" in str(no.value)
+    assert "nothing was changed\nhint: use neuroseg run to recompute them" in str(no.value)
     assert done_at(made, "fragments") == before
     again, summaries = pipeline.run(options(volume, tiny_model, tmp_path / "w"), restart="fragments")
     assert summaries[0].blocks == BLOCKS
@@ -209,10 +211,10 @@ def test_a_prediction_that_fails_when_it_is_needed_again_ends_the_run(
 ) -> None:
     made, _ = run(volume, tiny_model, tmp_path / "w")
     (made.entries / "00000008.parquet").unlink()
-    mend = failing(7, monkeypatch)
-    with pytest.raises(NeurosegError, match=r"1 block of stage fragments is missing .* could not be made again"):
+    repair = failing(7, monkeypatch)
+    with pytest.raises(NeurosegError, match=r"1 block of stage fragments is missing .*, and recomputing failed"):
         run(volume, tiny_model, tmp_path / "w")
-    mend()
+    repair()
     run(volume, tiny_model, tmp_path / "w")
     assert differing(made, kept) == []
 
@@ -234,7 +236,10 @@ def test_a_method_that_reads_affinities_later_finds_them_or_is_refused(
 ) -> None:
     made, _ = run(volume, tiny_model, tmp_path / "w")
     multicut = options(volume, tiny_model, tmp_path / "w", keep="all", agglomeration="multicut")
-    with pytest.raises(InputError, match=r"agglomeration reads .* deleted; use neuroseg run --restart affinities to"):
+    with pytest.raises(
+        InputError,
+        match=r"agglomeration reads .* deleted; nothing was changed\nhint: use neuroseg run --restart affinities to",
+    ):
         pipeline.run(multicut, restart="agglomeration")
     assert made.segmentation.exists()
     other, _ = run(volume, tiny_model, tmp_path / "m", keep="all", agglomeration="multicut")

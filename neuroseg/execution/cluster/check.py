@@ -99,8 +99,8 @@ def _mismatch(said: dict[str, Any], gpus: int) -> str | None:
     if gpus and said.get("gpus", 0) < gpus:
         found = said.get("gpus")
         return (
-            f"the job requested {gpus} GPU(s), but torch sees {found}; the driver may be missing, or torch may be a build "
-            "for CPUs"
+            f"the job requested {gpus} GPU(s), but torch sees {found}; "
+            "the driver may be missing, or torch may be a build for CPUs"
         )
     return None
 
