@@ -36,8 +36,9 @@ def demo_volume(folder: str | Path, *, shape: int | Sequence[int] = (128, 128, 1
     Raises:
         InputError: `shape` is too small, or `folder` is a file or contains files other than those of an earlier demo.
 
-    >>> neuroseg.demo_volume("demo", shape=(48, 96, 96)).truth
-    PosixPath('demo/truth.zarr')
+    Examples:
+        >>> neuroseg.demo_volume("demo", shape=(48, 96, 96)).truth
+        PosixPath('demo/truth.zarr')
     """
     from neuroseg.views.synthetic import synthetic_volume
 

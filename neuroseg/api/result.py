@@ -24,9 +24,10 @@ class Run:
     def segmentation(self) -> LazyArray:
         """The labels `(z, y, x)` uint64 at full resolution, 0 = background. Raises InputError before segmentation.
 
-        >>> run.segmentation.voxel_size_nm
-        (10.0, 10.0, 10.0)
-        >>> run.segmentation[40].max()          # reads the labels of section 40
+        Examples:
+            >>> run.segmentation.voxel_size_nm
+            (10.0, 10.0, 10.0)
+            >>> run.segmentation[40].max()          # reads the labels of section 40
         """
         from neuroseg.volumes.volume import open_volume
 
@@ -62,7 +63,8 @@ class Run:
 
         Another threshold is fast: it reuses the merge tree and predicts nothing.
 
-        >>> run.segment(threshold=0.6).segments()["segment"].size
+        Examples:
+            >>> run.segment(threshold=0.6).segments()["segment"].size
         """
         from neuroseg.execution.cluster.site import Cluster, site_named
         from neuroseg.runs import pipeline
@@ -79,7 +81,8 @@ class Run:
         They include `voi_split`, `voi_merge`, `voi_sum` (bits) and `arand`. With `sweep`, they also include the scores
         of each threshold. Raises InputError if segmentation and truth cannot be compared.
 
-        >>> run.evaluate("truth.h5:labels")["voi_sum"]
+        Examples:
+            >>> run.evaluate("truth.h5:labels")["voi_sum"]
         """
         from neuroseg.checks.score import Request, score
 
@@ -117,8 +120,9 @@ class Run:
 def open_run(path: str | Path) -> Run:
     """Return the run with its workspace at `path`; raises InputError if there is no workspace.
 
-    >>> neuroseg.open_run("volume.neuroseg").status()["state"]
-    'done'
+    Examples:
+        >>> neuroseg.open_run("volume.neuroseg").status()["state"]
+        'done'
     """
     from neuroseg.storage.workspace import workspace_of
 

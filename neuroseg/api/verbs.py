@@ -51,8 +51,9 @@ def predict(
     `blocks` is the block size in voxels, N or (z, y, x). `voxel_size` is in nm, (z, y, x), and overrides the file's.
     `roi` is z0:z1,y0:y1,x0:x1 in voxels. `cluster` is a cluster configuration file (YAML), as for --cluster.
 
-    >>> neuroseg.predict("volume.zarr", blocks=256).affinities.shape
-    (3, 160, 250, 250)
+    Examples:
+        >>> neuroseg.predict("volume.zarr", blocks=256).affinities.shape
+        (3, 160, 250, 250)
     """
     from neuroseg.runs import pipeline
     from neuroseg.runs.options import options_from
@@ -105,8 +106,9 @@ def segment(
     score below `threshold` (0 to 1) merge. `min_size` is in voxels, or a volume such as "0.01um3". The other options
     are those of `predict`.
 
-    >>> neuroseg.segment("volume.neuroseg", threshold=0.6).segmentation[40]
-    >>> neuroseg.segment(affinities="theirs.zarr", offsets=[[-1, 0, 0], [0, -1, 0], [0, 0, -1]], output="t.neuroseg")
+    Examples:
+        >>> neuroseg.segment("volume.neuroseg", threshold=0.6).segmentation[40]
+        >>> neuroseg.segment(affinities="theirs.zarr", offsets=[[-1, 0, 0], [0, -1, 0], [0, 0, -1]], output="t.neuroseg")
     """
     from neuroseg.runs import pipeline
     from neuroseg.runs.options import options_from
@@ -162,9 +164,10 @@ def run(
 
     To resume an interrupted run, call it again with the same options.
 
-    >>> run = neuroseg.run("volume.zarr", blocks=256)
-    >>> run.segmentation[40]                      # reads the labels of section 40
-    >>> run.evaluate("truth.h5:labels")["voi_sum"]
+    Examples:
+        >>> run = neuroseg.run("volume.zarr", blocks=256)
+        >>> run.segmentation[40]                      # reads the labels of section 40
+        >>> run.evaluate("truth.h5:labels")["voi_sum"]
     """
     from neuroseg.runs import pipeline
     from neuroseg.runs.options import options_from
