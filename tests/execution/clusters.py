@@ -1,4 +1,4 @@
-"""Which executors can be tested here, the SLURM that some of them need, and their suite."""
+"""The executors that can be tested on this machine, and the test suite for those of a run."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def needs_slurm(test: Callable[..., None]) -> Callable[..., None]:
 
 @dataclass(frozen=True)
 class _Chosen:
-    """Runs blocks by what `choose` returns for them."""
+    """Runs tasks with the executor that `choose` returns."""
 
     choose: Choose
 
@@ -58,7 +58,7 @@ class _Chosen:
 
 
 class ExecutorOfRun(ExecutorTests):
-    """Passes the suite what `--executor NAME --workers 2` chooses for the stages of a run."""
+    """The suite for the executor that `--executor NAME --workers 2` chooses."""
 
     name: ClassVar[str]
     cluster: ClassVar[Cluster] = NO_CLUSTER

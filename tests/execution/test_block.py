@@ -1,4 +1,4 @@
-"""What a block's record says of its memory, and what a worker loads."""
+"""The memory in a block's record, and the modules that a worker imports."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_the_peak_of_memory_is_that_since_it_was_forgotten() -> None:
 
 
 def test_a_worker_loads_nothing_that_its_kernels_do_not_use(tmp_path: Path) -> None:
-    """pandas and scipy's linear algebra take most of a second to load, and come in by the back door."""
+    """Importing pandas and scipy's linear algebra takes almost a second. Other packages may import them."""
     program = f"""
 import sys
 from pathlib import Path

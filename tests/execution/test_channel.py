@@ -1,4 +1,4 @@
-"""The listener and the channels behind it: who knows the secret comes in, nobody else is heard or waited for."""
+"""The listener and its channels accept workers that know the secret. Other connections do not delay them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def at(listener: Listener) -> list[Address]:
 
 
 def next_in(listener: Listener, seconds: float = 10) -> Channel:
-    """The next worker that comes in."""
+    """The channel of the next worker."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if new := listener.new_channels():
@@ -67,7 +67,7 @@ def test_another_secret_is_refused_and_told_nowhere(caplog: pytest.LogCaptureFix
 
 
 class Harm:
-    """Writes a file where it is unpickled."""
+    """Writes a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -77,7 +77,7 @@ class Harm:
 
 
 def cut_off(connection: Connection) -> bool:
-    """Whether the other end has let go."""
+    """Whether the other end has closed the connection."""
     try:
         connection.recv_bytes()
     except (EOFError, OSError):
@@ -86,7 +86,7 @@ def cut_off(connection: Connection) -> bool:
 
 
 def test_nothing_of_a_stranger_is_read_beyond_its_proof(tmp_path: Path) -> None:
-    """A pickle in the place of the proof, or a long message, is neither loaded nor kept."""
+    """A pickle instead of the proof, or a long message, is neither loaded nor kept."""
     with local_listener() as listener:
         for said in (pickle.dumps(Harm(tmp_path / "executed")), b"\xff" * 1000):
             with socket.create_connection(at(listener)[0]) as stranger:
@@ -118,7 +118,7 @@ def test_a_head_that_does_not_know_the_secret_gets_no_work_done() -> None:
 
 
 def test_a_worker_cannot_be_used_to_convince_another() -> None:
-    """Who passes one worker's nonce to another as the head's gets a proof of a worker, which is none of a head."""
+    """Passing one worker's nonce to another worker gives a worker's proof, which is not valid for a head."""
     ends = [socket.socketpair() for _ in range(2)]
     refused: list[Exception] = []
 

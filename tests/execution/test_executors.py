@@ -1,4 +1,4 @@
-"""Our executors pass their suite; whole runs have the same bytes, also when processes are killed meanwhile."""
+"""Our executors pass their suite. Whole runs have the same bytes, even if processes are killed."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_one_process_serves_successive_stages(raw_volume: str, tiny_model: str, 
 
 
 def is_running(process: int) -> bool:
-    """Whether the process is there and is not a zombie."""
+    """Whether the process exists and is not a zombie."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What a failed block leaves behind, and doing it again by itself."""
+"""The description of a failed block, and replaying it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.execution.test_executors import arrays, options
 
 @pytest.fixture
 def failed(tiny_model: str, tmp_path: Path) -> tuple[Workspace, Callable[[], object]]:
-    """A run whose fragments' blocks 0 to 2 failed, because a shard of affinities is damaged, and a function that repairs it."""
+    """A run in which blocks 0 to 2 of fragments failed, because a shard is damaged, and a function that repairs it."""
     volume = make_volume(tmp_path / "V.zarr", (96, 20, 20))
     workspace, _ = pipeline.predict(options(volume, tiny_model, tmp_path / "w", blocks="16,32,32", executor="serial"))
     shard = workspace.affinities / "c" / "0" / "0" / "0" / "0"

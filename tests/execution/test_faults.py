@@ -1,4 +1,4 @@
-"""Workers that die, hang or fail in a block: bounded retries, the other blocks done, the result unharmed."""
+"""Workers that die, hang or fail in a block: retries are limited, the other blocks are done, the result is the same."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def affinities(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def expected(affinities: str, tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
-    """The segmentation that nothing went wrong in."""
+    """The segmentation of a run without faults."""
     return labels(segment(affinities, tmp_path_factory.mktemp("expected") / "w", executor="serial", blocks="48"))
 
 
 @pytest.fixture
 def inject(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Inject:
-    """Have something go wrong in the workers that are started from now on; returns what counts how often it did."""
+    """Inject a fault into workers that start from now on. Return the file that counts the faults."""
 
     def injected(what: str, stage: str, block: int, times: int = 1000) -> Path:
         monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent / "faults"))
@@ -81,7 +81,7 @@ def test_a_block_that_fails_each_time_is_given_up_and_the_rest_completes(
 
 
 def test_a_block_that_kills_its_worker_takes_no_other_along(affinities: str, tmp_path: Path, inject: Inject) -> None:
-    """The one before it is completed by the same worker at that moment, each time that the two are tried again."""
+    """At that moment, the same worker is completing the block before it, in each attempt."""
     count = inject("company", "fragments", 5)
     with pytest.raises(BlocksFailedError, match=r"1 block of stage fragments failed:\n  stage fragments, block 5"):
         segment(affinities, tmp_path / "w", executor="local", workers=1)

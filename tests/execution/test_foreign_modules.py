@@ -1,4 +1,4 @@
-"""What lies in a folder of data is never executed: a worker imports from its environment alone."""
+"""Files in a data folder are never executed: a worker imports only from its environment."""
 
 from __future__ import annotations
 

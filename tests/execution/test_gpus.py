@@ -1,4 +1,4 @@
-"""Workers of one machine are shared out among its GPUs, one each in turn; a place that falls free is taken again."""
+"""The workers of a machine use its GPUs in turn. A new worker takes the place of one that ended."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from neuroseg.storage.first import first_recorded
 
 
 def properties(name: str, major: int = 9, minor: int = 0, multiprocessors: int = 132) -> SimpleNamespace:
-    """What torch says of a GPU."""
+    """The properties of a GPU, as torch returns them."""
     return SimpleNamespace(name=name, major=major, minor=minor, multi_processor_count=multiprocessors)
 
 
 def seen_gpus() -> dict[int, str]:
-    """The GPU that each worker process of this one sees, by the process."""
+    """The GPU that each worker process sees, by process id."""
     processes = psutil.Process().children()
     found = {process.pid: process.environ() for process in processes}
     return {pid: given["CUDA_VISIBLE_DEVICES"] for pid, given in found.items() if "CUDA_VISIBLE_DEVICES" in given}
@@ -111,7 +111,7 @@ def test_a_stage_that_another_kind_of_gpu_began_is_not_opened(
 
 
 def test_a_child_whose_parent_is_gone_ends() -> None:
-    """What a fork meets whose parent died before it could ask the kernel to be told."""
+    """As in a fork whose parent died before the fork could ask the kernel for a signal."""
     script = "from neuroseg.execution.parent import die_with_parent; import os; {}; print('lives')"
     lives, dies = (
         subprocess.run([sys.executable, "-c", script.format(f"die_with_parent({parent})")], capture_output=True)

@@ -1,4 +1,4 @@
-"""Which stages share workers: prediction has its own on GPUs, elsewhere the cores do everything."""
+"""The stages that share workers: prediction has its own workers on GPUs, but not on CPUs."""
 
 from __future__ import annotations
 

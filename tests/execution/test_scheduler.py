@@ -1,4 +1,4 @@
-"""Which block comes when: dependencies by hand, and against a plain reading of them on random lattices."""
+"""The order of blocks: small examples, and random lattices compared with a simple implementation."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class Toy:
     identity: Mapping[str, Any] = field(default_factory=dict)
 
     def prepare(self) -> None:
-        """Nothing is made."""
+        """Write nothing."""
 
     def open(self) -> AbstractContextManager[Process]:
-        """Nothing is set up."""
+        """Set up nothing."""
         return nullcontext(lambda block: None)
 
 
@@ -95,7 +95,7 @@ def test_blocks_that_are_not_given_count_as_done() -> None:
 
 
 def test_a_block_waits_for_each_stage_that_it_reads() -> None:
-    """Edges read affinities, too: where those are made again, that fragments are done is not enough."""
+    """Edges also read affinities. If these are recomputed, done fragments are not enough."""
     third = Toy("third", ROW, inputs=("a", "b"))
     with Schedule([task(FIRST, [2]), task(third)]) as schedule:
         in_hand = schedule.next("first")
@@ -181,7 +181,7 @@ triples = st.tuples(*[st.integers(1, 4)] * 3)
 def test_the_order_is_that_of_a_plain_reading(
     data: st.DataObject, counts: Triple, shape: Triple, halo: Triple, scale: Triple
 ) -> None:
-    """Random lattices and regions, blocks that are done before, blocks that fail for good, three stages."""
+    """Three stages with random lattices and regions, blocks that are already done, and blocks that always fail."""
     size = [count * width for count, width in zip(counts, shape, strict=True)]
     begin = [data.draw(st.integers(0, edge - 1)) for edge in size]
     roi = Roi(begin, [data.draw(st.integers(1, edge - first)) for edge, first in zip(size, begin, strict=True)])
@@ -212,12 +212,12 @@ def test_the_order_is_that_of_a_plain_reading(
 
 
 def needed(tasks: list[Task], key: Key) -> set[Key]:
-    """Return the given blocks of the stage before whose voxels a block reads."""
+    """Return the given blocks of the earlier stage that a block reads."""
     return {each for each in touched(tasks, key) if any(each.number == b.index for b in task_of(tasks, each).blocks)}
 
 
 def cone(tasks: list[Task], key: Key) -> set[Key]:
-    """Return all blocks that a block comes from, in any number of steps."""
+    """Return all blocks that a block depends on, directly or indirectly."""
     before = touched(tasks, key) if task_of(tasks, key).blocks else set()
     return before.union(*(cone(tasks, each) for each in before))
 
@@ -227,7 +227,7 @@ def task_of(tasks: list[Task], key: Key) -> Task:
 
 
 def touched(tasks: list[Task], key: Key) -> set[Key]:
-    """Return the blocks of the stage before, whether given or not, whose voxels a block reads."""
+    """Return all blocks of the earlier stage, given or not, that a block reads."""
     number = [one.name for one in tasks].index(key.stage)
     if number == 0:
         return set()
@@ -242,7 +242,7 @@ def touched(tasks: list[Task], key: Key) -> set[Key]:
 
 
 def box(block: Block, stage: Any, halo: Triple) -> list[tuple[int, int]]:
-    """Return where the whole cell of a block, with a halo, begins and ends along each axis, in the finest voxels."""
+    """Return begin and end of a block's cell with a halo along each axis, in the finest voxels."""
     counts = stage.lattice.counts
     cell = (block.index // (counts[1] * counts[2]), block.index // counts[2] % counts[1], block.index % counts[2])
     return [
@@ -256,7 +256,7 @@ def overlap(one: list[tuple[int, int]], other: list[tuple[int, int]]) -> bool:
 
 
 def test_blocks_that_are_left_out_cost_little() -> None:
-    """The first and the last of 125,000 come without the others."""
+    """The first and the last of 125,000 blocks can run without the others."""
     lattice = whole_lattice((50, 50, 50), (1, 1, 1))
     few = [0, 17, math.prod(lattice.counts) - 1]
     with Schedule([task(Toy("first", lattice), few)]) as schedule:

@@ -1,4 +1,4 @@
-"""What the head does about workers that lie, hang, or die in company: each is played by a thread."""
+"""The head's reactions to workers that send wrong messages, hang or die. Threads play the workers."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ class Toy:
     lattice = whole_lattice((4, 1, 1), (1, 1, 1))
 
     def prepare(self) -> None:
-        """Nothing is made."""
+        """Write nothing."""
 
     def open(self) -> AbstractContextManager[Process]:
-        """Nothing is set up."""
+        """Set up nothing."""
         return nullcontext(lambda block: None)
 
 
 class Played:
-    """A launcher whose workers are threads, all there from the beginning; one that answers False is gone."""
+    """A launcher whose workers are threads, connected from the beginning. A worker ends if its answer is False."""
 
     readable = None
 
@@ -65,7 +65,7 @@ class Played:
         return Channel.over(near)
 
     def scale(self, wanted: int, progress: int) -> None:
-        """Nobody is replaced."""
+        """Replaces no worker."""
 
     def new_channels(self) -> list[Channel]:
         new, self._new = self._new, []
@@ -75,7 +75,7 @@ class Played:
         self.ended += 1
 
     def stop(self, *, force: bool) -> None:
-        """They end with their connections."""
+        """The workers end with their connections."""
 
 
 def _play(channel: Channel, answer: Answer) -> None:
@@ -210,7 +210,7 @@ def test_workers_that_cannot_start_end_the_run(tmp_path: Path, monkeypatch: pyte
 
 @dataclass(frozen=True)
 class Named(Toy):
-    """A toy of another name, which may read another toy."""
+    """A toy with another name that may read another toy."""
 
     name: str = "toy"
     inputs: tuple[str, ...] = ()
@@ -222,7 +222,7 @@ MAKER, READER = Named("maker", outputs=("a",)), Named("reader", inputs=("a",))
 
 
 class Noted(Played):
-    """Notes when its workers are let go."""
+    """Records when its workers are stopped."""
 
     def __init__(self, events: list[object], *answers: Answer) -> None:
         super().__init__(*answers)
@@ -233,7 +233,7 @@ class Noted(Played):
 
 
 def test_a_pool_that_no_stage_needs_any_more_is_let_go_while_others_work(tmp_path: Path) -> None:
-    """GPUs are free once everything is predicted; what follows goes on."""
+    """GPUs become free when all blocks are predicted, while later stages continue."""
     events: list[object] = []
 
     def slow(message: Message, say: Say) -> None:
@@ -252,7 +252,7 @@ def test_a_pool_that_no_stage_needs_any_more_is_let_go_while_others_work(tmp_pat
 
 
 def test_workers_are_sent_for_when_there_is_something_to_do(tmp_path: Path) -> None:
-    """Those that compute are not started before the first block for them can be done."""
+    """Workers that compute do not start before the first block for them can run."""
     done: list[int] = []
 
     def fail_all(message: Message, say: Say) -> None:

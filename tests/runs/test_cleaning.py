@@ -1,4 +1,4 @@
-"""What `--keep` and `neuroseg clean` remove, and what still works afterwards."""
+"""The files that `--keep` and `neuroseg clean` remove, and the commands that still work afterwards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files cut short or altered on disk: found when they are read, named, and never part of a result."""
+"""Truncated or altered files are found when they are read, reported, and never part of a result."""
 
 from __future__ import annotations
 
@@ -82,13 +82,13 @@ def labels(workspace: Workspace) -> np.ndarray:
 
 
 def redo(workspace: Workspace, reader: str) -> None:
-    """Have the blocks of a stage done again."""
+    """Unmark the blocks of a stage."""
     workspace.ledger(reader, {}).forget_blocks()
     (workspace.path / "ledger" / "published").unlink()
 
 
 def damages(artifact: str) -> list[Callable[[Path], None]]:
-    """How a file can be damaged. A mapped array has no checksum; where a single file is gone, its stage runs."""
+    """The ways to damage a file. A mapped array has no checksum. If a stage's only file is missing, the stage runs."""
     found = [cut_short, emptied]
     if not artifact.endswith(".npy"):
         found.append(alter)
@@ -136,7 +136,7 @@ def test_damage_of_what_cannot_be_made_again_is_named(options: Options) -> None:
 def test_a_recomputation_that_fails_costs_nothing(
     options: Options, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None], told: str
 ) -> None:
-    """Marks, and what was made of what is damaged, stay until it is replaced."""
+    """The marks and the later results stay until the damaged file is replaced."""
     workspace, _ = pipeline.segment(options)
     expected, marks = labels(workspace), workspace.ledger("agglomeration", {}).done()
     damage(largest_file(workspace.fragments / "c"))
@@ -168,7 +168,7 @@ def test_two_stages_that_are_damaged_are_made_again(options: Options) -> None:
 
 @pytest.mark.parametrize("damage", [Path.unlink, emptied])
 def test_an_array_without_its_description_is_made_again_whole(options: Options, damage: Callable[[Path], None]) -> None:
-    """Beginning it anew removes all of its shards."""
+    """Creating it again removes all its shards."""
     workspace, _ = pipeline.segment(options)
     expected, fragments = labels(workspace), np.asarray(open_array(workspace.fragments)[:])
     damage(workspace.fragments / "zarr.json")

@@ -1,4 +1,4 @@
-"""What goes missing or changes at a bad moment: while other blocks fail, while it is made again, or in the input."""
+"""Files that vanish or change at a bad moment: while other blocks fail, while they are recomputed, or in the input."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def differing(one: Workspace, other: Workspace) -> list[str]:
 
 
 def at_first_block_of(stage_name: str, act: Callable[[], None], patch: pytest.MonkeyPatch) -> None:
-    """Have something happen before the first block of a stage."""
+    """Call a function before the first block of a stage."""
     process_block, happened = serial.process_block, []
 
     def acting(process: Any, block: Any, ledger: Any, stage: Any, **more: Any) -> bool:
@@ -54,7 +54,7 @@ def at_first_block_of(stage_name: str, act: Callable[[], None], patch: pytest.Mo
 def test_a_shard_goes_missing_while_another_is_damaged(
     whole: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The block that fails leads to both; blocks that read zeros did not fail."""
+    """The failed block reads both. Blocks that read zeros did not fail."""
 
     def harm() -> None:
         (tmp_path / "w" / SHARD).unlink()

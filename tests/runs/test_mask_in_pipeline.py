@@ -1,4 +1,4 @@
-"""Runs with a mask: blocks outside are left out, nothing lies or crosses outside it."""
+"""Runs with a mask: blocks outside are skipped, and no segment reaches outside."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs by the methods that are there for comparison, and long-range channels, through the whole pipeline."""
+"""The alternative methods, and long-range channels, in the whole pipeline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shards that are gone, or empty: never read as the zeros that zarr would give, but made again."""
+"""Missing or empty shards are recomputed, never read as zeros, as zarr would."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def options(volume: str, model: str, **more: object) -> Options:
 
 @pytest.fixture
 def copied(finished: Path, tmp_path: Path) -> tuple[Workspace, Workspace]:
-    """A copy of the finished workspace, to be damaged, and the one that it must be equal to again."""
+    """A copy of the finished workspace to damage, and the original that it must equal at the end."""
     shutil.copytree(finished / "V.neuroseg", tmp_path / "V.neuroseg")
     return Workspace(tmp_path / "V.neuroseg"), Workspace(finished / "V.neuroseg")
 
@@ -192,7 +192,7 @@ def test_missing_blocks_are_those_whose_files_are_gone(copied: tuple[Workspace, 
 def test_a_stage_that_was_cut_off_is_not_believed(
     copied: tuple[Workspace, Workspace], finished: Path, tiny_model: str
 ) -> None:
-    """Its head was killed before it could see that a shard went missing while blocks read zeros in its place."""
+    """The head was killed before it could detect that a shard vanished while blocks read zeros instead."""
     workspace, whole = copied
     shard = largest_file(workspace.affinities / "c")
     fragments = open_array(workspace.provisional, writable=True)

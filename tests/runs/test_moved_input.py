@@ -1,4 +1,4 @@
-"""A workspace goes on where its input moved; an input that changed is refused in words."""
+"""A run continues after its input moved. A changed input is refused with a description of the change."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.conftest import make_volume
 
 
 def run(**given: object) -> tuple[Workspace, list[str]]:
-    """Run and return the workspace and the stages that had something to do."""
+    """Run, and return the workspace and the stages that ran."""
     options = Options.model_validate({"blocks": "32", "executor": "serial", **given})
     workspace, summaries = (pipeline.run if options.volume else pipeline.segment)(options)
     return workspace, [summary.stage for summary in summaries if summary.blocks]

@@ -1,4 +1,4 @@
-"""Stages that run at the same time: blocks begin early, names lead to parts to come, a failure stops what needs it."""
+"""Concurrent stages: blocks start early, names may refer to later parts, a failure stops only its readers."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_later_stages_begin_while_earlier_ones_go_on(
 
 
 def failing(block: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Have a block of affinities fail until what is returned is called."""
+    """Make a block of affinities fail until the returned function is called."""
     opened = AffinitiesStage.open
 
     class Failing:
@@ -132,7 +132,7 @@ def snake(shape: tuple[int, int, int]) -> np.ndarray:
 
 
 def segmented(path: Path, affinities: np.ndarray, name: str, **more: object) -> Workspace:
-    """Segment affinities in a zarr beside `path`, which is made where there is none."""
+    """Segment affinities in a zarr next to `path`. Create it if it does not exist."""
     if not (path / "A.zarr").exists():
         attributes = {"offsets": OFFSETS, "voxel_size": [10, 10, 10]}
         array = zarr.create_array(str(path / "A.zarr"), shape=affinities.shape, dtype="u1", attributes=attributes)
@@ -142,7 +142,7 @@ def segmented(path: Path, affinities: np.ndarray, name: str, **more: object) -> 
 
 
 def count_put_off(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """Return a list that grows by (artifact, block) with every part that was not there yet."""
+    """Return a list to which (artifact, block) is added for each part that was not written yet."""
     seen: list[tuple[str, int]] = []
     put_off = Schedule.put_off
 
@@ -185,7 +185,7 @@ def test_any_blocks_give_the_bytes_of_the_whole(
 def test_parts_of_an_earlier_region_are_not_taken_for_those_to_come(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Blocks at the face of a smaller region have other parts when it grows; no name may be followed through them."""
+    """Blocks at the face of a region have other parts when it grows. No name may be followed through the old parts."""
     affinities = smooth_affinities((4, 20, 40))
     segmented(tmp_path, affinities, "grown", blocks="4,3,3", roi="0:4,0:10,0:22")
     seen = count_put_off(monkeypatch)
@@ -200,7 +200,7 @@ def done_before(block: int) -> bool:
 
 
 def test_a_part_that_is_lost_for_good_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A part that was there and is gone must not be waited for."""
+    """The run must not wait for a part that was removed."""
     affinities = snake((6, 30, 36))
     whole = segmented(tmp_path, affinities, "whole", blocks="64")
     made = segmented(tmp_path, affinities, "w", blocks="4,9,9")

@@ -1,4 +1,4 @@
-"""Runs through the stages: resume, refusal, regions, thresholds, affinities from elsewhere."""
+"""Whole runs: resume, refusal, regions, thresholds, given affinities."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def whole(affinities: str, tmp_path_factory: pytest.TempPathFactory) -> Workspac
 
 @pytest.fixture(scope="module")
 def coarse(affinities: str, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """The same at the threshold 0.6, made anew."""
+    """The same at the threshold 0.6, computed from the beginning."""
     return segment(affinities, tmp_path_factory.mktemp("coarse") / "w", blocks="16", threshold=0.6)
 
 
 @pytest.fixture
 def made(whole: Workspace, tmp_path: Path) -> Workspace:
-    """A copy of the finished segmentation, to be changed."""
+    """A copy of the finished segmentation to change."""
     shutil.copytree(whole.path, tmp_path / "w")
     return Workspace(tmp_path / "w")
 
@@ -165,7 +165,7 @@ def test_a_region_grows_without_a_trace_of_the_smaller_one(
 
 
 def stop_after(stage: str, patch: pytest.MonkeyPatch) -> None:
-    """Make every run end as if it were killed once `stage` and those that run with it are done."""
+    """Make every run end as if killed when `stage` and its group are done."""
 
     def run_then_stop(*given: Any) -> list[StageSummary]:
         summaries = run_stages(*given)

@@ -1,4 +1,4 @@
-"""The signature promise, end to end: every artifact has the same bytes however the work was cut up."""
+"""Block invariance end to end: all artifacts have the same bytes for any block size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The estimate of what a run will write follows what is left to do."""
+"""The estimated bytes of a run depend on its pending blocks."""
 
 from __future__ import annotations
 

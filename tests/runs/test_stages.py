@@ -1,4 +1,4 @@
-"""What is reported of a stage's failed blocks, what it costs, and whose word counts."""
+"""The report of failed blocks, its cost, and the workers' reports."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_a_hint_of_an_error_in_the_traceback_is_not_reported(tmp_path: Path) -> 
 
 
 def test_many_failures_are_described_and_read_few_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Per block a few files are written and read, however many fail; not each one's failures once for each other."""
+    """The number of files that are written and read per block does not depend on the number of failures."""
     count, reads = 600, [0]
     stage = Failing(whole_lattice((count, 10, 10), (1, 10, 10)), lambda block: "no such thing")
     read_text = Path.read_text

@@ -1,4 +1,4 @@
-"""`--keep stream`: the same bytes, affinities on disk only while somebody reads them, and made again when they are."""
+"""`--keep stream`: the same bytes. Affinities are on disk only until they are read, and recomputed if needed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def volume(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def kept(volume: str, tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """The volume's segmentation, with all that led to it."""
+    """The segmentation of the volume, with all intermediate artifacts."""
     return run(volume, tiny_model, tmp_path_factory.mktemp("kept") / "w", keep="all")[0]
 
 
@@ -52,7 +52,7 @@ def options(volume: str, model: str, workspace: Path, **more: object) -> Options
 
 
 def differing(one: Workspace, other: Workspace) -> list[str]:
-    """Return the artifacts in which two runs differ, affinities aside."""
+    """Return the artifacts other than affinities in which two runs differ."""
     return [name for name, difference in compared(one, other) if difference and name != "affinities.zarr"]
 
 
@@ -114,7 +114,7 @@ def test_what_was_released_and_is_read_again_is_made_again(
 def test_damage_that_is_found_while_released_affinities_are_gone(
     volume: str, tiny_model: str, kept: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A block of edges fails of a damaged shard of fragments, which is made of affinities that were released."""
+    """A block of edges fails because of a damaged shard of fragments, whose affinities were released."""
     opened, harmed = EdgesStage.open, []
     workspace = Workspace(tmp_path / "w")
 
@@ -194,7 +194,7 @@ LOST = ["edges/00000008.parquet", "entries/00000008.parquet", "provisional.zarr/
 def test_a_file_that_is_lost_after_a_run_is_made_again(
     lost: str, segment: bool, volume: str, tiny_model: str, kept: Workspace, tmp_path: Path
 ) -> None:
-    """Other affinities are missing than those of the run that is cut off or over: those are predicted again."""
+    """The missing affinities are not those that were released. They are recomputed."""
     made, _ = run(volume, tiny_model, tmp_path / "w")
     assert made.segmentation.exists()
     (made.path / lost).unlink()
@@ -271,7 +271,7 @@ def test_multicut_reads_affinities_later_and_refuses(volume: str, tiny_model: st
 def test_a_block_that_lost_a_worker_keeps_its_affinities_until_the_end(
     volume: str, tiny_model: str, kept: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever was given up may still read them, and must not read zeros."""
+    """A dropped worker may still read them, and must not read zeros."""
     from neuroseg.execution.scheduler import Schedule
 
     opened, first = FragmentsStage.open, []

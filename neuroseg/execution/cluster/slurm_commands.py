@@ -28,7 +28,7 @@ _BUSY = re.compile(
     r"|connection failure|zero bytes were transmitted|transport endpoint is not connected|in standby mode",
     re.IGNORECASE,
 )
-_NUMBER = re.compile(r"(\d+)(;\S+)?")  # JOB or JOB;CLUSTER, as sbatch --parsable prints it
+_JOB_ID = re.compile(r"(\d+)(;\S+)?")  # JOB or JOB;CLUSTER, as sbatch --parsable prints it
 _MARKER = "neuroseg|"
 # COMPLETING is not among them: a requeued task has that state for a moment.
 _ENDED = {"COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_MEMORY"}
@@ -53,10 +53,10 @@ def submit(line: Sequence[str], name: str, known: Collection[str], over: threadi
         if over.wait(pause_s):
             return None
         try:
-            job = _job_called(name, known) if unanswered else None
+            job = _newest_job(name, known) if unanswered else None
             if job is None:
                 output = _run(line, over)
-                job = _number_in(output) or _job_called(name, known)
+                job = _job_id_in(output) or _newest_job(name, known)
         except BusyError as error:
             unanswered = error
             logger.warning("SLURM's controller does not answer, retrying: %s", str(error).partition("\n")[0])
@@ -127,7 +127,7 @@ def can_cancel() -> bool:
     return shutil.which("scancel") is not None
 
 
-def _job_called(name: str, known: Collection[str]) -> str | None:
+def _newest_job(name: str, known: Collection[str]) -> str | None:
     """Return the newest job (array) of a name that is not `known`, or None."""
     return max((job for job in _queued(name, "%F") if job not in known), key=_as_number, default=None)
 
@@ -136,9 +136,9 @@ def _as_number(job: str) -> int:
     return int(job) if job.isdigit() else -1
 
 
-def _number_in(output: str) -> str | None:
+def _job_id_in(output: str) -> str | None:
     """Return the job id that is alone on a line. Return None unless there is exactly one."""
-    found = {match[1] for line in output.splitlines() if (match := _NUMBER.fullmatch(line.strip()))}
+    found = {match[1] for line in output.splitlines() if (match := _JOB_ID.fullmatch(line.strip()))}
     return found.pop() if len(found) == 1 else None
 
 

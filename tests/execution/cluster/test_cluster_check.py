@@ -1,4 +1,4 @@
-"""`neuroseg cluster check`, and what describes a cluster."""
+"""`neuroseg cluster check`, and the cluster configuration file."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_wrong_descriptions_are_refused(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_configuration_cannot_bring_its_own_cluster(
     raw_volume: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What a cluster's description says is executed: it comes from the command line alone."""
+    """A cluster configuration file contains commands to execute. It comes only from the command line."""
     (tmp_path / "theirs.yaml").write_text("executor: serial\ncluster: /their/site.yaml\n")
     assert exit_code(["run", raw_volume, "--config", str(tmp_path / "theirs.yaml")]) == 2
     assert "cluster" in capsys.readouterr().err

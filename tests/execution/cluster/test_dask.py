@@ -33,7 +33,7 @@ def started(module: str, *flags: str) -> subprocess.Popen[bytes]:
 
 @pytest.fixture
 def dask(tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    """The address of a scheduler, and two workers without a nanny that would start them again."""
+    """The address of a scheduler, and two workers without a nanny, which would restart them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
         file = tmp_path / "scheduler.json"

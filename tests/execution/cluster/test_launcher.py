@@ -1,4 +1,4 @@
-"""Jobs of a run: as many as there are blocks for, cancelled whatever interrupts that, and those of nobody else."""
+"""The jobs of a run: as many as there are blocks for, cancelled even after an interrupt, not those of others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from neuroseg.execution.cluster.slurm_commands import cancel_own_jobs
 
 
 class Ended:
-    """Jobs that end as soon as they are sent for."""
+    """Jobs that end as soon as they are submitted."""
 
     def __init__(self) -> None:
         self.sent: list[int] = []
@@ -34,7 +34,7 @@ class Ended:
         return "nothing"
 
     def cancel(self, job: str) -> None:
-        """None hangs."""
+        """No job hangs."""
 
     def cancel_all(self, *, force: bool) -> None:
         self.cancellations += 1

@@ -1,4 +1,4 @@
-"""Workers as jobs of a real SLURM: cancelled, requeued, drained, left behind; the bytes stay those of one process."""
+"""Workers as jobs of a real SLURM that are cancelled, requeued, drained or left behind: the same bytes."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_jobs_that_are_cancelled_or_requeued_are_replaced(
 def test_workers_that_are_all_stopped_are_cancelled_and_replaced(
     affinities: str, expected: np.ndarray, tmp_path: Path
 ) -> None:
-    """A stopped process cannot leave, and the controller takes it for one that works."""
+    """A stopped process cannot exit, and SLURM counts it as running."""
     with started(affinities, tmp_path / "w", "--workers", "2", "--block-timeout", "5") as head:
         wait_until(lambda: done(tmp_path / "w") > 2)
         for worker in psutil.process_iter(["cmdline"]):
@@ -122,7 +122,7 @@ def test_workers_that_are_all_stopped_are_cancelled_and_replaced(
 
 @contextmanager
 def drained(*nodes: str) -> Iterator[None]:
-    """Nothing new begins on the nodes."""
+    """No new job starts on the nodes."""
     for node in nodes:
         said("scontrol", "update", f"NodeName={node}", "State=DRAIN", "Reason=test")
     try:

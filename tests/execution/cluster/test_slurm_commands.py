@@ -1,4 +1,4 @@
-"""A controller that is busy, loses answers or is wrapped in banners: scripts stand for SLURM's commands."""
+"""A controller that is busy, loses answers or prints banners. Scripts replace SLURM's commands."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Plan = Callable[..., None]
 
 @pytest.fixture
 def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
-    """Say what the next calls of a command do; without a plan squeue lists the file `queue`."""
+    """Plan the next calls of a command. Without a plan, squeue prints the file `queue`."""
     monkeypatch.setattr(slurm_commands, "_SUBMIT_PAUSES_S", (0.0, 0.01, 0.01, 0.01))
     monkeypatch.setattr(slurm_commands, "_CANCEL_PAUSES_S", (0.0, 0.01))
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")

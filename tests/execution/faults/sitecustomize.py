@@ -1,4 +1,4 @@
-"""What goes wrong in a worker: Python imports this at its start where the folder is on the path.
+"""Inject faults into workers. Python imports this if the folder is on its path.
 
 FAULT=WHAT:STAGE:BLOCK[:TIMES] kills (`company`: while the worker completes another block), hangs, raises, fails to
 rename what the block wrote, or has a clock a day ahead or behind when that block is taken, TIMES times in all (default:
@@ -43,7 +43,7 @@ def _inject(what: str, stage: str, block: str, times: str = "1000") -> None:
 
 
 def _surroundings(what: str) -> contextlib.AbstractContextManager[object]:
-    """What a block is processed in: a disk that renames nothing into place, a clock that is wrong."""
+    """Return the context of the block: a disk that cannot rename, or a wrong clock."""
     if what == "rename":
         refused = OSError(errno.EIO, "injected: cannot be renamed")
         return mock.patch("neuroseg.storage.publish.os.replace", side_effect=refused)
@@ -52,14 +52,14 @@ def _surroundings(what: str) -> contextlib.AbstractContextManager[object]:
 
 
 def _next() -> int:
-    """Count how often this was called, by whatever process."""
+    """Return how often this was called, in all processes."""
     with _COUNT.open("a") as file:
         file.write(".")
     return len(_COUNT.read_text())
 
 
 def _slowly_finished(process):  # type: ignore[no-untyped-def]
-    """Blocks that begin as ever, and take so long to complete that the next one kills the worker meanwhile."""
+    """Return a process function whose blocks take long to complete. The next block kills the worker meanwhile."""
 
     def processed(block):  # type: ignore[no-untyped-def]
         finish = process(block)
