@@ -26,7 +26,7 @@ class VolumeSettings(Section):
     raw: str = Field(description="Address of the raw: a zarr array or file.h5:dataset.")
     labels: str = Field(description="Address of the labels: a zarr array or file.h5:dataset.")
     region: str | None = Field(
-        default=None, description="Part to use, z0:z1,y0:y1,x0:x1 in voxels of raw. Default: all labelled voxels."
+        default=None, description="Part to use, z0:z1,y0:y1,x0:x1 in voxels of raw. Default: the extent of the labels."
     )
     surround_voxels: Margins = Field(
         default=(0, 0, 0),

@@ -1,4 +1,4 @@
-"""Workspaces in which only some stages have run are compared by what they have."""
+"""Comparison of workspaces with only some of the stages."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def twins(tmp_path: Path) -> tuple[Workspace, Workspace]:
     return made[0], made[1]
 
 
-def test_what_neither_has_is_left_out(twins: tuple[Workspace, Workspace]) -> None:
+def test_artifacts_of_neither_workspace_are_skipped(twins: tuple[Workspace, Workspace]) -> None:
     found = dict(compared(*twins))
     assert not any(found.values())
     assert "fragments.zarr" in found
     assert not {"affinities.zarr", "merges/tree", "merges/lookup", "segmentation.zarr/0"} & found.keys()
 
 
-def test_what_one_has_differs_as_a_whole(twins: tuple[Workspace, Workspace]) -> None:
+def test_an_artifact_of_one_workspace_is_a_difference(twins: tuple[Workspace, Workspace]) -> None:
     one, other = twins
     lookup = {name: np.array([7], np.uint64) for name in ("fragment", "segment")}
     write_lookup(other.lookup, lookup)

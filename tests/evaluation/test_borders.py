@@ -1,4 +1,4 @@
-"""Voxels near a boundary of the truth: drawn by hand, against scipy, and the same for every crop."""
+"""Voxels near a boundary of the truth: examples by hand, comparison with scipy, and crops."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def blobs(seed: int, shape: tuple[int, int, int], width: float) -> Labels:
     return noise.argmax(0).astype(np.uint64)
 
 
-def test_a_row_of_two_objects_loses_the_voxels_beside_their_boundary() -> None:
+def test_the_voxels_next_to_a_boundary_are_masked() -> None:
     row = np.array([1, 1, 1, 1, 2, 2, 2, 2], np.uint64)[None, None]
     # The two voxels that touch are at the boundary; their centres are 10 nm from those of the next ones.
     assert near_boundary(row, ISOTROPIC, 1)[0, 0].tolist() == [False] * 3 + [True] * 2 + [False] * 3
@@ -34,7 +34,7 @@ def test_a_row_of_two_objects_loses_the_voxels_beside_their_boundary() -> None:
     assert near_boundary(row, ISOTROPIC, 500)[0, 0].all()
 
 
-def test_background_has_a_boundary_too_and_a_volume_s_faces_have_none() -> None:
+def test_background_has_a_boundary_and_faces_have_none() -> None:
     assert near_boundary(np.array([[[0, 0, 0, 7, 7]]]), ISOTROPIC, 1)[0, 0].tolist() == [
         False,
         False,
@@ -45,7 +45,7 @@ def test_background_has_a_boundary_too_and_a_volume_s_faces_have_none() -> None:
     assert not near_boundary(np.full((3, 4, 5), 7), ISOTROPIC, 400).any()
 
 
-def test_thick_sections_do_not_see_each_other() -> None:
+def test_thick_sections_are_independent() -> None:
     two = np.stack([np.full((3, 6), 1), np.full((3, 6), 2)])
     assert near_boundary(two, ISOTROPIC, 10).all()
     assert not near_boundary(two, SECTIONS, 100).any()
@@ -60,7 +60,7 @@ def test_a_width_beyond_fifty_voxels_is_refused() -> None:
 
 @pytest.mark.parametrize("size", [ISOTROPIC, SECTIONS, ODD])
 @pytest.mark.parametrize("border_nm", [3.0, 20.0, 34.7])
-def test_it_is_a_distance_to_voxels_with_another_neighbour(size: tuple[float, float, float], border_nm: float) -> None:
+def test_the_distance_equals_scipys(size: tuple[float, float, float], border_nm: float) -> None:
     truth = blobs(1, (14, 60, 70), 8)
     axes = [1, 2] if wants_sections(size) else [0, 1, 2]
     inside = np.ones(truth.shape, bool)
@@ -82,11 +82,11 @@ def test_it_is_a_distance_to_voxels_with_another_neighbour(size: tuple[float, fl
 @given(
     seed=st.integers(0, 2**32 - 1),
     size=st.sampled_from([ISOTROPIC, SECTIONS, ODD]),
-    # 63 nm are ten voxels of 6.3 nm straight on, or six and eight: the same, but for rounding.
+    # 63 nm are ten voxels of 6.3 nm along an axis, or six and eight: equal except for rounding.
     border_nm=st.sampled_from([1.0, 10.0, 25.0, 63.0]),
     begin=st.tuples(st.integers(0, 4), st.integers(0, 6), st.integers(0, 6)),
 )
-def test_a_crop_with_its_context_gives_what_the_whole_gives(
+def test_a_crop_with_context_equals_the_whole(
     seed: int, size: tuple[float, float, float], border_nm: float, begin: tuple[int, int, int]
 ) -> None:
     truth = blobs(seed, (9, 30, 30), 2)

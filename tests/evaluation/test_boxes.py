@@ -1,4 +1,4 @@
-"""Read box by box, volumes give the tables of the whole; memory does not grow with them."""
+"""Tables of volumes read box by box equal those of the whole volume, in bounded memory."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def volume_of(array: object) -> Volume:
 
 
 class Chunked:
-    """An array in memory that says how it is cut into chunks."""
+    """An array in memory with a chunk shape."""
 
     def __init__(self, labels: Labels, chunks: tuple[int, int, int]) -> None:
         self.labels, self.chunks, self.shape, self.dtype = labels, chunks, labels.shape, labels.dtype
@@ -44,7 +44,7 @@ def stored(labels: Labels, chunk: tuple[int, int, int]) -> Volume:
 
 
 def blobs(seed: int, count: int, shape: tuple[int, int, int], width: float = 1.5) -> Labels:
-    """Smooth labels; 0 is among them."""
+    """Smooth labels, including 0."""
     noise = ndimage.gaussian_filter(np.random.default_rng(seed).random((count, *shape)), (0, width, width, width))
     return noise.argmax(0).astype(np.uint64)
 
@@ -72,7 +72,7 @@ def test_boxes_give_the_tables_of_the_whole(
     voxel_size_nm: tuple[float, float, float],
     border_nm: float,
 ) -> None:
-    # The truth is larger than the segmentation and lies elsewhere: what is past the region decides of borders too.
+    # The truth is larger than the segmentation and shifted. Truth outside the region also determines borders.
     shape, truth_roi = (16, 18, 20), Roi(shift, (16, 18, 20)).grow(4, 4)
     segments, truth = blobs(seed, 7, shape), blobs(seed + 1, 5, tuple(truth_roi.shape), 5)
     overlap = Overlap(roi, truth_roi)
@@ -97,7 +97,7 @@ def test_boxes_give_the_tables_of_the_whole(
     shape=st.tuples(*[st.integers(1, 500)] * 3),
     most=st.integers(1, 10**6),
 )
-def test_a_box_holds_no_more_than_it_may_and_nearly_as_much(
+def test_a_box_is_at_most_the_limit_and_close_to_it(
     chunk: tuple[int, int, int], shape: tuple[int, int, int], most: int
 ) -> None:
     box = box_shape(chunk, shape, most)
@@ -105,12 +105,12 @@ def test_a_box_holds_no_more_than_it_may_and_nearly_as_much(
     assert 2 * np.prod(box) > most or all(edge >= size for edge, size in zip(box, shape, strict=True))
 
 
-def test_boxes_are_whole_chunks_where_these_are_small_enough() -> None:
+def test_boxes_are_whole_chunks_if_chunks_are_small() -> None:
     assert box_shape((64, 64, 64), (5000, 5000, 5000), 4 * 2**20) == (128, 128, 256)
     assert box_shape((1, 8192, 8192), (100, 8192, 8192), 4 * 2**20) == (1, 2048, 2048)
 
 
-def test_several_label_volumes_are_counted_in_one_pass_and_progress_is_told() -> None:
+def test_several_label_volumes_are_counted_in_one_pass_with_progress() -> None:
     labels = [blobs(seed, 4, (8, 9, 10)) for seed in (1, 2, 3)]
     first, second, truth = (stored(array, (4, 4, 4)) for array in labels)
     told: list[tuple[int, int]] = []
@@ -125,7 +125,7 @@ def test_several_label_volumes_are_counted_in_one_pass_and_progress_is_told() ->
 
 
 class Endless:
-    """Labels of any extent, computed where they are read: cubes of `edge` voxels, 5 ids in turn."""
+    """Labels of any extent, computed on reading: cubes of `edge` voxels with 5 ids in turn."""
 
     chunks = (32, 32, 32)
     dtype = np.dtype(np.uint64)
@@ -140,7 +140,7 @@ class Endless:
 
 
 @pytest.mark.parametrize("what", ["scores", "borders", "places"])
-def test_memory_is_that_of_a_box_however_large_the_volume(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_does_not_grow_with_the_volume(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contingency_module, "_PENDING_ROWS", 100)
 
     def peak(edge: int) -> int:
@@ -158,7 +158,7 @@ def test_memory_is_that_of_a_box_however_large_the_volume(what: str, monkeypatch
         return most
 
     peak(40)  # compiles
-    # Three boxes along each edge are the fewest of which one has its context on every side.
+    # With three boxes along each edge, one box has context on each side.
     small, large = peak(96), peak(192)
     assert large < 1.1 * small
     assert large < 192**3 * 8 / 3, "a third of one of the volumes"

@@ -1,4 +1,4 @@
-"""How many voxels each pair of labels shares: by hand, and added over regions."""
+"""Voxels shared by each pair of labels: examples by hand, and sums over regions."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ TRUTH = np.array([[[1, 1, 2], [1, 0, 2]]], np.uint32)
 
 
 def test_hand_counted_pairs_without_the_ignored_truth() -> None:
-    # Segment 0 is a label of its own; truth 0 does not count.
+    # Segment 0 is a label. Truth 0 is ignored.
     assert rows_of(contingency(SEGMENTS, TRUTH)) == [(0, 2, 2), (5, 1, 2), (9, 1, 1)]
 
 
-def test_ignored_labels_are_those_of_the_truth() -> None:
+def test_ignored_labels_are_labels_of_the_truth() -> None:
     assert rows_of(contingency(SEGMENTS, TRUTH, ignore=())) == [(0, 2, 2), (5, 0, 1), (5, 1, 2), (9, 1, 1)]
     assert rows_of(contingency(SEGMENTS, TRUTH, ignore=(1, 9))) == [(0, 2, 2), (5, 0, 1)]
     assert rows_of(contingency(SEGMENTS, TRUTH, ignore=(0, 1, 2))) == []
 
 
-def test_an_empty_region_shares_nothing() -> None:
+def test_an_empty_region_gives_an_empty_table() -> None:
     nothing = np.zeros((0, 3, 4), np.uint64)
     assert rows_of(contingency(nothing, nothing)) == []
 
@@ -45,7 +45,7 @@ def test_ids_beyond_32_bits_keep_their_value() -> None:
     assert rows_of(contingency(segments, truth)) == [(7, 3, 1), (2**60 + 1, 3, 1), (2**60 + 1, 2**45, 1)]
 
 
-def test_signed_labels_are_counted_alike() -> None:
+def test_signed_labels_give_the_same_counts() -> None:
     assert rows_of(contingency(SEGMENTS.astype(np.int64), TRUTH.astype(np.int32))) == rows_of(
         contingency(SEGMENTS, TRUTH)
     )
@@ -63,7 +63,7 @@ def test_negative_labels_are_their_value_modulo_2_to_64() -> None:
     assert rows_of(contingency(truth, truth, ignore=(-1,))) == [(4, 4, 1)]
 
 
-def test_voxels_that_are_not_counted_leave_no_row() -> None:
+def test_voxels_that_are_not_counted_add_no_row() -> None:
     counted = np.array([[[True, False, True], [False, True, True]]])
     assert rows_of(contingency(SEGMENTS, TRUTH, counted=counted)) == [(0, 2, 2), (5, 1, 1)]
 
@@ -86,7 +86,7 @@ def test_contingencies_add_across_regions(seed: int, cuts: list[int], labels: in
     assert rows_of(table.total()) == rows_of(contingency(segments, truth))
 
 
-def test_pending_parts_never_outnumber_what_they_combine_to(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pending_rows_never_outnumber_the_sum(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_PENDING_ROWS", 4)
     table, held = GrowingTable(CONTINGENCY), []
     for _ in range(50):

@@ -22,7 +22,7 @@ def scores_between(segments: Labels, truth: Labels, ignore: tuple[int, ...] = (0
     return scores_of(contingency(segments, truth, ignore))
 
 
-def test_a_perfect_segmentation_scores_zero_whatever_its_ids() -> None:
+def test_a_perfect_segmentation_scores_zero_for_any_ids() -> None:
     truth = np.array([1, 1, 2, 3, 3, 3], np.uint64)
     assert scores_between(truth * np.uint64(7) + np.uint64(1), truth).as_dict() == {
         "voi_split": 0, "voi_merge": 0, "voi_sum": 0, "arand": 0
@@ -51,13 +51,13 @@ def test_a_quarter_lost_to_a_neighbour() -> None:
     assert found.arand == pytest.approx(1 - 2 * (9 + 1 + 16) / ((9 + 25) + (16 + 16)))
 
 
-def test_voxels_that_the_truth_ignores_do_not_count() -> None:
+def test_ignored_truth_does_not_count() -> None:
     segments, truth = np.array([1, 1, 2, 3, 9, 4]), np.array([5, 5, 5, 0, 0, 0])
     assert scores_between(segments, truth) == scores_between(segments[:3], truth[:3])
 
 
 def test_unsegmented_voxels_are_one_segment() -> None:
-    # Background in the segmentation is no excuse: two objects lost to it count as merged.
+    # Background of the segmentation is a segment: two objects in it count as merged.
     assert scores_between(np.array([0, 0, 0, 0]), np.array([1, 1, 2, 2])).voi_merge == 1
 
 
@@ -70,7 +70,7 @@ label_arrays = st.tuples(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integ
 
 
 def random_labels(seed: int, segments: int, truths: int) -> tuple[Labels, Labels]:
-    """Two label arrays that agree here and there; truth 0 is among the labels."""
+    """Two label arrays that agree in part. The truth contains 0."""
     rng = np.random.default_rng(seed)
     truth = rng.integers(0, truths + 1, (6, 7, 8)).astype(np.uint64)
     noise = rng.integers(0, segments + 1, truth.shape).astype(np.uint64)
@@ -82,7 +82,7 @@ def random_labels(seed: int, segments: int, truths: int) -> tuple[Labels, Labels
 def test_scores_equal_scikit_images(drawn: tuple[int, int, int], ignore: tuple[int, ...]) -> None:
     metrics = pytest.importorskip("skimage.metrics")
     segments, truth = random_labels(*drawn)
-    truth[0, 0, 0] = 2  # something is left to compare
+    truth[0, 0, 0] = 2  # at least one voxel to compare
     found = scores_between(segments, truth, ignore)
     split, merge = metrics.variation_of_information(
         truth.astype(np.int64), segments.astype(np.int64), ignore_labels=ignore
@@ -121,7 +121,7 @@ def test_real_supervoxels_score_as_elf_scores_them(data_folder: Path) -> None:
     with h5py.File(data_folder / "fib25_ts2.h5") as file:
         supervoxels, truth = file["supervoxels"][120:], file["neuron_ids_cc"][120:]
     found = scores_between(supervoxels, truth)
-    # z >= 120: the sections that models are validated on.
+    # z >= 120: the validation sections.
     assert (round(found.voi_split, 2), round(found.voi_merge, 2), round(found.arand, 2)) == (1.47, 0.33, 0.17)
     expected = evaluation.variation_of_information(supervoxels, truth, ignore_gt=[0])
     assert (found.voi_split, found.voi_merge) == pytest.approx(expected, abs=1e-9)

@@ -1,4 +1,4 @@
-"""What each object adds to the variation of information, and where to look: by hand, in sum, and the place itself."""
+"""Errors of each object: examples by hand, sums of the contributions, and places."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def errors_between(
 
 
 def places_of(segments: Labels, truth: Labels) -> Table:
-    """Where the pieces of two whole volumes meet."""
+    """Places where the pieces of two whole volumes meet."""
     shape: Triple = triple(truth.shape)
     return block_places(segments, truth, (0,), read_roi=whole(shape), write_roi=whole(shape), volume_shape=shape)
 
@@ -62,23 +62,23 @@ def test_an_object_cut_in_two_and_a_whole_one() -> None:
     ]  # fmt: skip
 
 
-def test_a_merge_across_a_membrane_points_to_the_smaller_object_beside_it() -> None:
-    # Truth 3 and 4 are kept apart by ignored voxels; segment 9 runs through them.
+def test_a_merge_across_a_membrane_points_to_the_smaller_object() -> None:
+    # Ignored voxels separate truth 3 and 4. Segment 9 covers all of them.
     truth = labels([4, 4, 0, 0, 3, 3, 3, 3], [4, 0, 0, 0, 0, 3, 3, 3])
     segments = labels([2, 9, 9, 9, 9, 9, 9, 9], [9, 2, 2, 2, 2, 9, 9, 9])
     worst = errors_between(segments, truth)[0]
     assert (worst["error"], worst["id"], worst["parts"], worst["part_ids"]) == ("merge", 9, 2, "3 4")
-    # (1, 0) is of the smaller object too, but another segment lies between it and the larger one.
+    # (1, 0) also belongs to the smaller object, but another segment lies between it and the larger one.
     assert (worst["z"], worst["y"], worst["x"]) == (0, 0, 1)
 
 
-def test_parts_that_meet_nowhere_are_pointed_to_at_their_first_voxel() -> None:
+def test_parts_that_do_not_meet_point_to_their_first_voxel() -> None:
     truth, segments = labels([3, 3, 3, 0, 4, 4]), labels([9, 9, 9, 1, 9, 9])
     worst = errors_between(segments, truth)[0]
     assert (worst["error"], worst["z"], worst["y"], worst["x"]) == ("merge", 0, 0, 4)
 
 
-def test_voxels_that_do_not_count_make_no_errors_but_show_where_they_are() -> None:
+def test_ignored_voxels_cause_no_errors() -> None:
     truth, segments = labels([7, 7, 7, 7, 7, 7]), labels([1, 1, 1, 2, 2, 3])
     counted = np.array([[[True, True, False, False, True, False]]])
     worst = errors_between(segments, truth, counted)[0]

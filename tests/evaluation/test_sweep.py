@@ -1,4 +1,4 @@
-"""Scores at every threshold from one contingency equal those of relabeled volumes."""
+"""Scores of a sweep equal those of relabeled volumes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def volume(seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint64], NDArray[np
     fragments = ids[rng.integers(0, len(ids), (6, 8, 10))]
     fragments = np.repeat(np.repeat(fragments, 2, 1), 2, 2)
     truth = np.repeat(np.repeat(rng.integers(0, 9, (6, 4, 5)), 4, 1), 4, 2).astype(np.uint64)
-    # High affinities are rare, so that largest ones differ from pair to pair.
+    # High affinities are rare, so the largest ones differ between pairs.
     affinities = (rng.random((3, *fragments.shape)) ** 4 * 256).astype(np.uint8)
     return affinities, fragments, truth
 

@@ -62,7 +62,7 @@ def test_mala_has_the_published_number_of_parameters_and_shapes() -> None:
     assert not network.windows.allows((53, 187, 268)), "nothing would be left of it"
 
 
-def test_the_twins_without_skip_connections() -> None:
+def test_networks_without_skip_connections() -> None:
     assert parameter_count(build_network("superhuman", {"skips": False, "outputs": 1})) == 1_478_741
     for name, shape in (("superhuman", (2, 16, 16)), ("light", (8, 8, 8))):
         network = build_network(name, {"skips": False, "outputs": 1}).eval()
@@ -81,8 +81,8 @@ def test_the_context_is_known(name: str, widths: int, context: tuple[int, int, i
 
 @pytest.mark.parametrize(("name", "widths"), [("light", 3), ("superhuman", 3), ("mala", 2), ("mala", 3)])
 @pytest.mark.parametrize("axis", [0, 1])
-def test_the_context_is_what_a_network_looks_at(name: str, widths: int, axis: int) -> None:
-    """NaN in one plane reaches every voxel that reads it, wherever the plane lies relative to the pooling."""
+def test_the_context_equals_the_receptive_field(name: str, widths: int, axis: int) -> None:
+    """NaN in one plane reaches exactly the voxels that depend on it, at each position relative to the pooling."""
     network = build_network(name, {"widths": [1] * widths, "outputs": 1}).eval()
     rule = network.windows
     window = [next(n for n in range(rule.least[a], 999) if n % rule.divisor[a] == rule.remainder[a]) for a in range(3)]

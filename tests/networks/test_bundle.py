@@ -1,4 +1,4 @@
-"""Bundles survive a round trip, and damaged ones say what is wrong."""
+"""Bundles survive a round trip. Damaged bundles give a clear error."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ def test_a_saved_bundle_gives_the_outputs_of_what_was_saved(tiny_model: str, tmp
     card, raw = open_bundle(tiny_model).card, torch.rand(1, 1, 8, 8, 8)
     network = build_network(card.network.architecture, card.network.parameters)
     with torch.inference_mode():
-        network(torch.rand(2, 1, 8, 8, 8))  # has statistics of its own, besides weights
+        network(torch.rand(2, 1, 8, 8, 8))  # updates the statistics
         expected = network.eval()(raw)
         save_bundle(tmp_path / "saved", card, network.state_dict())
         found = open_bundle(str(tmp_path / "saved")).network()(raw)
@@ -65,7 +65,7 @@ def told(name_or_path: object) -> str:
     return str(failed.value)
 
 
-def test_a_place_without_a_bundle_says_what_is_there(tiny_model: str, tmp_path: Path) -> None:
+def test_a_path_without_a_bundle_is_described(tiny_model: str, tmp_path: Path) -> None:
     empty, training, pretraining = (tmp_path / name for name in ("empty", "mine", "pre"))
     for folder in (empty, training, pretraining):
         folder.mkdir()
@@ -111,7 +111,7 @@ def test_the_command_on_a_bundled_card_names_a_packaged_configuration() -> None:
 def test_a_bundle_is_never_lost_while_it_is_replaced(
     cut_at: int, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Cut off before or after the former bundle was put aside, it is there, whole; nothing else is left."""
+    """An interrupt before or after the old bundle is moved leaves a complete bundle and no other files."""
     folder = tmp_path / "bundle"
     shutil.copytree(tiny_model, folder)
     before = open_bundle(str(folder))

@@ -1,4 +1,4 @@
-"""A card is checked as a whole: one error names file, key, value and what is expected, before anything is written."""
+"""A card is checked when it is opened: one error names file, key, value and expectation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from neuroseg.errors import InputError
 from neuroseg.networks.bundle import open_bundle
 
 BAD = (0, -1, float("nan"), float("inf"), 1e9, 10**9, 10**400, True, "4", "1e9", None, [], {}, [1], "2026-13-45")
-# What a key takes of those; nothing else is taken anywhere.
+# The accepted ones of these values, by key. All others are refused.
 TAKEN: dict[str, tuple[Any, ...]] = {
     "tile.context_voxels.1": (0,),
     "segmentation.threshold": (0,),
@@ -54,7 +54,7 @@ def edit(folder: Path, key: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize("key", [*NUMBERS, *SECTIONS])
-def test_no_bad_value_in_a_card_gets_past_its_check(key: str, copied: Path) -> None:
+def test_every_bad_value_in_a_card_is_refused(key: str, copied: Path) -> None:
     original = (copied / "card.yaml").read_text()
     for value in BAD:
         (copied / "card.yaml").write_text(original)
@@ -112,8 +112,8 @@ def test_a_card_that_is_no_mapping_is_named(text: str, copied: Path) -> None:
         open_bundle(str(copied))
 
 
-def test_lists_that_repeat_each_other_do_not_fill_the_memory(copied: Path) -> None:
-    """Each line doubles ten times what the line before holds: 10^30 values in 31 lines."""
+def test_nested_yaml_references_do_not_fill_the_memory(copied: Path) -> None:
+    """Each line repeats the line before ten times: 10^30 values in 31 lines."""
     lines = ["a0: &a0 [x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 31)]
     (copied / "card.yaml").write_text("\n".join([*lines, "voxel_size_nm: *a30"]))
@@ -149,7 +149,7 @@ def test_weights_that_are_none_are_one_line_and_a_hint(
     assert not (tmp_path / "out").exists()
 
 
-def test_weights_cut_off_anywhere_are_refused(copied: Path) -> None:
+def test_truncated_weights_are_refused(copied: Path) -> None:
     whole = (copied / "weights.safetensors").read_bytes()
     for length in itertools.chain(range(64), range(64, len(whole), len(whole) // 20)):
         (copied / "weights.safetensors").write_bytes(whole[:length])
@@ -167,7 +167,7 @@ def test_weights_that_are_not_numbers_are_refused_before_a_run(copied: Path) -> 
         open_bundle(str(copied)).check()
 
 
-def test_a_blend_that_the_network_cannot_give_is_refused_before_a_run(
+def test_an_impossible_blend_is_refused_before_a_run(
     raw_volume: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import torch

@@ -1,4 +1,4 @@
-"""Checkpoints in the form of the published research code become networks that compute the same."""
+"""Checkpoints of the published research code become networks with the same outputs."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ def test_models_lists_the_architectures(capsys: pytest.CaptureFixture[str]) -> N
 
 
 @pytest.mark.parametrize("size", [("0", "-1", "4"), ("30", "nan", "6"), ("inf", "6", "6")])
-def test_voxels_of_no_size_are_refused(
+def test_a_voxel_size_of_zero_is_refused(
     size: tuple[str, str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.save(superhuman_weights(), tmp_path / "seg.ckpt")

@@ -1,4 +1,4 @@
-"""The variants of the ablation are valid and differ in what their names say alone; its measure is right."""
+"""The variants of the ablation are valid and differ only as their names say. The ranking error is correct."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def ranking(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def named(variant: str, perturbations: Sequence[str]) -> set[str]:
-    """Return the options that a variant's name says it changes."""
+    """Return the options that a variant changes, from its name."""
     words = {
         r"^weight_\d": "weight",
         r"weight_sharing": "teacher",
@@ -49,7 +49,7 @@ def named(variant: str, perturbations: Sequence[str]) -> set[str]:
     return {option for word, option in words.items() if re.search(word, variant)}
 
 
-def test_variants_differ_in_consistency_alone(ablation: ModuleType, tmp_path: Path) -> None:
+def test_variants_differ_only_in_consistency(ablation: ModuleType, tmp_path: Path) -> None:
     given = argparse.Namespace(
         folder=tmp_path, data=tmp_path, configs=EXPERIMENTS.parents[1] / "configs", tuned_steps=50, learning_rate=1e-3
     )
@@ -76,7 +76,7 @@ def test_variants_differ_in_consistency_alone(ablation: ModuleType, tmp_path: Pa
     assert len({settings.name for settings in made.values()}) == len(made)
 
 
-def test_the_table_compares_with_labels_alone(ablation: ModuleType, tmp_path: Path) -> None:
+def test_the_table_compares_with_labels_only(ablation: ModuleType, tmp_path: Path) -> None:
     rows = [
         {"variant": variant, "seed": seed, "steps": 9, "ranking_error": error + seed / 1000, "voi_sum": 1.5 + seed}
         for variant, error in (("labels", 0.05), ("weight_5", 0.0625)) for seed in (3, 4)
@@ -105,19 +105,19 @@ def test_wrongly_ordered_pairs_are_counted(ranking: ModuleType) -> None:
     assert error(200, 5, 100, 0) == 0.0, "what nobody knows does not count"
 
 
-def test_nothing_to_order_is_no_number(ranking: ModuleType) -> None:
+def test_no_pairs_give_nan(ranking: ModuleType) -> None:
     linked = np.ones((1, 1, 1, 4), np.float32)
     assert np.isnan(ranking.ranking_error(np.zeros(linked.shape, np.uint8), linked, linked))
 
 
-def test_the_chance_is_a_half(ranking: ModuleType) -> None:
+def test_chance_gives_one_half(ranking: ModuleType) -> None:
     rng = np.random.default_rng(1)
     linked = (rng.uniform(size=(3, 20, 20, 20)) < 0.8).astype(np.float32)
     values = rng.integers(0, 256, linked.shape).astype(np.uint8)
     assert ranking.ranking_error(values, linked, np.ones_like(linked)) == pytest.approx(0.5, abs=0.02)
 
 
-def test_errors_are_told_stretch_by_stretch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_are_reported_for_each_stretch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(EXPERIMENTS)
     sections = importlib.import_module("errors_by_section")
     monkeypatch.setattr(sections, "DEPTH", 12)

@@ -1,4 +1,4 @@
-"""`neuroseg adapt` keeps what is better, says by how much, and keeps nothing else."""
+"""`neuroseg adapt` keeps only better models, with their scores."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def judged(entropy: float, *apart: float) -> dict[str, Any]:
     return asdict(Agreement(float(np.mean(apart)), entropy, apart, (2.0 * entropy,) * len(apart)))
 
 
-def test_what_is_better_is_kept_with_its_scores(
+def test_a_better_model_is_kept_with_its_scores(
     volume: str, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     judged_as(monkeypatch, "_score_by_agreement", judged(3.0, 0.6, 0.5, 0.4), judged(2.9, 0.51, 0.39, 0.3))
@@ -66,7 +66,7 @@ def test_what_is_better_is_kept_with_its_scores(
     "after", [judged(3.0, 0.7, 0.6, 0.5), judged(1.0, 0.1, 0.1, 0.1), judged(3.0, 0.1, 0.6, 0.5)],
     ids=["worse", "one object", "one crop alone"],
 )  # fmt: skip
-def test_what_is_not_better_is_not_kept(
+def test_a_model_that_is_not_better_is_not_kept(
     after: dict[str, Any], volume: str, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -78,7 +78,7 @@ def test_what_is_not_better_is_not_kept(
     assert json.loads((tmp_path / "a" / "results.json").read_text())["bundle"] is None
 
 
-def test_labels_judge_by_sections_that_were_put_aside(
+def test_labels_are_scored_on_held_out_sections(
     volume: str, labels: str, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     regions = []
@@ -111,7 +111,7 @@ def test_labels_judge_by_sections_that_were_put_aside(
 
 
 @pytest.mark.parametrize(("after", "kept"), [(0.9, True), (1.0, False), (1.1, False)])
-def test_labels_keep_what_is_better_with_its_threshold(
+def test_a_better_model_by_labels_is_kept_with_its_threshold(
     after: float, kept: bool, volume: str, labels: str, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     judged_as(monkeypatch, "_score_by_labels", {"voi": 1.0, "threshold": 0.4}, {"voi": after, "threshold": 0.7})
@@ -127,13 +127,13 @@ def test_labels_keep_what_is_better_with_its_threshold(
 
 
 class Threshold(nn.Module):
-    """Says that voxels brighter than half belong together."""
+    """A network that links voxels brighter than 0.5."""
 
     def forward(self, raw: torch.Tensor) -> torch.Tensor:
         return ((raw - 0.5) * 40.0).repeat(1, 3, 1, 1, 1)
 
 
-def test_agreement_is_perfect_for_what_never_changes_and_entropy_tells_why(volume: str, tiny_model: str) -> None:
+def test_a_constant_network_agrees_perfectly_and_has_no_entropy(volume: str, tiny_model: str) -> None:
     bundle = open_bundle(tiny_model)
     crops = held_out_crops(open_volume(volume), (16, 24, 24), seed=0)
     assert [crop.shape for crop in crops] == [(16, 10, 20)] * 4, "a quarter, 32 x 10 x 40, gives three at least"
@@ -155,20 +155,20 @@ def test_agreement_is_perfect_for_what_never_changes_and_entropy_tells_why(volum
     assert first.entropy > 0
 
 
-def test_who_tells_more_objects_apart_may_disagree_on_as_many_bits_more() -> None:
+def test_more_separated_objects_may_differ_by_more_bits() -> None:
     before = Agreement(0.5, 1.0, (0.5, 0.4, 0.6), (1.0, 1.0, 1.0))
     finer = Agreement(0.6, 2.0, (0.6, 0.5, 0.7), (2.0, 2.0, 2.0))
     assert (before.disagreement, finer.disagreement) == pytest.approx((0.5, 0.3))
     assert agrees_better(before, finer)
     assert (finer.better_crops(before), before.better_crops(finer)) == (3, 0)
     assert not agrees_better(finer, before)
-    # Better in one crop of three: the gain, 0.5 - 0.4, is no more than chance. Without each it is 0, 0.15, 0.15,
-    # whose jackknife error is sqrt(2/3 (0.1^2 + 0.05^2 + 0.05^2)) = 0.1.
+    # Better in one crop of three: the gain, 0.5 - 0.4, can be chance. Without each crop it is 0, 0.15, 0.15, with a
+    # jackknife error of sqrt(2/3 (0.1^2 + 0.05^2 + 0.05^2)) = 0.1.
     one = Agreement(0.4, 1.0, (0.2, 0.4, 0.6), (1.0, 1.0, 1.0))
     assert not agrees_better(before, one)
 
 
-def test_crops_are_put_aside_at_the_end_of_the_longest_axis(tmp_path: Path) -> None:
+def test_crops_are_held_out_at_the_end_of_the_longest_axis(tmp_path: Path) -> None:
     raw = np.zeros((8, 12, 40), np.uint8)
     raw[:, :, 30:] = 255
     array = zarr.create_array(str(tmp_path / "v"), shape=raw.shape, dtype="u1", attributes={"voxel_size": [10, 10, 10]})
@@ -176,9 +176,9 @@ def test_crops_are_put_aside_at_the_end_of_the_longest_axis(tmp_path: Path) -> N
     assert all(crop.min() == 1.0 for crop in held_out_crops(open_volume(str(tmp_path / "v")), (8, 8, 8), seed=0))
 
 
-def test_crops_put_aside_never_overlap(tmp_path: Path) -> None:
+def test_held_out_crops_never_overlap(tmp_path: Path) -> None:
     raw = np.arange(6 * 20 * 60).reshape(6, 20, 60)
-    for byte in range(2):  # a voxel's place is told by both bytes of it
+    for byte in range(2):  # two bytes encode the place of a voxel
         array = zarr.create_array(
             str(tmp_path / f"v{byte}"), shape=raw.shape, dtype="u1", attributes={"voxel_size": [10, 10, 10]}
         )
@@ -204,7 +204,7 @@ def test_a_volume_of_other_voxels_is_refused(tiny_model: str, tmp_path: Path) ->
         adapt(Request(str(tmp_path / "v"), tiny_model), tmp_path / "a", device="cpu", progress=False)
 
 
-def test_it_trains_in_the_precision_that_was_asked_for(
+def test_adapt_uses_the_requested_precision(
     volume: str, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["adapt", volume, "--model", tiny_model, "--steps", "2", "-o", str(tmp_path / "a"), "--device", "cpu"]

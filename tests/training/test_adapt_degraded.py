@@ -1,4 +1,4 @@
-"""The experiment's volumes are as bad as it says, and whole or not there."""
+"""Volumes of the experiment are degraded, and complete or absent."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ EXPERIMENTS = Path(__file__).parents[2] / "scripts" / "experiments"
 pytestmark = pytest.mark.long
 
 
-def test_a_volume_is_degraded_once_and_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_volume_is_degraded_once_and_reproducibly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(EXPERIMENTS)
     experiment = importlib.import_module("adapt_degraded")
     raw = np.zeros((8, 30, 30), np.uint8)
     raw[:, :, 15:] = 200
     with h5py.File(tmp_path / "raw.h5", "w") as file:
         file["raw"] = raw
-    (tmp_path / "worse.zarr.partial" / "left").mkdir(parents=True)  # by a run that was killed
+    (tmp_path / "worse.zarr.partial" / "left").mkdir(parents=True)  # left by a killed run
     experiment.write_degraded(tmp_path / "raw.h5", tmp_path / "worse.zarr", 5)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["raw.h5", "worse.zarr"]
     found = zarr.open_array(str(tmp_path / "worse.zarr"), mode="r")[:]

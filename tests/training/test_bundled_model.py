@@ -1,4 +1,4 @@
-"""All arms of the experiment go on from the bundled model alike, and none learns from what it is judged on."""
+"""All arms of the experiment start from the bundled model, and none trains on the scored sections."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def given(tmp_path: Path) -> argparse.Namespace:
     return argparse.Namespace(folder=tmp_path, data=Path("data"), configs=configs, more_steps=120, seeds=[1])
 
 
-def test_the_arms_differ_in_what_they_learn_from_alone(
+def test_the_arms_differ_only_in_their_training_data(
     script: ModuleType, given: argparse.Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[str, ...]] = []
@@ -55,12 +55,12 @@ def test_the_arms_differ_in_what_they_learn_from_alone(
     assert (sharing.consistency.teacher, sharing.consistency.weight) == ("weight_sharing", 1.0)
     assert sharing.consistency.perturbations.names == ("intensity", "noise", "blur", "cutout")
     assert labels.consistency is own.consistency is None
-    # The scoring and the threshold of the card: none is named.
+    # No option: scoring and threshold of the card.
     assert [arguments[0] for arguments in asked] == ["run"]
     assert not {"--scoring", "--threshold"} & set(asked[0])
 
 
-def test_the_model_as_shipped_is_judged_without_a_training(
+def test_the_shipped_model_is_scored_without_training(
     script: ModuleType, given: argparse.Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def trained(*arguments: Any) -> Path:
@@ -72,4 +72,4 @@ def test_the_model_as_shipped_is_judged_without_a_training(
     rows = script.experiment(given)
     assert [(row["arm"], row["steps"], row["model"]) for row in rows] == [("as_shipped", 3000, "fib25_light")]
     monkeypatch.setattr(script, "scores_of", trained)
-    assert script.experiment(given) == rows  # nothing is repeated
+    assert script.experiment(given) == rows  # finished arms are not repeated

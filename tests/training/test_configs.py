@@ -1,4 +1,4 @@
-"""Every packaged configuration is valid, and what it lacks it says where to get."""
+"""Each packaged configuration is valid. Errors name the source of missing data."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ NAMED = (
 )  # fmt: skip
 
 
-def test_the_configurations_of_the_paper_are_there() -> None:
+def test_the_configurations_of_the_paper_exist() -> None:
     assert set(NAMED) <= set(_packaged())
 
 
 @pytest.mark.parametrize("name", _packaged())
-def test_every_configuration_is_valid_and_bears_its_name(name: str) -> None:
+def test_every_configuration_is_valid_and_has_its_file_name(name: str) -> None:
     model = PretrainingSettings if name.startswith("pretraining") else TrainingSettings
     settings = load_configuration(configuration_path(name), model)
     assert settings.name == name  # type: ignore[attr-defined]
@@ -53,10 +53,10 @@ def test_every_configuration_is_valid_and_bears_its_name(name: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["pretrain", "train", "validate"])
-def test_a_configuration_may_be_named_as_the_research_code_does(
+def test_the_option_style_of_the_research_code_is_accepted(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`-c=NAME` finds it: what is missing then are the data, or the model."""
+    """`-c=NAME` finds the configuration; then the data or the model are missing."""
     monkeypatch.chdir(tmp_path)
     name = "pretraining_snemi3d" if command == "pretrain" else "seg_snemi3d_d5_1024_u200"
     assert exit_code([command, f"-c={name}"]) == 2
@@ -65,7 +65,7 @@ def test_a_configuration_may_be_named_as_the_research_code_does(
 
 
 @pytest.mark.parametrize("suffix", ["", "_ema"])
-def test_the_names_of_the_research_code_mean_the_same_training(suffix: str) -> None:
+def test_names_of_the_research_code_give_the_same_training(suffix: str) -> None:
     one, other = (
         load_configuration(configuration_path(f"seg_snemi3d_{name}{suffix}"), TrainingSettings)
         for name in ("d5_1024_u200", "d5_u200")
@@ -101,7 +101,7 @@ def test_the_reference_presets_train_as_published(teacher: str) -> None:
         assert optimiser.patch_voxels == (18, 160, 160)
 
 
-def test_validation_and_test_are_apart_from_what_is_learnt() -> None:
+def test_validation_and_test_do_not_overlap_with_training() -> None:
     """AC3: the labels of 0-99 at most, validation 106-155, test 206-255."""
     for name in (name for name in _packaged() if name.startswith("seg_snemi3d")):
         settings = load_configuration(configuration_path(name), TrainingSettings)
@@ -113,7 +113,7 @@ def test_validation_and_test_are_apart_from_what_is_learnt() -> None:
 
 
 @pytest.mark.parametrize("name", _packaged())
-def test_nothing_is_validated_on_what_is_learnt(name: str) -> None:
+def test_no_validation_volume_is_trained_on(name: str) -> None:
     model = PretrainingSettings if name.startswith("pretraining") else TrainingSettings
     data = load_configuration(configuration_path(name), model).data  # type: ignore[attr-defined]
 
@@ -130,7 +130,7 @@ def test_nothing_is_validated_on_what_is_learnt(name: str) -> None:
     assert all(are_apart(volume, test) for volume in data.training for test in tests), name
 
 
-def test_a_missing_file_says_which_and_where_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_file_is_named_with_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"AC3_inputs\.h5 is in none of the folders") as failed:
         open_training(configuration_path("seg_snemi3d_d5_u200"))
@@ -145,8 +145,8 @@ def test_every_public_volume_is_documented() -> None:
 
 
 @pytest.mark.parametrize("name", catalogue())
-def test_what_is_imported_as_told_is_found(name: str, tmp_path: Path) -> None:
-    """Every file that the told commands make is the raw or the labels of the volume."""
+def test_volumes_imported_with_the_listed_commands_are_found(name: str, tmp_path: Path) -> None:
+    """Each file that the listed commands create is the raw or the labels of the volume."""
     volume = catalogue()[name]
     made = [Path(word) for step in volume.prepare for word in re.findall(r"-o (\S+)", step)]
     for path in made:
@@ -159,7 +159,7 @@ def test_what_is_imported_as_told_is_found(name: str, tmp_path: Path) -> None:
     assert places == {path.name for path in made}
 
 
-def test_boxes_of_kasthuri15_say_where_they_begin() -> None:
+def test_boxes_of_kasthuri15_have_an_origin() -> None:
     boxes = {name: volume for name, volume in catalogue().items() if name.startswith("kasthuri15")}
     assert len(boxes) == 3
     for volume in boxes.values():
@@ -194,7 +194,7 @@ def test_two_volumes_of_one_file_are_never_taken_for_an_import(tmp_path: Path) -
         found("sample_A_20160501.hdf:volumes/labels/neuron_ids", (str(tmp_path),), "cremi_a")
 
 
-def test_extending_merges_and_never_turns_in_circles(tmp_path: Path) -> None:
+def test_extending_merges_and_refuses_cycles(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(yaml.safe_dump({"extends": "b", "optimiser": {"steps": 5}}))
     (tmp_path / "b.yaml").write_text(yaml.safe_dump({"extends": "a"}))
     with pytest.raises(InputError, match="which extends it"):
@@ -220,7 +220,7 @@ def _edited(folder: Path, **volume: str) -> Path:
     return folder / "x.yaml"
 
 
-def test_padded_cremi_labels_lie_where_they_say_and_huge_ids_fit(tmp_path: Path) -> None:
+def test_padded_cremi_labels_are_placed_and_huge_ids_fit(tmp_path: Path) -> None:
     """The layout of CREMI: labels smaller than raw, placed by an offset in nm; 2^64 - 1 means no label."""
     raw = np.random.default_rng(0).integers(0, 256, (12, 20, 24), np.uint8)
     ids = np.full((6, 10, 12), 5_000_000_000, np.uint64)
@@ -247,7 +247,7 @@ def test_padded_cremi_labels_lie_where_they_say_and_huge_ids_fit(tmp_path: Path)
     assert read.labels[2, 5, 5] != read.labels[5, 0, 0]
 
 
-def test_an_encoder_that_is_not_there_yet_is_named(tmp_path: Path) -> None:
+def test_a_missing_encoder_is_named(tmp_path: Path) -> None:
     settings = load_configuration(configuration_path("seg_cremi_d10_u200"), TrainingSettings)
     assert settings.network.encoder == "runs/pretraining_cremi"
     with pytest.raises(InputError, match="neuroseg pretrain"):
@@ -261,7 +261,7 @@ def test_an_encoder_that_is_not_there_yet_is_named(tmp_path: Path) -> None:
         ("seg_snemi3d_d5_u200", "neuroseg train", PretrainingSettings),
     ],
 )
-def test_a_configuration_of_another_command_is_told_so(
+def test_a_configuration_of_another_command_is_refused(
     name: str, command: str, kind: type[TrainingSettings] | type[PretrainingSettings]
 ) -> None:
     path = configuration_path(name)
@@ -269,7 +269,7 @@ def test_a_configuration_of_another_command_is_told_so(
         read_settings(path, kind)
 
 
-def test_what_fits_no_command_is_told_by_its_own_fault(tmp_path: Path) -> None:
+def test_a_configuration_of_no_command_is_refused_with_its_own_fault(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("extends: {}\noptimisr: {{steps: 3}}\n".format(configuration_path("fib25_d5").with_suffix("")))
     with pytest.raises(InputError, match=r"unknown key 'optimisr' \(did you mean optimiser"):

@@ -1,4 +1,4 @@
-"""The experiment's configurations are valid, and differ in what they are to compare alone."""
+"""The configurations of the experiment are valid and differ only in the compared settings."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def test_the_arms_differ_in_nothing_else(script: ModuleType, tmp_path: Path) -> 
         assert made[arm].consistency.teacher == arm.removesuffix("_alone")
         assert made[arm].consistency.weight == 3.0
         assert list(made[arm].consistency.perturbations.names) == ["flip", "rotate"]
-        # The labels of the judged sections are never read, nor is their raw learnt from.
+        # Labels and raw of the scored sections are not used for training.
         assert made[arm].data.unlabelled[0].region == "0:120,:,:"
     path = tmp_path / "pre.yaml"
     path.write_text(yaml.safe_dump(script.pretraining(given, 2)))
     assert load_configuration(path, PretrainingSettings).seed == 2
 
 
-def test_the_packaged_recipe_is_that_of_weight_sharing(script: ModuleType, tmp_path: Path) -> None:
+def test_the_packaged_configuration_is_that_of_weight_sharing(script: ModuleType, tmp_path: Path) -> None:
     given = argparse.Namespace(
         folder=tmp_path, data=tmp_path, configs=EXPERIMENTS.parents[1] / "configs", steps=1000, weight=1.0,
         perturbations=list(script.USUAL),
@@ -106,7 +106,7 @@ def test_the_table_has_a_row_for_each_arm(script: ModuleType, tmp_path: Path) ->
     assert (tmp_path / "f.png").stat().st_size > 1000
 
 
-def test_one_folder_holds_every_kind_of_training(script: ModuleType, tmp_path: Path) -> None:
+def test_one_folder_contains_every_kind_of_training(script: ModuleType, tmp_path: Path) -> None:
     def name(arm: str, steps: int = 1000, weight: float = 1.0, perturbations: Sequence[str] = script.USUAL) -> str:
         given = argparse.Namespace(
             folder=tmp_path, data=tmp_path, configs=tmp_path, steps=steps, weight=weight, perturbations=perturbations
@@ -153,7 +153,7 @@ def test_finished_arms_are_not_repeated(script: ModuleType, tmp_path: Path, monk
     assert not run, "of an older form, which had the usual ones alone"
 
 
-def test_the_best_thresholds_are_told_with_and_without_the_largest_object(
+def test_best_thresholds_are_reported_with_and_without_the_largest_object(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def neuroseg(*arguments: str) -> dict[str, Any]:
@@ -179,7 +179,7 @@ def test_the_best_thresholds_are_told_with_and_without_the_largest_object(
     }
 
 
-def test_the_largest_object_is_that_of_the_judged_sections(script: ModuleType, tmp_path: Path) -> None:
+def test_the_largest_object_is_that_of_the_scored_sections(script: ModuleType, tmp_path: Path) -> None:
     labels = np.zeros((160, 2, 4), np.uint32)
     labels[:120] = 9
     labels[120:, 0, :2] = 7

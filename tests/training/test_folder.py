@@ -1,4 +1,4 @@
-"""Whose a training's folder is."""
+"""The folder of a training belongs to one configuration."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def settings() -> TrainingSettings:
     return load_configuration(configuration_path("fib25_d5_u"), TrainingSettings)
 
 
-def test_what_an_older_release_did_not_know_has_its_default(settings: TrainingSettings, tmp_path: Path) -> None:
+def test_keys_missing_in_an_old_configuration_have_their_default(settings: TrainingSettings, tmp_path: Path) -> None:
     prepare_folder(tmp_path, settings, restart=False)
     content = yaml.safe_load((tmp_path / STORED).read_text())
     del content["optimiser"]["precision"]
@@ -32,9 +32,7 @@ def test_what_an_older_release_did_not_know_has_its_default(settings: TrainingSe
         prepare_folder(tmp_path, other, restart=False)
 
 
-def test_the_folders_where_data_is_looked_for_are_no_part_of_a_training(
-    settings: TrainingSettings, tmp_path: Path
-) -> None:
+def test_data_folders_do_not_identify_a_training(settings: TrainingSettings, tmp_path: Path) -> None:
     prepare_folder(tmp_path, settings, restart=False)
     prepare_folder(
         tmp_path,
@@ -44,7 +42,7 @@ def test_the_folders_where_data_is_looked_for_are_no_part_of_a_training(
 
 
 @pytest.mark.parametrize("content", ["", "- 1\n", "{name: [", "name: other\nunknown: 1\n"])
-def test_a_file_that_is_no_such_configuration_is_anothers(
+def test_an_invalid_stored_configuration_is_another_training(
     content: str, settings: TrainingSettings, tmp_path: Path
 ) -> None:
     (tmp_path / STORED).write_text(content)
@@ -52,7 +50,7 @@ def test_a_file_that_is_no_such_configuration_is_anothers(
         prepare_folder(tmp_path, settings, restart=False)
 
 
-def test_a_checkpoint_without_its_configuration_is_nobodys(settings: TrainingSettings, tmp_path: Path) -> None:
+def test_a_checkpoint_without_configuration_is_refused(settings: TrainingSettings, tmp_path: Path) -> None:
     (tmp_path / "checkpoint.pt").touch()
     with pytest.raises(RunRefusedError, match="unknown training"):
         prepare_folder(tmp_path, settings, restart=False)

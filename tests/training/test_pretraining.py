@@ -1,4 +1,4 @@
-"""Pre-training restores crops, resumes exactly, and its encoder is what training begins with."""
+"""Pre-training restores crops and resumes exactly. Training starts with its encoder."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.training.test_training import edited_section, interrupt_after
 
 @pytest.fixture(autouse=True)
 def _heeding() -> Iterator[None]:
-    """A shell's background command ignores SIGINT, and so would these tests."""
+    """Restore SIGINT: tests run as a background command of a shell would ignore it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -67,7 +67,7 @@ def errors_of(folder: Path) -> list[float]:
 
 
 def test_it_learns_to_restore_held_out_crops(pretraining: Path, tmp_path: Path) -> None:
-    """Better than one whose weights stand still: its normalisation takes the statistics of the tissue all the same."""
+    """Better than constant weights, for which only the statistics of the normalisation change."""
     errors = []
     for rate in (0.01, 1e-12):
         content = yaml.safe_load(pretraining.read_text())
@@ -81,7 +81,7 @@ def test_it_learns_to_restore_held_out_crops(pretraining: Path, tmp_path: Path) 
     assert learnt < 0.7 * still
 
 
-def test_training_begins_with_the_encoder_of_a_pretraining(
+def test_training_starts_with_the_encoder_of_a_pretraining(
     pretraining: Path, configuration: Path, tmp_path: Path
 ) -> None:
     made = pretrain(pretraining, tmp_path / "pre", device="cpu", progress=False)
@@ -103,7 +103,7 @@ def test_training_begins_with_the_encoder_of_a_pretraining(
             assert torch.allclose(trained[name], tensor, atol=1e-6), name
 
 
-def test_the_loss_is_how_far_a_restored_crop_is_from_the_clean_one(pretraining: Path, tmp_path: Path) -> None:
+def test_the_loss_is_the_error_of_the_restored_crop(pretraining: Path, tmp_path: Path) -> None:
     settings = PretrainingSettings.model_validate(yaml.safe_load(pretraining.read_text()))
     restorer = Restorer(settings, tmp_path, torch.device("cpu"), ProcessGroup())
     batch = {name: torch.rand(1, 1, 8, 8, 8) for name in ("perturbed", "clean")}
@@ -113,14 +113,14 @@ def test_the_loss_is_how_far_a_restored_crop_is_from_the_clean_one(pretraining: 
 
 
 @pytest.mark.parametrize("key", ["margin_voxels", "average_decay"])
-def test_what_a_pretraining_has_no_use_for_is_refused(pretraining: Path, key: str) -> None:
+def test_keys_that_pretraining_does_not_use_are_refused(pretraining: Path, key: str) -> None:
     content = yaml.safe_load(pretraining.read_text())
     content["optimiser"][key] = {"margin_voxels": [2, 2, 2], "average_decay": 0.9}[key]
     with pytest.raises(ValidationError, match=key):
         PretrainingSettings.model_validate(content)
 
 
-def test_a_resumed_pretraining_gives_the_weights_of_an_uncut_one(pretraining: Path, tmp_path: Path) -> None:
+def test_a_resumed_pretraining_equals_an_uninterrupted_one(pretraining: Path, tmp_path: Path) -> None:
     pretrain(pretraining, tmp_path / "uncut", device="cpu", progress=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("neuroseg.training.learning.loop.Records.write", interrupt_after(20))
@@ -132,10 +132,10 @@ def test_a_resumed_pretraining_gives_the_weights_of_an_uncut_one(pretraining: Pa
     assert all(torch.equal(tensor, other["network"][name]) for name, tensor in one["network"].items())
 
 
-def test_an_interrupted_step_ends_and_is_saved(
+def test_an_interrupted_step_is_completed_and_saved(
     configuration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ctrl-C in the middle of step 7: step 7 is in the checkpoint, whole, and the rest is as if nothing happened."""
+    """Ctrl-C in step 7 saves the complete step 7. The resumed training equals an uninterrupted one."""
     train(configuration, tmp_path / "uncut", device="cpu", progress=False)
     update = Trainer.update
 
@@ -153,7 +153,7 @@ def test_an_interrupted_step_ends_and_is_saved(
     assert all(torch.equal(tensor, other["average"][name]) for name, tensor in one["average"].items())
 
 
-def test_a_validation_that_was_cut_off_is_made_up_for(
+def test_an_interrupted_validation_is_repeated(
     configuration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -167,10 +167,10 @@ def test_a_validation_that_was_cut_off_is_made_up_for(
     assert [step for step, name, _ in rows if name == "validation/voi_sum"] == ["12", "24"]
 
 
-def test_the_last_validation_is_made_up_for(
+def test_an_interrupted_last_validation_is_repeated(
     configuration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Cut off at the last step, of a training whose steps its validations do not divide."""
+    """Interrupted at the last step, which is not a multiple of the validation interval."""
     content = yaml.safe_load(configuration.read_text())
     content["optimiser"]["steps"], content["validation"]["every_steps"] = 6, 12
     path = tmp_path / "short.yaml"
@@ -182,9 +182,7 @@ def test_the_last_validation_is_made_up_for(
     assert train(path, tmp_path / "run", device="cpu", progress=False).step == 6
 
 
-def test_a_network_of_valid_convolutions_is_trained_and_what_does_not_suit_it_is_refused(
-    configuration: Path, tmp_path: Path
-) -> None:
+def test_a_network_of_valid_convolutions_trains_and_refuses_wrong_sizes(configuration: Path, tmp_path: Path) -> None:
     content = yaml.safe_load(configuration.read_text())
     content["network"] = {"architecture": "mala", "parameters": {"widths": [3, 4]}}
     content["targets"] = {}
@@ -218,7 +216,7 @@ def test_a_network_of_valid_convolutions_is_trained_and_what_does_not_suit_it_is
         train(written(), tmp_path / "other", device="cpu", progress=False)
 
 
-def test_a_network_of_valid_convolutions_learns_from_what_moves_and_turns(configuration: Path, tmp_path: Path) -> None:
+def test_a_network_of_valid_convolutions_trains_with_moves_and_turns(configuration: Path, tmp_path: Path) -> None:
     path = edited_section(
         configuration, "valid",
         network={"architecture": "mala", "parameters": {"widths": [3, 4]}},
@@ -236,14 +234,14 @@ def test_a_network_of_valid_convolutions_learns_from_what_moves_and_turns(config
     assert all(0 <= float(line.split(",")[2]) < 1 for line in losses)
 
 
-def test_results_of_nobody_are_not_overwritten(configuration: Path, tmp_path: Path) -> None:
+def test_results_of_an_unknown_training_are_not_overwritten(configuration: Path, tmp_path: Path) -> None:
     (tmp_path / "run" / "bundle").mkdir(parents=True)
     with pytest.raises(RunRefusedError, match="unknown training"):
         train(configuration, tmp_path / "run", device="cpu", restart=True, progress=False)
     assert (tmp_path / "run" / "bundle").exists()
 
 
-def test_a_loss_that_is_not_finite_leaves_its_batch(
+def test_a_loss_that_is_not_finite_saves_its_batch(
     configuration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -270,7 +268,7 @@ def test_an_encoder_of_another_network_is_refused(pretraining: Path, tmp_path: P
         load_encoder(tmp_path, network, "light", {"widths": [4, 8]})
 
 
-def test_the_teacher_begins_with_the_encoder_too(pretraining: Path, configuration: Path, tmp_path: Path) -> None:
+def test_the_teacher_starts_with_the_encoder(pretraining: Path, configuration: Path, tmp_path: Path) -> None:
     settings = PretrainingSettings.model_validate(yaml.safe_load(pretraining.read_text()))
     restorer, name = (
         Restorer(settings, tmp_path, torch.device("cpu"), ProcessGroup()),
@@ -286,7 +284,7 @@ def test_the_teacher_begins_with_the_encoder_too(pretraining: Path, configuratio
     assert (trainer.average.network.state_dict()[name] == 5.0).all()
 
 
-def test_turns_are_no_pretraining(pretraining: Path, tmp_path: Path) -> None:
+def test_turns_are_refused_in_pretraining(pretraining: Path, tmp_path: Path) -> None:
     content = yaml.safe_load(pretraining.read_text())
     content["perturbations"] = {"names": ["noise", "flip"]}
     path = tmp_path / "turned.yaml"
@@ -295,7 +293,7 @@ def test_turns_are_no_pretraining(pretraining: Path, tmp_path: Path) -> None:
         pretrain(path, tmp_path / "run", device="cpu", progress=False)
 
 
-def test_a_dry_run_tells_size_and_time_and_writes_nothing(
+def test_a_dry_run_reports_size_and_time_and_writes_nothing(
     configuration: Path, pretraining: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for command, path, parameters in (("train", configuration, 14_000), ("pretrain", pretraining, 14_000)):
@@ -316,7 +314,7 @@ def test_a_dry_run_tells_size_and_time_and_writes_nothing(
     assert "fib25_light" in capsys.readouterr().err
 
 
-def test_a_dry_run_finds_that_a_test_volume_is_missing_and_counts_what_is_not_read(
+def test_a_dry_run_finds_missing_test_volumes_and_counts_unread_memory(
     configuration: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content = yaml.safe_load(configuration.read_text())

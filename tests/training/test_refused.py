@@ -1,4 +1,4 @@
-"""What would end or spoil a training later is refused before anything runs: exit code 2, and the key is named."""
+"""Values that would fail later are refused before anything runs: exit code 2, and the key is named."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def changed(configuration: Path, key: str, value: Any) -> Path:
          "level, whole numbers from 1"),
     ],
 )  # fmt: skip
-def test_a_dry_run_names_what_would_end_a_training(
+def test_a_dry_run_names_values_that_would_fail_later(
     key: str, value: Any, told: str, configuration: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = changed(configuration, key, value)
@@ -85,7 +85,7 @@ def test_a_dry_run_names_what_would_end_a_training(
 
 @pytest.mark.parametrize("widths", [[], [0, 4], [4.5, 8], [True, 8], 4, "48", None])
 @pytest.mark.parametrize("architecture", ["light", "superhuman", "mala"])
-def test_widths_that_are_no_channels_are_named(architecture: str, widths: Any) -> None:
+def test_invalid_widths_are_named(architecture: str, widths: Any) -> None:
     with pytest.raises(InputError, match=r"network\.parameters\.widths = .*whole numbers from 1"):
         build_network(architecture, {"widths": widths})
 
@@ -96,7 +96,7 @@ def test_channels_that_cannot_be_normalised_are_an_error_of_the_configuration() 
 
 
 @pytest.mark.parametrize("flags", [["validate", "--truth"], ["adapt", "--labels"]])
-def test_a_volume_is_not_its_own_truth(
+def test_raw_as_its_own_truth_is_refused(
     flags: list[str], raw_volume: str, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command, option = flags

@@ -1,4 +1,4 @@
-"""Relative paths in a configuration are seen from the folder of its file, wherever the command runs."""
+"""Relative paths in a configuration start at the folder of its file, not at the current folder."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def edit_network(folder: Path, **network: str) -> None:
     write(folder, content)
 
 
-def test_data_lie_beside_the_configuration(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_are_relative_to_the_configuration(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for cwd, named in (
         (tmp_path, "project/mine.yaml"),
         (project, "mine.yaml"),
@@ -52,7 +52,7 @@ def test_data_lie_beside_the_configuration(project: Path, tmp_path: Path, monkey
         assert opened.settings.data.folders == ("data", "."), "stored as written"
 
 
-def test_of_two_files_that_of_the_configuration_wins(
+def test_a_file_next_to_the_configuration_takes_precedence(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -62,7 +62,7 @@ def test_of_two_files_that_of_the_configuration_wins(
     assert Path(opened.training[0].raw.path).resolve() == project / "raw.zarr"
 
 
-def test_what_lies_in_the_current_folder_alone_is_not_taken_but_named(
+def test_a_file_only_in_the_current_folder_is_not_used_but_named(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -73,7 +73,7 @@ def test_what_lies_in_the_current_folder_alone_is_not_taken_but_named(
         open_training(Path("project/mine.yaml"))
 
 
-def test_encoders_and_bundles_lie_beside_the_configuration(
+def test_encoders_and_bundles_are_relative_to_the_configuration(
     project: Path, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -89,7 +89,7 @@ def test_encoders_and_bundles_lie_beside_the_configuration(
     assert open_training(Path("project/mine.yaml")).seen.network.bundle == "fib25_light", "the bundled model"
 
 
-def test_a_training_begins_with_what_lies_beside_its_configuration(
+def test_a_training_starts_with_files_next_to_its_configuration(
     project: Path, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -107,7 +107,7 @@ def test_a_training_begins_with_what_lies_beside_its_configuration(
     assert str(tmp_path) not in card, "no path beyond what was typed"
 
 
-def test_a_packaged_configuration_is_seen_from_the_current_folder() -> None:
+def test_paths_of_a_packaged_configuration_start_at_the_current_folder() -> None:
     path = configuration_path("seg_cremi_d10_u200")
     settings = load_configuration(path, TrainingSettings)
     assert located(settings, path) == settings

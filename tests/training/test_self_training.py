@@ -1,4 +1,4 @@
-"""The experiment goes on from the same weights in both arms, and looks at no label but those of the five sections."""
+"""Both arms of the experiment start from the same weights and use only the labels of five sections."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def given(tmp_path: Path) -> argparse.Namespace:
     return argparse.Namespace(folder=tmp_path, data=Path("data"), configs=configs, steps=1000, more_steps=100)
 
 
-def test_the_arms_differ_in_what_they_learn_from_alone(
+def test_the_arms_differ_only_in_their_training_data(
     script: ModuleType, given: argparse.Namespace, tmp_path: Path
 ) -> None:
     segmented = [{"raw": "fib25_ts2.h5:raw", "labels": "w.neuroseg/segmentation.zarr", "region": "0:120,:,:"}]

@@ -1,4 +1,4 @@
-"""The SLURM template of training: stopped by the scheduler it saves, goes back to the queue, and ends as if uncut."""
+"""The SLURM template of training: a stopped job saves, is requeued, and resumes exactly."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_the_template_is_a_shell_script() -> None:
 
 
 def started(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run the template with commands in its path that only tell how they were called."""
+    """Run the template with commands in its path that only record their arguments."""
     for name in ("neuroseg", "torchrun"):
         (folder / name).write_text(f'#!/bin/sh\necho {name} "$@"\necho "safe: $PYTHONSAFEPATH" >&2\n')
         (folder / name).chmod(0o755)
@@ -64,13 +64,13 @@ def test_the_template_refuses_other_commands(tmp_path: Path) -> None:
 
 @pytest.mark.long
 @needs_slurm
-def test_a_stopped_job_saves_and_goes_back_to_the_queue(configuration: Path, tmp_path: Path) -> None:
+def test_a_stopped_job_saves_and_is_requeued(configuration: Path, tmp_path: Path) -> None:
     content = yaml.safe_load(configuration.read_text())
     content["optimiser"]["steps"] = content["validation"]["every_steps"] = 60
     path = configuration.with_name("slurm.yaml")
     path.write_text(yaml.safe_dump(content))
     path_of_command = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    # By the command, as in the job: this process may have been left with fewer threads by what it did before.
+    # Use the command, as the job does: other tests may have changed the number of threads of this process.
     uncut = [sys.executable, "-m", "neuroseg", "train", str(path), "-o", str(tmp_path / "uncut")]
     subprocess.run([*uncut, "--device", "cpu"], check=True, capture_output=True)
     flags = ["--parsable", "--time=10", "--output", str(tmp_path / "job.log"), "--chdir", str(tmp_path)]
@@ -85,8 +85,8 @@ def test_a_stopped_job_saves_and_goes_back_to_the_queue(configuration: Path, tmp
     stopped = load_checkpoint(checkpoint)["step"]
     assert 20 <= stopped < 60
     wait_until(lambda: "back to the queue" in (tmp_path / "job.log").read_text())
-    # A requeued job waits for two minutes; one that begins in the very second that it ended in is killed by SLURM,
-    # which takes its new credential for the revoked one.
+    # A requeued job waits for two minutes. SLURM kills a job that restarts in the second in which it ended, because its
+    # new credential looks like the revoked one.
     time.sleep(3)
     said("scontrol", "update", f"JobId={job}", "StartTime=now")
     wait_until(lambda: job not in said("squeue", "--noheader", "--format=%i"), 300)

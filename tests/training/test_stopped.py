@@ -1,4 +1,4 @@
-"""A training that is told to end by SIGTERM, as clusters do: it saves, leaves nobody, and ends as if uncut."""
+"""A training stopped by SIGTERM saves, leaves no process, and resumes to the weights of an uninterrupted training."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def longer(configuration: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def uncut(longer: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
-    """The weights of the training that nothing befell."""
+    """The weights of an uninterrupted training."""
     folder = tmp_path_factory.mktemp("uncut") / "run"
     assert begun(longer, folder).wait(timeout=480) == 0
     weights: dict[str, torch.Tensor] = load_checkpoint(folder / "checkpoint.pt")["network"]
@@ -49,10 +49,10 @@ def uncut(longer: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, t
         pytest.param(True, id="each of its processes, the first twice"),
     ],
 )
-def test_a_training_that_is_ended_saves_first(
+def test_a_training_saves_before_it_ends(
     longer: Path, uncut: dict[str, torch.Tensor], tmp_path: Path, everyone: bool
 ) -> None:
-    """The first twice: a cluster ends the processes of a job, and so does the job's script."""
+    """The main process gets the signal twice: from the cluster and from the job script."""
     training, log = begun(longer, tmp_path / "run"), tmp_path / "run" / "log.csv"
     deadline = time.monotonic() + 240
     while not (log.exists() and "loss/total" in log.read_text()):

@@ -1,4 +1,4 @@
-"""`train --template` writes a configuration that trains, and refuses what does not belong together."""
+"""`train --template` writes a valid configuration and refuses raw and labels that do not fit."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def tissue() -> Any:
 
 @pytest.fixture
 def pair(tissue: Any, tmp_path: Path) -> tuple[str, str]:
-    """Raw and labels; of the labels a frame is 0."""
+    """Raw and labels. The outer labels are 0."""
     labels = np.zeros_like(tissue.labels)
     labels[4:44, 6:50, :] = tissue.labels[4:44, 6:50, :]
     return store(tmp_path / "raw.zarr", tissue.raw), store(tmp_path / "labels.zarr", labels)
@@ -85,7 +85,7 @@ def test_the_labelled_part_is_split_and_paths_are_relative(
 def test_a_template_trains(
     voxel_size: list[float], network: str, tissue: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With two steps, a small network and small tiles; the rest is as it was written."""
+    """Trains the template with two steps, a small network and small tiles."""
     monkeypatch.chdir(tmp_path)
     with h5py.File("v.h5", "w") as file:
         file["raw"], file["labels"] = tissue.raw, tissue.labels
@@ -139,7 +139,7 @@ def test_raw_and_labels_that_do_not_fit_are_refused(pair: tuple[str, str], tissu
     )
 
 
-def test_labels_that_are_placed_inside_raw_are_split_there(pair: tuple[str, str], tissue: Any, tmp_path: Path) -> None:
+def test_labels_inside_raw_are_split_in_place(pair: tuple[str, str], tissue: Any, tmp_path: Path) -> None:
     inner = store(tmp_path / "inner.zarr", np.ones((5, 20, 40), np.uint64), offset=[200, 100, 0])
     made = write_template(pair[0], inner, tmp_path / "mine.yaml")
     assert (made.training, made.validation) == ("20:25,10:30,0:30", "20:25,10:30,30:40")
@@ -147,7 +147,7 @@ def test_labels_that_are_placed_inside_raw_are_split_there(pair: tuple[str, str]
     assert volume.surround_voxels == (19, 20, 10), "patches of 24 x 40 x 40 show raw around five sections"
 
 
-def test_what_exists_is_kept(pair: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_existing_files_are_kept(pair: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("mine")
     command = ["train", "--template", *pair, "-o"]
@@ -170,7 +170,7 @@ def test_what_exists_is_kept(pair: tuple[str, str], tmp_path: Path, capsys: pyte
     st.tuples(st.integers(1, 300), st.integers(1, 900), st.integers(16, 900)),
     st.sampled_from([(10.0, 10.0, 10.0), (40.0, 4.0, 4.0), (8.0, 8.0, 6.0)]),
 )
-def test_both_parts_of_any_labelled_box_make_up_the_whole(shape: tuple[int, int, int], size: Any) -> None:
+def test_training_and_validation_cover_the_labelled_box(shape: tuple[int, int, int], size: Any) -> None:
     recipe = recipe_for(size, shape)
     extent = Roi((3, 5, 7), shape)
     if max(shape[axis] for axis in range(3)) < 16:
@@ -178,19 +178,19 @@ def test_both_parts_of_any_labelled_box_make_up_the_whole(shape: tuple[int, int,
     try:
         training, validation = split(extent, recipe.patch)
     except InputError:
-        return  # its longest axis in patches is short
+        return  # too short to split
     assert training.intersect(validation).empty
     assert training.union(validation) == extent
     assert training.size + validation.size == extent.size
     assert validation.size / extent.size == pytest.approx(0.25, abs=0.06)
 
 
-def test_labels_are_told_from_raw(pair: tuple[str, str], tmp_path: Path) -> None:
+def test_exchanged_raw_and_labels_are_refused(pair: tuple[str, str], tmp_path: Path) -> None:
     raw, labels = (open_any(each) for each in pair)
     require_raw(raw)
     require_labels(labels)
     few = open_any(store(tmp_path / "few.zarr", np.arange(120, dtype=np.uint32).reshape(4, 5, 6)))
-    require_labels(few)  # too few to judge by
+    require_labels(few)  # too few voxels to judge
     black = open_any(store(tmp_path / "black.zarr", np.zeros(SHAPE, np.uint8)))
     with pytest.raises(InputError, match=r"every sampled voxel is 0\nhint: check that the copy is complete"):
         require_raw(black)
@@ -199,8 +199,8 @@ def test_labels_are_told_from_raw(pair: tuple[str, str], tmp_path: Path) -> None
         require_raw(ids)
 
 
-def test_a_label_of_no_label_is_none(pair: tuple[str, str], tmp_path: Path) -> None:
-    """2^64 - 1, as CREMI has it."""
+def test_the_largest_id_means_no_label(pair: tuple[str, str], tmp_path: Path) -> None:
+    """2^64 - 1, as in CREMI."""
     labels = np.full(SHAPE, np.iinfo(np.uint64).max, np.uint64)
     labels[10:30, 2, 3:50] = 4
     made = write_template(pair[0], store(tmp_path / "marked.zarr", labels), tmp_path / "mine.yaml")

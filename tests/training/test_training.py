@@ -1,4 +1,4 @@
-"""Training learns, resumes exactly, and exports a bundle that prediction takes."""
+"""Training learns, resumes exactly, and exports a bundle for prediction."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_the_loss_falls(configuration: Path, tmp_path: Path) -> None:
     assert losses[-1] < 0.92 * losses[0]
 
 
-def test_a_training_can_be_repeated(configuration: Path, tmp_path: Path) -> None:
+def test_a_training_is_reproducible(configuration: Path, tmp_path: Path) -> None:
     trained = []
     path = edited_section(configuration, "repeated", consistency="ema")
     content = yaml.safe_load(path.read_text())
@@ -92,7 +92,7 @@ def test_a_training_can_be_repeated(configuration: Path, tmp_path: Path) -> None
             assert torch.equal(tensor, again[part][name]), name
 
 
-def test_a_resumed_training_gives_the_weights_of_an_uncut_one(
+def test_a_resumed_training_equals_an_uninterrupted_one(
     configuration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train(configuration, tmp_path / "uncut", device="cpu", progress=False)
@@ -105,7 +105,7 @@ def test_a_resumed_training_gives_the_weights_of_an_uncut_one(
     save_checkpoint(tmp_path / "cut" / "checkpoint.pt", {**stored, "settings": {"of": "an older release"}})
     threads = torch.get_num_threads()
     try:
-        torch.set_num_threads(threads + 1)  # of another machine; another order of sums would give other weights
+        torch.set_num_threads(threads + 1)  # another order of sums would change the weights
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
         train(configuration, tmp_path / "cut", device="cpu", progress=False)
         assert torch.get_num_threads() == threads
@@ -119,7 +119,7 @@ def test_a_resumed_training_gives_the_weights_of_an_uncut_one(
             assert torch.equal(tensor, other[part][name]), name
 
 
-def test_a_bundle_that_was_deleted_is_missed(configuration: Path, tmp_path: Path) -> None:
+def test_a_deleted_bundle_is_an_error(configuration: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("neuroseg.training.learning.loop.Records.write", interrupt_after(12))
@@ -134,7 +134,7 @@ def test_a_bundle_that_was_deleted_is_missed(configuration: Path, tmp_path: Path
         train(configuration, run, device="cpu", progress=False)
 
 
-def test_a_record_of_the_best_that_was_left_empty_is_made_again(configuration: Path, tmp_path: Path) -> None:
+def test_an_empty_record_of_the_best_is_rewritten(configuration: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("neuroseg.training.learning.loop.Records.write", interrupt_after(12))
@@ -165,7 +165,7 @@ def test_a_folder_of_another_training_is_refused(configuration: Path, tmp_path: 
     assert load_checkpoint(tmp_path / "run" / "checkpoint.pt")["step"] == 2
 
 
-def test_missing_data_names_where_it_was_looked_for(configuration: Path, tmp_path: Path) -> None:
+def test_missing_data_names_the_searched_folders(configuration: Path, tmp_path: Path) -> None:
     content = yaml.safe_load(configuration.read_text())
     content["data"]["training"][0]["raw"] = "absent.zarr"
     path = tmp_path / "absent.yaml"
@@ -174,7 +174,7 @@ def test_missing_data_names_where_it_was_looked_for(configuration: Path, tmp_pat
         train(path, tmp_path / "run", device="cpu")
 
 
-def test_sample_number_i_is_the_same_whoever_asks() -> None:
+def test_sample_i_depends_only_on_the_seed() -> None:
     made = synthetic_volume((32, 40, 40), 2)
     volume = LabelledVolume(made.raw, made.labels, (10, 10, 10))
 
@@ -191,8 +191,8 @@ def test_sample_number_i_is_the_same_whoever_asks() -> None:
     assert not np.array_equal(samples(0)[0]["raw"], samples(0)[1]["raw"])
 
 
-def test_volumes_of_other_sizes_are_learnt_from_alike() -> None:
-    """Places are drawn in each volume by its own size: the last section of the deeper one is seen, too."""
+def test_volumes_of_different_sizes_are_sampled_completely() -> None:
+    """Places depend on the size of each volume: the last section of the deeper one is drawn."""
     volumes = []
     for grey, shape in ((50, (9, 30, 12)), (200, (40, 12, 12))):
         depth = np.arange(shape[0], dtype=np.uint8)[:, None, None]
@@ -204,7 +204,7 @@ def test_volumes_of_other_sizes_are_learnt_from_alike() -> None:
     assert seen == {*range(50, 59), *range(200, 240)}
 
 
-def test_a_volume_gives_the_share_of_the_samples_that_it_is_asked_for() -> None:
+def test_a_volume_gives_its_share_of_the_samples() -> None:
     def volume(labelled: int, share: float | None = None) -> LabelledVolume:
         labels = np.full((1, 1, 8), UNLABELLED)
         labels[..., :labelled] = 1
@@ -230,14 +230,14 @@ def test_shares_that_do_not_add_up_are_refused(shares: list[float | None], messa
         DataSettings.model_validate({"training": [{"raw": "r", "labels": "l", "share": share} for share in shares]})
 
 
-def test_a_share_of_what_is_only_judged_on_is_refused() -> None:
+def test_a_share_of_a_validation_volume_is_refused() -> None:
     volume = {"raw": "r", "labels": "l", "share": 0.5}
     for content in ({"validation": volume}, {"test": [volume]}):
         with pytest.raises(ValueError, match="remove it from validation and test"):
             DataSettings.model_validate(content)
 
 
-def test_without_augmentation_a_sample_is_a_piece_of_the_volume() -> None:
+def test_without_augmentation_a_sample_is_a_part_of_the_volume() -> None:
     made = synthetic_volume((24, 24, 24), 2)
     volume = LabelledVolume(made.raw, made.labels, (10, 10, 10))
     still = AugmentationSettings(deform=0, intensity=0, sections=0, noise=0, blur=0, missing=0)
@@ -247,8 +247,8 @@ def test_without_augmentation_a_sample_is_a_piece_of_the_volume() -> None:
 
 
 @pytest.mark.parametrize("name", ["misalign", "flip"])
-def test_targets_of_a_sample_follow_a_perturbation_that_moves(name: str) -> None:
-    """Raw is painted by label, and neither interpolates between colours: it tells which labels went where."""
+def test_targets_of_a_sample_move_with_its_perturbation(name: str) -> None:
+    """Raw has one grey value per label without interpolation, so it shows where each label moved."""
     labels = np.random.default_rng(2).integers(0, 9, (4, 8, 8), np.uint32).repeat(4, 0).repeat(4, 1).repeat(4, 2)
     volume = LabelledVolume(labels.astype(np.uint8), labels, (10, 10, 10))
     targets = TargetSettings(border_axes=())

@@ -1,4 +1,4 @@
-"""`neuroseg validate`: one prediction, both published ways to segment, scores and pictures."""
+"""`neuroseg validate`: one prediction, both published segmentation methods, scores and pictures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from neuroseg.networks.card import TrainingCard
 
 
 def judged_on(configuration: Path, folder: Path, *regions: str) -> Path:
-    """A copy of the configuration that is judged on regions of its volume."""
+    """A copy of the configuration that is scored on regions of its volume."""
     content = yaml.safe_load(configuration.read_text())
     content["data"]["test"] = [{**content["data"]["validation"], "region": region} for region in regions]
     path = folder / "judged.yaml"
@@ -33,7 +33,7 @@ def judged(configuration: Path, tmp_path: Path) -> Path:
     return judged_on(configuration, tmp_path, "0:12,:,:")
 
 
-def test_both_ways_are_scored_side_by_side_and_the_command_resumes(
+def test_both_methods_are_scored_and_the_command_resumes(
     configuration: Path, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     judged, folder = judged_on(configuration, tmp_path, "0:12,:,:", "12:24,:,:"), tmp_path / "validation"
@@ -59,16 +59,16 @@ def test_both_ways_are_scored_side_by_side_and_the_command_resumes(
     assert "mean" in told
 
 
-def test_another_model_is_refused_until_it_may_restart(
+def test_another_model_requires_restart(
     judged: Path, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What a training that was repeated leaves behind: the same folder, other weights."""
+    """A repeated training: the same folder with other weights."""
     model = tmp_path / "model"
     shutil.copytree(tiny_model, model)
     command = ["validate", str(judged), "--model", str(model), "-o", str(tmp_path / "v"), "--executor", "serial"]
     assert exit_code(command) == 0
     weights = load_file(model / "weights.safetensors")
-    # A variance that is not positive would make nothing but what is no number.
+    # A variance that is not positive would give only NaN.
     others = {name: tensor if name.endswith("running_var") else -tensor for name, tensor in weights.items()}
     save_file(others, model / "weights.safetensors")
     assert exit_code(command) == 2
@@ -76,7 +76,7 @@ def test_another_model_is_refused_until_it_may_restart(
     assert exit_code([*command, "--restart"]) == 0
 
 
-def test_what_is_missing_is_named(
+def test_missing_inputs_are_named(
     configuration: Path, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["validate", str(configuration), "--model", tiny_model, "-o", str(tmp_path / "v")]
@@ -97,11 +97,11 @@ def test_what_is_missing_is_named(
         (Roi((0, 0, 0), (9, 9000, 9000)), None),
     ],
 )
-def test_blocks_hold_whole_sections(roi: Roi, blocks: tuple[int, int, int] | None) -> None:
+def test_blocks_contain_whole_sections(roi: Roi, blocks: tuple[int, int, int] | None) -> None:
     assert whole_sections(roi) == blocks
 
 
-def test_blocks_that_cut_sections_are_warned_of(
+def test_blocks_that_cut_sections_give_a_warning(
     judged: Path, tiny_model: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     command = ["validate", str(judged), "--model", tiny_model, "-o", str(tmp_path / "v"), "--executor", "serial"]
@@ -115,11 +115,11 @@ def test_blocks_that_cut_sections_are_warned_of(
     assert whole["mean"] == thin["mean"]
 
 
-def test_a_model_is_judged_on_any_volume_with_truth(
+def test_a_model_is_scored_on_any_volume_with_truth(
     configuration: Path, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     raw, truth = f"{tmp_path}/v.h5:raw", f"{tmp_path}/v.h5:ids"
-    with h5py.File(tmp_path / "v.h5", "w") as file:  # that does not say how large its voxels are
+    with h5py.File(tmp_path / "v.h5", "w") as file:  # without a voxel size
         for name, source in (("raw", "raw"), ("ids", "labels")):
             file[name] = zarr.open_array(str(configuration.parent / f"{source}.zarr"), mode="r")[:]
     command = ["validate", "--model", tiny_model, "--volume", raw, "--executor", "serial", "-o", str(tmp_path / "v")]
@@ -138,7 +138,7 @@ def test_a_model_is_judged_on_any_volume_with_truth(
     assert "hint: use --model" in capsys.readouterr().err
 
 
-def test_without_a_configuration_the_card_says_with_what_a_model_was_trained(
+def test_without_a_configuration_the_card_names_the_training(
     configuration: Path, tiny_model: str, tmp_path: Path
 ) -> None:
     plain, folder = open_bundle(tiny_model), configuration.parent

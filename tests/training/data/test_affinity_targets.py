@@ -1,4 +1,4 @@
-"""Targets are right on arrays small enough to check by hand."""
+"""Targets of small arrays, checked by hand."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def test_borders_are_widened_by_one_voxel_on_each_side() -> None:
     assert with_widened_borders(ROW, axes=(2,), dilations=1).tolist() == [[[1, 0, 0, 0, 0, 0]]]
 
 
-def test_borders_may_be_marked_on_their_upper_side_alone() -> None:
+def test_borders_can_have_only_an_upper_side() -> None:
     row = np.array([[[1] * 4 + [2] * 4]])
     assert with_widened_borders(row, axes=(2,), dilations=0, sides="upper").tolist() == [[[1, 1, 1, 1, 0, 2, 2, 2]]]
     assert with_widened_borders(row, axes=(2,), dilations=1, sides="upper").tolist() == [[[1, 1, 1, 0, 0, 0, 2, 2]]]
@@ -34,7 +34,7 @@ def test_an_affinity_links_a_voxel_to_its_lower_neighbour() -> None:
     assert targets[2].ravel().tolist() == [1, 1, 0, 1, 0, 0]
 
 
-def test_what_nobody_labelled_has_no_targets_and_ends_no_object() -> None:
+def test_unlabelled_voxels_have_no_targets_and_form_no_border() -> None:
     row = np.array([[[UNLABELLED, UNLABELLED, 1, 1, 2, 2, UNLABELLED]]])
     widened = with_widened_borders(row, axes=(0, 1, 2), dilations=0)
     assert widened.tolist() == [[[UNLABELLED, UNLABELLED, 1, 0, 0, 2, UNLABELLED]]]
@@ -78,7 +78,7 @@ def test_both_classes_weigh_the_same() -> None:
     targets[..., 0:2] = 1
     logits = torch.where(targets > 0.5, -3.0, 3.0)  # wrong everywhere by the same amount
     loss = balanced_cross_entropy(logits, targets, torch.ones_like(targets))
-    half_right = torch.where(targets > 0.5, 30.0, 3.0)  # the rare class right: half of the loss is gone
+    half_right = torch.where(targets > 0.5, 30.0, 3.0)  # the rare class correct: half of the loss remains
     half = balanced_cross_entropy(half_right, targets, torch.ones_like(targets))
     assert loss.item() == pytest.approx(3.0486, abs=1e-3)
     assert half.item() == pytest.approx(loss.item() / 2, rel=1e-3)

@@ -1,4 +1,4 @@
-"""The sheet of perturbations shows one section of one crop, so that its pictures can be compared."""
+"""The picture of perturbations shows the same section of one crop for each perturbation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from neuroseg.views.contact_sheet import Frame
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Frame]:
-    """What was put on a sheet."""
+    """The frames of a picture."""
     frames: list[Frame] = []
 
     def keep(path: Path, shown: Sequence[Frame], title: str) -> None:

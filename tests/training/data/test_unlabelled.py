@@ -1,4 +1,4 @@
-"""Volumes without labels: crops of what no memory could hold."""
+"""Crops of volumes without labels that do not fit into memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from neuroseg.training.data_settings import UnlabelledSettings
 CROP = (18, 40, 40)
 
 
-def test_a_volume_of_many_terabytes_is_read_crop_by_crop(tmp_path: Path) -> None:
+def test_a_huge_volume_is_read_crop_by_crop(tmp_path: Path) -> None:
     shape = (1 << 14, 1 << 16, 1 << 16)
     attributes = {"voxel_size": [30, 6, 6]}
     chunks = (16, 64, 64)
@@ -26,7 +26,7 @@ def test_a_volume_of_many_terabytes_is_read_crop_by_crop(tmp_path: Path) -> None
     crops = Crops(open_unlabelled([settings], ["."], CROP), CROP, "in_plane")
     rng = np.random.default_rng(0)
     crops.draw(rng)
-    # The least of three peaks: threads that other tests left may allocate, too.
+    # The lowest of three peaks: threads of other tests may also allocate memory.
     peaks = []
     for _ in range(3):
         tracemalloc.start()
@@ -39,8 +39,8 @@ def test_a_volume_of_many_terabytes_is_read_crop_by_crop(tmp_path: Path) -> None
     assert min(peaks) < 40 * 4 * np.prod(CROP), "nothing but the chunks of a crop is ever in memory"
 
 
-def test_crops_come_from_every_section_of_their_regions_and_as_often_from_each(tmp_path: Path) -> None:
-    """Each region is painted by section, from 10 and from 100 on; what lies around them is 0."""
+def test_crops_are_drawn_uniformly_from_all_sections(tmp_path: Path) -> None:
+    """Each section of a region has its own value, from 10 or from 100 on. Raw outside the regions is 0."""
     regions = []
     for name, roi, first in (("small", Roi((2, 3, 5), (6, 9, 8)), 10), ("large", Roi((4, 1, 2), (30, 20, 25)), 100)):
         raw = np.zeros((40, 30, 30), np.uint8)

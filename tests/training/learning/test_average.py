@@ -1,4 +1,4 @@
-"""The average of weights, step by step on numbers that can be checked by hand."""
+"""The average of weights, checked by hand step by step."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from neuroseg.training.learning.average import WeightAverage
 
 
 def at(value: float) -> nn.BatchNorm1d:
-    """A network all of whose state is `value`."""
+    """A network with all weights and buffers equal to `value`."""
     network = nn.BatchNorm1d(1)
     with torch.no_grad():
         for tensor in network.state_dict().values():
@@ -18,7 +18,7 @@ def at(value: float) -> nn.BatchNorm1d:
     return network
 
 
-def test_the_first_steps_are_averaged_alike_and_later_ones_as_the_decay_says() -> None:
+def test_early_steps_have_equal_weight_and_later_ones_decay() -> None:
     average = WeightAverage(at(7.0), decay=0.6)
     seen = []
     for step, value in enumerate((2.0, 4.0, 6.0)):
@@ -29,7 +29,7 @@ def test_the_first_steps_are_averaged_alike_and_later_ones_as_the_decay_says() -
 
 
 @pytest.mark.parametrize("with_buffers", [True, False])
-def test_statistics_follow_unless_they_shall_be_its_own(with_buffers: bool) -> None:
+def test_statistics_are_averaged_unless_excluded(with_buffers: bool) -> None:
     average = WeightAverage(at(1.0), decay=0.5, with_buffers=with_buffers)
     average.update(at(3.0), 9)
     state = average.network.state_dict()
@@ -38,7 +38,7 @@ def test_statistics_follow_unless_they_shall_be_its_own(with_buffers: bool) -> N
     assert state["num_batches_tracked"].item() == (3 if with_buffers else 1)
 
 
-def test_an_average_is_nothing_to_learn() -> None:
+def test_an_average_has_no_gradients() -> None:
     average = WeightAverage(at(1.0), decay=0.5)
     assert not average.network.training
     assert not any(parameter.requires_grad for parameter in average.network.parameters())

@@ -1,4 +1,4 @@
-"""The teacher's targets follow the tissue, count where they are known, and leave no trace in the student."""
+"""The teacher's targets move with the tissue, are masked if unknown, and do not change the student."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PLAIN = ConsistencySettings(teacher="ema")
 
 
 class Certain(nn.Module):
-    """Says the grey value of a voxel, as logit, for all three links."""
+    """A teacher that predicts the grey value of a voxel, as logit, for all three links."""
 
     def forward(self, raw: torch.Tensor) -> torch.Tensor:
         return ((raw - 0.5) * 8).repeat(1, 3, 1, 1, 1)
@@ -53,7 +53,7 @@ def batch(displacement: float = 0.0, turn: str | None = None) -> dict[str, torch
     return {"clean": torch.rand(2, 1, 4, 8, 8), "displacement": moved, "turn": turns}
 
 
-def test_targets_move_as_the_tissue_did() -> None:
+def test_targets_move_with_the_tissue_of_a_crop() -> None:
     given = batch(displacement=2.0)
     found, mask = expected_affinities(Certain(), given, OFFSETS, PLAIN)
     said = torch.sigmoid(Certain()(given["clean"]))
@@ -65,7 +65,7 @@ def test_targets_move_as_the_tissue_did() -> None:
     assert not mask[0, 1, 2, 6:].any(), "what came from outside is unknown"
 
 
-def test_the_published_way_moves_nothing() -> None:
+def test_published_targets_do_not_move() -> None:
     settings = ConsistencySettings(teacher="ema", published=True)
     found, mask = expected_affinities(Certain(), batch(displacement=2.0), OFFSETS, settings)
     assert torch.allclose(found, torch.sigmoid(Certain()(batch()["clean"])), atol=2e-2)
@@ -82,7 +82,7 @@ def test_targets_turn_with_the_tissue() -> None:
 
 
 class Alike(nn.Module):
-    """Says of a link how alike its voxels are, whichever way a crop is turned; where it lacks one, alike."""
+    """A teacher that predicts how similar the voxels of a link are, in any orientation. Missing voxels are equal."""
 
     def forward(self, raw: torch.Tensor) -> torch.Tensor:
         first = [raw[:, 0].narrow(axis, 0, 1) for axis in (1, 2, 3)]
@@ -91,7 +91,7 @@ class Alike(nn.Module):
 
 
 class Leaning(nn.Module):
-    """Is surer at the end of every axis than at its begin."""
+    """A teacher with higher affinities at the end of each axis than at its beginning."""
 
     def forward(self, raw: torch.Tensor) -> torch.Tensor:
         lean = sum(torch.linspace(-1, 1, size).view([-1 if a == axis else 1 for a in range(3)])
@@ -100,14 +100,14 @@ class Leaning(nn.Module):
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
-def test_a_teacher_that_turns_with_the_tissue_says_the_same_in_every_orientation(count: int) -> None:
+def test_an_equivariant_teacher_predicts_the_same_in_each_orientation(count: int) -> None:
     clean = batch()["clean"]
     found, said = mean_affinities(Alike(), clean, OFFSETS, count), torch.sigmoid(Alike()(clean))
     assert found.shape == said.shape
     assert torch.allclose(found, said, atol=1e-6), "at the faces, too: where there is no link it says its own"
 
 
-def test_what_a_teacher_says_of_one_orientation_alone_is_averaged_away() -> None:
+def test_the_bias_of_one_orientation_is_averaged_away() -> None:
     clean = torch.rand(2, 1, 6, 9, 9)
     alone, _, all_four = (mean_affinities(Leaning(), clean, OFFSETS, count) for count in (1, 2, 4))
     inner = (slice(None), slice(None), slice(1, None), slice(1, None), slice(1, None))
@@ -121,7 +121,7 @@ def test_what_a_teacher_says_of_one_orientation_alone_is_averaged_away() -> None
     assert torch.equal(expected, all_four), "the settings reach the teacher"
 
 
-def test_orientations_of_a_teacher_want_square_crops_and_are_not_published(configuration: Path) -> None:
+def test_teacher_orientations_require_square_crops_and_are_not_published(configuration: Path) -> None:
     with pytest.raises(ValueError, match="teacher_orientations must be 1"):
         ConsistencySettings(teacher="ema", published=True, teacher_orientations=2)
     content = yaml.safe_load(edited_section(configuration, "views", consistency={"teacher": "ema"}).read_text())
@@ -164,15 +164,13 @@ def test_the_weight_is_constant_or_ramped() -> None:
     assert consistency_weight(80, late) == consistency_weight(50, ramped)
 
 
-def test_as_published_there_is_no_step_without_a_teacher() -> None:
+def test_published_training_uses_the_teacher_from_the_first_step() -> None:
     with pytest.raises(ValueError, match="begin_step must be 0"):
         ConsistencySettings(teacher="ema", published=True, begin_step=5)
 
 
 @pytest.mark.parametrize("published", [False, True])
-def test_unlabelled_crops_are_turned_but_in_the_published_way(
-    published: bool, configuration: Path, tmp_path: Path
-) -> None:
+def test_unlabelled_crops_are_turned_unless_published(published: bool, configuration: Path, tmp_path: Path) -> None:
     path = edited_section(
         configuration, f"turned-{published}",
         consistency={"teacher": "ema", "published": published, "perturbations": {"strength": 0.0}},
@@ -190,7 +188,7 @@ def test_unlabelled_crops_are_turned_but_in_the_published_way(
     assert all(as_it_lies(index) for index in range(6)) == published
 
 
-def test_before_it_begins_labels_alone_are_learnt_from(configuration: Path, tmp_path: Path) -> None:
+def test_only_labels_are_used_before_consistency_begins(configuration: Path, tmp_path: Path) -> None:
     content = {"teacher": "ema", "begin_step": 12}
     path = edited_section(configuration, "late", consistency=content)
     train(path, tmp_path / "late", device="cpu", progress=False)
@@ -205,7 +203,7 @@ def test_before_it_begins_labels_alone_are_learnt_from(configuration: Path, tmp_
     assert "loss/consistency" in (tmp_path / "late" / "log.csv").read_text()
 
 
-def test_the_teachers_pass_leaves_no_statistics() -> None:
+def test_the_teachers_pass_keeps_the_running_statistics() -> None:
     network = build_network("light", {"widths": [4, 8]}).train()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     with frozen_statistics(network), torch.no_grad():
@@ -234,7 +232,7 @@ def test_crops_come_from_their_region_and_are_seeded(raw_volume: str) -> None:
 @pytest.mark.parametrize(
     ("teacher", "published"), [("weight_sharing", False), ("weight_sharing", True), ("ema", False), ("ema", True)]
 )
-def test_a_resumed_consistency_training_gives_the_weights_of_an_uncut_one(
+def test_a_resumed_consistency_training_equals_an_uninterrupted_one(
     teacher: str, published: bool, configuration: Path, tmp_path: Path
 ) -> None:
     content = {"teacher": teacher, "published": published, "perturbations": {"names": list(PUBLISHED)}}
@@ -255,8 +253,8 @@ def test_a_resumed_consistency_training_gives_the_weights_of_an_uncut_one(
             assert torch.equal(tensor, other[part][name]), name
 
 
-def test_crops_are_read_by_the_loaders_processes(configuration: Path, tmp_path: Path) -> None:
-    """From zarr and from HDF5, both opened before the processes were forked; the weights are those of none."""
+def test_loader_processes_read_the_same_crops(configuration: Path, tmp_path: Path) -> None:
+    """zarr and HDF5, opened before the processes are forked, give the weights of a training without them."""
     raw = zarr.open_array(str(configuration.parent / "raw.zarr"), mode="r")[:]
     with h5py.File(configuration.parent / "raw.h5", "w") as file:
         file["raw"] = raw

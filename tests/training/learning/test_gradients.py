@@ -1,4 +1,4 @@
-"""A CPU whose gradients in bfloat16 are wrong, or end the process, is found out before a training begins with them."""
+"""A CPU that computes wrong gradients in bfloat16, or crashes, is detected before a training."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SMALL = {"widths": [4, 8], "outputs": 3}
 
 
 @pytest.mark.parametrize("architecture", ["light", "superhuman"])
-def test_a_right_step_is_as_exact_as_the_precision(architecture: str) -> None:
+def test_a_correct_step_has_only_rounding_errors(architecture: str) -> None:
     torch.manual_seed(1)
     network = build_network(architecture, {**SMALL, "widths": [4, 8, 8]})
     limits: list[int] = []
@@ -40,7 +40,7 @@ def test_a_right_step_is_as_exact_as_the_precision(architecture: str) -> None:
 
 
 class Wrong(torch.autograd.Function):
-    """Returns features as they are, but for the part named: of the values, or of the gradients on the way back."""
+    """Return features unchanged, except for the named part of the values or of the gradients."""
 
     @staticmethod
     def forward(context: Any, features: torch.Tensor, values: float, gradients: float) -> torch.Tensor:
@@ -56,8 +56,8 @@ class Wrong(torch.autograd.Function):
     ("where", "values", "gradients", "named"),
     [("after", 0.3, 0.0, "values"), ("before", 0.0, 0.3, "gradients"), ("before", 0.0, math.nan, "gradients")],
 )
-def test_what_a_layer_gets_wrong_is_named(where: str, values: float, gradients: float, named: str) -> None:
-    """Of `before` the gradient of the features alone is wrong, not that of the weights."""
+def test_a_wrong_layer_is_named(where: str, values: float, gradients: float, named: str) -> None:
+    """In `before`, only the gradient of the features is wrong, not that of the weights."""
 
     class Layer(nn.Conv3d):
         def forward(self, features: torch.Tensor) -> torch.Tensor:
@@ -105,7 +105,7 @@ def test_wrong_gradients_of_weights_and_biases_are_found(parameter: str) -> None
         ('print(\'{"values of a": 0.31, "values of b": NaN, "c": 0.01}\')', "values of b are NaN"),
     ],
 )
-def test_faults_are_refused_with_the_way_out(program: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_faults_are_refused_with_a_hint(program: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gradients, "_COMMAND", [sys.executable, "-c", program])
     with pytest.raises(InputError, match=told) as refused:
         require_correct_gradients("light", SMALL, **ASKED)
@@ -139,10 +139,10 @@ def test_a_test_that_fails_for_another_reason_is_only_logged(
     assert told in caplog.text
 
 
-def test_the_trial_is_that_of_the_training(
+def test_the_test_uses_the_settings_of_the_training(
     configuration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is tried is one step of this network, batch and patch; refused, no folder is begun."""
+    """The test runs one step with this network, batch and patch. If it fails, no folder is created."""
     content = yaml.safe_load(configuration.read_text())
     content["optimiser"] |= {"patch_voxels": [8, 32, 32], "batch": 2}
     changed = configuration.with_name("wide.yaml")
@@ -170,7 +170,7 @@ def test_the_trial_is_that_of_the_training(
         assert asked["threads"] == torch.get_num_threads()
 
 
-def test_every_command_that_trains_tries_it(
+def test_every_training_command_runs_the_test(
     configuration: Path, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[dict[str, Any]] = []
@@ -210,7 +210,7 @@ def test_every_command_that_trains_tries_it(
     assert [each["batch"] for each in asked[:3]] == [1, 2, 1], "as published, crops with and without labels together"
 
 
-def test_a_training_that_goes_on_is_tried_and_one_that_is_over_is_not(
+def test_a_resumed_training_is_tested_and_a_finished_one_is_not(
     configuration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = yaml.safe_load(configuration.read_text())
@@ -237,13 +237,13 @@ WHOLE = {"widths": [16, 32, 64, 128], "outputs": 3}
     torch.__version__.split("+")[0] != "2.13.0" or not CPUINFO.exists() or "amx_bf16" not in CPUINFO.read_text(),
     reason="the fault is known of torch 2.13.0 on CPUs with AMX",
 )
-def test_the_fault_of_this_very_library_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fault_of_the_installed_library_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     with pytest.raises(InputError, match="bfloat16 fails on this CPU"):
         require_correct_gradients("light", WHOLE, **{**ASKED, "patch_voxels": (8, 160, 160)})
 
 
-def test_a_packaged_shape_is_right(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_packaged_shape_is_correct(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         require_correct_gradients("light", WHOLE, **{**ASKED, "batch": 2, "patch_voxels": (24, 80, 80)})
     assert not caplog.records, "it could not be tried"

@@ -1,4 +1,4 @@
-"""A training may begin with the weights of a bundle, of its own network and no other."""
+"""A training can start with the weights of a bundle of the same network."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REVERSED = [[0, 0, -1], [0, -1, 0], [-1, 0, 0]]
 
 
 def edited(configuration: Path, name: str, bundle: str, **targets: Any) -> Path:
-    """A copy of the configuration that begins with a bundle and learns affinities alone."""
+    """A copy of the configuration that starts with a bundle and trains only affinities."""
     content = yaml.safe_load(configuration.read_text())
     content["network"]["bundle"] = bundle
     content["targets"] = targets
@@ -43,7 +43,7 @@ def begun(path: Path, folder: Path) -> Trainer:
     return trainer
 
 
-def test_weights_and_their_average_are_the_bundles(configuration: Path, tiny_model: str, tmp_path: Path) -> None:
+def test_weights_and_average_start_from_the_bundle(configuration: Path, tiny_model: str, tmp_path: Path) -> None:
     trainer = begun(edited(configuration, "begun", tiny_model), tmp_path)
     expected = open_bundle(tiny_model).network().state_dict()
     for found in (trainer.network.state_dict(), trainer.average.network.state_dict()):
@@ -51,7 +51,7 @@ def test_weights_and_their_average_are_the_bundles(configuration: Path, tiny_mod
         assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
-def test_a_training_goes_on_from_the_bundle(configuration: Path, tiny_model: str, tmp_path: Path) -> None:
+def test_a_training_continues_from_the_bundle(configuration: Path, tiny_model: str, tmp_path: Path) -> None:
     outcome = train(edited(configuration, "slow", tiny_model), tmp_path / "run", device="cpu", progress=False)
     old, new = (open_bundle(str(each)).network().state_dict() for each in (tiny_model, outcome.bundle))
     weights = [name for name in old if name.endswith("weight")]
@@ -59,9 +59,7 @@ def test_a_training_goes_on_from_the_bundle(configuration: Path, tiny_model: str
     assert any(not torch.equal(old[name], new[name]) for name in old), "it did learn"
 
 
-def test_the_card_tells_whose_data_and_licence_it_has_inherited(
-    configuration: Path, tiny_model: str, tmp_path: Path
-) -> None:
+def test_the_card_lists_inherited_data_and_licence(configuration: Path, tiny_model: str, tmp_path: Path) -> None:
     parent = open_bundle(tiny_model)
     origin = TrainingCard(data="isbi [x < 240]", licence="not for commerce")
     save_bundle(tmp_path / "p", parent.card.model_copy(update={"training": origin}), parent.network().state_dict())
@@ -82,7 +80,7 @@ def test_the_card_tells_whose_data_and_licence_it_has_inherited(
         train(path, tmp_path / "run", device="cpu", progress=False, restart=True)
 
 
-def test_voxels_of_another_size_are_told_or_refused(
+def test_another_voxel_size_gives_a_warning_or_an_error(
     configuration: Path, tiny_model: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = edited(configuration, "sizes", tiny_model)
@@ -111,12 +109,12 @@ def test_a_bundle_of_another_network_is_refused(configuration: Path, tiny_model:
         begun(edited(configuration, "nowhere", str(tmp_path / "nowhere")), tmp_path)
 
 
-def test_a_bundle_that_restarting_would_delete_is_refused(configuration: Path, tiny_model: str) -> None:
+def test_a_bundle_inside_the_output_folder_is_refused(configuration: Path, tiny_model: str) -> None:
     with pytest.raises(InputError, match="which --restart empties"):
         begun(edited(configuration, "own", tiny_model), Path(tiny_model).parent)
 
 
-def test_a_network_begins_once(configuration: Path, tiny_model: str) -> None:
+def test_encoder_and_bundle_exclude_each_other(configuration: Path, tiny_model: str) -> None:
     path = edited(configuration, "twice", tiny_model)
     content = yaml.safe_load(path.read_text())
     content["network"]["encoder"] = "runs/pretraining"
@@ -134,7 +132,7 @@ def without_bundle(configuration: Path, name: str, **network: str) -> Path:
     return path
 
 
-def test_a_model_to_begin_with_may_be_an_option(
+def test_the_initial_model_can_be_an_option(
     configuration: Path, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, folder = without_bundle(configuration, "option"), tmp_path / "run"
@@ -155,7 +153,7 @@ def test_a_model_to_begin_with_may_be_an_option(
     assert "contains a training of another configuration" in capsys.readouterr().err
 
 
-def test_a_dry_run_knows_the_model_to_begin_with(
+def test_a_dry_run_uses_the_initial_model(
     configuration: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = without_bundle(configuration, "dry")
@@ -168,7 +166,7 @@ def test_a_dry_run_knows_the_model_to_begin_with(
 
 
 @pytest.mark.parametrize("key", ["encoder", "bundle"])
-def test_a_configuration_that_begins_with_something_else_is_not_overruled(
+def test_from_does_not_override_the_configuration(
     key: str, configuration: Path, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = without_bundle(configuration, "else", **{key: "runs/other"})

@@ -1,4 +1,4 @@
-"""What the loop asks of its loader."""
+"""Batches of the data loader."""
 
 from __future__ import annotations
 

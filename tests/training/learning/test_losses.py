@@ -1,4 +1,4 @@
-"""Two processes have, between them, the loss of one with both batches, however unlike these are."""
+"""Two processes give the loss of one process with both batches, also for unequal batches."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ LOSSES: dict[str, Loss] = {
 
 
 def made_batch(known: float) -> Batch:
-    """Four crops, the first two known everywhere, of the others a share; more linked voxels in the first."""
+    """Four crops: two with complete masks, two with partial masks. The first ones have more linked voxels."""
     rng = torch.Generator().manual_seed(4)
     linked = torch.tensor([0.9, 0.8, 0.4, 0.3]).view(4, 1, 1, 1, 1)
     shares = torch.tensor([1.0, 1.0, known, known]).view(4, 1, 1, 1, 1)
@@ -56,7 +56,7 @@ def made_batch(known: float) -> Batch:
 
 
 def two_processes() -> MeanOverProcesses:
-    """Return what two threads call, each as often, to have the mean of what both bring."""
+    """Return a function that two threads call equally often to get the mean of both values."""
     barrier, brought = threading.Barrier(2), []
 
     def mean_of(tensor: torch.Tensor) -> torch.Tensor:
@@ -73,7 +73,7 @@ def two_processes() -> MeanOverProcesses:
 
 @pytest.mark.parametrize("known", SECOND_HALF.values(), ids=SECOND_HALF)
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
-def test_two_halves_have_the_loss_and_gradient_of_the_whole(loss: Loss, known: float) -> None:
+def test_two_halves_give_the_loss_and_gradient_of_the_whole(loss: Loss, known: float) -> None:
     batch = made_batch(known)
     logits = torch.randn((4, 13, *SHAPE[2:]), generator=torch.Generator().manual_seed(5), requires_grad=True)
     whole = loss(logits, batch, keep)
@@ -89,12 +89,12 @@ def test_two_halves_have_the_loss_and_gradient_of_the_whole(loss: Loss, known: f
     with ThreadPoolExecutor(2) as pool:
         (one, its), (other, others) = pool.map(half, range(2))
     assert ((one + other) / 2).item() == pytest.approx(whole.item(), rel=1e-5)
-    # Of the gradients of all processes, too, the mean is taken.
+    # The gradients of all processes are averaged.
     assert torch.allclose(torch.cat([its, others]) / 2, gradient, atol=1e-7, rtol=1e-4)
     if known < 1.0:
         alone = [loss(logits[p], {n: t[p] for n, t in batch.items()}, keep) for p in (slice(0, 2), slice(2, 4))]
         assert (sum(alone) / 2).item() != pytest.approx(whole.item(), rel=1e-2), "each by itself would not have it"
 
 
-def test_a_mean_over_nothing_is_none_and_over_little_a_mean() -> None:
+def test_a_mean_over_no_voxels_is_zero() -> None:
     assert divisor(torch.tensor([0.0, 0.25, 3.0])).tolist() == [1.0, 0.25, 3.0]

@@ -1,4 +1,4 @@
-"""One step of the optimiser: what is clipped, and what is refused before a weight moves."""
+"""One step of the optimiser: clipping, and refusal of values that are not finite."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from neuroseg.training.learning.records import load_checkpoint
 from neuroseg.training.settings import OptimiserSettings
 
 
-def test_a_gradient_that_is_not_finite_moves_no_weight(tmp_path: Path) -> None:
+def test_a_gradient_that_is_not_finite_changes_no_weight(tmp_path: Path) -> None:
     network = nn.Linear(1, 1, bias=False)
     before = network.weight.clone()
     settings = OptimiserSettings(steps=9, patch_voxels=(8, 8, 8), gradient_norm=None)
-    loss = network(torch.zeros(1, 1)).abs().sqrt().sum()  # 0, with a slope without end
+    loss = network(torch.zeros(1, 1)).abs().sqrt().sum()  # 0, with an infinite slope
     with pytest.raises(NeurosegError, match=r"norm of the gradient is (nan|inf) at step 3"):
         take_step(loss, {"raw": torch.ones(1)}, network, build_optimiser(network, settings), settings, 3, tmp_path)
     assert torch.equal(network.weight, before)
@@ -26,7 +26,7 @@ def test_a_gradient_that_is_not_finite_moves_no_weight(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("most", "moved"), [(0.5, 0.5), (None, 3.0)])
-def test_gradients_are_clipped_where_the_settings_say_so(most: float | None, moved: float, tmp_path: Path) -> None:
+def test_gradients_are_clipped_if_configured(most: float | None, moved: float, tmp_path: Path) -> None:
     network = nn.Linear(1, 1, bias=False)
     settings = OptimiserSettings(steps=9, patch_voxels=(8, 8, 8), gradient_norm=most)
     take_step(
@@ -36,7 +36,7 @@ def test_gradients_are_clipped_where_the_settings_say_so(most: float | None, mov
     assert network.weight.grad.item() == pytest.approx(moved)
 
 
-def test_the_published_rate_is_constant_and_its_optimiser_adam_with_amsgrad() -> None:
+def test_the_published_optimiser_is_amsgrad_with_a_constant_rate() -> None:
     settings = OptimiserSettings(
         steps=9, patch_voxels=(8, 8, 8), algorithm="adam", amsgrad=True, schedule="constant", warm_up_steps=0,
         learning_rate=1e-4, epsilon=0.01,

@@ -1,4 +1,4 @@
-"""In which precision a network in training multiplies, and who is told that it will be slow."""
+"""Training precision, and the warning about emulated bfloat16."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_gradients_are_float32_as_the_weights_are(precision: str) -> None:
         ("cpu", "bfloat16", False, False),
     ],
 )
-def test_a_gpu_that_emulates_is_warned_of(
+def test_a_gpu_that_emulates_bfloat16_gives_a_warning(
     device: str,
     precision: str,
     own: bool,

@@ -1,4 +1,4 @@
-"""Two processes with half the batch each are one with all of it."""
+"""Two processes with half the batch each equal one process with the whole batch."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from neuroseg.training.train import train
 
 
 def grouped(configuration: Path, name: str, batch: int, *, consistent: bool = False, norm: str = "group") -> Path:
-    """A training of a network that looks at each sample alone; how many voxels count in a loss differs by sample."""
+    """A training with group normalisation, in which the number of counted voxels differs between samples."""
     content = yaml.safe_load(configuration.read_text())
     if consistent:
         content["data"]["unlabelled"] = [{"raw": "raw.zarr"}]
         content["consistency"] = {"teacher": "ema", "perturbations": {"names": ["noise", "elastic", "flip"]}}
     content["network"] = {"parameters": {"widths": [4, 8], "norm": norm}}
-    content["data"]["training"][0]["region"] = "4:10,:,:"  # of which patches have from none to all
+    content["data"]["training"][0]["region"] = "4:10,:,:"  # patches contain none to all of it
     content["data"]["training"][0]["surround_voxels"] = [22, 0, 0]
-    # With the usual epsilon Adam takes the sign of the least gradient for a whole step, and so the order of sums.
+    # With a small epsilon, Adam turns the sign of a tiny gradient into a full step, so the order of sums would matter.
     content["optimiser"] |= {"batch": batch, "steps": 6, "epsilon": 0.01, "precision": "float32"}
     content["validation"]["every_steps"] = 6
     path = configuration.with_name(f"{name}.yaml")
@@ -59,7 +59,7 @@ def test_each_process_has_every_other_batch() -> None:
 
 
 def trained_by_two(path: Path, folder: Path) -> list[str]:
-    """Train in two processes; returns what each of them said."""
+    """Train in two processes and return their error output."""
     command = ["train", str(path), "-o", str(folder)]
     script = f"from neuroseg.cli.main import exit_code; raise SystemExit(exit_code({command!r}))"
     group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
@@ -76,7 +76,7 @@ def trained_by_two(path: Path, folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("consistent", [pytest.param(False, marks=pytest.mark.long), True])
-def test_two_processes_have_the_loss_and_the_weights_of_one(
+def test_two_processes_give_the_loss_and_the_weights_of_one(
     consistent: bool, configuration: Path, tmp_path: Path
 ) -> None:
     name = f"{consistent}"
@@ -92,7 +92,7 @@ def test_two_processes_have_the_loss_and_the_weights_of_one(
 
 
 @pytest.mark.long
-def test_two_processes_normalise_labelled_and_perturbed_crops_apart(configuration: Path, tmp_path: Path) -> None:
+def test_two_processes_normalise_labelled_and_perturbed_crops_separately(configuration: Path, tmp_path: Path) -> None:
     trained_by_two(grouped(configuration, "apart", 2, consistent=True, norm="batch"), tmp_path / "apart")
     state = load_checkpoint(tmp_path / "apart" / "checkpoint.pt")
     assert state["step"] == 6
@@ -100,7 +100,7 @@ def test_two_processes_normalise_labelled_and_perturbed_crops_apart(configuratio
     assert remembered == {6}, "the labelled crops of a step, not the perturbed ones"
 
 
-def test_batch_normalisation_is_common_to_several_gpus_alone() -> None:
+def test_batch_normalisation_is_shared_only_between_gpus() -> None:
     def layer(processes: int, device: str) -> nn.Module:
         network = nn.Sequential(nn.Conv3d(1, 2, 1), nn.BatchNorm3d(2))
         found: nn.Module = ProcessGroup(0, processes).with_shared_statistics(network, torch.device(device))

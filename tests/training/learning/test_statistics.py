@@ -1,4 +1,4 @@
-"""Statistics of batch normalisation taken anew, on numbers that can be checked by hand."""
+"""Recomputed statistics of batch normalisation, checked by hand."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CROPS = [{"raw": np.full((1, 1, 1, 2), low, np.float32) + np.array([0, 2], np.fl
 
 
 @pytest.mark.parametrize(("batch", "variance"), [(1, 2.0), (2, (4 * 25 + 4 * 1) / 3)])
-def test_means_and_variances_are_those_of_the_first_crops(batch: int, variance: float) -> None:
+def test_means_and_variances_come_from_the_first_crops(batch: int, variance: float) -> None:
     network = nn.BatchNorm3d(1, momentum=0.001)
     own = with_recomputed_statistics(network, CROPS, "raw", count=2, batch=batch, device=CPU)
     assert isinstance(own, nn.BatchNorm3d)
@@ -43,7 +43,7 @@ def test_without_crops_or_batch_normalisation_nothing_changes() -> None:
     assert torch.equal(own.state_dict()["weight"], grouped.weight)
 
 
-def test_layers_that_wait_for_other_processes_are_replaced() -> None:
+def test_synchronised_layers_are_replaced() -> None:
     plain = nn.Sequential(nn.Sequential(nn.BatchNorm3d(1, momentum=0.001)))
     nn.init.normal_(plain[0][0].weight)
     shared = nn.SyncBatchNorm.convert_sync_batchnorm(plain)
@@ -53,7 +53,7 @@ def test_layers_that_wait_for_other_processes_are_replaced() -> None:
     assert torch.equal(own.state_dict()["0.0.weight"], shared.state_dict()["0.0.weight"])
 
 
-def test_what_is_exported_has_statistics_of_the_first_labelled_samples(configuration: Path, tmp_path: Path) -> None:
+def test_the_exported_statistics_come_from_the_first_labelled_samples(configuration: Path, tmp_path: Path) -> None:
     content = yaml.safe_load(configuration.read_text())
     content["optimiser"]["steps"] = content["validation"]["every_steps"] = 3
     content["validation"]["statistics_samples"] = 2

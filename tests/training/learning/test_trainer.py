@@ -1,4 +1,4 @@
-"""What one step of a training with consistency learns from, remembers and has judged."""
+"""One step of consistency learning: losses, running statistics and the validated network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from neuroseg.training.settings import TrainingSettings
 
 
 @pytest.mark.parametrize("published", [False, True])
-def test_perturbed_crops_are_remembered_in_the_published_way_alone(published: bool, tmp_path: Path) -> None:
+def test_perturbed_crops_change_the_statistics_only_if_published(published: bool, tmp_path: Path) -> None:
     content = {
         "name": "t", "data": {"unlabelled": [{"raw": "r"}]}, "network": {"parameters": {"widths": [4, 8]}},
         "consistency": {"teacher": "ema", "published": published}, "optimiser": {"steps": 2, "patch_voxels": [8, 8, 8]},
@@ -44,7 +44,7 @@ def trainer_of(consistency: object, folder: Path, **optimiser: object) -> Traine
 
 
 def labelled_and_pair() -> dict[str, torch.Tensor]:
-    """Two labelled crops, and two clean ones that became two perturbed ones where they lay."""
+    """Two labelled crops, and two clean crops with perturbed copies that did not move."""
     torch.manual_seed(1)
     crops = {name: torch.rand(2, 1, 8, 8, 8) for name in ("raw", "clean", "perturbed")}
     return {
@@ -69,7 +69,7 @@ def test_consistency_counts_by_its_weight(tmp_path: Path) -> None:
 @pytest.mark.parametrize("labelled", [True, False])
 @pytest.mark.parametrize("published", [True, False])
 @pytest.mark.parametrize(("teacher", "who"), [("ema", "average"), ("weight_sharing", "student")])
-def test_the_teacher_sees_clean_crops_and_the_student_perturbed_ones(
+def test_the_teacher_gets_clean_crops_and_the_student_perturbed_ones(
     teacher: str, who: str, published: bool, labelled: bool, tmp_path: Path
 ) -> None:
     trainer = trainer_of({"teacher": teacher, "published": published}, tmp_path)
@@ -93,7 +93,7 @@ def test_the_teacher_sees_clean_crops_and_the_student_perturbed_ones(
 
 
 @pytest.mark.parametrize("teacher", ["ema", "weight_sharing"])
-def test_without_labels_a_student_comes_to_agree_with_its_teacher(teacher: str, tmp_path: Path) -> None:
+def test_a_student_approaches_its_teacher_without_labels(teacher: str, tmp_path: Path) -> None:
     trainer = trainer_of(teacher, tmp_path, steps=30, learning_rate=0.01, warm_up_steps=0)
     given = {name: labelled_and_pair()[name] for name in ("clean", "perturbed", "displacement", "turn")}
     losses = [trainer.update(given)["consistency"] for _ in range(30)]
@@ -105,7 +105,7 @@ def test_without_labels_a_student_comes_to_agree_with_its_teacher(teacher: str, 
     [("ema", True), ("weight_sharing", True), ({"teacher": "ema", "published": True}, True),
      ({"teacher": "weight_sharing", "published": True}, False)],
 )  # fmt: skip
-def test_the_average_is_judged_but_where_the_published_code_has_none(
+def test_the_average_is_validated_unless_published_weight_sharing(
     consistency: object, is_average: bool, tmp_path: Path
 ) -> None:
     trainer = trainer_of(consistency, tmp_path)
@@ -118,7 +118,7 @@ def test_the_average_is_judged_but_where_the_published_code_has_none(
     assert trainer.network.training, "what is judged is no longer learnt with"
 
 
-def test_as_published_the_teachers_statistics_are_those_of_its_own_passes(tmp_path: Path) -> None:
+def test_the_published_teacher_uses_statistics_of_its_own_passes(tmp_path: Path) -> None:
     trainer = trainer_of({"teacher": "ema", "published": True}, tmp_path)
     shape = (2, 1, 8, 8, 8)
     clean = torch.rand(shape)

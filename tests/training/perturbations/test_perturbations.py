@@ -1,4 +1,4 @@
-"""Each perturbation keeps its ranges, does nothing at strength zero, and takes labels and targets along."""
+"""Perturbations keep their ranges, change nothing at strength 0, and move labels and targets."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_ranges_of_the_appearances(raw: np.ndarray) -> None:
 
 
 def test_ranges_of_boxes_blurs_and_mixtures(raw: np.ndarray) -> None:
-    """A crop so small that it gets one box; single bright pixels, of which a blur shows its reach."""
+    """A crop with one box, and single bright pixels that show the radius of a blur."""
     shapes = set()
     for seed in range(60):
         gone = appearance.cutout(np.ones((11, 21, 21), np.float32), np.random.default_rng(seed), 0.9) == 0
@@ -162,7 +162,7 @@ def test_misalignment_is_whole_voxels_of_whole_sections() -> None:
     assert slips >= 15
 
 
-def test_misalignment_shows_what_lay_beside() -> None:
+def test_misalignment_shows_the_neighbouring_tissue() -> None:
     raw = np.random.default_rng(0).uniform(size=(3, 20, 20)).astype(np.float32)
     displacement = np.zeros((2, *raw.shape), np.float32)
     displacement[0, 1], displacement[1, 1] = 3, -2
@@ -173,10 +173,10 @@ def test_misalignment_shows_what_lay_beside() -> None:
 
 @pytest.mark.parametrize("shape", [(18, 160, 160), (5, 12, 31), (3, 1, 9), (2, 2, 3)])
 @pytest.mark.parametrize("order", [0, 1])
-def test_whole_voxels_are_copied_as_they_would_be_interpolated(
+def test_copies_of_whole_voxels_equal_interpolation(
     order: int, shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where a shift is larger than the section, so that it is mirrored again and again."""
+    """Also for a shift larger than the section, which is mirrored repeatedly."""
     for seed in range(5):
         rng = np.random.default_rng(seed)
         array = rng.integers(0, 2**32, shape, np.uint32) if order == 0 else rng.uniform(size=shape).astype(np.float32)
@@ -206,7 +206,7 @@ def test_elastic_displacements_are_interpolated_between_control_points(shape: tu
 
 @pytest.mark.parametrize("name", MOVEMENT)
 def test_labels_move_with_the_tissue(name: str, labels: np.ndarray) -> None:
-    """Raw that is painted by label stays painted by label, but where two colours are interpolated."""
+    """Raw with one grey value per label keeps its values, except for interpolated voxels."""
     painted = ((labels * 37 % 101) / 101).astype(np.float32)
     for seed in range(5):
         made = perturbed(painted, [name], np.random.default_rng(seed))
@@ -216,7 +216,7 @@ def test_labels_move_with_the_tissue(name: str, labels: np.ndarray) -> None:
             assert np.allclose(made.raw, expected, atol=1e-6)
 
 
-def test_a_preview_shows_labels_where_their_tissue_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_preview_moves_labels_with_their_tissue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     labels = np.random.default_rng(0).integers(0, 200, (4, 8, 8), np.uint32).repeat(3, 1).repeat(3, 2)
     for name, array in (("raw", labels.astype(np.uint8)), ("labels", labels)):
         zarr.create_array(str(tmp_path / f"{name}.zarr"), data=array, attributes={"voxel_size": [10, 10, 10]})
@@ -228,7 +228,7 @@ def test_a_preview_shows_labels_where_their_tissue_is(tmp_path: Path, monkeypatc
     draw_perturbations(tmp_path / "p.png", opened, seed=1, strength=1.0)
     assert [frame.name for frame in drawn] == ["clean", *NAMES]
     for frame in drawn:
-        if frame.name in ("clean", "misalign", *TURNS):  # which interpolate no colours
+        if frame.name in ("clean", "misalign", *TURNS):  # these do not interpolate
             assert np.array_equal(np.round(frame.raw * 255), frame.labels), frame.name
 
 
@@ -256,14 +256,14 @@ def test_targets_turn_with_the_tissue(turn: int, labels: np.ndarray) -> None:
     assert (mask.numpy() >= inside).all(), "every link inside the crop is known"
 
 
-def test_turns_that_the_offsets_do_not_have_are_masked(labels: np.ndarray) -> None:
+def test_turns_without_a_matching_offset_are_masked(labels: np.ndarray) -> None:
     offsets = ((0, -1, 0),)
     transposed = next(n for n, each in enumerate(IN_PLANE) if each.permutation == (0, 2, 1))
     _, mask = turned_affinities(torch.ones(1, *SHAPE), transposed, offsets)
     assert not mask.any()
 
 
-def test_a_quarter_turn_needs_a_square(raw: np.ndarray) -> None:
+def test_a_quarter_turn_requires_a_square(raw: np.ndarray) -> None:
     with pytest.raises(InputError, match="requires crops with equal y and x"):
         perturbed(raw[:, :20], ["rotate"], np.random.default_rng(0))
     with pytest.raises(InputError, match="another crop"):

@@ -1,4 +1,4 @@
-"""How much depends on what lies beyond the context is measured as the model is used."""
+"""The context effect is measured with the tiles and blend of the model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from neuroseg.training.validation.context_effect import context_effect
 
 
 class Mean(nn.Module):
-    """Affinities that tell the mean over `2 reach + 1` voxels on each axis, with zeros beyond the window."""
+    """A network that predicts the mean over `2 reach + 1` voxels on each axis, with zeros outside the window."""
 
     windows = WindowRule((1, 1, 1))
 
@@ -33,14 +33,14 @@ class Mean(nn.Module):
     ("blend", "reach", "depends"),
     [("centre", 0, False), ("centre", 6, False), ("centre", 11, True), ("gaussian", 0, False), ("gaussian", 6, True)],
 )
-def test_the_context_is_judged_in_the_blend_of_validation(
+def test_the_context_effect_uses_the_blend_of_validation(
     blend: Literal["centre", "gaussian"], reach: int, depends: bool, configuration: Path
 ) -> None:
-    """The context is 8 voxels: a centre crop never shows the zeros beyond it, a blend has a small share of them."""
+    """The context is 8 voxels. The zeros outside do not change a centre crop, but they change a blend slightly."""
     opened = open_training(configuration)
     validation = opened.settings.validation.model_copy(update={"blend": blend})
     settings = opened.settings.model_copy(update={"validation": validation})
     found = context_effect(Mean(reach), opened.validation, settings, torch.device("cpu"))
-    # A blend adds up products with other weights: a value may be rounded the other way.
+    # A blend sums products with other weights, so a value may be rounded differently.
     assert (found["changed"] > 0.01) == depends, found
     assert (found["largest"] > 1) == (depends and blend == "centre"), found

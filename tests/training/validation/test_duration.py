@@ -1,4 +1,4 @@
-"""A dry run counts validations: as many windows, batches and voxels as a training's validation really takes."""
+"""A dry run counts the windows, batches and voxels of a real validation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from neuroseg.training.validation.duration import validation_count
 
 
 def ticking() -> Callable[[], float]:
-    """A clock by which everything that is timed takes one second."""
+    """A clock with which each timed call takes one second."""
     seconds = itertools.count()
     return lambda: float(next(seconds))
 
@@ -34,7 +34,7 @@ def changed(configuration: Path, **validation: object) -> Path:
 
 
 @pytest.mark.parametrize("blend", ["centre", "gaussian"])
-def test_a_dry_run_counts_what_a_validation_takes(
+def test_a_dry_run_counts_the_work_of_a_validation(
     blend: str, configuration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = changed(configuration, blend=blend, surround_voxels=[4, 0, 0])
@@ -88,7 +88,7 @@ def test_the_first_validation_also_predicts_twice_the_context(
     assert "statistics" not in as_text(found, tmp_path).split("validation:")[1].splitlines()[0]
 
 
-def test_validations_follow_so_many_steps_and_the_last() -> None:
+def test_validations_follow_every_n_steps_and_the_last() -> None:
     assert [validation_count(steps, 500) for steps in (1, 499, 500, 501, 3000)] == [1, 1, 1, 2, 6]
 
 
@@ -102,7 +102,7 @@ def test_a_dry_run_reports_training_validation_and_their_total(
     assert "total:      2.5 hours, validation included; " in text
 
 
-def test_a_validation_shows_how_far_it_is(
+def test_a_validation_shows_its_progress(
     configuration: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["train", str(changed(configuration)), "-o", str(tmp_path / "run"), "--device", "cpu"]

@@ -1,4 +1,4 @@
-"""Validation scores its region alone, and what surrounds it may hold objects together."""
+"""Validation scores only its region. The surroundings can connect parts of an object."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from neuroseg.training.validation.validate import validate
 
 
 class Bright(nn.Module):
-    """Says that bright voxels belong together; takes windows of any size."""
+    """A network that links bright voxels and accepts windows of any size."""
 
     windows = WindowRule((1, 1, 1))
 
@@ -31,7 +31,7 @@ class Bright(nn.Module):
 
 @pytest.fixture
 def arch(tmp_path: Path) -> OpenedVolume:
-    """One object with two legs in sections 4 to 15, and the bridge that joins them in sections 0 to 3."""
+    """One object with two legs in sections 4 to 15, connected in sections 0 to 3."""
     labels = np.ones((16, 12, 24), np.uint64)
     labels[4:, :, 10:14] = 0
     for name, array in (("raw", (labels * 255).astype(np.uint8)), ("labels", labels)):
@@ -55,7 +55,7 @@ def settings(surround: tuple[int, int, int]) -> TrainingSettings:
     )  # fmt: skip
 
 
-def test_raw_around_labelled_sections_is_learnt_from_without_labels(arch: OpenedVolume) -> None:
+def test_raw_around_labelled_sections_has_no_targets(arch: OpenedVolume) -> None:
     turned = orientations("in_plane")
     mirrored = read_labelled(arch, patch=(12, 8, 8), turned=turned, descriptor_sigma_nm=0)
     assert mirrored.raw.shape == (12, 12, 24)
@@ -74,7 +74,7 @@ def test_raw_around_labelled_sections_is_learnt_from_without_labels(arch: Opened
     assert not within.descriptors[:, :6].any()
 
 
-def test_surroundings_join_what_the_region_alone_splits(arch: OpenedVolume) -> None:
+def test_surroundings_connect_parts_of_an_object(arch: OpenedVolume) -> None:
     device = torch.device("cpu")
     (alone,) = validate(Bright(), arch, settings((0, 0, 0)), device).choices
     (within,) = validate(Bright(), arch, settings((8, 0, 0)), device).choices
@@ -82,7 +82,7 @@ def test_surroundings_join_what_the_region_alone_splits(arch: OpenedVolume) -> N
     assert within.scores.voi_sum == 0.0
 
 
-def test_surroundings_end_with_the_volume(arch: OpenedVolume) -> None:
+def test_surroundings_are_cut_to_the_volume(arch: OpenedVolume) -> None:
     (far,) = validate(Bright(), arch, settings((1000, 1000, 1000)), torch.device("cpu")).choices
     assert far.scores.voi_sum == 0.0
 
