@@ -11,6 +11,8 @@ from neuroseg.runs.damage import counted, missing_blocks
 from neuroseg.runs.inputs import at_input, reads_input, require_input
 from neuroseg.runs.options import Options
 from neuroseg.runs.pipeline import workspace_at
+from neuroseg.runs.plan import Plan
+from neuroseg.stage import Stage
 from neuroseg.storage.workspace import Workspace
 
 
@@ -39,20 +41,7 @@ def replay_block(path: str, stage_name: str, index: int, place: str | None = Non
                 f"stage {stage_name} has not begun in {path}", hint="run neuroseg run or neuroseg segment first"
             )
         ledger.require_same(stage_name, blocks=list(stage.lattice.blocks(stage.halo)))
-        for earlier in plan.stages(workspace):
-            if earlier.name == stage.name:
-                break
-            marks = workspace.ledger(earlier.name, earlier.identity, earlier.scope)
-            if left := len(marks.pending(list(earlier.lattice.blocks(earlier.halo)))):
-                raise InputError(
-                    f"stage {stage_name} reads the output of stage {earlier.name}, which is not complete "
-                    f"({left} of {len(earlier.lattice.indices())} blocks left)"
-                )
-            if not set(earlier.outputs).isdisjoint(stage.inputs) and (lost := missing_blocks(workspace, earlier)):
-                raise InputError(
-                    f"{counted(lost)} of stage {earlier.name} are missing on disk, but stage {stage_name} reads them",
-                    hint=f"recompute them: neuroseg segment {path}",
-                )
+        _require_complete_inputs(workspace, plan, stage)
         block = stage.lattice.block(index, stage.halo)
         started = time.monotonic()
         with stage.open() as process:
@@ -62,3 +51,21 @@ def replay_block(path: str, stage_name: str, index: int, place: str | None = Non
         ledger.keep_newest([block])
         forget_failure(workspace.path, stage.name, index)
     return workspace
+
+
+def _require_complete_inputs(workspace: Workspace, plan: Plan, stage: Stage) -> None:
+    """Raise InputError if an earlier stage is not complete, or if files that `stage` reads are missing."""
+    for earlier in plan.stages(workspace):
+        if earlier.name == stage.name:
+            return
+        marks = workspace.ledger(earlier.name, earlier.identity, earlier.scope)
+        if left := len(marks.pending(list(earlier.lattice.blocks(earlier.halo)))):
+            raise InputError(
+                f"stage {stage.name} needs stage {earlier.name}, which is not complete "
+                f"({left} of {len(earlier.lattice.indices())} blocks left)"
+            )
+        if not set(earlier.outputs).isdisjoint(stage.inputs) and (lost := missing_blocks(workspace, earlier)):
+            raise InputError(
+                f"stage {stage.name} needs files of stage {earlier.name}, which are missing for {counted(lost)}",
+                hint=f"recompute them: neuroseg segment {workspace.path}",
+            )

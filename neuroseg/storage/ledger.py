@@ -33,6 +33,7 @@ import yaml
 from neuroseg.blocks import Block
 from neuroseg.errors import RunRefusedError
 from neuroseg.geometry import describe_box
+from neuroseg.storage.identity_errors import other_identity
 from neuroseg.storage.publish import publish_text
 from neuroseg.storage.space import path_in_errors
 from neuroseg.storage.state import mapping_in
@@ -88,14 +89,7 @@ class StageLedger:
                 hint=f"repeat the command that computed them, or recompute them with --restart {restart}",
             )
         if differences:
-            is_other_input = any(text in differences for text in changes.values())
-            cause = "from another input" if is_other_input else "with other settings"
-            keep = "restore or name the earlier input" if is_other_input else "use the earlier settings"
-            raise RunRefusedError(
-                f"the results of stage {self.folder.name} were computed {cause}: {'; '.join(differences)}",
-                hint=f"to keep them, {keep}; to recompute this stage and all later ones, use --restart {restart}; "
-                "to have both, choose another workspace with -o",
-            )
+            raise other_identity(self.folder.name, differences, changes, restart)
 
     def claim(self) -> None:
         """Record the identity. Remove the `verified` mark."""

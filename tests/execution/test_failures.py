@@ -29,7 +29,7 @@ def failed(tiny_model: str, tmp_path: Path) -> tuple[Workspace, Callable[[], obj
     whole = shard.read_bytes()
     shard.write_bytes(whole[: len(whole) // 2].ljust(len(whole), b"\0"))
     with pytest.MonkeyPatch.context() as patch:
-        # Otherwise the shard would be found and made again.
+        # Otherwise the shard would be found and recomputed.
         patch.setattr("neuroseg.runs.damage._MAX_EXAMINED", 0)
         with pytest.raises(BlocksFailedError, match="neuroseg replay"):
             pipeline.segment(Options(volume=str(workspace.path), executor="serial"))
@@ -82,9 +82,9 @@ def test_a_block_is_done_again_by_itself(
     assert exit_code(["status", where]) == 0
     assert f"neuroseg replay {where} fragments 0" in capsys.readouterr().out, "the first of those that failed alike"
     assert exit_code(["replay", where, "fragments", "1"]) == 1
-    told = capsys.readouterr().err
-    assert "Traceback" in told
-    assert "block 1 failed again" in told
+    message = capsys.readouterr().err
+    assert "Traceback" in message
+    assert "block 1 failed again" in message
     repair()
     assert exit_code(["replay", where, "fragments", "1", "--serial"]) == 0
     assert not failure_folder(workspace.path, "fragments", 1).exists()
@@ -97,7 +97,7 @@ def test_a_block_is_done_again_by_itself(
 
 
 @pytest.mark.parametrize(
-    ("block", "told"),
+    ("block", "message"),
     [
         (("fragments", "6"), "no block 6 (valid: 0 to 5, 6 blocks)"),
         (("fragmnts", "0"), "did you mean fragments"),
@@ -107,11 +107,11 @@ def test_a_block_is_done_again_by_itself(
 def test_what_cannot_be_replayed_is_said(
     failed: tuple[Workspace, Callable[[], object]],
     block: tuple[str, str],
-    told: str,
+    message: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert exit_code(["replay", str(failed[0].path), *block]) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_a_block_is_not_done_before_what_it_reads(

@@ -7,6 +7,7 @@ import pytest
 from neuroseg.blocks import Block
 from neuroseg.errors import RunRefusedError
 from neuroseg.geometry import Box
+from neuroseg.storage.identity_errors import NOT_COMPARABLE
 from neuroseg.storage.ledger import StageLedger
 
 BLOCK = Block(7, ((0, 4), (0, 4), (0, 4)), ((0, 5), (0, 5), (0, 5)))
@@ -53,6 +54,14 @@ def test_a_changed_input_is_refused_with_its_own_hint(tmp_path: Path) -> None:
         ledger(tmp_path, block=32, input="v2:2").require_same("fragments", changes)
     assert raised.value.hint.startswith("to keep them, restore or name the earlier input; ")
     assert "settings" not in str(raised.value)
+
+
+def test_an_input_that_cannot_be_compared_cannot_be_restored(tmp_path: Path) -> None:
+    ledger(tmp_path, input="v1:1").claim()
+    changes = {"input": f"the volume V.zarr {NOT_COMPARABLE}"}
+    with pytest.raises(RunRefusedError) as raised:
+        ledger(tmp_path, input="v2:2").require_same("fragments", changes)
+    assert raised.value.hint.startswith("to recompute this and all later stages, use --restart fragments; ")
 
 
 def test_a_done_mark_removes_the_failure(tmp_path: Path) -> None:

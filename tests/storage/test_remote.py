@@ -76,7 +76,7 @@ def test_credentials_in_addresses_are_refused() -> None:
 
 def test_crops_of_a_volume_on_a_server_are_refused(bucket: Line, tmp_path: Path) -> None:
     address = uploaded(make_volume(tmp_path / "v.zarr", SHAPE), "crops.zarr")
-    with pytest.raises(InputError, match="copy the volume first"):
+    with pytest.raises(InputError, match="hint: copy it first: neuroseg import"):
         Crops([Region(address, whole(SHAPE))], (8, 8, 8), "in_plane")
 
 
