@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from neuroseg.errors import InputError, RunRefusedError
 from neuroseg.runs.plan import MaskPlan, Plan
 from neuroseg.stage import Stage
-from neuroseg.storage.ledger import NOT_COMPARABLE
+from neuroseg.storage.identity_errors import NOT_COMPARABLE
 from neuroseg.storage.workspace import Workspace
 from neuroseg.volumes.addresses import open_any
 from neuroseg.volumes.affinity_source import affinities_content, open_stored
