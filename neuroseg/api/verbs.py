@@ -108,7 +108,7 @@ def segment(
 
     Examples:
         >>> neuroseg.segment("volume.neuroseg", threshold=0.6).segmentation[40]
-        >>> neuroseg.segment(affinities="theirs.zarr", offsets=[[-1, 0, 0], [0, -1, 0], [0, 0, -1]], output="t.neuroseg")
+        >>> neuroseg.segment(affinities="theirs.zarr", offsets=[[-1, 0, 0], [0, -1, 0], [0, 0, -1]], output="t")
     """
     from neuroseg.runs import pipeline
     from neuroseg.runs.options import options_from
