@@ -85,7 +85,7 @@ def test_a_failing_block_is_reported_and_the_others_are_done(executor: str, tiny
     shard.write_bytes(whole[: len(whole) // 2].ljust(len(whole), b"\0"))
     again = Options.model_validate({"volume": str(workspace.path), "executor": executor, "workers": 2})
     with pytest.MonkeyPatch.context() as patch:
-        # Otherwise the shard would be found and made again.
+        # Otherwise the shard would be found and recomputed.
         patch.setattr("neuroseg.runs.damage._MAX_EXAMINED", 0)
         with pytest.raises(BlocksFailedError, match=r"stage fragments, block 0 \(0:16,0:20,0:20\)"):
             pipeline.segment(again)

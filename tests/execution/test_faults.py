@@ -74,8 +74,8 @@ def test_a_block_that_fails_each_time_is_given_up_and_the_rest_completes(
     ledger = Workspace(tmp_path / "w").ledger("fragments", {})
     assert len(ledger.done()) == 2 * 3 * 3 - 1
     assert 3 <= len(count.read_text()) <= 7, "tried again twice; where its worker died in company, as often alone"
-    told = failure_folder(tmp_path / "w", "fragments", 5) / "traceback.txt"
-    assert ("its worker died" if what == "kill" else "ValueError: injected") in told.read_text()
+    message = failure_folder(tmp_path / "w", "fragments", 5) / "traceback.txt"
+    assert ("its worker died" if what == "kill" else "ValueError: injected") in message.read_text()
     monkeypatch.delenv("FAULT")
     np.testing.assert_array_equal(labels(segment(affinities, tmp_path / "w", executor="serial")), expected)
 
@@ -106,7 +106,7 @@ def test_a_disk_or_a_clock_that_fails_once_changes_nothing(
 ) -> None:
     count = inject(what, "edges", 7, times=1)
     made = segment(affinities, tmp_path / "w", executor="local")
-    assert len(count.read_text()) == (2 if what == "rename" else 1), "what could not be renamed is done again"
+    assert len(count.read_text()) == (2 if what == "rename" else 1), "a block that could not be renamed is recomputed"
     assert not list((tmp_path / "w").rglob("*.partial*"))
     np.testing.assert_array_equal(labels(made), expected)
 

@@ -9,7 +9,7 @@ import torch
 
 from neuroseg.runs import pipeline
 from neuroseg.runs.options import Options
-from neuroseg.training.learning.gradients import require_right_gradients
+from neuroseg.training.learning.gradients import require_correct_gradients
 from tests.execution.clusters import EXECUTORS
 
 MODULES = ("numpy", "json", "zarr", "torch", "daisy", "logging")
@@ -35,14 +35,14 @@ def test_modules_in_the_folders_of_a_run_are_not_imported(
     assert not marker.exists(), marker.read_text()
 
 
-def test_the_trial_of_gradients_imports_nothing_from_where_it_is_called(
+def test_the_self_test_of_gradients_does_not_import_from_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     plant(tmp_path, tmp_path / "executed")
     monkeypatch.chdir(tmp_path)
-    require_right_gradients(
+    require_correct_gradients(
         "light", {"widths": [4, 8], "outputs": 3}, batch=1, patch_voxels=(8, 32, 32), device=torch.device("cpu"),
         precision="bfloat16",
     )  # fmt: skip
     assert not (tmp_path / "executed").exists()
-    assert not caplog.records, "it could not be tried"
+    assert not caplog.records, "the self-test ran"

@@ -100,7 +100,7 @@ def test_a_stage_that_another_kind_of_gpu_began_is_not_opened(
     given = {"volume": raw_volume, "model": tiny_model, "output": str(tmp_path / "w"), "executor": "serial"}
     workspace, _ = pipeline.predict(Options.model_validate({**given, "blocks": "48"}))
     record = workspace.path / "ledger" / "affinities" / "gpu.yaml"
-    assert not record.exists(), "CPUs are told apart by their capability"
+    assert not record.exists(), "CPUs are distinguished by their capability"
     stage = read_plan(workspace).stage(workspace, "affinities")
     first_recorded(record, {"gpu": "Tesla T4"})
     monkeypatch.setattr("neuroseg.affinities.device.choose_device", lambda name: torch.device("cuda"))

@@ -163,15 +163,22 @@ def test_planes_follow_the_axis_with_the_most_blocks() -> None:
 
 
 def test_it_is_told_which_blocks_were_done_at_the_first_try() -> None:
-    told: list[tuple[int, bool]] = []
+    reported: list[tuple[int, bool]] = []
     given_ = task(FIRST)
     with Schedule(
-        [Task(given_.stage, given_.blocks, given_.ledger, done=lambda b, at_first: told.append((b.index, at_first)))]
+        [
+            Task(
+                given_.stage,
+                given_.blocks,
+                given_.ledger,
+                done=lambda b, at_first: reported.append((b.index, at_first)),
+            )
+        ]
     ) as schedule:
         assert take(schedule, "first", done=False) == 0
         while take(schedule, "first") is not None:
             pass
-    assert sorted(told) == [(0, False), (1, True), (2, True), (3, True)]
+    assert sorted(reported) == [(0, False), (1, True), (2, True), (3, True)]
 
 
 triples = st.tuples(*[st.integers(1, 4)] * 3)

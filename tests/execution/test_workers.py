@@ -303,12 +303,12 @@ def test_a_stage_that_must_wait_lets_later_ones_go_first(tmp_path: Path, waits: 
 
 
 def test_a_worker_that_is_early_gets_its_block_again(tmp_path: Path) -> None:
-    told: list[tuple[int, bool]] = []
+    received: list[tuple[int, bool]] = []
 
     def early_once(message: Message, say: Say) -> None:
         if message.get("stage") == "reader":
-            told.append((message["block"], message["early"]))
-            if message["block"] == 0 and len(told) == 1:
+            received.append((message["block"], message["early"]))
+            if message["block"] == 0 and len(received) == 1:
                 say({"begun": key_of(message)})
                 say({"early": key_of(message), "needs": ["a", 3]})
                 return
@@ -318,6 +318,6 @@ def test_a_worker_that_is_early_gets_its_block_again(tmp_path: Path) -> None:
     pool.max_workers = 1
     allocations = {"maker": Allocation(pool, 1), "reader": Allocation(pool, 1)}
     assert WorkersExecutor(allocations).run([task_of(MAKER, tmp_path), task_of(READER, tmp_path)]) == [4, 4]
-    assert told[0] == (0, True)
-    assert [block for block, _ in told].count(0) == 2
+    assert received[0] == (0, True)
+    assert [block for block, _ in received].count(0) == 2
     pool.stop(force=False)

@@ -131,10 +131,10 @@ def test_damage_of_what_cannot_be_made_again_is_named(options: Options) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"), [(alter, "1 block of stage relabel failed"), (cut_short, "recomputing failed: .*injected")]
+    ("damage", "message"), [(alter, "1 block of stage relabel failed"), (cut_short, "recomputing failed: .*injected")]
 )
 def test_a_recomputation_that_fails_costs_nothing(
-    options: Options, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None], told: str
+    options: Options, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None], message: str
 ) -> None:
     """The marks and the later results stay until the damaged file is replaced."""
     workspace, _ = pipeline.segment(options)
@@ -147,7 +147,7 @@ def test_a_recomputation_that_fails_costs_nothing(
 
     with monkeypatch.context() as patch:
         patch.setattr("neuroseg.edges.stage.block_nodes", broken)
-        with pytest.raises(NeurosegError, match=told):
+        with pytest.raises(NeurosegError, match=message):
             pipeline.segment(options)
     assert workspace.ledger("agglomeration", {}).done() == marks
     assert np.array_equal(labels(workspace), expected)

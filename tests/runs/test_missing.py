@@ -150,7 +150,7 @@ def test_what_goes_missing_while_it_is_read_is_noticed(
 
     monkeypatch.setattr(fragments, "block_fragments", removing)
     workspace, _ = pipeline.run(options(str(finished / "V.zarr"), tiny_model, output=str(tmp_path / "w")))
-    assert len(count) > 8, "blocks that may have read zeros are done again"
+    assert len(count) > 8, "blocks that may have read zeros are recomputed"
     assert differing(whole, workspace) == []
 
 

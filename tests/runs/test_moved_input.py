@@ -66,7 +66,7 @@ def test_a_moved_volume_workspace_mask_and_model_go_on(old: Path, tiny_model: st
     _, again = pipeline.segment(Options(volume=str(new / made.path.name), threshold=0.3, executor="serial"))
     assert [summary.stage for summary in again if summary.blocks] == ["lookup", "relabel"]
     moved, done = run(volume=str(new / "V.zarr"), roi="0:24,0:30,0:20")
-    assert done == [], "nothing is done again"
+    assert done == [], "nothing is recomputed"
     run(volume=str(moved.path))  # the workspace finds its volume; the region grows
     fresh, _ = run(
         volume=str(new / "V.zarr"),

@@ -102,10 +102,10 @@ def test_a_failed_block_stops_only_what_needs_it(
     repair = failing(6, monkeypatch)
     with pytest.raises(BlocksFailedError) as failed:
         run(long_volume, tiny_model, tmp_path / "w")
-    told = str(failed.value)
-    assert told.startswith("1 block of stage affinities failed:\n  stage affinities, block 6 ("), told
-    assert "its worker died" not in told
-    assert "of stage fragments" not in told
+    message = str(failed.value)
+    assert message.startswith("1 block of stage affinities failed:\n  stage affinities, block 6 ("), message
+    assert "its worker died" not in message
+    assert "of stage fragments" not in message
     workspace = Workspace(tmp_path / "w")
     assert sorted(done_at(workspace, "affinities")) == [0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 11]
     # Fragments look 20 voxels, thus two blocks, around; edges read the fragments of the blocks beside them.

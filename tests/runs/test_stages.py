@@ -65,36 +65,36 @@ def report(workspace: Workspace, stage: Failing) -> str:
 
 def test_one_reason_is_reported_once(tmp_path: Path) -> None:
     stage = Failing(whole_lattice((40, 10, 10), (1, 10, 10)), lambda block: "no such thing")
-    told = report(Workspace(tmp_path), stage)
-    assert told.startswith(
+    message = report(Workspace(tmp_path), stage)
+    assert message.startswith(
         "40 blocks of stage fragments failed:\n"
         "  stage fragments, block 0 (0:1,0:10,0:10): ValueError: no such thing (and 39 more: 1, 2, 3, 4, 5, ...)\n"
     )
-    assert told.count("no such thing") == 1
+    assert message.count("no such thing") == 1
 
 
 def test_different_reasons_are_all_reported(tmp_path: Path) -> None:
     even = {0: "no memory", 2: "no disk"}
     stage = Failing(whole_lattice((4, 10, 10), (1, 10, 10)), lambda block: even.get(block.index, "odd"))
-    told = report(Workspace(tmp_path), stage)
-    assert "stage fragments, block 1 (1:2,0:10,0:10): ValueError: odd (and 1 more: 3)" in told
-    assert "stage fragments, block 0 (0:1,0:10,0:10): ValueError: no memory" in told
+    message = report(Workspace(tmp_path), stage)
+    assert "stage fragments, block 1 (1:2,0:10,0:10): ValueError: odd (and 1 more: 3)" in message
+    assert "stage fragments, block 0 (0:1,0:10,0:10): ValueError: no memory" in message
 
 
 def test_reasons_that_differ_only_in_the_voxel_are_one(tmp_path: Path) -> None:
     stage = Failing(whole_lattice((4, 10, 10), (1, 10, 10)), lambda block: f"voxel ({block.index}, 0, 3) is nan")
-    told = report(Workspace(tmp_path), stage)
-    assert "block 0 (0:1,0:10,0:10): ValueError: voxel (0, 0, 3) is nan (and 3 more: 1, 2, 3)\n" in told
-    assert told.count("is nan") == 1
-    assert told.endswith("\nhint: run the same command again; it retries only blocks that are not done")
+    message = report(Workspace(tmp_path), stage)
+    assert "block 0 (0:1,0:10,0:10): ValueError: voxel (0, 0, 3) is nan (and 3 more: 1, 2, 3)\n" in message
+    assert message.count("is nan") == 1
+    assert message.endswith("\nhint: run the same command again; it retries only blocks that are not done")
 
 
 def test_the_hint_of_a_cause_is_reported_once(tmp_path: Path) -> None:
     error = partial(NeurosegError, hint="replace the voxels")
     stage = Failing(whole_lattice((4, 10, 10), (1, 10, 10)), lambda block: f"voxel {block.index} is nan", error)
-    told = report(Workspace(tmp_path), stage)
-    assert "block 0 (0:1,0:10,0:10): voxel 0 is nan (and 3 more: 1, 2, 3)\n    hint: replace the voxels\n" in told
-    assert told.count("replace the voxels") == 1
+    message = report(Workspace(tmp_path), stage)
+    assert "block 0 (0:1,0:10,0:10): voxel 0 is nan (and 3 more: 1, 2, 3)\n    hint: replace the voxels\n" in message
+    assert message.count("replace the voxels") == 1
 
 
 def test_causes_with_different_hints_are_reported_with_both(tmp_path: Path) -> None:
@@ -102,9 +102,9 @@ def test_causes_with_different_hints_are_reported_with_both(tmp_path: Path) -> N
         return NeurosegError("it fails", hint=message)
 
     stage = Failing(whole_lattice((4, 10, 10), (1, 10, 10)), lambda block: "ab"[block.index % 2], error)
-    told = report(Workspace(tmp_path), stage)
-    assert "it fails (and 1 more: 2)\n    hint: a\n" in told
-    assert "it fails (and 1 more: 3)\n    hint: b\n" in told
+    message = report(Workspace(tmp_path), stage)
+    assert "it fails (and 1 more: 2)\n    hint: a\n" in message
+    assert "it fails (and 1 more: 3)\n    hint: b\n" in message
 
 
 def test_a_hint_of_an_error_in_the_traceback_is_not_reported(tmp_path: Path) -> None:
@@ -113,9 +113,9 @@ def test_a_hint_of_an_error_in_the_traceback_is_not_reported(tmp_path: Path) -> 
         error.__cause__ = NeurosegError("its cause", hint="of the cause")
         return error
 
-    told = report(Workspace(tmp_path), Failing(whole_lattice((1, 1, 1), (1, 1, 1)), lambda block: "outer", error))
-    assert "outer\n" in told
-    assert "of the cause" not in told
+    message = report(Workspace(tmp_path), Failing(whole_lattice((1, 1, 1), (1, 1, 1)), lambda block: "outer", error))
+    assert "outer\n" in message
+    assert "of the cause" not in message
 
 
 def test_many_failures_are_described_and_read_few_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,12 +102,12 @@ def test_what_was_released_and_is_read_again_is_made_again(
     with pytest.raises(Exception, match="1 block of stage affinities failed"):
         run(volume, tiny_model, tmp_path / "w")
     repair()
-    # A shard of fragments is gone whose affinities are gone, too.
+    # A shard of fragments and its affinities are missing.
     workspace = Workspace(tmp_path / "w")
     (workspace.entries / "00000003.parquet").unlink()
     made, summaries = run(volume, tiny_model, tmp_path / "w")
     assert differing(made, kept) == []
-    assert 1 < summaries[0].blocks < BLOCKS, "tables are read from any block: edges that are done are done again"
+    assert 1 < summaries[0].blocks < BLOCKS, "tables are read from any block: done edges are recomputed"
     assert not made.affinities.exists()
 
 

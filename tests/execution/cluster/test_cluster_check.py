@@ -37,7 +37,7 @@ def test_each_kind_of_job_is_tried_once(tmp_path: Path, capsys: pytest.CaptureFi
 @pytest.mark.long
 @needs_slurm
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("default: {partition: nowhere}", "invalid partition"),
         ("launch: [/no/such/container]", "/no/such/container: No such file"),
@@ -51,9 +51,9 @@ def test_each_kind_of_job_is_tried_once(tmp_path: Path, capsys: pytest.CaptureFi
         ("activate: exit 3", "activate: it ended the job with exit code 3"),
     ],
 )
-def test_what_is_wrong_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, told: str) -> None:
+def test_what_is_wrong_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, message: str) -> None:
     assert checked(tmp_path, text) == 1
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     for left in tmp_path.glob(".check-*"):
         assert list(left.glob("*.log")), "what is left is what the job said"
 

@@ -58,7 +58,7 @@ def test_jobs_that_end_while_there_is_no_work_are_not_replaced_and_condemn_nothi
     with pytest.raises(KeyboardInterrupt):
         launcher.stop(force=False)
     launcher.stop(force=True)
-    assert jobs.cancellations == 2, "an interrupted dismissal is made up for"
+    assert jobs.cancellations == 2, "cancelling is retried after an interrupt"
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,7 @@ def test_no_job_outlives_the_head_and_the_run_resumes(
     before = done(tmp_path / "w")
     given = Options(volume=str(tmp_path / "w"), executor="local", workers=2)
     workspace, summaries = pipeline.segment(given)
-    assert summaries[0].blocks <= 3 * 6 * 6 - before, "finished blocks are not done again"
+    assert summaries[0].blocks <= 3 * 6 * 6 - before, "finished blocks are not recomputed"
     np.testing.assert_array_equal(segmentation(workspace), expected)
 
 
@@ -201,7 +201,7 @@ def test_a_head_that_is_a_job_goes_back_to_the_queue_and_resumes(
     time.sleep(3)
     said("scontrol", "update", f"JobId={job}", "StartTime=now")
     wait_until(lambda: job not in said("squeue", "--noheader", "--format=%i"), 400)
-    assert before == {path: path.stat().st_mtime_ns for path in before}, "finished blocks are not done again"
+    assert before == {path: path.stat().st_mtime_ns for path in before}, "finished blocks are not recomputed"
     np.testing.assert_array_equal(segmentation(Workspace(space)), expected)
     assert jobs(space) == []
 
