@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from neuroseg.cli.main import exit_code
 from neuroseg.errors import InputError
 from neuroseg.networks.bundle import open_bundle
-from neuroseg.training.data.checks import require_labels, require_raw
+from neuroseg.training.data.value_checks import require_labels, require_raw
 from neuroseg.training.template import labelled_extent, recipe_for, split, write_template
 from neuroseg.training.train import open_training
 from neuroseg.views.synthetic import synthetic_volume
