@@ -38,7 +38,7 @@ from neuroseg.training.perturbations.appearance import Float
 from neuroseg.training.settings import Precision, TrainingSettings
 from neuroseg.training.train import check_gradients, labelled_samples
 from neuroseg.training.validation.agreement import PERTURBATIONS, Agreement, agreement, agrees_better
-from neuroseg.training.validation.validate import validate
+from neuroseg.training.validation.validate_network import validate
 from neuroseg.volumes.addresses import open_any
 from neuroseg.volumes.volume import Volume, require_voxel_size
 

@@ -45,7 +45,7 @@ from neuroseg.training.validation.context_effect import context_effect
 from neuroseg.training.validation.dry_run import dry_run, held_bytes, small_part
 from neuroseg.training.validation.duration import Clock, validation_seconds
 from neuroseg.training.validation.export import Origin, export_bundle
-from neuroseg.training.validation.validate import Choice, validate
+from neuroseg.training.validation.validate_network import Choice, validate
 
 logger = logging.getLogger(__name__)
 _BEST_KEYS = {"step", "scoring", "threshold", "voi_split", "voi_merge", "voi_sum", "arand"}

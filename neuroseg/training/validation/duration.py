@@ -19,7 +19,7 @@ from neuroseg.training.data.labelled import OpenedVolume
 from neuroseg.training.data.samples import Samples
 from neuroseg.training.learning.statistics import with_recomputed_statistics
 from neuroseg.training.settings import TrainingSettings
-from neuroseg.training.validation.validate import choose, segmented_region, tiles_of
+from neuroseg.training.validation.validate_network import choose, segmented_region, tiles_of
 
 Clock = Callable[[], float]
 _Found = TypeVar("_Found")

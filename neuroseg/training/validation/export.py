@@ -13,7 +13,7 @@ from torch import nn
 from neuroseg.networks.bundle import save_bundle
 from neuroseg.networks.card import Card, NetworkCard, SegmentationCard, TileCard, TrainingCard
 from neuroseg.training.settings import TrainingSettings
-from neuroseg.training.validation.validate import Choice
+from neuroseg.training.validation.validate_network import Choice
 
 
 @dataclass(frozen=True)

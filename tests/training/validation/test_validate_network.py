@@ -17,7 +17,7 @@ from neuroseg.training.data.labelled import OpenedVolume, open_labelled, read_la
 from neuroseg.training.data_settings import VolumeSettings
 from neuroseg.training.perturbations.orientations import orientations
 from neuroseg.training.settings import TrainingSettings
-from neuroseg.training.validation.validate import validate
+from neuroseg.training.validation.validate_network import validate
 
 
 class Bright(nn.Module):
