@@ -21,7 +21,7 @@ def wheel_names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     # Of a copy: what earlier builds left beside the sources would get into the wheel.
     for name in ("neuroseg", "workers", "configs"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "NOTICE.md"):
         shutil.copy2(ROOT / name, source / name)
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", str(folder)]
     made = subprocess.run([*command, str(source)], capture_output=True, text=True)

@@ -248,7 +248,7 @@ def _show_progress() -> None:
 
 
 def _show_dry_run(found: dict[str, object], folder: Path, json: bool) -> None:
-    from neuroseg.training.validation.dry_run import as_text
+    from neuroseg.training.judging.dry_run import as_text
 
     if json:
         print_json(found)

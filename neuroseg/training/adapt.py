@@ -29,6 +29,8 @@ from neuroseg.training.data.labelled import OpenedVolume, open_labelled
 from neuroseg.training.data.unlabelled import Crops, Pairs, Region
 from neuroseg.training.data_settings import VolumeSettings
 from neuroseg.training.folder import prepare_folder
+from neuroseg.training.judging.agreement import PERTURBATIONS, Agreement, agreement, agrees_better
+from neuroseg.training.judging.validate_network import validate
 from neuroseg.training.learning.loop import is_over, run_training
 from neuroseg.training.learning.precision import warn_if_emulated
 from neuroseg.training.learning.processes import ProcessGroup
@@ -37,8 +39,6 @@ from neuroseg.training.learning.trainer import Trainer
 from neuroseg.training.perturbations.appearance import Float
 from neuroseg.training.settings import Precision, TrainingSettings
 from neuroseg.training.train import check_gradients, labelled_samples
-from neuroseg.training.validation.agreement import PERTURBATIONS, Agreement, agreement, agrees_better
-from neuroseg.training.validation.validate_network import validate
 from neuroseg.volumes.addresses import open_any
 from neuroseg.volumes.volume import Volume, require_voxel_size
 

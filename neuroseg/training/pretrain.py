@@ -23,6 +23,8 @@ from neuroseg.networks.architectures import build_network, parameter_count
 from neuroseg.networks.encoder import ENCODER, save_encoder
 from neuroseg.training.data.unlabelled import Crops, open_unlabelled, perturbed_pair
 from neuroseg.training.folder import prepare_folder
+from neuroseg.training.judging.dry_run import dry_run
+from neuroseg.training.judging.duration import Clock
 from neuroseg.training.learning.gradients import require_correct_gradients
 from neuroseg.training.learning.loop import is_over, run_training
 from neuroseg.training.learning.optimiser import build_optimiser, take_step
@@ -33,8 +35,6 @@ from neuroseg.training.pretraining_settings import PretrainingSettings
 from neuroseg.training.reading import read_settings
 from neuroseg.training.relative_paths import located
 from neuroseg.training.settings import PerturbationSettings, Precision
-from neuroseg.training.validation.dry_run import dry_run
-from neuroseg.training.validation.duration import Clock
 
 logger = logging.getLogger(__name__)
 _VALIDATION_CROPS = 8

@@ -25,6 +25,11 @@ from neuroseg.training.data.labelled import OpenedVolume, open_labelled, read_la
 from neuroseg.training.data.samples import Samples
 from neuroseg.training.data.unlabelled import Crops, Pairs, Region, open_unlabelled
 from neuroseg.training.folder import prepare_folder
+from neuroseg.training.judging.context_effect import context_effect
+from neuroseg.training.judging.dry_run import dry_run, held_bytes, small_part
+from neuroseg.training.judging.duration import Clock, validation_seconds
+from neuroseg.training.judging.export import Origin, export_bundle
+from neuroseg.training.judging.validate_network import Choice, validate
 from neuroseg.training.learning.gradients import require_correct_gradients
 from neuroseg.training.learning.initial_weights import (
     load_initial_weights,
@@ -41,11 +46,6 @@ from neuroseg.training.perturbations.orientations import orientations
 from neuroseg.training.reading import read_settings
 from neuroseg.training.relative_paths import located
 from neuroseg.training.settings import TargetSettings, TrainingOptimiserSettings, TrainingSettings
-from neuroseg.training.validation.context_effect import context_effect
-from neuroseg.training.validation.dry_run import dry_run, held_bytes, small_part
-from neuroseg.training.validation.duration import Clock, validation_seconds
-from neuroseg.training.validation.export import Origin, export_bundle
-from neuroseg.training.validation.validate_network import Choice, validate
 
 logger = logging.getLogger(__name__)
 _BEST_KEYS = {"step", "scoring", "threshold", "voi_split", "voi_merge", "voi_sum", "arand"}

@@ -20,7 +20,7 @@ from neuroseg.errors import InputError, RunRefusedError
 from neuroseg.networks.bundle import open_bundle
 from neuroseg.training import adapt as room
 from neuroseg.training.adapt import Request, adapt, held_out_crops
-from neuroseg.training.validation.agreement import Agreement, agreement, agrees_better
+from neuroseg.training.judging.agreement import Agreement, agreement, agrees_better
 from neuroseg.volumes.volume import open_volume
 
 

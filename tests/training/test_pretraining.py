@@ -20,6 +20,7 @@ from neuroseg.errors import InputError, NeurosegError, RunRefusedError
 from neuroseg.networks.architectures import build_network
 from neuroseg.networks.bundle import open_bundle
 from neuroseg.networks.encoder import load_encoder
+from neuroseg.training.judging.dry_run import held_bytes
 from neuroseg.training.learning.initial_weights import load_initial_weights
 from neuroseg.training.learning.loop import Learner
 from neuroseg.training.learning.processes import ProcessGroup
@@ -28,7 +29,6 @@ from neuroseg.training.learning.trainer import Trainer
 from neuroseg.training.pretrain import Restorer, pretrain, restored
 from neuroseg.training.pretraining_settings import PretrainingSettings
 from neuroseg.training.train import open_training, train
-from neuroseg.training.validation.dry_run import held_bytes
 from tests.training.test_training import edited_section, interrupt_after
 
 

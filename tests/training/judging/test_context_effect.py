@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn import functional
 
 from neuroseg.networks.windows import WindowRule
+from neuroseg.training.judging.context_effect import context_effect
 from neuroseg.training.train import open_training
-from neuroseg.training.validation.context_effect import context_effect
 
 
 class Mean(nn.Module):

@@ -17,9 +17,9 @@ from neuroseg.networks.windows import WindowRule
 from neuroseg.training.data.affinity_targets import affinity_targets
 from neuroseg.training.data.labelled import OpenedVolume
 from neuroseg.training.data.samples import Samples
+from neuroseg.training.judging.validate_network import choose, segmented_region, tiles_of
 from neuroseg.training.learning.statistics import with_recomputed_statistics
 from neuroseg.training.settings import TrainingSettings
-from neuroseg.training.validation.validate_network import choose, segmented_region, tiles_of
 
 Clock = Callable[[], float]
 _Found = TypeVar("_Found")

@@ -12,10 +12,10 @@ import yaml
 
 from neuroseg.affinities.inference import Predictor
 from neuroseg.cli.main import exit_code
+from neuroseg.training.judging.dry_run import as_text
+from neuroseg.training.judging.duration import validation_count
 from neuroseg.training.learning import statistics
 from neuroseg.training.train import dry_run_training, train
-from neuroseg.training.validation.dry_run import as_text
-from neuroseg.training.validation.duration import validation_count
 
 
 def ticking() -> Callable[[], float]:

@@ -12,8 +12,8 @@ from torch import nn
 
 from neuroseg.networks.bundle import save_bundle
 from neuroseg.networks.card import Card, NetworkCard, SegmentationCard, TileCard, TrainingCard
+from neuroseg.training.judging.validate_network import Choice
 from neuroseg.training.settings import TrainingSettings
-from neuroseg.training.validation.validate_network import Choice
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from neuroseg.networks.architectures import parameter_count
 from neuroseg.networks.context import receptive_context
 from neuroseg.training.data.descriptors import CHANNELS
 from neuroseg.training.data.labelled import OpenedVolume
+from neuroseg.training.judging.duration import Clock, validation_count
 from neuroseg.training.learning.loop import Learner
-from neuroseg.training.validation.duration import Clock, validation_count
 
 _STEPS = 2
 _MINUTE, _HOUR = 60, 3600
