@@ -1,7 +1,7 @@
 """The head's listener: accepts workers on other machines that prove that they know the run's secret.
 
 Only the proofs are authenticated. Later messages are neither encrypted nor signed, so an attacker who can change
-packets between the machines can still interfere (docs/how-to/slurm.md).
+packets between the machines can still interfere (docs/internals/security.md).
 """
 
 from __future__ import annotations
