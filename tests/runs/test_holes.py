@@ -134,7 +134,7 @@ def test_a_mask_that_was_repainted_is_refused(tmp_path: Path) -> None:
 
 def test_a_block_is_not_replayed_over_a_hole(whole: Workspace) -> None:
     (whole.provisional / "c" / "0" / "0" / "1").unlink()
-    with pytest.raises(InputError, match="1 block of stage fragments are missing on disk, but stage edges reads them"):
+    with pytest.raises(InputError, match="stage edges needs files of stage fragments, which are missing for 1 block\n"):
         replay_block(str(whole.path), "edges", 0)
 
 
