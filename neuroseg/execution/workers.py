@@ -210,7 +210,7 @@ class WorkersExecutor:
             busy, max_workers = self._busy[task.name], self._allocations[task.name].max_workers
             if task.name not in worker.ready_stages or (len(busy) >= max_workers and worker not in busy):
                 continue
-            if task.must_wait() and self._later_can_run(task, tasks, schedule):
+            if task.must_wait() and self._others_can_run(task, tasks, schedule):
                 continue
             if is_empty and self._waiting[task.name]:
                 return self._waiting[task.name].pop()
@@ -220,7 +220,12 @@ class WorkersExecutor:
                 self._waiting[task.name].append(unit)
         return None
 
-    def _later_can_run(self, task: Task, tasks: Sequence[Task], schedule: Schedule) -> bool:
-        """Return whether blocks of later tasks are running or can run."""
+    def _others_can_run(self, task: Task, tasks: Sequence[Task], schedule: Schedule) -> bool:
+        """Return whether later tasks can go on: their blocks run or can run, or a running block of this one allows it.
+
+        If a worker is slow with a block that later tasks wait for, the next blocks would not help them.
+        """
         later = tasks[tasks.index(task) + 1 :]
-        return any(self._busy[each.name] or schedule.is_ready(each.name) for each in later)
+        return bool(self._busy[task.name]) or any(
+            self._busy[each.name] or schedule.is_ready(each.name) for each in later
+        )
