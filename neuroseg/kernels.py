@@ -58,7 +58,7 @@ def _warn_once(folder: str, reason: str) -> None:
         _warned = True
         logger.warning(
             "cannot save compiled kernels in %s: %s. Each process compiles them again, which takes longer. "
-            "Set NUMBA_CACHE_DIR to a folder that you can write to",
+            "Set NUMBA_CACHE_DIR to a folder on a disk with free space",
             folder,
             reason,
         )

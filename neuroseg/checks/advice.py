@@ -90,7 +90,9 @@ def _about_options(symptom: str, facts: Facts) -> str:
     """Return advice on the options of the segmentation. It names only changes that can help."""
     if symptom == MERGED:
         if facts.is_one_fragment:
-            return "the largest segment is a single fragment: a lower --threshold cannot split it"
+            return (
+                "the largest segment is a single fragment, which --threshold cannot split: check the affinities there"
+            )
         return "if several neurons are merged, use a lower --threshold"
     if symptom == PIECES:
         if facts.threshold == 1:
@@ -119,7 +121,7 @@ def _about_affinities(counts: NDArray[np.int64], kind: str) -> str | None:
     mean = float((counts * np.arange(256)).sum() / total / 255)
     near_zero, near_one = counts[:_NEAR_ZERO].sum() / total, counts[_NEAR_ONE + 1 :].sum() / total
     if high - low <= _UNIFORM_WIDTH:
-        found = f"nearly all are {mean:.2f}"
+        found = f"nearly all have the value {mean:.2f}"
     elif near_zero > _MOSTLY_ZERO:
         found = f"{100 * near_zero:.0f} % are near 0 (mean {mean:.2f})"
     elif near_one > _MOSTLY_ONE:

@@ -126,7 +126,8 @@ def _swept(request: Request, workspace: Workspace | None, made_by: dict[str, Any
     if not all(path.exists() for path in (workspace.fragments, workspace.tree, workspace.all_nodes)):
         raise InputError(
             f"{workspace.path} has no fragments or no merge tree",
-            hint="recompute them with --restart fragments, or with --restart affinities if the affinities were removed",
+            hint=f"recompute them: neuroseg segment {workspace.path} --restart fragments, or if the affinities were "
+            f"removed: neuroseg run {workspace.path} --restart affinities",
         )
     require_whole_artifact(workspace, plan, workspace.fragments.name)
     if plan.scoring != made_by["scoring"]:

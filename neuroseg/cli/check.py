@@ -43,9 +43,9 @@ def check(
     if broken:
         files = sum(len(result.files) for result in broken)
         damaged = sum(len(set(result.missing + result.damaged)) for result in broken)
-        remove = f"delete the {files} damaged files listed above, then run" if files else "run"
+        remove = f"delete the damaged {'file' if files == 1 else 'files'} listed above, then run" if files else "run"
         raise NeurosegError(
-            f"{damaged} blocks of {workspace} are missing or damaged",
+            f"{damaged} {'block is' if damaged == 1 else 'blocks are'} missing or damaged in {workspace}",
             hint=f"{remove} neuroseg segment {workspace} to recompute these blocks",
         )
 

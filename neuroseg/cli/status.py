@@ -18,8 +18,8 @@ _EVERY_S = 2.0
 _DESCRIPTIONS = {
     "running": "running",
     "done": "done",
-    "failed": "not running: some blocks failed, {left} blocks are left; run the same command again to retry them",
-    "stopped": "not running: {left} blocks are left; run the same command again to resume",
+    "failed": "not running: {left} blocks failed or wait; repeat the neuroseg run or segment command to retry them",
+    "stopped": "not running: {left} blocks are left; repeat the neuroseg run or segment command to resume",
 }
 
 

@@ -110,7 +110,8 @@ def verify(
             print("\n".join([f"crop {describe(roi)}, compared with one block", *map(_lines, results)]))
         if not same:
             raise NeurosegError(
-                "the result depends on blocks or restarts", hint="keep the runs with -o FOLDER to compare them"
+                "the result depends on blocks or restarts",
+                hint=f"compare the runs in {output}" if output else "add -o FOLDER to keep the runs, then compare them",
             )
 
 

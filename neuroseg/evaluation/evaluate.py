@@ -79,9 +79,9 @@ def _assumptions(segmentation: Volume, truth: Volume) -> Iterator[str]:
     for volume, other in volumes:
         if volume.voxel_size_nm is None and other.voxel_size_nm is not None:
             size = " x ".join(f"{edge:g}" for edge in other.voxel_size_nm)
-            yield f"{volume.path} has voxels of {size} nm, as {other.path}: it has no voxel size"
+            yield f"{volume.path} has voxels of {size} nm, as {other.path} has: it states no voxel size"
     if segmentation.voxel_size_nm is None and truth.voxel_size_nm is None:
-        yield "both volumes have voxels of the same size: neither has a voxel size"
+        yield "both volumes have the same voxel size: neither file states it"
 
 
 def border_of(segmentation: Volume, truth: Volume, border_nm: float) -> Border | None:

@@ -22,6 +22,7 @@ from neuroseg.execution.failures import message_and_hint
 from neuroseg.execution.serial import SerialExecutor
 from neuroseg.execution.task import Begin, Choose, Task
 from neuroseg.runs.pending import released, released_inputs
+from neuroseg.runs.plan import PREDICTION
 from neuroseg.segmentation.stage import PyramidStage, RelabelStage
 from neuroseg.stage import Stage
 from neuroseg.storage.integrity import damaged_blocks
@@ -74,7 +75,7 @@ def require_whole(workspace: Workspace, stages: Sequence[Stage], artifact: str) 
             if name == artifact and ledger_of(workspace, stage).released():
                 raise DamagedError(
                     f"blocks of {artifact} in {workspace.path} were deleted during the run (--keep stream)",
-                    hint="run neuroseg predict to recompute them",
+                    hint=f"run neuroseg predict {workspace.path} to recompute them",
                 )
             if name.partition("/")[0] == artifact and (lost := missing_blocks(workspace, stage, name)):
                 raise DamagedError(
@@ -141,13 +142,16 @@ def _recompute_or_fail(
     if gone:
         raise NeurosegError(
             f"{what} and cannot be recomputed, because {gone[0]} was removed",
-            hint=f"use --restart {restart_of(stage.name)} to recompute the whole stage",
+            hint="recompute the whole stage: neuroseg "
+            f"{'run' if stage.name in PREDICTION else 'segment'} {workspace.path} --restart {restart_of(stage.name)}",
         )
     logger.warning("%s; recomputing", what)
     stage.prepare()
     if not recompute(workspace, every, stage, lost, choose, begin):
         causes = list(ledger_of(workspace, stage).failures().values())
-        message, hint = message_and_hint(causes[0]) if causes else ("its worker died", "")
+        message, hint = (
+            message_and_hint(causes[0]) if causes else (f"no cause was recorded; see {workspace.path / 'logs'}", "")
+        )
         raise BlocksFailedError(f"{what}, and recomputing failed: {message}", hint=hint)
 
 
@@ -209,7 +213,12 @@ def recompute_damaged(
     damaged = list(_find_damage(workspace, every, stage, left[:_MAX_EXAMINED]))
     for maker, lost, missing in damaged:
         unmark_readers(workspace, every, maker, missing, only=stages)
-        logger.warning("%s of stage %s cannot be read, damaged on disk; recomputing", counted(lost), maker.name)
+        logger.warning(
+            "%s of stage %s %s damaged on disk; recomputing",
+            counted(lost),
+            maker.name,
+            "is" if len(lost) == 1 else "are",
+        )
         try:
             if not recompute(workspace, every, maker, lost, choose, begin) and not (
                 recompute_damaged(workspace, every, [maker], maker, lost, choose, begin, error)

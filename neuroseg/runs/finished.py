@@ -67,6 +67,6 @@ def require_whole_artifact(workspace: Workspace, plan: Plan, artifact: str) -> N
         open_node(workspace.segmentation)
     except InputError as error:
         raise DamagedError(
-            f"the metadata of {workspace.segmentation} are missing",
-            hint=f"run neuroseg segment {workspace.path} to recompute it",
+            f"the metadata of {workspace.segmentation} are missing or damaged",
+            hint=f"run neuroseg segment {workspace.path} to recompute the segmentation",
         ) from error

@@ -84,7 +84,7 @@ def _check_agglomeration(plan: Plan) -> None:
         return
     if not 0 < plan.threshold < 1:
         raise InputError(
-            f"--threshold {plan.threshold:g} is not between 0 and 1 (exclusive), which {plan.agglomeration} needs",
+            f"{plan.agglomeration} needs a --threshold above 0 and below 1, found {plan.threshold:g}",
             hint="use for example --threshold 0.5",
         )
     if plan.agglomeration == WATERZ:

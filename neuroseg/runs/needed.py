@@ -25,7 +25,8 @@ def require_inputs(workspace: Workspace, every: Sequence[Stage], first: int) -> 
         name = every[earliest].name
         raise InputError(
             f"stage {every[first].name} needs {path}, which was removed; nothing was changed",
-            hint=f"run neuroseg {'run' if name in PREDICTION else 'segment'} --restart {restart_of(name)}",
+            hint=f"recompute it: neuroseg {'run' if name in PREDICTION else 'segment'} {workspace.path} "
+            f"--restart {restart_of(name)}",
         )
 
 
@@ -69,13 +70,16 @@ def require_held(
             will_run = will_run or bool(blocks)
             for maker, needed in released_inputs(workspace, makers, stage, blocks):
                 if maker not in group:
-                    raise _released_error(stage, maker, needed, is_predicted=any(maker in each for each in groups))
+                    is_predicted = any(maker in each for each in groups)
+                    raise _released_error(workspace, stage, maker, needed, is_predicted=is_predicted)
         is_redone = is_redone or will_run
 
 
-def _released_error(stage: Stage, maker: Stage, needed: Sequence[Block], *, is_predicted: bool) -> InputError:
-    command = f"neuroseg run --restart {restart_of(maker.name)}" if is_predicted else "neuroseg run"
+def _released_error(
+    workspace: Workspace, stage: Stage, maker: Stage, needed: Sequence[Block], *, is_predicted: bool
+) -> InputError:
+    restart = f" --restart {restart_of(maker.name)}" if is_predicted else ""
     return InputError(
         f"stage {stage.name} reads {counted(needed)} of {maker.name} that --keep stream deleted; nothing was changed",
-        hint=f"use {command} to recompute them",
+        hint=f"recompute them: neuroseg run {workspace.path}{restart}",
     )

@@ -54,10 +54,12 @@ def _undamaged(path: Place) -> Iterator[None]:
     except FileNotFoundError as error:
         raise DamagedError(
             f"{path} is missing: it was removed, or its stage did not finish",
-            hint="recompute its stage with --restart STAGE",
+            hint="recompute its stage: neuroseg segment WORKSPACE --restart STAGE",
         ) from error
     except (pa.ArrowException, OSError) as error:
-        raise DamagedError(f"{path} is damaged ({error})", hint="recompute its stage with --restart STAGE") from error
+        raise DamagedError(
+            f"{path} is damaged ({error})", hint="recompute its stage: neuroseg segment WORKSPACE --restart STAGE"
+        ) from error
 
 
 def stored_table(path: Place, columns: Sequence[str] | None = None) -> pa.Table:
@@ -148,7 +150,7 @@ def map_lookup(path: Place) -> Table:
         columns = _mapped(path)
     except (OSError, ValueError, EOFError) as error:
         raise DamagedError(
-            f"{path} is missing or damaged ({error})", hint="recompute it with --restart relabel"
+            f"{path} is missing or damaged ({error})", hint="recompute it: neuroseg segment WORKSPACE --restart relabel"
         ) from error
     return dict(zip(LOOKUP, columns, strict=True))
 

@@ -50,11 +50,11 @@ def publish_text(path: Path, text: str, *, flush: bool = True) -> None:
 
 def require_publishable(path: Path, suffix: str) -> None:
     """Raise InputError unless `path` ends in `suffix` and a file can be created in its folder."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, expected a file", hint=f"use {path / ('NAME' + suffix)}")
     if path.suffix.lower() != suffix:
         found = f"ends in {path.suffix}" if path.suffix else "has no file extension"
         raise InputError(f"{path} {found}, expected {suffix}", hint=f"use {path.with_suffix(suffix)}")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder, expected a file", hint=f"use {path / ('NAME' + suffix)}")
     if not path.parent.is_dir():
         raise InputError(f"the folder {path.parent} does not exist", hint=f"create it first: mkdir -p {path.parent}")
     try:

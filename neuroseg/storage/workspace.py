@@ -234,8 +234,8 @@ def workspace_of(address: str) -> Workspace:
     known = stored_at(folder)
     if known != address and is_workspace(folder):
         raise InputError(
-            f"{folder.resolve()} is needed for ledger and logs of {address}, but it is the workspace of "
-            f"{known or 'artifacts of its own'}",
+            f"the ledger and logs of {address} belong in {folder.resolve()}, which is already the workspace of "
+            f"{known or 'another run'}",
             hint="change to another folder, or choose another name with -o",
         )
     return Workspace(folder, address)

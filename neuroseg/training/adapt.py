@@ -218,7 +218,7 @@ def _check_room(raw: Volume, settings: TrainingSettings) -> None:
 def _labelled_settings(request: Request) -> VolumeSettings:
     if request.level:
         raise InputError(
-            f"labels require the finest level, found --level {request.level}",
+            f"--labels works only with the finest level (0), found --level {request.level}",
             hint="import that level to a volume of its own, then use it without --level",
         )
     content = {"raw": request.volume, "labels": request.labels, "region": request.region}

@@ -26,8 +26,9 @@ def prepare_folder(folder: Path, settings: Section, restart: bool) -> None:
     if path.exists() and not restart:
         if not _matches(path, settings):
             raise RunRefusedError(
-                f"{folder} contains a training of another configuration, see {path} (--from sets network.bundle)",
-                hint="choose another folder with -o, or delete that training and start again with --restart",
+                f"{folder} contains a training of another configuration, see {path}",
+                hint="choose another folder with -o, or replace that training with --restart. If it began with --from, "
+                "give the same --from",
             )
         return
     found = [name for name in (*_FILES, *_FOLDERS) if (folder / name).exists()]

@@ -228,8 +228,9 @@ def _check_offsets(targets: TargetSettings, optimiser: TrainingOptimiserSettings
         for offset in getattr(targets, name):
             if any(abs(step) >= width for step, width in zip(offset, reach, strict=True)):
                 raise InputError(
-                    f"targets.{name} {offset} is as long as optimiser.patch_voxels {optimiser.patch_voxels} minus "
-                    f"margin_voxels {optimiser.margin_voxels}, or longer: no voxel has a partner in the patch"
+                    f"targets.{name} {offset} does not fit into optimiser.patch_voxels {optimiser.patch_voxels} minus "
+                    f"margin_voxels {optimiser.margin_voxels}",
+                    hint="use a shorter offset or larger patches",
                 )
 
 

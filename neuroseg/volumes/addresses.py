@@ -35,7 +35,7 @@ def open_any(
             return _open_hdf5(file, dataset, voxel_size_nm, selection)
         if Path(address).suffix.lower() in HDF5_SUFFIXES:
             raise InputError(
-                f"{address} names no dataset in the file ({listed_datasets(address)})",
+                f"{address} is an HDF5 file, and the dataset is missing ({listed_datasets(address)})",
                 hint=f"add the name of the dataset: {address}:NAME",
             )
     return open_volume(address, level=level, voxel_size_nm=voxel_size_nm, selection=selection)

@@ -106,9 +106,9 @@ def require_unit_interval(
     found = f"values {finite.min():g} to {finite.max():g}" if finite.size else "no finite value"
     may_be_bytes = finite.size and 1 < finite.max() <= 255 and finite.min() >= 0
     raise InputError(
-        f"{path}: {channel}voxel ({place}) (z, y, x) is {values[at]:g}, expected finite values in [0, 1]; found in the "
-        f"{' x '.join(map(str, values.shape[-3:]))} voxels from ({', '.join(map(str, begin))}): {found}, "
-        f"{values.size - finite.size} not finite, {int(wrong.sum())} unusable",
+        f"{path}: {channel}voxel ({place}) (z, y, x) is {values[at]:g}, expected 0 to 1. Of the "
+        f"{' x '.join(map(str, values.shape[-3:]))} voxels from ({', '.join(map(str, begin))}), {int(wrong.sum())} are "
+        f"unusable ({found}, {values.size - finite.size} not finite)",
         hint="if 255 stands for 1, divide the values by 255" if may_be_bytes else "",
     )
 

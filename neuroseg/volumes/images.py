@@ -42,7 +42,9 @@ def _levels_at(folder: str) -> list[Level]:
         return [] if hasattr(node, "shape") else ome_levels(node.attrs)
     except InputError as error:
         if not is_remote(folder):
-            logger.warning("ignoring the metadata of %s, which may describe the arrays inside: %s", folder, error)
+            logger.warning(
+                "ignoring the metadata of %s, which may describe the arrays inside: %s", folder, error.args[0]
+            )
         return []
 
 

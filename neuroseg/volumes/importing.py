@@ -223,9 +223,7 @@ def _conversion(
     if not invert:
         return conversion
     if conversion.labels or source.dtype.kind == "b":
-        raise InputError(
-            f"{source.path} contains labels or a mask, expected raw to invert, found --invert", hint="omit --invert"
-        )
+        raise InputError(f"{source.path} contains labels or a mask, and --invert is only for raw", hint="omit --invert")
     return replace(conversion, value_range=inverted(conversion.value_range))
 
 
@@ -245,7 +243,7 @@ def _without_inversion(source: Volume, value_range: tuple[float, float] | None, 
         )
     is_label = labels or (kind in "ui" and size > 2)
     if value_range is not None and (is_label or kind == "b"):
-        raise InputError(f"{found}, imported without scaling, found --range", hint="omit --range")
+        raise InputError(f"{found}, and --range is only for raw", hint="omit --range")
     if is_label:
         return _Conversion(np.uint64 if size == 8 else np.uint32, labels=True)
     if kind == "b" or (kind == "u" and size == 1):

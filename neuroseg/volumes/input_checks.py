@@ -72,7 +72,7 @@ def require_stored(volume: Volume, *, force: bool) -> None:
         return
     if not chunks.stored and not force:
         raise InputError(
-            f"{volume.path}: {chunks}, so every voxel reads as empty",
+            f"{volume.path}: {chunks}; missing chunks read as empty",
             hint="check that the copy is complete, or add --force",
         )
     if chunks.likely_incomplete:

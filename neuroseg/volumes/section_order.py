@@ -199,9 +199,10 @@ def _sorted_by(paths: Sequence[Path], keys: Sequence[object]) -> list[Path]:
 def _numbered(paths: Sequence[Path], columns: Sequence[_Column], order: str) -> _Column:
     """Return the number that the user chose. Raises InputError unless it exists and differs in every file."""
     if not order.isascii() or not order.isdecimal() or not 1 <= int(order) <= len(columns):
-        numbers = f"the number of the names that counts sections (1 to {len(columns)}), " if columns else ""
+        numbers = f"--order N, if the N-th number of a name is the section (1 to {len(columns)}), " if columns else ""
         raise InputError(
-            f"unknown --order {order} for files such as {paths[0].name}", hint=f"use {numbers}name or given"
+            f"unknown --order {order} for files such as {paths[0].name}",
+            hint=f"use {numbers}--order name or --order given",
         )
     column = columns[int(order) - 1]
     if not column.differs_everywhere:

@@ -116,7 +116,7 @@ def _listed(sources: Sequence[str]) -> list[Path]:
     kinds = Counter(_kind(path) for path in paths)
     if not kinds:
         raise InputError(
-            f"{' '.join(sources) or 'the list of files'} contains no TIFF or PNG sections and is no zarr array or group"
+            f"{' '.join(sources) or 'the list of files'} is neither a zarr array or group nor TIFF or PNG sections"
         )
     if len(kinds) > 1:
         counted = " and ".join(f"{count} {kind} files" for kind, count in sorted(kinds.items(), key=str))

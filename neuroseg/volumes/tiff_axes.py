@@ -55,7 +55,8 @@ def arranged(axes: str, shape: Sequence[int], selection: Selection, name: str) -
     for axis in "YX":
         if names.count(axis) != 1:
             raise InputError(
-                f"{name} has {names.count(axis)} axes {axis.lower()} ({described(names, shape)}), expected one",
+                f"{name} has {names.count(axis) or 'no'} {axis.lower()} {'axes' if names.count(axis) else 'axis'} "
+                f"({described(names, shape)}), expected one",
                 hint="name all axes, one letter each of t, c, z, y, x, with --axes",
             )
     z = _section_axis(names, shape, name)

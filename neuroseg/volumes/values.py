@@ -231,7 +231,7 @@ def probability_findings(sample: Sample) -> list[Finding]:
     """Return the problems of affinities or boundaries: floats in [0, 1], or uint8 with 255 for 1."""
     if sample.values.dtype != np.uint8 or sample.high != 1:
         return []
-    problem = "its values are 0 and 1 in uint8, expected 0 to 255: 1 would be read as 1/255"
+    problem = "its values are 0 and 1, but in uint8 an affinity of 1 is stored as 255"
     return [Finding(problem, "multiply the values by 255, or store them as float", certain=True)]
 
 

@@ -195,7 +195,7 @@ def check_voxel_size(path: str, size: Nanometres) -> None:
     if not all(0 < edge < float("inf") for edge in size):
         raise InputError(
             f"{path} has voxel size {size} nm, expected three positive numbers",
-            hint="give the right size in nm: --voxel-size Z Y X",
+            hint="correct the voxel size in the file (nm, z y x), or give it with --voxel-size if the command has it",
         )
 
 

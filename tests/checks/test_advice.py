@@ -60,7 +60,7 @@ def test_the_threshold_goes_the_right_way() -> None:
 
 
 def test_only_options_that_can_help_are_named() -> None:
-    assert "lower --threshold cannot split it" in advice(MERGED, Facts("raw", is_one_fragment=True))
+    assert "which --threshold cannot split" in advice(MERGED, Facts("raw", is_one_fragment=True))
     assert "already 1" in advice(PIECES, Facts("raw", threshold=1.0))
     assert advice(NOTHING, Facts("raw")) == "few voxels are segmented: check the input"
     assert advice(NOTHING, Facts("raw", limits=("--mask",))) == "few voxels are segmented: check --mask"
@@ -104,7 +104,7 @@ def test_boundary_maps(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Non
     )
     assert advised(right, capfd) is None
     assert "If 1 is the inside of neurons, invert the map" in (advised(inverted, capfd) or "")
-    assert "the affinities: nearly all are 0.49" in (advised(uniform, capfd) or "")
+    assert "the affinities: nearly all have the value 0.49" in (advised(uniform, capfd) or "")
     merged = advised([*right, "--threshold", "0.99"], capfd) or ""
     assert merged == "if several neurons are merged, use a lower --threshold"
     assert exit_code(["segment", f"{tmp_path}/right", "--executor", "serial"]) == 0
@@ -159,4 +159,4 @@ def test_voxels_outside_a_mask_do_not_count_as_bad_affinities(tmp_path: Path) ->
     workspace, _ = pipeline.segment(Options.model_validate({**given, "executor": "serial"}))
     note = advice_on(workspace, np.array([0, 1000], np.int64))
     assert note is not None
-    assert "the affinities: nearly all are 0.78" in note, "not near 0"
+    assert "the affinities: nearly all have the value 0.78" in note, "not near 0"

@@ -158,7 +158,7 @@ def test_a_sweep_of_a_partition_is_refused(affinities: str, tmp_path: Path, capf
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({"agglomeration": "multicut", "threshold": 1}, r"not between 0 and 1 \(exclusive\), which multicut needs"),
+        ({"agglomeration": "multicut", "threshold": 1}, r"multicut needs a --threshold above 0 and below 1, found 1"),
         (
             {"agglomeration": "waterz", "scoring": "quantile:42"},
             r"does not work with waterz \(valid: mean, quantile:10, quantile:15",

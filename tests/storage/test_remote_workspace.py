@@ -134,7 +134,7 @@ def test_a_refused_address_can_be_replaced_by_another(place: Line, tiny_model: s
     Path("w.neuroseg/store.yaml").write_text("{artifacts: s3://lab/never.neuroseg, token: x}")
     workspace, _ = pipeline.run(given.model_copy(update={"output": "w.neuroseg"}))
     assert workspace.artifacts == Path("w.neuroseg")
-    with pytest.raises(InputError, match="is the workspace of artifacts of its own"):
+    with pytest.raises(InputError, match="is already the workspace of another run"):
         workspace_of(ADDRESS)
 
 

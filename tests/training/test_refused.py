@@ -37,10 +37,10 @@ def changed(configuration: Path, key: str, value: Any) -> Path:
         ("targets.offsets", [], "targets.offsets = []: Tuple should have at least 1 item"),
         ("targets.offsets", [[0, -1, 0], [0, 0, -1]], "targets.offsets cannot be segmented: no affinity channel links "
          "direct neighbours along z; offsets: ((0, -1, 0), (0, 0, -1))"),
-        ("targets.auxiliary_offsets", [[0, 0, -3], [0, 24, 0]], "targets.auxiliary_offsets (0, 24, 0) is as long as "
-         "optimiser.patch_voxels (24, 24, 24)"),
-        ("targets.auxiliary_offsets", [[0, 22, 0]], "targets.auxiliary_offsets (0, 22, 0) is as long as "
-         "optimiser.patch_voxels (24, 24, 24) minus margin_voxels (2, 2, 2)"),
+        ("targets.auxiliary_offsets", [[0, 0, -3], [0, 24, 0]], "targets.auxiliary_offsets (0, 24, 0) does not fit "
+         "into optimiser.patch_voxels (24, 24, 24)"),
+        ("targets.auxiliary_offsets", [[0, 22, 0]], "targets.auxiliary_offsets (0, 22, 0) does not fit "
+         "into optimiser.patch_voxels (24, 24, 24) minus margin_voxels (2, 2, 2)"),
         ("targets.border_dilations", -1, "targets.border_dilations = -1: Input should be greater than or equal to 0"),
         ("targets.descriptor_sigma_nm", -5, "targets.descriptor_sigma_nm = -5: Input should be greater than or equal"),
         ("targets.descriptor_weight", -1, "targets.descriptor_weight = -1: Input should be greater than or equal to 0"),

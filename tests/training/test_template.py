@@ -118,7 +118,7 @@ def test_real_volumes_have_a_template(file: str, labels: str, network: str, data
 
 def test_raw_and_labels_that_do_not_fit_are_refused(pair: tuple[str, str], tissue: Any, tmp_path: Path) -> None:
     raw, labels = pair
-    assert "values that look like labels\nhint: give raw first" in refused(tmp_path, labels, raw)
+    assert "values that look like labels\nhint: check whether raw and labels" in refused(tmp_path, labels, raw)
     assert "have the same address" in refused(tmp_path, raw, raw)
     smaller = store(tmp_path / "smaller.zarr", tissue.labels[:-1])
     assert "hint: use labels of the same shape, or give them an attribute offset" in refused(tmp_path, raw, smaller)
@@ -195,7 +195,7 @@ def test_exchanged_raw_and_labels_are_refused(pair: tuple[str, str], tmp_path: P
     with pytest.raises(InputError, match=r"every sampled voxel is 0\nhint: check that the copy is complete"):
         require_raw(black)
     ids = open_any(store(tmp_path / "ids.zarr", (labels.read(labels.roi) % 251).astype(np.uint8)))
-    with pytest.raises(InputError, match=r"look like labels, not like raw.*\nhint: give raw first"):
+    with pytest.raises(InputError, match=r"look like labels, not like raw.*\nhint: check whether raw and labels"):
         require_raw(ids)
 
 

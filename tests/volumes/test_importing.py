@@ -189,7 +189,7 @@ def test_other_types_are_refused_with_the_accepted_ones(tmp_path: Path, hdf5: Ca
 
 @pytest.mark.parametrize("dtype", ["bool", "uint32"])
 def test_a_range_for_what_is_not_scaled_is_refused(tmp_path: Path, hdf5: Callable[..., str], dtype: str) -> None:
-    with pytest.raises(InputError, match=r"imported without scaling, found --range\nhint: omit --range"):
+    with pytest.raises(InputError, match=r"and --range is only for raw\nhint: omit --range"):
         convert([hdf5(np.zeros((2, 3, 4), dtype))], tmp_path / "V.zarr", value_range=(0, 10))
 
 

@@ -114,7 +114,7 @@ def test_hidden_files_and_other_files_are_ignored(tmp_path: Path) -> None:
 
 def test_a_folder_without_sections_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no image")
-    with pytest.raises(InputError, match="no TIFF or PNG sections"):
+    with pytest.raises(InputError, match="neither a zarr array or group nor TIFF or PNG sections"):
         open_stack([str(tmp_path)])
 
 

@@ -80,7 +80,7 @@ def test_one_time_point_of_a_single_section_is_a_volume_of_one_section() -> None
         ("ZYX", Selection(axes="zcyx"), r"--axes zcyx names 4 axes, but f\.tif has 3 \(z 4, y 5, x 6\)"),
         ("ZYX", Selection(axes="zzx"), r"is not a list of axes\nhint: use one letter each"),
         ("ZYX", Selection(axes="zyw"), r"is not a list of axes\nhint: use one letter each"),
-        ("ZYX", Selection(axes="tcz"), "has 0 axes y"),
+        ("ZYX", Selection(axes="tcz"), "has no y axis"),
         ("ZCYXS", Selection(channel=1), "both channels and samples"),
     ],
 )

@@ -92,7 +92,8 @@ def test_affinities_out_of_range_name_the_place(tmp_path: Path) -> None:
     assert source.open()(Roi((0, 0, 0), (2, 5, 6))).max() == 128
     where = r"channel 1, voxel \(2, 3, 4\) \(z, y, x\) is nan"
     with pytest.raises(
-        InputError, match=rf"{where}.* 2 x 5 x 6 voxels from \(2, 0, 0\): values 0.5 to 0.5, 1 not finite"
+        InputError,
+        match=rf"{where}.* 2 x 5 x 6 voxels from \(2, 0, 0\), 1 are unusable \(values 0.5 to 0.5, 1 not finite",
     ):
         source.open()(Roi((2, 0, 0), (2, 5, 6)))
     with pytest.raises(InputError, match=where):

@@ -80,7 +80,7 @@ def _wait_for_report(jobs: SlurmJobs, listener: Listener, wait_s: float) -> tupl
     while not (channels := listener.new_channels()):
         now = time.monotonic()
         if now > deadline:
-            reason = jobs.pending_reason() or "it is not waiting in the queue"
+            reason = jobs.pending_reason() or f"it has started, or left the queue; {jobs.log_tail()}"
             return {}, f"the job did not report within {wait_s:g} s; {reason}"
         if jobs.count_active() == 0:
             ended = ended or now

@@ -147,7 +147,9 @@ def read_labelled(
     needed = np.max([orientation.source_shape(patch) for orientation in turned], axis=0)
     short = [max(0, int(width) - size) for width, size in zip(needed, raw.shape, strict=True)]
     if any(short):
-        logger.info("%s: mirrored by %s voxels (z, y, x) to the size of a patch", opened.raw.path, tuple(short))
+        logger.info(
+            "%s: smaller than a patch, extended by mirroring by %s voxels (z, y, x)", opened.raw.path, tuple(short)
+        )
         ends = [(width // 2, width - width // 2) for width in short]
         raw, labels = (np.pad(array, ends, mode="reflect") for array in (raw, labels))
     descriptors = None

@@ -28,7 +28,10 @@ def draw_perturbations(path: Path, opened: OpenedVolume, *, seed: int, strength:
         made = _shown(raw, name, np.random.default_rng([seed, number]), strength)
         frames.append(Frame(name, made.raw[section], made.follow(labels)[section]))
     file = Path(opened.raw.path).name
-    title = f"One section of {file} and its labels with perturbations of strength {strength:g} (white: borders before)"
+    title = (
+        f"One section of {file} and its labels, perturbed with strength {strength:g} "
+        "(white: borders before the perturbation)"
+    )
     contact_sheet(path, frames, title)
 
 

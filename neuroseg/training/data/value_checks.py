@@ -13,7 +13,7 @@ from neuroseg.volumes.values import Finding, is_label_like, label_findings, raw_
 from neuroseg.volumes.volume import Volume
 
 logger = logging.getLogger(__name__)
-_ORDER = "give raw first, then its labels"
+_ORDER = "check whether raw and labels are exchanged"
 
 
 def require_raw(raw: Volume) -> None:
