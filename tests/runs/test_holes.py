@@ -198,8 +198,8 @@ def test_a_segmentation_without_its_description_is_found(
     assert exit_code(["check", str(whole.path)]) == 1
     assert exit_code(["evaluate", str(whole.path), "--truth", str(tmp_path / "truth.zarr")]) == 1
     assert (
-        f"segmentation.zarr are missing or damaged\nhint: run neuroseg segment {whole.path} to recompute the segmentation"
-        in capsys.readouterr().err
+        "segmentation.zarr are missing or damaged\n"
+        f"hint: run neuroseg segment {whole.path} to recompute the segmentation" in capsys.readouterr().err
     )
     assert exit_code(["segment", str(whole.path)]) == 0
     assert exit_code(["check", str(whole.path)]) == 0
