@@ -70,7 +70,8 @@ def test_a_stage_whose_input_was_removed_says_how_to_make_it_again(finished: Run
     assert np.array_equal(labels(workspace), before)
     for stage in ("relabel", "edges", "fragments"):
         with pytest.raises(
-            InputError, match=r"needs .*affinities\.zarr, .*\nhint: run neuroseg run --restart affinities"
+            InputError,
+            match=r"needs .*affinities\.zarr, .*\nhint: recompute it: neuroseg run .*/w --restart affinities",
         ):
             pipeline.run(options, restart=stage)
         assert np.array_equal(labels(workspace), before), "a refused restart removes nothing"
