@@ -151,7 +151,7 @@ def test_inverted_contrast(
 
 def test_labels_are_not_inverted(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     source = store(tmp_path / "ids.zarr", labels())
-    assert "found --invert\nhint: omit --invert" in ended(
+    assert "--invert is only for raw\nhint: omit --invert" in ended(
         ["import", source, "-o", tmp_path / "m.zarr", "--labels", "--invert"], capfd, 2
     )
 
