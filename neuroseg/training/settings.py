@@ -42,7 +42,7 @@ class NetworkSettings(Section):
 
 
 class TargetSettings(Section):
-    """What the network learns to predict: affinities, and auxiliary channels that are dropped after training."""
+    """Targets of the network: affinities, and auxiliary channels that are dropped after training."""
 
     offsets: tuple[Offset, ...] = Field(
         default=((-1, 0, 0), (0, -1, 0), (0, 0, -1)),
