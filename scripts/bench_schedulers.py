@@ -24,6 +24,8 @@ import numpy as np
 import psutil
 import zarr
 
+from neuroseg.storage.workspace import Workspace
+
 CELLS = (24, 21, 34)
 BLOCK = 16
 
@@ -52,7 +54,7 @@ def measured(volume: Path, workspace: Path, executor: str) -> dict[str, object]:
     """Run fragments and edges with one executor. Return its times and memory."""
     shutil.rmtree(workspace, ignore_errors=True)
     count = int(np.prod(CELLS))
-    folders = [workspace / "ledger" / stage / "done" for stage in ("fragments", "edges")]
+    ledgers = [Workspace(workspace).ledger(stage, {}) for stage in ("fragments", "edges")]
     command = [
         sys.executable,
         "-m",
@@ -67,11 +69,11 @@ def measured(volume: Path, workspace: Path, executor: str) -> dict[str, object]:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent / "idle_blocks"), "IDLE_BLOCKS": "1"}
     began, peak = time.time(), 0
     run = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while run.poll() is None and not all(folder.exists() and len(os.listdir(folder)) >= count for folder in folders):
+    while run.poll() is None and not all(len(ledger.done()) >= count for ledger in ledgers):
         for head in psutil.Process(run.pid).children():
             peak = max(peak, head.memory_info().rss)
         time.sleep(0.5)
-    times = sorted(mark.stat().st_mtime for folder in folders for mark in folder.iterdir())
+    times = sorted(record["time"] for ledger in ledgers for record in ledger.records())
     run.send_signal(signal.SIGINT)
     run.wait()
     shutil.rmtree(workspace)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from neuroseg.errors import InputError
-from neuroseg.execution.block import record_done
+from neuroseg.execution.block import completed, record
 from neuroseg.execution.failures import forget_failure
 from neuroseg.runs.damage import counted, missing_blocks
 from neuroseg.runs.inputs import at_input, reads_input, require_input
@@ -47,8 +47,7 @@ def replay_block(path: str, stage_name: str, index: int, place: str | None = Non
         with stage.open() as process:
             if (finish := process(block)) is not None:
                 finish()
-        record_done(block, ledger, stage, started)
-        ledger.keep_newest([block])
+        record(completed(block, stage, workspace.path, started), block, ledger)
         forget_failure(workspace.path, stage.name, index)
     return workspace
 

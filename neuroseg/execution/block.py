@@ -1,4 +1,7 @@
-"""Process one block: run it, record the files that it wrote, mark it done or failed."""
+"""Process one block: run it, count the files that it wrote, and mark it done or failed.
+
+a worker: process_block -> Outcome  ->  the head: record -> the ledger
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,10 @@ import resource
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from neuroseg.blocks import Block
 from neuroseg.errors import DiskFullError, MissingPartError, NeurosegError
@@ -20,13 +25,14 @@ from neuroseg.geometry import describe
 from neuroseg.stage import Process, Stage
 from neuroseg.storage.ledger import StageLedger
 from neuroseg.storage.space import describe_full, is_disk_full
-from neuroseg.storage.stored import flushed
+from neuroseg.storage.stored import Stored, flushed
 from neuroseg.storage.workspace import Workspace
 
 # No block takes longer. A worker that exceeds it hangs.
 BLOCK_TIMEOUT_S = 6 * 3600.0
 
 _STATUS_BYTES = 4096
+_TRACE_LENGTH = 1 << 16
 
 logger = logging.getLogger(__name__)
 
@@ -36,81 +42,98 @@ def ledger_of(workspace: Workspace, stage: Stage) -> StageLedger:
     return workspace.ledger(stage.name, stage.identity, stage.scope)
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """The result of one attempt at a block. `cause` is empty if it is done.
+
+    `record` describes the worker. `stored` has the counts of the block's files, `files` their bytes and CRC-32.
+    `is_disk_full`: the block failed because a disk is full.
+    """
+
+    cause: str = ""
+    is_disk_full: bool = False
+    record: Mapping[str, Any] = field(default_factory=dict)
+    stored: Sequence[Sequence[int]] = ()
+    files: Mapping[str, Sequence[int]] = field(default_factory=dict)
+
+
 def process_block(
     process: Process,
     block: Block,
-    ledger: StageLedger,
     stage: Stage,
+    run_folder: Path,
     begun: Callable[[], None] = lambda: None,
     *,
     early: bool = False,
-) -> bool:
-    """Process one block and mark it done or failed in the ledger. Return whether it is done.
+) -> Outcome:
+    """Process one block and return the result, which the head must record (`record`).
 
-    Calls `begun` once, as soon as the next block may begin. Describes a failure in the workspace (failures.py).
-
-    Raises DiskFullError if the disk is full, because no other block could be written either. With `early`, the stages
-    before are still running: raises MissingPartError for a part that is not written yet, and leaves no mark.
+    Calls `begun` once, as soon as the next block may begin. Describes a failure in the workspace (failures.py). With
+    `early`, the stages before are still running: raises MissingPartError for a part that is not written yet.
     """
     started = time.monotonic()
     try:
         try:
-            ledger.mark_running(block)
             finish = process(block)
         finally:
             begun()
         if finish is not None:
             finish()
-        record_done(block, ledger, stage, started)
+        return completed(block, stage, run_folder, started)
     except Exception as error:
         if early and isinstance(error, MissingPartError):
-            ledger.unmark_running(block)
             raise
-        _record_failure(error, block, ledger, stage)
-        return False
-    return True
+        return _failed(error, block, stage, run_folder)
 
 
-def record_done(block: Block, ledger: StageLedger, stage: Stage, started: float) -> None:
-    """Mark a block done that began at `started` (time.monotonic), after its files are on disk."""
-    stored, files = flushed(Workspace(ledger.run_folder).artifacts, stage.outputs, block)
+def completed(block: Block, stage: Stage, run_folder: Path, started: float) -> Outcome:
+    """Return the result of a block that began at `started` (time.monotonic), after its files are on disk."""
+    stored, files = flushed(Workspace(run_folder).artifacts, stage.outputs, block)
     record = {
         "seconds": round(time.monotonic() - started, 4),
         "voxels": block.voxels,
         "peak_mib": peak_memory_mib(),
-        "block": block.index,
         "host": os.environ.get("SLURMD_NODENAME", platform.node()),
         "process": os.getpid(),
         "job": own_job(),
         "device": device_in_use(),
-        "files": files,
     }
-    ledger.mark_done(block, record, stored)
+    return Outcome(record=record, stored=stored, files=files)
 
 
-def _record_failure(error: Exception, block: Block, ledger: StageLedger, stage: Stage) -> None:
-    """Mark a block failed and describe the failure. Raises DiskFullError if the disk is full."""
-    where = f"stage {stage.name}, block {block.index} ({describe(block.write_roi)})"
-    plain, trace = isinstance(error, NeurosegError), "".join(traceback.format_exception(error))
-    cause = str(error) if plain else f"{type(error).__name__}: {error}"
-    full = describe_full(error, ledger.run_folder) if is_disk_full(error) else ""
+def record(outcome: Outcome, block: Block, ledger: StageLedger) -> bool:
+    """Mark a block done or failed. Return whether it is done.
+
+    Only the head may call this. Raises DiskFullError if the disk is full, because no other block could be written.
+    """
+    if not outcome.cause:
+        ledger.mark_done(block, outcome.record, [Stored(*each) for each in outcome.stored], outcome.files)
+        return True
+    ledger.mark_failed(block, outcome.cause)
+    if outcome.is_disk_full:
+        raise DiskFullError(outcome.cause)
+    return False
+
+
+def place_of(stage: Stage, block: Block) -> str:
+    """Return the words that name a block in messages."""
+    return f"stage {stage.name}, block {block.index} ({describe(block.write_roi)})"
+
+
+def _failed(error: Exception, block: Block, stage: Stage, run_folder: Path) -> Outcome:
+    """Return the result of a block that raised, and describe it in the workspace unless the disk is full."""
+    where, trace = place_of(stage, block), "".join(traceback.format_exception(error))[-_TRACE_LENGTH:]
+    cause = str(error) if isinstance(error, NeurosegError) else f"{type(error).__name__}: {error}"[:_TRACE_LENGTH]
     logger.info("%s failed: %s", where, cause)
+    if is_disk_full(error):
+        return Outcome(f"{where}: {describe_full(error, run_folder)}", is_disk_full=True)
     try:
-        ledger.mark_failed(block, f"{where}: {full or cause}" + ("" if full or plain else f"\n{trace}"))
-    except OSError as unwritable:
-        if full or is_disk_full(unwritable):
-            first = cause.partition("\n")[0]
-            raise DiskFullError(f"{where}: {first} (the failure could not be recorded: {unwritable})") from unwritable
-        logger.warning("%s: cannot record the failure: %s", where, unwritable)
-        return
-    if full:
-        raise DiskFullError(f"{where}: {full}") from error
-    try:
-        if may_describe(ledger.run_folder, stage.name):
-            describe_failure(Workspace(ledger.run_folder), stage, block, trace)
+        if may_describe(run_folder, stage.name):
+            describe_failure(Workspace(run_folder), stage, block, trace)
     except Exception as undescribed:
         # An error in the description must not hide the failure.
         logger.warning("%s: cannot describe the failure: %s", where, undescribed)
+    return Outcome(f"{where}: {cause}" + ("" if isinstance(error, NeurosegError) else f"\n{trace}"))
 
 
 def own_job() -> str | None:

@@ -7,9 +7,8 @@
     {"stage": "edges", "block": 7,          ->    processes the block
      "early": true}                               (the stages that it reads are still running)
                                             <-    {"begun": ["edges", 7]}   ready for another block
-                                            <-    {"done": ["edges", 7]}, {"failed": ["edges", 7]},
-                                                  {"early": ["edges", 7], "needs": ["entries", 31]} (a missing part),
-                                                  or {"full": "message of the disk-full error"}
+                                            <-    {"ended": ["edges", 7], "outcome": {...}}   block.Outcome, or
+                                                  {"early": ["edges", 7], "needs": ["entries", 31]} (a missing part)
     {"close": "fragments"}                  ->    closes the stage
     {"end": true}                           ->    exits
 
@@ -34,7 +33,7 @@ from typing import Any
 
 from neuroseg.errors import NeurosegError
 
-_MAX_BYTES = 1 << 20
+_MAX_BYTES = 1 << 24
 _CONNECT_TIMEOUT_S, _PROOF_TIMEOUT_S = 20.0, 10
 _NONCE_BYTES, _MAX_PROOF_BYTES = 32, 256
 _IDLE_S, _PROBE_EVERY_S, _PROBES = 15, 5, 3

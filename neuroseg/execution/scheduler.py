@@ -1,4 +1,4 @@
-"""Choose the next block of each stage, and count the attempts.
+"""Choose the next block of each stage, mark its results in the ledger, and count the attempts.
 
 daisy determines which blocks can run (dependencies.py). A block may be processed twice, because a worker that was
 dropped may still write. So blocks must be deterministic and their writes atomic.
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from neuroseg.blocks import Block
+from neuroseg.execution.block import Outcome, place_of, record
 from neuroseg.execution.dependencies import Dependencies
 from neuroseg.execution.task import Task
 
@@ -87,19 +88,26 @@ class Schedule:
         key = Key(stage, progress.next.pop())
         self._running.add(key)
         self._fill()
+        progress.task.ledger.mark_begun(progress.blocks[key.number])
         early = key not in self._missed_twice and any(not self._is_whole(name) for name in progress.reads)
         return Unit(key, progress.blocks[key.number], early)
 
-    def take_back(self, key: Key, *, done: bool) -> None:
-        """Record the result of a block: done, or one failed attempt."""
+    def take_back(self, key: Key, outcome: Outcome | None) -> None:
+        """Record the result of a block: done, or one failed attempt. None: its worker died.
+
+        Raises DiskFullError if the disk is full.
+        """
         progress = self._tasks[key.stage]
+        task, block = progress.task, progress.blocks[key.number]
         self._running.discard(key)
-        if done:
+        if outcome is None:
+            task.ledger.mark_lost(block, f"{place_of(task.stage, block)}: its worker died")
+        if outcome is not None and record(outcome, block, task.ledger):
             self._dependencies.release(*key, done=True)
             progress.done.add(key.number)
             for waiting in self._postponed.pop(key, ()):
                 self._tasks[waiting.stage].next.append(waiting.number)
-            progress.task.done(progress.blocks[key.number], key.number not in progress.failures)
+            task.done(block, key.number not in progress.failures)
         else:
             self._fail(progress, key.number)
         self._fill()
@@ -112,6 +120,8 @@ class Schedule:
         fail.
         """
         self._running.discard(key)
+        postponed = self._tasks[key.stage]
+        postponed.task.ledger.mark_postponed(postponed.blocks[key.number])
         makers = [name for name, each in self._tasks.items() if artifact in each.task.stage.outputs]
         waited_for = Key(makers[0], index) if makers else key
         maker = self._tasks[waited_for.stage]
@@ -121,7 +131,7 @@ class Schedule:
             if (key, index) in self._missed:
                 self._missed_twice.add(key)
             self._missed.add((key, index))
-            self._tasks[key.stage].next.append(key.number)
+            postponed.next.append(key.number)
 
     def done(self, stage: str) -> int:
         """Return the number of done blocks of a stage."""

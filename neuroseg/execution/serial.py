@@ -26,8 +26,10 @@ class SerialExecutor:
                 unit = schedule.next(task.name)
                 assert unit is not None
                 try:
-                    done = process_block(process, unit.block, task.ledger, task.stage, early=unit.early)
-                    schedule.take_back(unit.key, done=done)
+                    folder = task.ledger.run_folder
+                    schedule.take_back(
+                        unit.key, process_block(process, unit.block, task.stage, folder, early=unit.early)
+                    )
                 except MissingPartError as error:
                     schedule.put_off(unit.key, error.artifact, error.block)
                 task.observe(schedule.done(task.name), schedule.failed(task.name))

@@ -11,17 +11,17 @@ import select
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from neuroseg.blocks import Block
-from neuroseg.errors import DiskFullError, MissingPartError, NeurosegError
+from neuroseg.errors import MissingPartError, NeurosegError
 from neuroseg.execution.block import forget_peak_memory, own_job, process_block
 from neuroseg.execution.channel import Channel
 from neuroseg.stage import Process, Stage
-from neuroseg.storage.ledger import StageLedger
 
-Find = Callable[[str], tuple[Stage, StageLedger]]
-"""find(name) returns a stage of the run and its ledger."""
+Find = Callable[[str], Stage]
+"""find(name) returns a stage of the run."""
 
 # Time for a thread to read the message `end` after the head has closed the connection.
 _END_MESSAGE_TIMEOUT_S = 0.3
@@ -34,13 +34,17 @@ class _Opened:
     """A stage that is set up. Closing `held` closes it."""
 
     stage: Stage
-    ledger: StageLedger
     process: Process
     held: ExitStack
 
 
 def serve(
-    channel: Channel, find: Find, *, exit_on_setup_error: bool, on_lost_head: Callable[[], None] = lambda: None
+    channel: Channel,
+    run_folder: Path,
+    find: Find,
+    *,
+    exit_on_setup_error: bool,
+    on_lost_head: Callable[[], None] = lambda: None,
 ) -> None:
     """Carry out the head's messages until the run is over.
 
@@ -49,7 +53,7 @@ def serve(
     the middle of a block. This is safe because blocks are atomic.
     """
     channel.send({"job": own_job()})
-    threads = _Threads(channel, find, exit_on_setup_error)
+    threads = _Threads(channel, run_folder, find, exit_on_setup_error)
     for act in (lambda: _exit_when_disconnected(channel, threads.over, on_lost_head), threads.run):
         threading.Thread(target=_run_or_exit, args=(act,), daemon=True).start()
     threads.run()
@@ -59,8 +63,9 @@ def serve(
 class _Threads:
     """The loop of both threads, and their shared state: the lock for receiving, and the stages that are set up."""
 
-    def __init__(self, channel: Channel, find: Find, exit_on_setup_error: bool) -> None:
-        self._channel, self._find, self._exit_on_setup_error = channel, find, exit_on_setup_error
+    def __init__(self, channel: Channel, run_folder: Path, find: Find, exit_on_setup_error: bool) -> None:
+        self._channel, self._run_folder = channel, run_folder
+        self._find, self._exit_on_setup_error = find, exit_on_setup_error
         self._lock = threading.Lock()
         self._opened: dict[str, _Opened] = {}
         self.over = threading.Event()
@@ -74,7 +79,7 @@ class _Threads:
                     return
                 match self._channel.receive():
                     case {"open": str(name)}:
-                        self._opened[name] = _open(*self._find(name), exit_on_setup_error=self._exit_on_setup_error)
+                        self._opened[name] = _open(self._find(name), exit_on_setup_error=self._exit_on_setup_error)
                         self._channel.send({"opened": name})
                     case {"stage": str(name), "block": int(index), "early": bool(early)}:
                         self._process(self._opened[name], index, early, begun=turn.close)
@@ -96,13 +101,10 @@ class _Threads:
 
         block = stage.lattice.block(index, stage.halo)
         try:
-            done = process_block(opened.process, block, opened.ledger, stage, begun=on_begun, early=early)
-            self._channel.send({"done" if done else "failed": key})
+            outcome = process_block(opened.process, block, stage, self._run_folder, begun=on_begun, early=early)
+            self._channel.send({"ended": key, "outcome": asdict(outcome)})
         except MissingPartError as error:
             self._channel.send({"early": key, "needs": [error.artifact, error.block]})
-        except DiskFullError as error:
-            logger.error("%s", error)
-            self._channel.send({"full": str(error)})
 
 
 def _run_or_exit(act: Callable[[], None]) -> None:
@@ -126,7 +128,7 @@ def _exit_when_disconnected(channel: Channel, over: threading.Event, on_lost_hea
     os._exit(1)
 
 
-def _open(stage: Stage, ledger: StageLedger, *, exit_on_setup_error: bool) -> _Opened:
+def _open(stage: Stage, *, exit_on_setup_error: bool) -> _Opened:
     forget_peak_memory()
     held = ExitStack()
     try:
@@ -135,8 +137,8 @@ def _open(stage: Stage, ledger: StageLedger, *, exit_on_setup_error: bool) -> _O
         if exit_on_setup_error:
             raise
         logger.exception("cannot set up stage %s", stage.name)
-        return _Opened(stage, ledger, _failing(stage, error), held)
-    return _Opened(stage, ledger, process, held)
+        return _Opened(stage, _failing(stage, error), held)
+    return _Opened(stage, process, held)
 
 
 def _failing(stage: Stage, error: Exception) -> Process:

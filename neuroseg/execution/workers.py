@@ -17,8 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from neuroseg.errors import DiskFullError
-from neuroseg.execution.block import BLOCK_TIMEOUT_S
+from neuroseg.execution.block import BLOCK_TIMEOUT_S, Outcome
 from neuroseg.execution.pool import Pool, Worker
 from neuroseg.execution.scheduler import Key, Schedule, Unit
 from neuroseg.execution.task import Task
@@ -144,26 +143,24 @@ class WorkersExecutor:
                 worker.setting_up_since = None if is_ready else time.monotonic()
             case {"begun": [str(stage), int(index)]} if Key(stage, index) in worker.assigned:
                 worker.begun.add(Key(stage, index))
-            case {"done": [str(stage), int(index)]} if Key(stage, index) in worker.assigned:
-                self._take_back(pool, worker, Key(stage, index), schedule, done=True)
-            case {"failed": [str(stage), int(index)]} if Key(stage, index) in worker.assigned:
-                self._take_back(pool, worker, Key(stage, index), schedule, done=False)
+            case {"ended": [str(stage), int(index)], "outcome": dict(outcome)} if (
+                Key(stage, index) in worker.assigned and outcome.keys() <= Outcome.__dataclass_fields__.keys()
+            ):
+                self._take_back(pool, worker, Key(stage, index), schedule, Outcome(**outcome))
             case {"early": [str(stage), int(index)], "needs": [str(artifact), int(part)]} if (
                 Key(stage, index) in worker.assigned
             ):
                 self._unassign(worker, Key(stage, index))
                 schedule.put_off(Key(stage, index), artifact, part)
-            case {"full": str(why)}:
-                raise DiskFullError(why)
             case {"opened": str()}:
                 pass  # a late message of an earlier run
             case _:
                 self._drop(pool, worker, schedule, kill=False)
 
-    def _take_back(self, pool: Pool, worker: Worker, key: Key, schedule: Schedule, *, done: bool) -> None:
+    def _take_back(self, pool: Pool, worker: Worker, key: Key, schedule: Schedule, outcome: Outcome | None) -> None:
         self._unassign(worker, key)
         pool.progress += 1
-        schedule.take_back(key, done=done)
+        schedule.take_back(key, outcome)
 
     def _unassign(self, worker: Worker, key: Key) -> None:
         del worker.assigned[key]
@@ -182,7 +179,7 @@ class WorkersExecutor:
         if len(worker.assigned) > 1:
             self._isolated |= worker.assigned.keys()
         for key in list(worker.assigned):
-            self._take_back(pool, worker, key, schedule, done=False)
+            self._take_back(pool, worker, key, schedule, None)
         pool.remove(worker, kill=kill)
         self._next_check = 0.0
 

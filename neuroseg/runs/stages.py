@@ -11,7 +11,6 @@ from neuroseg.errors import BlocksFailedError, DamagedError, DiskFullError
 from neuroseg.execution.block import ledger_of
 from neuroseg.execution.failures import describe_failure, distinct_causes, failure_folder, forget_failures, newest_log
 from neuroseg.execution.task import Begin, Choose, Task
-from neuroseg.geometry import describe
 from neuroseg.runs.damage import counted, recompute_damaged, recompute_vanished_inputs
 from neuroseg.runs.pending import Pending, released_inputs, still_pending
 from neuroseg.stage import Stage
@@ -64,7 +63,7 @@ def run_stages(
     stages = [each.stage for each in pending]
     for _ in range(_MAX_ROUNDS):
         try:
-            summaries, complete = _run_once(workspace, every, pending, choose, begin, attach)
+            summaries = _run_once(workspace, every, pending, choose, begin, attach)
         except (BlocksFailedError, DamagedError) as error:
             failed = [each for each in pending if ledger_of(workspace, each.stage).failed()] or pending[:1]
             recomputed = [
@@ -74,8 +73,8 @@ def run_stages(
             if not any(recomputed):
                 raise
             left = still_pending(workspace, stages)
-            summaries, complete = _run_once(workspace, every, left, choose, begin, attach)
-        if not recompute_vanished_inputs(workspace, every, stages, choose, begin) and complete:
+            summaries = _run_once(workspace, every, left, choose, begin, attach)
+        if not recompute_vanished_inputs(workspace, every, stages, choose, begin):
             for stage in stages:
                 ledger_of(workspace, stage).verify()
             return summaries
@@ -93,12 +92,8 @@ def _run_once(
     choose: Choose,
     begin: Begin,
     attach: Attach,
-) -> tuple[list[StageSummary], bool]:
-    """Run the pending blocks of the stages. Return the summaries, and whether all blocks are done.
-
-    A dropped worker may finish its block after the executor gave up the blocks that read it. Then no block failed, but
-    some are not done. Raises BlocksFailedError if blocks failed.
-    """
+) -> list[StageSummary]:
+    """Run the pending blocks of the stages. Raises BlocksFailedError if blocks failed."""
     began = time.time()
     for each in pending:
         if lost := released_inputs(workspace, every, each.stage, each.blocks):
@@ -113,25 +108,24 @@ def _run_once(
             if each.blocks
         ]
     )
-    done = _run_tasks(workspace, tasks, choose)
+    _run_tasks(workspace, tasks, choose)
     for timer in timers.values():
         timer.end()
-    reports: list[str] = []
-    short = [task for task, count in zip(tasks, done, strict=True) if count < len(task.blocks)]
-    for task in short:
-        reports += _failures(workspace, task, timers[task.name].failed)
-    if reports:
+    left = {task.name: task.ledger.pending(task.blocks) for task in tasks}
+    if reports := [report for task in tasks if (report := _failures(workspace, task, left[task.name]))]:
         raise BlocksFailedError("\n".join(reports), hint=_RETRY)
-    summaries = [
+    if skipped := [name for name, blocks in left.items() if blocks]:
+        raise BlocksFailedError(f"the executor skipped {counted(left[skipped[0]])} of stage {skipped[0]}", hint=_RETRY)
+    return [
         _summary(workspace, each, began, timers.get(each.stage.name), is_first=each is pending[0]) for each in pending
     ]
-    return summaries, not short
 
 
-def _run_tasks(workspace: Workspace, tasks: Sequence[Task], choose: Choose) -> list[int]:
-    """Run the tasks and clean up after them. Return the number of done blocks that each reported."""
+def _run_tasks(workspace: Workspace, tasks: Sequence[Task], choose: Choose) -> None:
+    """Run the tasks and clean up after them."""
     try:
-        return choose(tasks).run(tasks) if tasks else []
+        if tasks:
+            choose(tasks).run(tasks)
     except DiskFullError as error:
         full = next((task for task in tasks if _full_disk(task.ledger)), tasks[0])
         raise _disk_full(workspace, full.stage, full.ledger, len(full.ledger.pending(full.blocks))) from error
@@ -146,20 +140,20 @@ class _Timer:
     def __init__(self, begin: Begin, pending: Pending) -> None:
         self._show = begin(pending.stage.name, len(pending.blocks), _voxels(pending))
         self._began, self._blocks = time.monotonic(), len(pending.blocks)
-        self._known = self.failed = 0
+        self._known = self._failed = 0
         self._first = self._last = self._began
 
     def __call__(self, done: int, failed: int) -> None:
         if done + failed > self._known:
             self._last = time.monotonic()
             self._first = self._last if self._known == 0 else self._first
-        self._known, self.failed = done + failed, failed
+        self._known, self._failed = done + failed, failed
         self._show(done, failed)
 
     def end(self) -> None:
         """Show the end of the stage. Blocks that still wait for others count as failed."""
         if self._known < self._blocks:
-            self._show(self._known - self.failed, self._blocks - self._known + self.failed)
+            self._show(self._known - self._failed, self._blocks - self._known + self._failed)
 
     def seconds(self, of_first: float | None) -> float:
         """Return the duration from the beginning, or from `of_first` seconds before the end of the first block."""
@@ -184,17 +178,14 @@ def _voxels(pending: Pending) -> int:
     return sum(block.voxels for block in pending.blocks)
 
 
-def _failures(workspace: Workspace, task: Task, given_up: int) -> list[str]:
-    """Return a report of the failed blocks of a task, or nothing. Blocks that wait for failed ones are not listed."""
-    # The workers' reports decide whether blocks failed. Network disks may list the marks late.
-    task.ledger.refresh()
-    # A worker that was dropped may have finished its block after all.
-    left, causes = task.ledger.pending(task.blocks), task.ledger.failures()
+def _failures(workspace: Workspace, task: Task, left: Sequence[Block]) -> str:
+    """Return a report of the failed blocks among those left, or "". Blocks that wait for failed ones are not listed."""
+    causes = task.ledger.failures()
     if left and (is_full(workspace.path) or _full_disk(task.ledger)):
         raise _disk_full(workspace, task.stage, task.ledger, len(left))
-    failed = left if len(left) <= given_up else [block for block in left if block.index in causes]
+    failed = [block for block in left if block.index in causes]
     _describe_dead_workers(workspace, task.stage, failed)
-    return [_failure_report(task.stage, failed, task.ledger, causes)] if failed else []
+    return _failure_report(task.stage, failed, task.ledger, causes) if failed else ""
 
 
 def _full_disk(ledger: StageLedger) -> str:
@@ -219,7 +210,7 @@ def _clean_up(workspace: Workspace, stage: Stage, ledger: StageLedger) -> None:
     """Remove the half-written files and the running marks of interrupted blocks."""
     known = set(stage.lattice.indices())
     blocks = [stage.lattice.block(index, stage.halo) for index in ledger.interrupted() if index in known]
-    remove_half_written([workspace.artifact(name) for name in stage.outputs], ledger.folder, blocks)
+    remove_half_written([workspace.artifact(name) for name in stage.outputs], blocks)
     ledger.end()
 
 
@@ -243,7 +234,7 @@ def _describe_dead_workers(workspace: Workspace, stage: Stage, failed: Sequence[
 
 def _failure_report(stage: Stage, failed: Sequence[Block], ledger: StageLedger, causes: Mapping[int, str]) -> str:
     """Return which blocks failed and why. Each distinct cause appears once."""
-    texts = [text for text, _ in distinct_causes({block.index: _cause(stage, block, causes) for block in failed})]
+    texts = [text for text, _ in distinct_causes({block.index: causes[block.index] for block in failed})]
     more = f"\n  and {len(texts) - _LISTED_FAILURES} more causes" if len(texts) > _LISTED_FAILURES else ""
     listed, first = "\n  ".join(texts[:_LISTED_FAILURES]), failed[0].index
     return (
@@ -251,8 +242,3 @@ def _failure_report(stage: Stage, failed: Sequence[Block], ledger: StageLedger, 
         f"details: {failure_folder(ledger.run_folder, stage.name, first)}\n"
         f"to debug block {first}, run: neuroseg replay {ledger.run_folder} {stage.name} {first}"
     )
-
-
-def _cause(stage: Stage, block: Block, causes: Mapping[int, str]) -> str:
-    where = f"stage {stage.name}, block {block.index} ({describe(block.write_roi)})"
-    return causes.get(block.index) or f"{where}: its worker died"

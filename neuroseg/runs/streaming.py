@@ -99,7 +99,7 @@ class Streaming:
         block, stored = self._maker.lattice.block(index, self._maker.halo), self._held[index]
         artifact = self._artifact()
         # Mark before deleting: a released block may still have files, but a stored block must have them.
-        if artifact is not None and self._ledger.release(block, [stored]):
+        if artifact is not None and self._ledger.release(block):
             remove_files(artifact, block)
             self._bytes -= stored.size
             del self._held[index]

@@ -9,13 +9,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from neuroseg.execution.block import ledger_of
 from neuroseg.execution.channel import Channel
 from neuroseg.execution.serving import serve
 from neuroseg.runs.plan import read_plan
 from neuroseg.stage import Stage
 from neuroseg.storage.arrays import use_threads
-from neuroseg.storage.ledger import StageLedger
 from neuroseg.storage.workspace import Workspace
 
 
@@ -54,8 +52,7 @@ def work(
     set_up()
     workspace = Workspace(workspace_path)
 
-    def find(name: str) -> tuple[Stage, StageLedger]:
-        stage = read_plan(workspace).stage(workspace, name)
-        return stage, ledger_of(workspace, stage)
+    def find(name: str) -> Stage:
+        return read_plan(workspace).stage(workspace, name)
 
-    serve(channel, find, exit_on_setup_error=exit_on_setup_error, on_lost_head=on_lost_head)
+    serve(channel, workspace.path, find, exit_on_setup_error=exit_on_setup_error, on_lost_head=on_lost_head)

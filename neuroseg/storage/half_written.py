@@ -18,14 +18,14 @@ from neuroseg.storage.trees import Place
 _SUFFIX = ".partial"
 
 
-def remove_half_written(outputs: Iterable[Place], ledger: Path, blocks: Sequence[Block]) -> None:
-    """Remove temporary files of `blocks`, next to their files in `outputs` and next to the stage's marks.
+def remove_half_written(outputs: Iterable[Place], blocks: Sequence[Block]) -> None:
+    """Remove temporary files of `blocks` next to their files in `outputs`.
 
-    `ledger` is the stage's folder. Outputs on a server are skipped: a server never shows a partial object.
+    Outputs on a server are skipped: a server never shows a partial object.
     """
     if not blocks:
         return
-    folders = {ledger / "done", ledger / "failed"}
+    folders: set[Path] = set()
     for place in outputs:
         if isinstance(place, Path):
             folders |= {place, *(Path(str(file)).parent for block in blocks for file in files_of(place, block))}

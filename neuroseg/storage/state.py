@@ -1,6 +1,6 @@
 """Read the state files of a workspace: small YAML and JSON files that may be damaged.
 
-    run.yaml  store.yaml  jobs.json  ledger/STAGE/{identity.yaml, done/*}  ->  their content, or None
+    run.yaml  store.yaml  jobs.json  ledger/STAGE/identity.yaml  ->  their content, or None
 
 An empty, truncated or foreign file gives None. The caller decides whether that is an error.
 """

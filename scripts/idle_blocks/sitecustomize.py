@@ -9,7 +9,7 @@ if os.environ.get("IDLE_BLOCKS"):
 
     process_block = work.process_block
 
-    def _idle(process, block, ledger, stage, begun=lambda: None, **more):  # type: ignore[no-untyped-def]
-        return process_block(lambda block: None, block, ledger, stage, begun, **more)
+    def _idle(process, *more, **named):  # type: ignore[no-untyped-def]
+        return process_block(lambda block: None, *more, **named)
 
     work.process_block = _idle

@@ -67,20 +67,18 @@ def arrays(workspace: Workspace) -> dict[str, np.ndarray]:
 
 
 def has_marks(workspace: Path, stage: str) -> bool:
-    folder = workspace / "ledger" / stage / "done"
-    return folder.is_dir() and any(folder.iterdir())
+    return bool(Workspace(workspace).ledger(stage, {}).done())
 
 
 def test_an_interrupted_run_ends_quickly_and_a_rerun_gives_the_same_bytes(tiny_model: str, tmp_path: Path) -> None:
     volume, workspace = make_volume(tmp_path / "V.zarr", (64, 96, 96)), tmp_path / "V.neuroseg"
     given = {"volume": volume, "model": tiny_model, "blocks": "32,48,48"}
     run = ["run", volume, "--model", tiny_model, "--blocks", "32,48,48", "--workers", "1"]
-    ledger = workspace / "ledger"
     moments: list[tuple[signal.Signals, Callable[[subprocess.Popen[str]], bool]]] = [
         (signal.SIGINT, has_head),  # while the libraries are imported
         (signal.SIGINT, lambda process: (workspace / "logs" / "compute-0000.log").exists()),  # while workers start
         (signal.SIGTERM, lambda process: has_marks(workspace, "affinities")),  # while a block is predicted
-        (signal.SIGINT, lambda process: (ledger / "edges" / "done").exists()),  # while several stages go on
+        (signal.SIGINT, lambda process: has_marks(workspace, "edges")),  # while several stages go on
     ]
     for number, happened in moments:
         process = start(run)

@@ -15,6 +15,7 @@ from neuroseg.cli.main import exit_code
 from neuroseg.runs import pipeline
 from neuroseg.storage.arrays import open_array
 from neuroseg.storage.state import entries_in, mapping_in
+from neuroseg.storage.workspace import Workspace
 from tests.runs.test_stages import boundaries
 
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
@@ -32,7 +33,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 QUICK = ("empty", "nested", "other", "types")
 FILES = (
     "run.yaml", ".lock", ".lock.owner", "jobs.json", "ledger/published", "ledger/fragments/identity.yaml",
-    "ledger/edges/failed/00000001", "ledger/fragments/done", "ledger/lookup/done",
+    "ledger/edges/marks", "ledger/fragments/marks", "ledger/lookup/marks",
 )  # fmt: skip
 
 
@@ -41,7 +42,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a finished segmentation, in two blocks, and the files of other kinds of runs."""
     folder = tmp_path_factory.mktemp("finished")
     workspace = pipeline.segment(boundaries(folder, "serial").model_copy(update={"blocks": "32,32,20"}))[0]
-    for name in ("jobs.json", "ledger/edges/failed/00000001", ".lock.owner"):
+    for name in ("jobs.json", ".lock.owner"):
         path = workspace.path / name
         path.parent.mkdir(exist_ok=True)
         path.write_text('[{"name": "neuroseg-0", "job": "1", "over": true}]')
@@ -106,8 +107,8 @@ def test_a_run_without_its_description_is_restored_by_its_command(copied: Path, 
     (copied / "run.yaml").unlink()
     given = ["segment", "--boundaries", str(finished / "B.zarr"), "-o", str(copied), "--executor", "serial"]
     assert exit_code([*given, "--blocks", "32,32,20"]) == 0
-    marks = [sorted(path.name for path in (each / "ledger").glob("*/done/*")) for each in (copied, finished / "w")]
-    assert marks[0] == marks[1], "what was done is kept"
+    records = [Workspace(each).ledger("fragments", {}).records() for each in (copied, finished / "w")]
+    assert records[0] == records[1], "what was done is kept"
 
 
 def with_plan(workspace: Path, **changes: object) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -65,20 +64,19 @@ def test_running_blocks_are_counted_during_a_run(
     where, seen = str(tmp_path / "w"), []
     complete = StageLedger.mark_done
 
-    def looked_at(ledger: StageLedger, block: Block, about: Mapping[str, Any], *more: Any) -> None:
+    def looked_at(ledger: StageLedger, block: Block, *more: Any) -> None:
         capsys.readouterr()
         assert exit_code(["status", where, "--json"]) == 0
         stages = json.loads(capsys.readouterr().out)["stages"]
         seen.append({row["stage"]: row["running"] for row in stages if row["running"]})
-        complete(ledger, block, about, *more)
+        complete(ledger, block, *more)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(StageLedger, "mark_done", looked_at)
         command = ["predict", raw_volume, "--model", tiny_model, "-o", where, "--blocks", "32", "--executor", "serial"]
         assert exit_code(command) == 0
     assert seen == [{"affinities": 1}] * 8
-    (tmp_path / "w" / "ledger" / "affinities" / "running").mkdir()
-    (tmp_path / "w" / "ledger" / "affinities" / "running" / "00000003").touch()
+    Workspace(tmp_path / "w").ledger("affinities", {}).mark_begun(Block(3, *[((0, 8),) * 3] * 2))
     capsys.readouterr()
     assert exit_code(["status", where, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["stages"][0]["running"] == 0, (
@@ -133,8 +131,7 @@ def test_watch_continues_until_the_run_ends(
         holding.enter_context(Workspace(Path(where)).locked())
         assert exit_code(["status", where, "--watch"]) == 0
     assert len(looks) == 3, "all begun stages are done, but the run is not"
-    done = next((tmp_path / "w" / "ledger" / "affinities" / "done").iterdir())
-    done.unlink()
+    Workspace(tmp_path / "w").ledger("affinities", {}).clear([Block(3, *[((0, 8),) * 3] * 2)])
     capsys.readouterr()
     assert exit_code(["status", where, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

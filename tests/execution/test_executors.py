@@ -124,9 +124,9 @@ def test_a_killed_head_and_its_workers_leave_a_run_that_resumes(
         "--blocks", "16", "--workers", "2",
     ]  # fmt: skip
     head = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
-    done = workspace / "ledger" / "affinities" / "done"
+    ledger = Workspace(workspace).ledger("affinities", {})
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and (not done.exists() or len(list(done.iterdir())) < 3):
+    while time.monotonic() < deadline and len(ledger.done()) < 3:
         time.sleep(0.02)
     os.killpg(head.pid, signal.SIGKILL)
     head.wait()

@@ -11,9 +11,11 @@ import pytest
 
 from neuroseg.cli.main import exit_code
 from neuroseg.errors import BlocksFailedError
+from neuroseg.execution.block import ledger_of
 from neuroseg.execution.failures import failure_folder
 from neuroseg.runs import pipeline
 from neuroseg.runs.options import Options
+from neuroseg.runs.plan import read_plan
 from neuroseg.storage.arrays import open_array
 from neuroseg.storage.workspace import Workspace
 from tests.conftest import make_volume
@@ -120,6 +122,7 @@ def test_a_block_is_not_done_before_what_it_reads(
     workspace, repair = failed
     repair()
     pipeline.segment(Options(volume=str(workspace.path), executor="serial"))
-    next((workspace.path / "ledger" / "fragments" / "done").iterdir()).unlink()
+    stage = read_plan(workspace).stage(workspace, "fragments")
+    ledger_of(workspace, stage).clear([stage.lattice.block(0, stage.halo)])
     assert exit_code(["replay", str(workspace.path), "edges", "0"]) == 2
     assert "stage edges needs stage fragments, which is not complete (1 of" in capsys.readouterr().err

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neuroseg.blocks import Block, Lattice, whole_lattice
+from neuroseg.execution.block import Outcome
 from neuroseg.execution.scheduler import RETRIES, Key, Schedule
 from neuroseg.execution.task import Task
 from neuroseg.geometry import Triple
@@ -49,6 +51,13 @@ def task(stage: Toy, indices: Iterable[int] | None = None) -> Task:
     return Task(stage, blocks, StageLedger(Path("ledger") / stage.name, {}))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def in_a_folder_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The schedule writes marks to the ledger."""
+    with contextlib.chdir(tmp_path_factory.mktemp("schedule")):
+        yield
+
+
 ROW = whole_lattice((1, 1, 8), (1, 1, 2))
 FIRST = Toy("first", ROW, outputs=("a",))
 SECOND = Toy("second", ROW, halo=(0, 0, 1), inputs=("a",), outputs=("b",))
@@ -58,7 +67,7 @@ def take(schedule: Schedule, stage: str, *, done: bool = True) -> int | None:
     unit = schedule.next(stage)
     if unit is None:
         return None
-    schedule.take_back(unit.key, done=done)
+    schedule.take_back(unit.key, Outcome() if done else Outcome("injected"))
     return unit.block.index
 
 
@@ -101,7 +110,7 @@ def test_a_block_waits_for_each_stage_that_it_reads() -> None:
         in_hand = schedule.next("first")
         assert in_hand is not None
         assert [take(schedule, "third") for _ in range(4)] == [0, 1, 3, None]
-        schedule.take_back(in_hand.key, done=True)
+        schedule.take_back(in_hand.key, Outcome())
         assert take(schedule, "third") == 2
 
 
@@ -211,7 +220,7 @@ def test_the_order_is_that_of_a_plain_reading(
             assert unit is not None
             assert needed(tasks, unit.key) <= set(seen) - failing
             seen.append(unit.key)
-            schedule.take_back(unit.key, done=unit.key not in failing)
+            schedule.take_back(unit.key, Outcome("injected") if unit.key in failing else Outcome())
     assert len(seen) == len(set(seen))
     assert set(seen) <= set(every)
     # Whatever needs nothing failing, not even by way of blocks that were done before, is done.

@@ -16,6 +16,7 @@ import pytest
 from neuroseg.blocks import Block, Lattice, whole_lattice
 from neuroseg.errors import DiskFullError, NeurosegError
 from neuroseg.execution import pool as pool_module
+from neuroseg.execution.block import Outcome
 from neuroseg.execution.channel import Channel
 from neuroseg.execution.local import LocalWorkers
 from neuroseg.execution.pool import Launcher, Pool
@@ -95,7 +96,7 @@ def honest(message: Message, say: Say) -> None:
         say({"opened": message["open"]})
     if "block" in message:
         say({"begun": key_of(message)})
-        say({"done": key_of(message)})
+        say({"ended": key_of(message), "outcome": {}})
 
 
 def run(launcher: Launcher, folder: Path, most: int = 2, timeout_s: float = 60) -> int:
@@ -111,7 +112,13 @@ def task_of(stage: Stage, folder: Path) -> Task:
     return Task(stage, blocks, StageLedger(folder / "ledger" / stage.name, {}))
 
 
-@pytest.mark.parametrize("said", [{"done": ["toy", 99]}, {"failed": True}, {"begun": ["toy", "0"]}, {"what": 1}])
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"ended": ["toy", 99], "outcome": {}}, {"ended": ["toy", 0], "outcome": {"done": True}}, {"ended": True},
+        {"begun": ["toy", "0"]}, {"what": 1},
+    ],
+)  # fmt: skip
 def test_a_worker_that_speaks_of_other_blocks_is_let_go_and_its_block_done_by_another(
     tmp_path: Path, said: Message
 ) -> None:
@@ -164,7 +171,7 @@ def test_blocks_that_lost_a_worker_together_are_tried_apart(tmp_path: Path) -> N
 
     def done(index: int, say: Say) -> None:
         in_hand.discard(index)
-        say({"done": ["toy", index]})
+        say({"ended": ["toy", index], "outcome": {}})
 
     assert run(Played(dies_with_two, slow), tmp_path) == 4
     assert len(taken) == 2
@@ -179,21 +186,21 @@ def test_where_everything_fails_little_is_tried_again(tmp_path: Path) -> None:
         tries = 0
         while (unit := schedule.next("toy")) is not None:
             tries += 1
-            schedule.take_back(unit.key, done=False)
+            schedule.take_back(unit.key, Outcome("injected"))
         assert (schedule.failed("toy"), schedule.is_over) == (1000, True)
         assert tries == 1000
     with Schedule([task_of(many, tmp_path)]) as schedule:
         tries = 0
         while (unit := schedule.next("toy")) is not None:
             tries += 1
-            schedule.take_back(unit.key, done=unit.block.index % 2 == 1)
+            schedule.take_back(unit.key, Outcome() if unit.block.index % 2 else Outcome("injected"))
         assert (schedule.failed("toy"), schedule.done("toy"), tries) == (500, 500, 500 + 3 * 500)
 
 
 def test_a_full_disk_ends_the_stage(tmp_path: Path) -> None:
     def full(message: Message, say: Say) -> None:
         if "block" in message:
-            say({"full": "no space left on /disk"})
+            say({"ended": key_of(message), "outcome": {"cause": "no space left on /disk", "is_disk_full": True}})
         else:
             honest(message, say)
 
@@ -258,7 +265,7 @@ def test_workers_are_sent_for_when_there_is_something_to_do(tmp_path: Path) -> N
     def fail_all(message: Message, say: Say) -> None:
         if "block" in message:
             say({"begun": key_of(message)})
-            say({"failed": key_of(message)})
+            say({"ended": key_of(message), "outcome": {"cause": "injected"}})
         else:
             honest(message, say)
 
@@ -310,7 +317,7 @@ def test_a_slow_block_does_not_let_a_stage_that_must_wait_run_ahead(tmp_path: Pa
         if message.get("stage") == "maker" and message.get("block") == 0:
             say({"begun": key_of(message)})
             time.sleep(0.6)
-            say({"done": key_of(message)})
+            say({"ended": key_of(message), "outcome": {}})
         else:
             honest(message, say)
 

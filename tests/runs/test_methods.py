@@ -14,9 +14,11 @@ from scipy import ndimage
 
 from neuroseg.cli.main import exit_code
 from neuroseg.errors import InputError, RunRefusedError
+from neuroseg.execution.block import ledger_of
 from neuroseg.runs import methods as alternatives
 from neuroseg.runs import pipeline
 from neuroseg.runs.options import Options, options_from
+from neuroseg.runs.plan import read_plan
 from neuroseg.storage.arrays import open_array
 from neuroseg.storage.parts import read_table
 from neuroseg.storage.workspace import Workspace
@@ -94,9 +96,8 @@ def test_fragments_end_at_block_faces_with_names_of_their_own(
 def test_a_retried_block_writes_the_same_fragments(affinities: str, tmp_path: Path, method: str) -> None:
     made = segment(affinities, tmp_path / "w", fragments=method)
     before, first = fragments(made), labels(made)
-    done = sorted((made.path / "ledger" / "fragments" / "done").iterdir())
-    for mark in done[::3]:
-        mark.unlink()
+    stage = read_plan(made).stage(made, "fragments")
+    ledger_of(made, stage).clear(list(stage.lattice.blocks(stage.halo))[::3])
     segment(affinities, tmp_path / "w", fragments=method)
     np.testing.assert_array_equal(fragments(made), before)
     np.testing.assert_array_equal(labels(made), first)

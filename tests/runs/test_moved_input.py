@@ -14,6 +14,7 @@ import zarr
 
 from neuroseg.checks.replay import replay_block
 from neuroseg.errors import InputError, RunRefusedError
+from neuroseg.execution.block import ledger_of
 from neuroseg.runs import pipeline
 from neuroseg.runs.options import Options
 from neuroseg.runs.plan import read_plan
@@ -191,11 +192,12 @@ def test_a_workspace_of_an_earlier_version_is_refused_plainly(old: Path, tiny_mo
     del content["plan"]["input_content"], content["relative_paths"]
     content["plan"]["input_identity"] = "5" * 64
     (made.path / "run.yaml").write_text(yaml.safe_dump(content))
-    identity = made.path / "ledger" / "affinities" / "identity.yaml"
-    identity.write_text(yaml.safe_dump({**yaml.safe_load(identity.read_text()), "input": "5" * 64}))
-    for mark in (made.path / "ledger" / "affinities" / "done").iterdir():
-        index, _, counts = mark.name.split("-", 2)
-        mark.rename(mark.with_name(f"{index}-{'5' * 12}-{counts}"))  # marks hash the identity
+    stage = read_plan(made).stage(made, "affinities")
+    blocks = list(stage.lattice.blocks(stage.halo))
+    earlier = made.ledger("affinities", {**stage.identity, "input": "5" * 64}, stage.scope)
+    earlier.claim()
+    for block, stored in list(ledger_of(made, stage).stored(blocks)):
+        earlier.mark_done(block, {}, stored)  # marks hash the identity
     assert read_plan(made).input_content is None
     with pytest.raises(
         RunRefusedError, match=r"(?s)cannot be compared, because an earlier version .* --restart affinities"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -42,8 +41,7 @@ def differing(one: Workspace, other: Workspace) -> list[str]:
 
 def done_at(workspace: Workspace, stage: str) -> dict[int, float]:
     """Return when each block of a stage was done."""
-    marks = (workspace.path / "ledger" / stage / "done").iterdir()
-    return {int(mark.name.split("-")[0]): json.loads(mark.read_text())["time"] for mark in marks}
+    return {record["block"]: record["time"] for record in workspace.ledger(stage, {}).records()}
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +164,7 @@ def test_names_that_lead_to_blocks_to_come_are_followed_when_they_are_there(
     assert {artifact for artifact, _ in seen} == {"entries"}
     assert differing(cut, segmented(tmp_path, affinities, "whole", blocks="64")) == []
     assert not (cut.path / "failures").exists()
-    assert not list((cut.path / "ledger" / "edges" / "failed").glob("*"))
+    assert cut.ledger("edges", {}).failed() == set()
 
 
 @settings(max_examples=5)

@@ -21,10 +21,7 @@ from neuroseg.runs import pipeline
 from neuroseg.runs.options import Options
 from neuroseg.runs.stages import Pending, run_stages
 from neuroseg.stage import Process
-from neuroseg.storage import ledger as ledgers
-from neuroseg.storage.arrays import open_array
 from neuroseg.storage.workspace import Workspace
-from tests.execution.clusters import SLURM
 
 
 @dataclass(frozen=True)
@@ -143,22 +140,3 @@ def boundaries(folder: Path, executor: str, output: str = "w") -> Options:
         array[:] = values
     given = {"boundaries": str(path), "output": str(folder / output), "blocks": "10,16,20", "workers": 2}
     return Options.model_validate({**given, "executor": executor})
-
-
-@pytest.mark.parametrize("executor", ["serial", "local", pytest.param("slurm", marks=SLURM)])
-def test_what_workers_report_counts_not_a_late_listing(
-    executor: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A network disk may list a folder as it was a minute ago."""
-    given = boundaries(tmp_path, executor)
-    listed = ledgers._marks
-
-    def late(folder: Path, names: Any, *, least_bytes: int = 1) -> list[Path]:
-        return [] if folder.name == "done" else listed(folder, names, least_bytes=least_bytes)
-
-    expected, _ = pipeline.segment(boundaries(tmp_path, "serial", "expected"))
-    monkeypatch.setattr(ledgers, "_marks", late)
-    workspace, summaries = pipeline.segment(given)
-    assert {summary.stage: summary.blocks for summary in summaries}["fragments"] == 8
-    found = open_array(workspace.segmentation / "0")[:]
-    assert np.array_equal(found, open_array(expected.segmentation / "0")[:])

@@ -41,7 +41,7 @@ def searched(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 def test_only_folders_of_unfinished_blocks_are_searched(tmp_path: Path, searched: list[Path]) -> None:
-    array, parts, ledger = tmp_path / "fragments.zarr", tmp_path / "edges", tmp_path / "ledger" / "edges"
+    array, parts = tmp_path / "fragments.zarr", tmp_path / "edges"
     create_array(array, shape=(40, 40, 40), dtype=np.uint64, block=(4, 4, 4), attributes={})
     made(parts / "00000001.parquet")
     block = whole_lattice((40, 40, 40), (4, 4, 4)).block(123, (0, 0, 0))
@@ -50,22 +50,24 @@ def test_only_folders_of_unfinished_blocks_are_searched(tmp_path: Path, searched
         made(array / "c" / f"{z}" / f"{y}" / f"{x}.8f.partial"),
         made(array / "zarr.8f.partial"),
         made(parts / ".00000123.parquet.8f.partial"),
-        made(ledger / "done" / ".00000123-9f2c.8f.partial"),
     ]
     kept = [made(array / "c" / "0" / "0" / "0.8f.partial"), made(array / "c" / f"{z}" / f"{y}" / f"{x}")]
-    (ledger / "done" / "folder.partial").mkdir()
-    remove_half_written([array, parts, tmp_path / "missing.zarr"], ledger, [block])
+    (parts / "folder.partial").mkdir()
+    remove_half_written([array, parts, tmp_path / "missing.zarr"], [block])
     assert not any(path.exists() for path in left)
     assert all(path.exists() for path in kept)
-    assert (ledger / "done" / "folder.partial").is_dir()
+    assert (parts / "folder.partial").is_dir()
     missing = tmp_path / "missing.zarr"
-    expected = {array, array / "c" / f"{z}" / f"{y}", parts, missing, ledger / "done", ledger / "failed"}
+    expected = {array, array / "c" / f"{z}" / f"{y}", parts, missing}
     assert set(searched) == expected
 
 
 def test_without_unfinished_blocks_nothing_is_searched(tmp_path: Path, searched: list[Path]) -> None:
-    remove_half_written([tmp_path], tmp_path / "ledger", [])
+    remove_half_written([tmp_path], [])
     assert searched == []
+
+
+BLOCK = whole_lattice((16, 16, 16), (8, 8, 8)).block(3, (0, 0, 0))
 
 
 @pytest.fixture
@@ -79,14 +81,12 @@ def options(tmp_path: Path) -> Options:
 
 def test_the_next_run_removes_temporary_files_of_a_killed_one(options: Options) -> None:
     workspace, _ = pipeline.segment(options)
-    made(workspace.path / "ledger" / "edges" / "running" / "00000003")
-    left = [
-        made(Path(str(workspace.edges)) / ".00000003.parquet.8f.partial"),
-        made(workspace.path / "ledger" / "edges" / "done" / ".00000003-9f2c.8f.partial"),
-    ]
+    ledger = workspace.ledger("edges", {})
+    ledger.mark_begun(BLOCK)
+    left = made(Path(str(workspace.edges)) / ".00000003.parquet.8f.partial")
     pipeline.segment(options)
-    assert not any(path.exists() for path in left)
-    assert not list((workspace.path / "ledger").glob("*/running"))
+    assert not left.exists()
+    assert ledger.interrupted() == []
 
 
 def test_temporary_files_of_an_interrupted_block_are_removed(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,13 +115,11 @@ def test_temporary_files_of_a_killed_worker_are_removed_after_a_retry(
         if path.name == "00000003.parquet" and not died:
             died.append(made(path.with_name(f".{path.name}.8f.partial")))
             workspace = Workspace(Path(options.output or ""))
-            made(workspace.path / "ledger" / "edges" / "running" / "00000003")
-            ledger = workspace.ledger("edges", {})
-            ledger.mark_running(whole_lattice((16, 16, 16), (8, 8, 8)).block(3, (0, 0, 0)))
+            workspace.ledger("edges", {}).mark_lost(BLOCK, "its worker died")
         write_table(path, table)
 
     monkeypatch.setattr(stage, "write_table", written)
     workspace, _ = pipeline.segment(options)
     assert died
     assert not list(workspace.path.rglob("*.partial"))
-    assert not list((workspace.path / "ledger").glob("*/again"))
+    assert workspace.ledger("edges", {}).interrupted() == []

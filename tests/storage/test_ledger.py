@@ -76,4 +76,4 @@ def test_clearing_removes_marks_of_any_identity(tmp_path: Path) -> None:
     ledger(tmp_path, reach=16).mark_done(BLOCK, {})
     ledger(tmp_path, reach=24).mark_done(BLOCK, {})
     ledger(tmp_path, reach=24).clear([BLOCK])
-    assert ledger(tmp_path, reach=16).done() == {}
+    assert ledger(tmp_path, reach=16).done() == set()

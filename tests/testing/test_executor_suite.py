@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from neuroseg.blocks import Block
-from neuroseg.execution.block import process_block
+from neuroseg.execution.block import process_block, record
 from neuroseg.execution.serial import SerialExecutor
 from neuroseg.execution.task import Executor, Task
 from neuroseg.storage.workspace import Workspace
@@ -54,7 +54,7 @@ def stops_at_a_failure(tasks: Sequence[Task]) -> list[int]:
     for task in tasks:
         with task.stage.open() as process:
             for block in task.blocks:
-                if not process_block(process, block, task.ledger, task.stage):
+                if not record(process_block(process, block, task.stage, task.ledger.run_folder), block, task.ledger):
                     break
                 done += 1
         task.observe(done, len(task.blocks) - done)

@@ -23,7 +23,7 @@ def _inject(what: str, stage: str, block: str, times: str = "1000") -> None:
 
     process_block = work.process_block
 
-    def faulty(process, taken, ledger, run_stage, **more):  # type: ignore[no-untyped-def]
+    def faulty(process, taken, run_stage, *more, **named):  # type: ignore[no-untyped-def]
         if run_stage.name == stage and taken.index == int(block) and _next() <= int(times):
             if what == "company":
                 time.sleep(0.2)
@@ -34,10 +34,10 @@ def _inject(what: str, stage: str, block: str, times: str = "1000") -> None:
             if what == "raise":
                 process = _raise
             with _surroundings(what):
-                return process_block(process, taken, ledger, run_stage, **more)
+                return process_block(process, taken, run_stage, *more, **named)
         if run_stage.name == stage and what == "company":
             process = _slowly_finished(process)
-        return process_block(process, taken, ledger, run_stage, **more)
+        return process_block(process, taken, run_stage, *more, **named)
 
     work.process_block = faulty
 

@@ -1,0 +1,182 @@
+"""The marks of a stage's blocks: a file to which only the head appends, one line per event.
+
+    \n CRC-32  words                                TAB JSON                     TAB files with their checksums
+    5d1c09f2 begun 7
+    9f2c11aa done 7 81aa03c4d5e6 1.830 0.0          {"seconds": 0.4, "time": ...} {"edges/00000007.parquet": [830, 71]}
+    02ab77e1 failed 8                               "stage edges, block 8 ...: out of memory"
+
+A crash can leave a part of a line. Its checksum is wrong, so it is ignored, and the next line begins on a new line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from neuroseg.errors import DiskFullError
+from neuroseg.storage.space import describe_full, is_disk_full, path_in_errors
+
+# Compared to notice that another file has taken the place of the one that was read.
+_BEGINNING_BYTES = 64
+_CHECKSUM_LENGTH = 8
+
+
+class Done(NamedTuple):
+    """A done block: the hash of its identity and region, and where its line begins."""
+
+    token: str
+    offset: int
+
+
+@dataclass
+class Marks:
+    """The state of a stage's blocks, by their index. `failed`: where the line with the cause begins.
+
+    `running` contains the blocks that were begun and are neither done nor failed, `lost` those of workers that died.
+    Blocks in `released` are done, and their files were removed after all of their readers were done.
+    """
+
+    done: dict[int, Done] = field(default_factory=dict)
+    failed: dict[int, int] = field(default_factory=dict)
+    running: set[int] = field(default_factory=set)
+    lost: set[int] = field(default_factory=set)
+    released: set[int] = field(default_factory=set)
+    is_verified: bool = False
+
+    def apply(self, words: Sequence[str], offset: int) -> None:
+        """Change the state by an event whose line begins at `offset`. Ignore events of other versions."""
+        event, *rest = words
+        match event:
+            case "claimed":
+                self.is_verified = False
+            case "verified":
+                self.is_verified = True
+            case "begun":
+                self.running.add(int(rest[0]))
+            case "postponed":
+                self.running.discard(int(rest[0]))
+            case "done":
+                self._forget(index := int(rest[0]))
+                self.running.discard(index)
+                self.done[index] = Done(rest[1], offset)
+            case "failed" | "lost":
+                self.running.discard(index := int(rest[0]))
+                self.failed[index] = offset
+                if event == "lost":
+                    self.lost.add(index)
+            case "released":
+                self.released.update(self.done.keys() & map(int, rest))
+            case "cleared":
+                for index in map(int, rest):
+                    self._forget(index)
+            case "retried":
+                for index in map(int, rest):
+                    self.failed.pop(index, None)
+            case "ended":
+                self.running.clear()
+                self.lost.clear()
+            case "forgotten":
+                self.__init__()  # type: ignore[misc]
+
+    def _forget(self, index: int) -> None:
+        self.done.pop(index, None)
+        self.failed.pop(index, None)
+        self.released.discard(index)
+
+
+class MarksFile:
+    """The file of a stage's marks. Reading it reads only what was appended since the last time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._reset()
+
+    def state(self) -> Marks:
+        """Return the state after all events. Do not change it."""
+        with self._lock:
+            try:
+                with self.path.open("rb") as file:
+                    self._read_on(file)
+            except FileNotFoundError:
+                self._reset()
+            return self._marks
+
+    def append(self, *words: object, details: object = None, files: object = None) -> None:
+        """Append an event. It is not flushed to disk: if a crash of the machine removes it, a block is recomputed.
+
+        Raises DiskFullError if the disk is full.
+        """
+        texts = [" ".join(map(str, words))]
+        texts += [json.dumps(each) for each in (details, files) if each is not None]
+        content = "\t".join(texts).encode()
+        line = b"\n%08x " % zlib.crc32(content) + content
+        try:
+            with path_in_errors(self.path):
+                self._write(line)
+        except OSError as error:
+            if is_disk_full(error):
+                raise DiskFullError(describe_full(error, self.path.parent)) from error
+            raise
+
+    def lines(self, offsets: Iterable[int]) -> Iterator[list[str]]:
+        """Yield the parts of the lines at some offsets: words, JSON, files."""
+        if not (offsets := list(offsets)):
+            return
+        with self.path.open("rb") as file:
+            for offset in offsets:
+                file.seek(offset)
+                yield _content(file.readline()).split("\t")
+
+    def _write(self, line: bytes) -> None:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        try:
+            descriptor = os.open(self.path, flags, 0o666)
+        except FileNotFoundError:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.path, flags, 0o666)
+        try:
+            while line:
+                line = line[os.write(descriptor, line) :]
+        finally:
+            os.close(descriptor)
+
+    def _reset(self) -> None:
+        self._marks, self._offset, self._beginning = Marks(), 0, b""
+
+    def _read_on(self, file: Any) -> None:
+        """Apply the events that were appended. Read the whole file if another one has taken its place."""
+        beginning = file.read(_BEGINNING_BYTES)
+        if not beginning.startswith(self._beginning) or os.fstat(file.fileno()).st_size < self._offset:
+            self._reset()
+        self._beginning = beginning
+        file.seek(self._offset)
+        for line in file:
+            content = _content(line)
+            if not content and not line.endswith(b"\n"):
+                return  # it is being written, or a crash left a part of it
+            if content:
+                with contextlib.suppress(ValueError, IndexError):  # a line of another version
+                    self._marks.apply(content.partition("\t")[0].split(" "), self._offset)
+            self._offset += len(line)
+
+
+def _content(line: bytes) -> str:
+    """Return the content of a line without its checksum. Empty if the checksum is wrong."""
+    content = line[_CHECKSUM_LENGTH + 1 :].rstrip(b"\n")
+    is_whole = b"%08x" % zlib.crc32(content) == line[:_CHECKSUM_LENGTH]
+    return content.decode() if is_whole else ""
+
+
+@lru_cache(maxsize=64)
+def marks_file(path: Path) -> MarksFile:
+    """Return the file of marks at a path. The same object each time, so that it is read once."""
+    return MarksFile(path)

@@ -1,0 +1,142 @@
+"""The file of marks: what was appended is read, and a line that a crash cut off does not count."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from neuroseg.errors import DiskFullError
+from neuroseg.storage.marks import Marks, MarksFile
+
+
+@pytest.fixture
+def marks(tmp_path: Path) -> MarksFile:
+    return MarksFile(tmp_path / "fragments" / "marks")
+
+
+def test_without_a_file_there_are_no_marks(marks: MarksFile) -> None:
+    assert marks.state() == Marks()
+
+
+def test_the_states_of_a_block(marks: MarksFile) -> None:
+    marks.append("begun", 7)
+    assert marks.state().running == {7}
+    marks.append("postponed", 7)
+    assert marks.state().running == set()
+    marks.append("failed", 7, details="why")
+    marks.append("begun", 7)
+    assert (set(marks.state().failed), marks.state().running) == ({7}, {7})
+    marks.append("done", 7, "9f2c")
+    assert (marks.state().done[7].token, set(marks.state().failed), marks.state().running) == ("9f2c", set(), set())
+    marks.append("released", 7, 8)
+    assert marks.state().released == {7}, "8 is not done"
+    marks.append("cleared", 7)
+    assert (marks.state().done, marks.state().released) == ({}, set())
+
+
+def test_a_lost_block_may_have_left_files_until_the_run_ends(marks: MarksFile) -> None:
+    marks.append("begun", 7)
+    marks.append("lost", 7, details="its worker died")
+    marks.append("done", 7, "9f2c")
+    assert (marks.state().lost, set(marks.state().failed)) == ({7}, set())
+    marks.append("ended")
+    assert marks.state().lost == set()
+
+
+def test_inputs_are_verified_until_the_stage_is_claimed_again(marks: MarksFile) -> None:
+    marks.append("verified")
+    assert marks.state().is_verified
+    marks.append("claimed")
+    assert not marks.state().is_verified
+
+
+def test_forgetting_keeps_nothing(marks: MarksFile) -> None:
+    for words in (("done", 7, "9f2c"), ("failed", 8), ("begun", 9), ("verified",), ("forgotten",)):
+        marks.append(*words)
+    assert marks.state() == Marks()
+
+
+EVENTS = [("begun", 0), ("done", 1, "9f2c"), ("failed", 2), ("done", 3, "9f2c", "1.830"), ("cleared", 1)]
+
+
+@given(st.integers(0, 300), st.integers(0, 2))
+def test_a_crash_costs_the_last_lines_and_no_other(
+    tmp_path_factory: pytest.TempPathFactory, cut: int, more: int
+) -> None:
+    """The file is cut off anywhere. What is appended afterwards counts, and so do all whole lines."""
+    folder = tmp_path_factory.mktemp("cut")
+    written, expected = MarksFile(folder / "marks"), MarksFile(folder / "expected")
+    ends = []
+    for words in EVENTS:
+        written.append(*words, details={"text": "\t\n"})
+        ends.append(written.path.stat().st_size)
+    content = written.path.read_bytes()
+    written.path.write_bytes(content[:cut])
+    for words, end in zip(EVENTS, ends, strict=True):
+        if end <= cut or cut >= len(content):
+            expected.append(*words)
+    for number in range(more):
+        written.append("begun", 10 + number)
+        expected.append("begun", 10 + number)
+    for reader in (written, MarksFile(written.path)):
+        found, wanted = reader.state(), expected.state()
+        assert {index: done.token for index, done in found.done.items()} == {
+            index: done.token for index, done in wanted.done.items()
+        }
+        assert (found.failed.keys(), found.running) == (wanted.failed.keys(), wanted.running)
+
+
+def test_only_what_is_new_is_read(marks: MarksFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    for index in range(1000):
+        marks.append("done", index, "9f2c")
+    assert len(marks.state().done) == 1000
+    applied: list[object] = []
+    monkeypatch.setattr(Marks, "apply", lambda self, words, offset: applied.append(words))
+    marks.state()
+    MarksFile(marks.path).append("done", 1000, "9f2c")  # by another process
+    marks.state()
+    assert applied == [["done", "1000", "9f2c"]]
+
+
+def test_a_line_that_is_being_written_is_read_when_it_is_whole(marks: MarksFile) -> None:
+    marks.append("done", 1, "9f2c")
+    whole = marks.path.read_bytes()
+    marks.append("done", 2, "9f2c")
+    content = marks.path.read_bytes()
+    for end in range(len(whole), len(content)):
+        marks.path.write_bytes(content[:end])
+        assert set(marks.state().done) == {1}
+    marks.path.write_bytes(content)
+    assert set(marks.state().done) == {1, 2}
+
+
+def test_another_file_in_its_place_is_read_from_the_beginning(marks: MarksFile) -> None:
+    for index in range(3):
+        marks.append("done", index, "9f2c")
+    assert len(marks.state().done) == 3
+    marks.path.unlink()
+    assert marks.state() == Marks()
+    for index in range(10, 20):
+        marks.append("done", index, "81aa", details={"about": "x" * 100})
+    assert set(marks.state().done) == set(range(10, 20))
+
+
+def test_lines_of_another_version_are_ignored(marks: MarksFile) -> None:
+    for words in (("unheard", "of"), ("done",), ("begun", "x"), ("done", 1, "9f2c")):
+        marks.append(*words)
+    assert set(marks.state().done) == {1}
+
+
+def test_the_parts_of_lines_are_found_again(marks: MarksFile) -> None:
+    marks.append("begun", 1)
+    marks.append("done", 1, "9f2c", "1.830", details={"seconds": 2.5}, files={"a": [830, 7]})
+    offset = marks.state().done[1].offset
+    assert list(marks.lines([offset])) == [["done 1 9f2c 1.830", '{"seconds": 2.5}', '{"a": [830, 7]}']]
+
+
+def test_a_full_disk_is_named(marks: MarksFile) -> None:
+    marks.path.parent.mkdir()
+    marks.path.symlink_to("/dev/full")
+    with pytest.raises(DiskFullError, match="the disk is full.*marks"):
+        marks.append("begun", 1)
