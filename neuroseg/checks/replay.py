@@ -47,7 +47,7 @@ def replay_block(path: str, stage_name: str, index: int, place: str | None = Non
         with stage.open() as process:
             if (finish := process(block)) is not None:
                 finish()
-        record(completed(block, stage, workspace.path, started), block, ledger)
+        record(completed(block, stage, workspace, started), block, ledger)
         forget_failure(workspace.path, stage.name, index)
     return workspace
 

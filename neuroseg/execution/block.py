@@ -61,7 +61,7 @@ def process_block(
     process: Process,
     block: Block,
     stage: Stage,
-    run_folder: Path,
+    workspace: Workspace,
     begun: Callable[[], None] = lambda: None,
     *,
     early: bool = False,
@@ -79,16 +79,16 @@ def process_block(
             begun()
         if finish is not None:
             finish()
-        return completed(block, stage, run_folder, started)
+        return completed(block, stage, workspace, started)
     except Exception as error:
         if early and isinstance(error, MissingPartError):
             raise
-        return _failed(error, block, stage, run_folder)
+        return _failed(error, block, stage, workspace)
 
 
-def completed(block: Block, stage: Stage, run_folder: Path, started: float) -> Outcome:
+def completed(block: Block, stage: Stage, workspace: Workspace, started: float) -> Outcome:
     """Return the result of a block that began at `started` (time.monotonic), after its files are on disk."""
-    stored, files = flushed(Workspace(run_folder).artifacts, stage.outputs, block)
+    stored, files = flushed(workspace.artifacts, stage.outputs, block)
     record = {
         "seconds": round(time.monotonic() - started, 4),
         "voxels": block.voxels,
@@ -120,16 +120,16 @@ def place_of(stage: Stage, block: Block) -> str:
     return f"stage {stage.name}, block {block.index} ({describe(block.write_roi)})"
 
 
-def _failed(error: Exception, block: Block, stage: Stage, run_folder: Path) -> Outcome:
+def _failed(error: Exception, block: Block, stage: Stage, workspace: Workspace) -> Outcome:
     """Return the result of a block that raised, and describe it in the workspace unless the disk is full."""
     where, trace = place_of(stage, block), "".join(traceback.format_exception(error))[-_TRACE_LENGTH:]
     cause = str(error) if isinstance(error, NeurosegError) else f"{type(error).__name__}: {error}"[:_TRACE_LENGTH]
     logger.info("%s failed: %s", where, cause)
     if is_disk_full(error):
-        return Outcome(f"{where}: {describe_full(error, run_folder)}", is_disk_full=True)
+        return Outcome(f"{where}: {describe_full(error, workspace.path)}", is_disk_full=True)
     try:
-        if may_describe(run_folder, stage.name):
-            describe_failure(Workspace(run_folder), stage, block, trace)
+        if may_describe(workspace.path, stage.name):
+            describe_failure(workspace, stage, block, trace)
     except Exception as undescribed:
         # An error in the description must not hide the failure.
         logger.warning("%s: cannot describe the failure: %s", where, undescribed)

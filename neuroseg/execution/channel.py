@@ -64,7 +64,7 @@ class Channel:
     def receive(self) -> dict[str, Any] | None:
         """Return the next message. Return None if the other end is gone or sends anything else."""
         try:
-            message = json.loads(self._connection.recv_bytes(_MAX_BYTES))
+            message = json.loads(self._connection.recv_bytes(_MAX_BYTES).decode())
         except (EOFError, OSError, ValueError):
             return None
         return message if isinstance(message, dict) else None

@@ -26,10 +26,8 @@ class SerialExecutor:
                 unit = schedule.next(task.name)
                 assert unit is not None
                 try:
-                    folder = task.ledger.run_folder
-                    schedule.take_back(
-                        unit.key, process_block(process, unit.block, task.stage, folder, early=unit.early)
-                    )
+                    outcome = process_block(process, unit.block, task.stage, task.workspace, early=unit.early)
+                    schedule.take_back(unit.key, outcome)
                 except MissingPartError as error:
                     schedule.put_off(unit.key, error.artifact, error.block)
                 task.observe(schedule.done(task.name), schedule.failed(task.name))

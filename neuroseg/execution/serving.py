@@ -11,14 +11,15 @@ import select
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 from neuroseg.blocks import Block
 from neuroseg.errors import MissingPartError, NeurosegError
 from neuroseg.execution.block import forget_peak_memory, own_job, process_block
 from neuroseg.execution.channel import Channel
+from neuroseg.geometry import Triple
 from neuroseg.stage import Process, Stage
+from neuroseg.storage.workspace import Workspace
 
 Find = Callable[[str], Stage]
 """find(name) returns a stage of the run."""
@@ -34,13 +35,14 @@ class _Opened:
     """A stage that is set up. Closing `held` closes it."""
 
     stage: Stage
+    halo: Triple
     process: Process
     held: ExitStack
 
 
 def serve(
     channel: Channel,
-    run_folder: Path,
+    workspace: Workspace,
     find: Find,
     *,
     exit_on_setup_error: bool,
@@ -53,7 +55,7 @@ def serve(
     the middle of a block. This is safe because blocks are atomic.
     """
     channel.send({"job": own_job()})
-    threads = _Threads(channel, run_folder, find, exit_on_setup_error)
+    threads = _Threads(channel, workspace, find, exit_on_setup_error)
     for act in (lambda: _exit_when_disconnected(channel, threads.over, on_lost_head), threads.run):
         threading.Thread(target=_run_or_exit, args=(act,), daemon=True).start()
     threads.run()
@@ -63,8 +65,8 @@ def serve(
 class _Threads:
     """The loop of both threads, and their shared state: the lock for receiving, and the stages that are set up."""
 
-    def __init__(self, channel: Channel, run_folder: Path, find: Find, exit_on_setup_error: bool) -> None:
-        self._channel, self._run_folder = channel, run_folder
+    def __init__(self, channel: Channel, workspace: Workspace, find: Find, exit_on_setup_error: bool) -> None:
+        self._channel, self._workspace = channel, workspace
         self._find, self._exit_on_setup_error = find, exit_on_setup_error
         self._lock = threading.Lock()
         self._opened: dict[str, _Opened] = {}
@@ -99,10 +101,10 @@ class _Threads:
             self._channel.send({"begun": key})
             begun()
 
-        block = stage.lattice.block(index, stage.halo)
+        block = stage.lattice.block(index, opened.halo)
         try:
-            outcome = process_block(opened.process, block, stage, self._run_folder, begun=on_begun, early=early)
-            self._channel.send({"ended": key, "outcome": asdict(outcome)})
+            outcome = process_block(opened.process, block, stage, self._workspace, begun=on_begun, early=early)
+            self._channel.send({"ended": key, "outcome": vars(outcome)})
         except MissingPartError as error:
             self._channel.send({"early": key, "needs": [error.artifact, error.block]})
 
@@ -137,8 +139,8 @@ def _open(stage: Stage, *, exit_on_setup_error: bool) -> _Opened:
         if exit_on_setup_error:
             raise
         logger.exception("cannot set up stage %s", stage.name)
-        return _Opened(stage, _failing(stage, error), held)
-    return _Opened(stage, process, held)
+        return _Opened(stage, stage.halo, _failing(stage, error), held)
+    return _Opened(stage, stage.halo, process, held)
 
 
 def _failing(stage: Stage, error: Exception) -> Process:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 from neuroseg.blocks import Block
 from neuroseg.stage import Stage
 from neuroseg.storage.ledger import StageLedger
+from neuroseg.storage.workspace import Workspace
 
 Observe = Callable[[int, int], None]
 """observe(blocks done, blocks given up) is called from time to time and at the end of a task."""
@@ -41,6 +43,11 @@ class Task:
     def name(self) -> str:
         """The stage's name."""
         return self.stage.name
+
+    @cached_property
+    def workspace(self) -> Workspace:
+        """The workspace of the run."""
+        return Workspace(self.ledger.run_folder)
 
 
 class Executor(Protocol):

@@ -135,12 +135,6 @@ class WorkersExecutor:
 
     def _receive(self, pool: Pool, worker: Worker, schedule: Schedule) -> None:
         match worker.channel.receive():
-            case {"job": job}:
-                worker.job = job
-            case {"opened": str(stage)} if stage in self._allocations:
-                worker.ready_stages.add(stage)
-                is_ready = worker.ready_stages.issuperset(self._stages_of(pool))
-                worker.setting_up_since = None if is_ready else time.monotonic()
             case {"begun": [str(stage), int(index)]} if Key(stage, index) in worker.assigned:
                 worker.begun.add(Key(stage, index))
             case {"ended": [str(stage), int(index)], "outcome": dict(outcome)} if (
@@ -152,6 +146,12 @@ class WorkersExecutor:
             ):
                 self._unassign(worker, Key(stage, index))
                 schedule.put_off(Key(stage, index), artifact, part)
+            case {"job": job}:
+                worker.job = job
+            case {"opened": str(stage)} if stage in self._allocations:
+                worker.ready_stages.add(stage)
+                is_ready = worker.ready_stages.issuperset(self._stages_of(pool))
+                worker.setting_up_since = None if is_ready else time.monotonic()
             case {"opened": str()}:
                 pass  # a late message of an earlier run
             case _:

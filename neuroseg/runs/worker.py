@@ -55,4 +55,4 @@ def work(
     def find(name: str) -> Stage:
         return read_plan(workspace).stage(workspace, name)
 
-    serve(channel, workspace.path, find, exit_on_setup_error=exit_on_setup_error, on_lost_head=on_lost_head)
+    serve(channel, workspace, find, exit_on_setup_error=exit_on_setup_error, on_lost_head=on_lost_head)

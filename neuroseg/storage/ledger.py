@@ -240,7 +240,7 @@ class StageLedger:
     def _identity(self) -> Path:
         return self.folder / "identity.yaml"
 
-    @property
+    @cached_property
     def _file(self) -> MarksFile:
         return marks_file(self.folder / "marks")
 

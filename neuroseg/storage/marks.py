@@ -1,6 +1,7 @@
 """The marks of a stage's blocks: a file to which only the head appends, one line per event.
 
     \n CRC-32  words                                TAB JSON                     TAB files with their checksums
+    40b3d5aa created 61c0de5b7f3a9e12
     5d1c09f2 begun 7
     9f2c11aa done 7 81aa03c4d5e6 1.830 0.0          {"seconds": 0.4, "time": ...} {"edges/00000007.parquet": [830, 71]}
     02ab77e1 failed 8                               "stage edges, block 8 ...: out of memory"
@@ -13,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import threading
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,7 +26,7 @@ from typing import Any, NamedTuple
 from neuroseg.errors import DiskFullError
 from neuroseg.storage.space import describe_full, is_disk_full, path_in_errors
 
-# Compared to notice that another file has taken the place of the one that was read.
+# The first line has a random word. It shows whether another file has taken the place of the one that was read.
 _BEGINNING_BYTES = 64
 _CHECKSUM_LENGTH = 8
 
@@ -115,13 +117,15 @@ class MarksFile:
 
         Raises DiskFullError if the disk is full.
         """
-        texts = [" ".join(map(str, words))]
-        texts += [json.dumps(each) for each in (details, files) if each is not None]
-        content = "\t".join(texts).encode()
-        line = b"\n%08x " % zlib.crc32(content) + content
+        parts = [json.dumps(each) for each in (details, files) if each is not None]
+        line = _line("\t".join([" ".join(map(str, words)), *parts]))
         try:
             with path_in_errors(self.path):
-                self._write(line)
+                try:
+                    self._write(line, os.O_APPEND)
+                except FileNotFoundError:
+                    self.path.parent.mkdir(parents=True, exist_ok=True)
+                    self._write(_line(f"created {secrets.token_hex(8)}") + line, os.O_APPEND | os.O_CREAT)
         except OSError as error:
             if is_disk_full(error):
                 raise DiskFullError(describe_full(error, self.path.parent)) from error
@@ -136,13 +140,8 @@ class MarksFile:
                 file.seek(offset)
                 yield _content(file.readline()).split("\t")
 
-    def _write(self, line: bytes) -> None:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-        try:
-            descriptor = os.open(self.path, flags, 0o666)
-        except FileNotFoundError:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.path, flags, 0o666)
+    def _write(self, line: bytes, flags: int) -> None:
+        descriptor = os.open(self.path, os.O_WRONLY | flags, 0o666)
         try:
             while line:
                 line = line[os.write(descriptor, line) :]
@@ -167,6 +166,11 @@ class MarksFile:
                 with contextlib.suppress(ValueError, IndexError):  # a line of another version
                     self._marks.apply(content.partition("\t")[0].split(" "), self._offset)
             self._offset += len(line)
+
+
+def _line(content: str) -> bytes:
+    """Return a line with its checksum, after the end of the line before."""
+    return b"\n%08x %b" % (zlib.crc32(content.encode()), content.encode())
 
 
 def _content(line: bytes) -> str:

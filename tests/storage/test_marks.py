@@ -1,5 +1,6 @@
 """The file of marks: what was appended is read, and a line that a crash cut off does not count."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,19 @@ def test_another_file_in_its_place_is_read_from_the_beginning(marks: MarksFile) 
     assert set(marks.state().done) == set(range(10, 20))
 
 
+def test_a_file_that_begins_with_the_same_events_is_another_file(marks: MarksFile) -> None:
+    """A stage was restarted while another process did not look."""
+    for details in ("long" * 100, "short", "long" * 1000):
+        if marks.path.exists():
+            marks.path.unlink()
+        writer = MarksFile(marks.path)
+        for index in range(3):
+            writer.append("done", index, "9f2c", details=details)
+        assert [next(iter(marks.lines([done.offset])))[1:] for done in marks.state().done.values()] == [
+            [json.dumps(details)]
+        ] * 3
+
+
 def test_lines_of_another_version_are_ignored(marks: MarksFile) -> None:
     for words in (("unheard", "of"), ("done",), ("begun", "x"), ("done", 1, "9f2c")):
         marks.append(*words)
@@ -138,5 +152,5 @@ def test_the_parts_of_lines_are_found_again(marks: MarksFile) -> None:
 def test_a_full_disk_is_named(marks: MarksFile) -> None:
     marks.path.parent.mkdir()
     marks.path.symlink_to("/dev/full")
-    with pytest.raises(DiskFullError, match="the disk is full.*marks"):
+    with pytest.raises(DiskFullError, match=r"the disk is full.*marks"):
         marks.append("begun", 1)

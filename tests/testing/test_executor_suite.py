@@ -54,7 +54,7 @@ def stops_at_a_failure(tasks: Sequence[Task]) -> list[int]:
     for task in tasks:
         with task.stage.open() as process:
             for block in task.blocks:
-                if not record(process_block(process, block, task.stage, task.ledger.run_folder), block, task.ledger):
+                if not record(process_block(process, block, task.stage, task.workspace), block, task.ledger):
                     break
                 done += 1
         task.observe(done, len(task.blocks) - done)
