@@ -150,8 +150,7 @@ class AffinitiesStage:
                 dtype=np.uint8,
                 block=self.lattice.block_shape,
                 attributes={
-                    **array_attributes(self.raw.voxel_size_nm, self.raw.offset_nm),
-                    "axis_names": ["c^", "z", "y", "x"],
+                    **array_attributes(self.raw.voxel_size_nm, self.raw.offset_nm, channels=True),
                     "offsets": [list(offset) for offset in card.offsets],
                 },
             )

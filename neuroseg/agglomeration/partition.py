@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,18 +25,47 @@ def segment_lookup(
     `small = "drop"`, all small segments become 0. `nodes` has the columns `fragment` (ascending, unique) and
     `voxel_count`. Raises InputError for another value of `small`.
     """
-    if small not in SMALL:
-        raise unknown_name("treatment of small segments", small, SMALL)
-    ids = nodes["fragment"]
-    a = np.searchsorted(ids, tree["u"]).astype(np.int64)
-    b = np.searchsorted(ids, tree["v"]).astype(np.int64)
-    sizes = nodes["voxel_count"].astype(np.int64)
-    wanted_size = min_size_voxels if small == "merge" else 0
-    roots, root_sizes = _partition(a, b, tree["score"].astype(np.float64), sizes, float(threshold), wanted_size)
-    kept = np.unique(roots[root_sizes[roots] >= min_size_voxels])
+    roots = merge_rows(tree, nodes).roots(threshold, min_size_voxels, small)
+    kept = np.unique(roots[roots >= 0])
     segments = np.searchsorted(kept, roots).astype(np.uint64) + np.uint64(1)
-    segments[root_sizes[roots] < min_size_voxels] = 0
-    return {"fragment": ids, "segment": segments}
+    segments[roots < 0] = 0
+    return {"fragment": nodes["fragment"], "segment": segments}
+
+
+@dataclass(frozen=True)
+class MergeRows:
+    """A merge tree whose fragments are rows of the node table: `a`, `b` (int64), `scores` and the `sizes` of the rows.
+
+    Many thresholds can be applied to it, because the rows are looked up once.
+    """
+
+    a: NDArray[np.int64]
+    b: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    sizes: NDArray[np.int64]
+
+    def roots(self, threshold: float, min_size_voxels: int = 0, small: str = "merge") -> NDArray[np.int64]:
+        """Return for each node the row of the smallest fragment of its segment, -1 without a segment.
+
+        The arguments and errors are those of `segment_lookup`.
+        """
+        if small not in SMALL:
+            raise unknown_name("treatment of small segments", small, SMALL)
+        wanted_size = min_size_voxels if small == "merge" else 0
+        roots, totals = _partition(self.a, self.b, self.scores, self.sizes, float(threshold), wanted_size)
+        found: NDArray[np.int64] = np.where(totals[roots] >= min_size_voxels, roots, -1)
+        return found
+
+
+def merge_rows(tree: Table, nodes: Table) -> MergeRows:
+    """Return a merge tree with the rows of its fragments. `nodes` has ascending, unique fragments."""
+    ids = nodes["fragment"]
+    return MergeRows(
+        np.searchsorted(ids, tree["u"]).astype(np.int64),
+        np.searchsorted(ids, tree["v"]).astype(np.int64),
+        tree["score"].astype(np.float64),
+        nodes["voxel_count"].astype(np.int64),
+    )
 
 
 def segment_sizes(nodes: Table, lookup: Table) -> NDArray[np.int64]:

@@ -88,6 +88,21 @@ class Run:
 
         return score(Request(str(self.path), str(truth), roi, sweep))
 
+    def report(self, *, truth: str | Path | None = None, output: str | Path | None = None) -> Path:
+        """Write the report of the run as one HTML file, and return its path. See `neuroseg report`.
+
+        `output` is report.html in the workspace by default. With `truth`, the report contains scores. Raises InputError
+        if the file cannot be written, or if segmentation and truth cannot be compared.
+
+        Examples:
+            >>> run.report(truth="truth.zarr", output="report.html")
+            PosixPath('report.html')
+        """
+        from neuroseg.report.write import write_report
+
+        address = None if truth is None else str(truth)
+        return write_report(str(self.path), truth=address, output=None if output is None else Path(output))
+
     def status(self) -> dict[str, Any]:
         """Return the progress of the run, as `neuroseg status --json` prints it: `state`, `stages` and `workers`."""
         from neuroseg.checks.run_state import run_state

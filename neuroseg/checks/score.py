@@ -62,7 +62,7 @@ def score(request: Request, shown: Callable[[str], Progress] = _silent) -> dict[
     for path, suffix in ((request.plot, ".png"), (request.objects, ".csv")):
         if path:
             require_publishable(path, suffix)
-    workspace, labels, made_by = _opened(request.segmentation)
+    workspace, labels, made_by = opened_labels(request.segmentation)
     require_labels(labels)
     truth = require_labels(open_any(request.truth))
     overlap = overlap_of(labels, truth, request.roi or made_by.get("roi"))
@@ -86,7 +86,7 @@ def score(request: Request, shown: Callable[[str], Progress] = _silent) -> dict[
     return result
 
 
-def _opened(segmentation: str) -> tuple[Workspace | None, Volume, dict[str, Any]]:
+def opened_labels(segmentation: str) -> tuple[Workspace | None, Volume, dict[str, Any]]:
     """Return the workspace or None, the labels, and the settings stored with the labels."""
     workspace = named_workspace(segmentation)
     if workspace is None:

@@ -143,7 +143,7 @@ def _killed_run(options: Options, cut: Cut, shape: Triple, path: Path) -> None:
     given = options.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
     config.write_text(yaml.safe_dump(given))
     count = math.prod(-(-size // block) for size, block in zip(shape, cut.blocks, strict=True))
-    done = path / "ledger" / ("affinities" if options.volume else "fragments") / "done"
+    ledger = Workspace(path).ledger("affinities" if options.volume else "fragments", {})
     verb = ["run", options.volume] if options.volume else ["segment"]
     # -P: do not import modules from the working directory. The run ends with this process.
     child = subprocess.Popen(
@@ -151,7 +151,7 @@ def _killed_run(options: Options, cut: Cut, shape: Triple, path: Path) -> None:
         preexec_fn=partial(die_with_parent, os.getpid()), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        while child.poll() is None and not (done.is_dir() and 3 * len(list(done.iterdir())) >= count):
+        while child.poll() is None and 3 * len(ledger.done()) < count:
             time.sleep(_POLL_S)
     finally:
         child.kill()  # this also ends its workers
@@ -163,11 +163,13 @@ def _killed_run(options: Options, cut: Cut, shape: Triple, path: Path) -> None:
 def _cropped(options: Options, plan: Plan, roi: Roi, folder: Path) -> dict[str, object]:
     """Copy the region of the input to `folder`, and return the options to read the copy."""
     offset = [at + b * edge for at, b, edge in zip(plan.offset_nm, roi.begin, plan.voxel_size_nm, strict=True)]
-    attributes = array_attributes(plan.voxel_size_nm, (offset[0], offset[1], offset[2]))
-    path = folder / "crop.zarr"
+    corner = (offset[0], offset[1], offset[2])
+    plain = array_attributes(plan.voxel_size_nm, corner)
+    attributes, path = plain, folder / "crop.zarr"
     if plan.kind == "affinities":
         values = open_stored(plan.path, plan.selection, plan.voxel_size_nm).read(roi)
-        attributes = {**attributes, "offsets": [list(offset) for offset in plan.offsets]}
+        attributes = array_attributes(plan.voxel_size_nm, corner, channels=True)
+        attributes["offsets"] = [list(offset) for offset in plan.offsets]
     else:
         volume = open_any(plan.path, level=plan.level, voxel_size_nm=plan.voxel_size_nm, selection=plan.selection)
         values = volume.read(roi)
@@ -190,14 +192,13 @@ def _cropped(options: Options, plan: Plan, roi: Roi, folder: Path) -> dict[str, 
         "force": True,
     }
     mask = plan.mask_source(plan.mask)
-    return read if mask is None else {**read, "mask": _cropped_mask(mask, roi, folder, attributes)}
+    return read if mask is None else {**read, "mask": _cropped_mask(mask, roi, folder, plain)}
 
 
 def _cropped_mask(mask: MaskSource, roi: Roi, folder: Path, attributes: Mapping[str, object]) -> str:
     """Write the mask of the crop, one voxel per voxel of the crop, and return its path."""
     path, inside = folder / "mask.zarr", mask.open()(roi)
     block = [min(64, size) for size in inside.shape]
-    plain = {name: value for name, value in attributes.items() if name != "offsets"}
-    create_array(path, shape=inside.shape, dtype=np.uint8, block=block, attributes=plain)
+    create_array(path, shape=inside.shape, dtype=np.uint8, block=block, attributes=attributes)
     open_array(path, writable=True)[:] = inside
     return str(path)

@@ -46,13 +46,21 @@ def demo(
     _make_volume(folder, voxels)
     print("2. predict affinities and segment them", file=sys.stderr)
     workspace, content = _segment(folder, workers)
-    print("3. score the segmentation and draw a figure", file=sys.stderr)
+    print("3. score the segmentation, draw a figure and write a report", file=sys.stderr)
     from neuroseg.checks.score import Request, score
 
     scores = score(Request(str(workspace.path), str(folder / "truth.zarr")), progress.voxels_done)
     figure = folder / "segmentation.png"
     _draw(figure, folder, workspace)
-    content |= {"scores": scores, "figure": str(figure), "seconds": round(time.monotonic() - started, 1)}
+    from neuroseg.report.write import write_report
+
+    report = write_report(str(workspace.path), truth=str(folder / "truth.zarr"))
+    content |= {
+        "scores": scores,
+        "figure": str(figure),
+        "report": str(report),
+        "seconds": round(time.monotonic() - started, 1),
+    }
     if json:
         print_json(content)
         return
@@ -60,7 +68,7 @@ def demo(
     print(
         f"\nVOI split {scores['voi_split']:.2f} + merge {scores['voi_merge']:.2f} = {scores['voi_sum']:.2f} bits, "
         f"ARAND {scores['arand']:.3f}, {scores['segments']} segments, {scores['truth_objects']} true neurites, "
-        f"{content['seconds']:.0f} s\nfigure: {figure}\n\ntry next:\n{_activation()}"
+        f"{content['seconds']:.0f} s\nfigure: {figure}\nreport: {report}\n\ntry next:\n{_activation()}"
         f"  neuroseg info {folder / 'volume.zarr'}\n"
         f"  neuroseg segment {workspace.path} --threshold {content['threshold'] - 0.1:g}\n"
         f"  neuroseg evaluate {workspace.path} --truth {folder / 'truth.zarr'} --sweep\n"

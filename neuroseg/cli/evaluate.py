@@ -79,7 +79,7 @@ def evaluate(
     """
     from neuroseg.checks.score import Request, score
 
-    request = Request(segmentation, truth, roi, sweep, _ids(ignore), border_nm, plot, objects)
+    request = Request(segmentation, truth, roi, sweep, parsed_ids(ignore), border_nm, plot, objects)
     result = score(request, progress.voxels_done)
     if json:
         for assumption in result["assumptions"]:
@@ -89,7 +89,8 @@ def evaluate(
         _print(result, segmentation)
 
 
-def _ids(text: str) -> list[int]:
+def parsed_ids(text: str) -> list[int]:
+    """Return the ids in a list such as 0,7. Raises InputError for another text."""
     try:
         return [int(part) for part in text.split(",") if part.strip()]
     except ValueError as error:

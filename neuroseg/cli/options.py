@@ -215,6 +215,11 @@ Keep = Annotated[
     ),
 ]
 
+Report = Annotated[
+    bool,
+    typer.Option("--report/--no-report", help="Write report.html in the workspace at the end.", rich_help_panel=OUTPUT),
+]
+
 # Workers and clusters
 Blocks = Annotated[
     str | None,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +13,7 @@ import typer
 from neuroseg.cli import options as option
 from neuroseg.cli import progress
 from neuroseg.cli.summary import print_json, print_summary, run_summary
+from neuroseg.errors import BlocksFailedError
 
 if TYPE_CHECKING:
     from neuroseg.execution.cluster.site import Cluster
@@ -51,6 +54,7 @@ def predict(
     block_timeout: option.BlockTimeout = None,
     config: option.Config = None,
     restart: _PredictionRestart = None,
+    report: option.Report = True,
     json: option.Json = False,
 ) -> None:
     """Predict affinities from a raw volume.
@@ -72,8 +76,9 @@ def predict(
         voxel_size=voxel_size, roi=roi, mask=mask, workers=workers, executor=executor, block_timeout=block_timeout,
     )  # fmt: skip
     where = _cluster(cluster, dask_address)
-    workspace, summaries = pipeline.predict(options, restart=restart, begin=progress.begin, cluster=where)
-    _print(workspace, summaries, [f"neuroseg segment {workspace.path}"], json=json)
+    with _report_of_failure(options, is_wanted=report):
+        workspace, summaries = pipeline.predict(options, restart=restart, begin=progress.begin, cluster=where)
+    _finish(workspace, summaries, [f"neuroseg segment {workspace.path}"], report=report, json=json)
 
 
 def segment(
@@ -110,6 +115,7 @@ def segment(
     block_timeout: option.BlockTimeout = None,
     config: option.Config = None,
     restart: _SegmentationRestart = None,
+    report: option.Report = True,
     json: option.Json = False,
 ) -> None:
     """Segment affinities or a boundary map.
@@ -135,8 +141,9 @@ def segment(
         mask=mask, workers=workers, executor=executor, block_timeout=block_timeout,
     )  # fmt: skip
     where = _cluster(cluster, dask_address)
-    workspace, summaries = pipeline.segment(options, restart=restart, begin=progress.begin, cluster=where)
-    _print(workspace, summaries, _after_segmentation(workspace), json=json)
+    with _report_of_failure(options, is_wanted=report):
+        workspace, summaries = pipeline.segment(options, restart=restart, begin=progress.begin, cluster=where)
+    _finish(workspace, summaries, _after_segmentation(workspace), report=report, json=json)
 
 
 def run(
@@ -175,6 +182,7 @@ def run(
     block_timeout: option.BlockTimeout = None,
     config: option.Config = None,
     restart: _RunRestart = None,
+    report: option.Report = True,
     json: option.Json = False,
 ) -> None:
     """Segment a raw volume: predict affinities, then segment them.
@@ -200,8 +208,9 @@ def run(
         block_timeout=block_timeout,
     )  # fmt: skip
     where = _cluster(cluster, dask_address)
-    workspace, summaries = pipeline.run(options, restart=restart, begin=progress.begin, cluster=where)
-    _print(workspace, summaries, _after_segmentation(workspace), json=json)
+    with _report_of_failure(options, is_wanted=report):
+        workspace, summaries = pipeline.run(options, restart=restart, begin=progress.begin, cluster=where)
+    _finish(workspace, summaries, _after_segmentation(workspace), report=report, json=json)
 
 
 def _after_segmentation(workspace: Workspace) -> Sequence[str]:
@@ -233,9 +242,32 @@ def _cluster(site: str | None, dask_address: str | None) -> Cluster:
     return Cluster(site_named(site) if site else None, dask_address)
 
 
-def _print(workspace: Workspace, summaries: Sequence[StageSummary], next_steps: Sequence[str], *, json: bool) -> None:
+@contextmanager
+def _report_of_failure(options: Options, *, is_wanted: bool) -> Iterator[None]:
+    """If blocks fail, write the report of the run before the error is printed."""
+    try:
+        yield
+    except BlocksFailedError:
+        if is_wanted:
+            from neuroseg.report.write import write_at_end
+            from neuroseg.runs.resolve import workspace_of_options
+
+            if (path := write_at_end(workspace_of_options(options))) is not None:
+                print(f"report: {path}", file=sys.stderr)
+        raise
+
+
+def _finish(
+    workspace: Workspace, summaries: Sequence[StageSummary], next_steps: Sequence[str], *, report: bool, json: bool
+) -> None:
+    """Write the report, and print the summary."""
+    from neuroseg.report.write import write_at_end
+
     content = run_summary(workspace, summaries)
+    path = write_at_end(workspace) if report else None
     if json:
-        print_json(content)
-    else:
-        print_summary(content, next_steps)
+        print_json(content | ({"report": str(path)} if path else {}))
+        return
+    print_summary(content, next_steps)
+    if path is not None:
+        print(f"report: {path}", file=sys.stderr)

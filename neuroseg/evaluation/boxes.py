@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from neuroseg.blocks import Block, Lattice
 from neuroseg.evaluation.borders import border_reach, near_boundary
 from neuroseg.evaluation.contingency import CONTINGENCY, GrowingTable, contingency
+from neuroseg.evaluation.part_places import SoughtParts, better, box_places, no_places
 from neuroseg.evaluation.pieces import PLACES, REACH, block_places
 from neuroseg.geometry import Nanometres, Triple, grown, slices, triple
 from neuroseg.tables import Table
@@ -93,6 +94,27 @@ def compared_places(
             )
         )
     return table.total()
+
+
+def compared_part_places(
+    labels: Volume,
+    truth: Volume,
+    overlap: Overlap,
+    sought: Sequence[SoughtParts],
+    ignore: Sequence[int] = (0,),
+    *,
+    box_voxels: int = BOX_VOXELS,
+    progress: Progress = lambda done, total: None,
+) -> list[NDArray[np.int64]]:
+    """Return the places of the wrong parts (evaluation/part_places.py) of each element of `sought`, in the overlap."""
+    places = [no_places(parts) for parts in sought]
+    for block in _boxes(labels, overlap.roi, box_voxels, progress, REACH):
+        arrays = labels.read(block.read_roi), _read_truth(truth, overlap, block.read_roi)
+        rois = {"read_roi": block.read_roi, "write_roi": block.write_roi}
+        for number, parts in enumerate(sought):
+            found = box_places(*arrays, parts, ignore, **rois, volume_shape=labels.shape)
+            places[number] = better(places[number], found)
+    return places
 
 
 def box_shape(chunk: Sequence[int], volume_shape: Sequence[int], most_voxels: int) -> Triple:

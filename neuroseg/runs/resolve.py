@@ -84,7 +84,7 @@ def plan_of_segmentation(options: Options) -> tuple[Workspace, Plan, Options]:
         raise InputError(
             "no volume to segment", hint="pass a volume or its workspace, or --affinities or --boundaries with -o"
         )
-    workspace = _named(options) or _workspace_for(options)
+    workspace = workspace_of_options(options)
     if not is_workspace(workspace.path):
         if Path(options.volume).suffix == ".neuroseg":
             raise InputError(f"{options.volume} is not a workspace", hint="run neuroseg run VOLUME first")
@@ -107,6 +107,11 @@ def plan_of_segmentation(options: Options) -> tuple[Workspace, Plan, Options]:
     if mask and old.predicted_mask and mask.identity == old.predicted_mask.identity:
         changed["predicted_mask"] = mask  # the same mask, perhaps at a new path
     return workspace, old.model_copy(update=changed), merged
+
+
+def workspace_of_options(options: Options) -> Workspace:
+    """Return the workspace that `plan_of_run` and `plan_of_segmentation` return. Raises InputError as they do."""
+    return _named(options) or _workspace_for(options)
 
 
 def _named(options: Options) -> Workspace | None:

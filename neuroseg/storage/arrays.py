@@ -27,6 +27,9 @@ from neuroseg.storage.trees import Place, remove_all
 
 _CHUNK_VOXELS = 64
 _LEAST_CHUNK_VOXELS = 16
+# Up to this many channels share a chunk: viewers draw them as red, green and blue. More are often read in part.
+_MOST_CHANNELS_TOGETHER = 3
+_AXES = ("c", "z", "y", "x")
 
 logger = logging.getLogger(__name__)
 
@@ -82,22 +85,25 @@ def create_array(
     """Create a zarr v3 array whose shards are `block` voxels in the last three axes. Replace an existing array.
 
     A shard is the atomic unit of a write: if two blocks wrote to one shard, data would be lost without an error.
-    A shard covers all of the leading axes (channels).
+    `shape` is (z, y, x) or (c, z, y, x); the axes are named so. A shard covers all channels. A chunk covers all
+    channels if there are at most three.
     """
     remove_all(path)
     lead = tuple(shape[: len(shape) - 3])
-    chunk = tuple(inner_chunk(size) for size in block)
-    shards = (*lead, *block) if (*lead, *block) != (*(1 for _ in lead), *chunk) else None
+    together = lead if sum(lead) <= _MOST_CHANNELS_TOGETHER else (1,)
+    chunk = (*together, *(inner_chunk(size) for size in block))
+    shard = (*lead, *block)
     zarr.create_array(
         store=zarr_store(path, writable=True),
         shape=tuple(shape),
         dtype=np.dtype(dtype),
-        chunks=(*(1 for _ in lead), *chunk),
-        shards=shards,
+        chunks=chunk,
+        shards=shard if shard != chunk else None,
         # With a checksum, reading a chunk that a crash or a disk damaged raises an error.
         compressors=ZstdCodec(level=1, checksum=True),
         fill_value=0,
         attributes=dict(attributes),
+        dimension_names=_AXES[-len(shape) :],
         zarr_format=3,
     )
 

@@ -57,8 +57,8 @@ def is_unused(path: Path) -> bool:
 
 
 def has_marks(path: Path) -> bool:
-    """Return whether there are done marks in the folder, with or without `run.yaml`."""
-    return any(done.is_dir() for done in path.glob("ledger/*/done"))
+    """Return whether there are marks of blocks in the folder, with or without `run.yaml`."""
+    return any(path.glob("ledger/*/marks"))
 
 
 def is_workspace(path: Path) -> bool:

@@ -45,7 +45,8 @@ def synthetic_affinities(shape: Triple = SHAPE) -> NDArray[np.uint8]:
 def make_affinities(path: Path) -> AffinitySource:
     """Write the synthetic affinities to a zarr with several shards, and return their source for stages."""
     affinities = synthetic_affinities()
-    attributes = {**array_attributes(_VOXEL_SIZE_NM, _OFFSET_NM), "offsets": [list(offset) for offset in _OFFSETS]}
+    attributes = array_attributes(_VOXEL_SIZE_NM, _OFFSET_NM, channels=True)
+    attributes["offsets"] = [list(offset) for offset in _OFFSETS]
     create_array(path, shape=affinities.shape, dtype=np.uint8, block=BLOCK_SHAPE, attributes=attributes)
     open_array(path, writable=True)[:] = affinities
     return open_affinities(str(path), None, None)

@@ -12,18 +12,25 @@ from neuroseg.storage.publish import published
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Scored = Mapping[str, float]
 
 WIDTH_PIXELS, DOTS_PER_INCH = 2000, 200
 SPLIT, MERGE, TOTAL, BEST, STORED, FAINT = "#2f6db3", "#c8553d", "#222222", "#1a936f", "#e09f1f", "#c4c4c4"
-NOTE = "#555555"
+NOTE, PAPER = "#555555", "#ffffff"
 # Split and merge are drawn up to this multiple of the best sum: good thresholds lie within this range.
 MAX_MULTIPLE = 2.0
 
 
 def threshold_curve(path: Path, sweep: Sequence[Scored], stored: Scored | None = None, title: str = "") -> None:
-    """Write a PNG, 2000 pixels wide. Left: VOI split against VOI merge. Right: split, merge and sum by threshold.
+    """Write the figure of `curve_figure` as a PNG, 2000 pixels wide."""
+    with published(path) as aside:
+        curve_figure(sweep, stored, title).savefig(aside, format="png")
+
+
+def curve_figure(sweep: Sequence[Scored], stored: Scored | None = None, title: str = "") -> Figure:
+    """Return a figure. Left: VOI split against VOI merge. Right: split, merge and sum by threshold.
 
     `sweep` contains at least one row with `threshold`, `voi_split`, `voi_merge` and `voi_sum` (bits), by ascending
     threshold. The first row with the smallest sum is marked as best. `stored`: the row of the stored segmentation.
@@ -32,7 +39,7 @@ def threshold_curve(path: Path, sweep: Sequence[Scored], stored: Scored | None =
     from matplotlib.figure import Figure
 
     width = WIDTH_PIXELS / DOTS_PER_INCH
-    figure = Figure(figsize=(width, 0.52 * width), dpi=DOTS_PER_INCH, facecolor="white", layout="constrained")
+    figure = Figure(figsize=(width, 0.52 * width), dpi=DOTS_PER_INCH, facecolor=PAPER, layout="constrained")
     FigureCanvasAgg(figure)
     plane, lines = figure.subplots(1, 2)
     best = min(sweep, key=lambda row: row["voi_sum"])
@@ -40,11 +47,13 @@ def threshold_curve(path: Path, sweep: Sequence[Scored], stored: Scored | None =
     _draw_lines(lines, sweep, best, stored)
     for axes in (plane, lines):
         axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(labelsize=8)
+        axes.spines[["left", "bottom"]].set_color(TOTAL)
+        axes.tick_params(labelsize=8, color=TOTAL, labelcolor=TOTAL)
+        for label in (axes.xaxis.label, axes.yaxis.label, *axes.get_legend().get_texts()):
+            label.set_color(TOTAL)
     if title:
-        figure.suptitle(title, fontsize=11, weight="bold", x=0.01, ha="left")
-    with published(path) as aside:
-        figure.savefig(aside, format="png")
+        figure.suptitle(title, fontsize=11, weight="bold", x=0.01, ha="left", color=TOTAL)
+    return figure
 
 
 def _draw_plane(axes: Axes, sweep: Sequence[Scored], best: Scored, stored: Scored | None) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuroseg.errors import InputError
+from neuroseg.geometry import triple
 from neuroseg.views.colours import colours_of, named_as_truth
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ BORDER_BRIGHTNESS = 0.6
 # Rows of the figure: name, axis of the cut, vertical axis, horizontal axis.
 PLANES = (("xy", 0, 1, 2), ("xz", 1, 0, 2), ("yz", 2, 0, 1))
 AXES = "zyx"
+# Columns that are no labels. Labels are drawn over the first one that there is.
+IMAGES = ("raw", "affinities", "boundaries")
 # Inches around and between panels.
 MARGIN, GAP, ROW_NAME, COLUMN_NAME, TITLE = 0.12, 0.07, 0.46, 0.22, 0.28
 # MIN_ROW: least height of a row, for its name. MAX_HEIGHT: greatest height of all rows, in widths of the figure.
@@ -54,13 +57,30 @@ def segmentation_figure(
     """
     shapes = {name: array.shape for name, array in labels.items()}
     _check({"raw": raw.shape, "affinities": affinities.shape[1:]} | shapes, voxel_size_nm)
-    greys = [np.repeat(plane[..., None] / 255, 3, axis=-1) for plane in _central_planes(raw)]
-    columns = {"raw": greys, "affinities": [_affinity_colours(plane) for plane in _central_planes(affinities)]}
-    for name, planes in _label_planes(labels).items():
-        columns[name] = [covered(grey, plane) for grey, plane in zip(greys, planes, strict=True)]
-    extent = [length * size for length, size in zip(raw.shape, voxel_size_nm, strict=True)]
-    cuts = [f"{AXES[axis]} = {raw.shape[axis] // 2}" for _, axis, _, _ in PLANES]
-    _write(path, _draw(columns, extent, cuts, title))
+    arrays: dict[str, NDArray[Any]] = {"raw": raw, "affinities": affinities, **labels}
+    planes_figure(
+        path,
+        {name: _central_planes(array) for name, array in arrays.items()},
+        extent_nm=[length * size for length, size in zip(raw.shape, voxel_size_nm, strict=True)],
+        cuts=triple([length // 2 for length in raw.shape]),
+        title=title,
+    )
+
+
+def planes_figure(
+    path: Path,
+    planes: Mapping[str, Sequence[NDArray[Any]]],
+    *,
+    extent_nm: Sequence[float],
+    cuts: Sequence[int],
+    title: str = "",
+) -> None:
+    """Write the same figure of planes that are already cut, in the order of PLANES (`coloured_planes`).
+
+    `extent_nm`: size of the region (z, y, x). `cuts`: the voxel along z, y and x at which it is cut.
+    """
+    written = [f"{AXES[axis]} = {cuts[axis]}" for _, axis, _, _ in PLANES]
+    _write(path, _draw(coloured_planes(planes), extent_nm, written, title))
 
 
 def _check(shapes: dict[str, tuple[int, ...]], voxel_size_nm: Sequence[float]) -> None:
@@ -84,9 +104,12 @@ def _central_planes(array: NDArray[Any]) -> list[NDArray[Any]]:
     return [array.take(array.shape[axis - 3] // 2, axis - 3) for _, axis, _, _ in PLANES]
 
 
-def _label_planes(labels: Mapping[str, NDArray[np.integer]]) -> dict[str, list[NDArray[np.integer]]]:
-    """Return the middle planes of each label array. Segmentations get the ids of matching true objects, if any."""
-    planes = {name: _central_planes(array) for name, array in labels.items()}
+def matched_planes(labels: Mapping[str, list[NDArray[np.integer]]]) -> dict[str, list[NDArray[np.integer]]]:
+    """Return planes of label arrays by name. If there is a `truth`, segmentations get the ids of matching true objects.
+
+    The planes of a name may have different shapes. Each name has the same planes. `fragments` keep their ids.
+    """
+    planes = dict(labels)
     for name in planes if "truth" in planes else ():
         if name in ("truth", "fragments"):
             continue
@@ -98,7 +121,33 @@ def _label_planes(labels: Mapping[str, NDArray[np.integer]]) -> dict[str, list[N
     return planes
 
 
-def _affinity_colours(plane: NDArray[np.uint8]) -> Image:
+def coloured_planes(planes: Mapping[str, Sequence[NDArray[Any]]]) -> dict[str, list[Image]]:
+    """Return the pictures `(height, width, 3)`, 0 to 1, of three planes for each name, in the given order of names.
+
+    `raw` is uint8. `affinities` and `boundaries` are uint8 affinities `(c, height, width)`. All others are labels. They
+    are drawn over raw; without raw, over the mean affinity; without both, over white.
+    """
+    images = {name: planes[name] for name in IMAGES if name in planes}
+    under = [_grey(plane) for plane in next(iter(images.values()), [])]
+    labels = matched_planes({name: list(each) for name, each in planes.items() if name not in images})
+    columns: dict[str, list[Image]] = {}
+    for name, each in planes.items():
+        if name in labels:
+            greys = under or [np.ones((*plane.shape, 3)) for plane in each]
+            columns[name] = [covered(grey, plane) for grey, plane in zip(greys, labels[name], strict=True)]
+        else:
+            columns[name] = [_grey(plane) if name == "raw" else affinity_colours(plane) for plane in each]
+    return columns
+
+
+def _grey(plane: NDArray[np.uint8]) -> Image:
+    """Return grey `(height, width, 3)`, 0 to 1, of raw `(height, width)` or of the mean of affinities."""
+    mean = plane if plane.ndim == 2 else plane.mean(axis=0)
+    grey: Image = np.repeat(mean[..., None] / 255, 3, axis=-1)
+    return grey
+
+
+def affinity_colours(plane: NDArray[np.uint8]) -> Image:
     """Return colours `(height, width, 3)`, 0 to 1, of affinities `(c, height, width)`."""
     channels = plane[:3] if len(plane) >= 3 else np.repeat(plane.mean(axis=0, keepdims=True), 3, axis=0)
     colours: Image = np.moveaxis(channels, 0, -1) / 255
@@ -151,7 +200,7 @@ def _add_scale_bar(axes: Axes, width_nm: float) -> None:
     """Draw a scale bar with its length in the lower left corner, at most a third of the panel's width."""
     from matplotlib import patheffects
 
-    length = _round_length(width_nm / 3)
+    length = round_length(width_nm / 3)
     text = f"{length / 1000:g} µm" if length >= 1000 else f"{length:g} nm"
     left, right = 0.05, 0.05 + length / width_nm
     white: dict[str, Any] = {"transform": axes.transAxes, "color": "white"}
@@ -161,7 +210,7 @@ def _add_scale_bar(axes: Axes, width_nm: float) -> None:
     axes.plot([left, right], [0.06, 0.06], linewidth=3, solid_capstyle="butt", **white)
 
 
-def _round_length(longest_nm: float) -> float:
+def round_length(longest_nm: float) -> float:
     """Return the greatest length up to `longest_nm` that is 1, 2 or 5 times a power of ten."""
     power = 10.0 ** math.floor(math.log10(longest_nm))
     return max(step * power for step in (1, 2, 5) if step * power <= longest_nm)

@@ -142,11 +142,16 @@ def ome_attributes(
     return {"ome": ome} if convention == CENTRE else {"ome": ome, OFFSET_CONVENTION: convention}
 
 
-def array_attributes(voxel_size_nm: Nanometres, corner_nm: Nanometres) -> dict[str, Any]:
-    """Return the attributes that funlib and related libraries read. Their offset is the corner of the first voxel."""
+def array_attributes(voxel_size_nm: Nanometres, corner_nm: Nanometres, *, channels: bool = False) -> dict[str, Any]:
+    """Return the attributes of an array `(z, y, x)`, or `(c, z, y, x)` with `channels`.
+
+    funlib and related libraries read voxel size, offset (the corner of the first voxel), names and units. tensorstore
+    and neuroglancer read `dimension_units`, one for each dimension.
+    """
     return {
         "voxel_size": list(voxel_size_nm),
         "offset": list(corner_nm),
-        "axis_names": ["z", "y", "x"],
+        "axis_names": ["c^"] * channels + ["z", "y", "x"],
         "units": ["nm", "nm", "nm"],
+        "dimension_units": [""] * channels + [f"{edge:g} nm" for edge in voxel_size_nm],
     }

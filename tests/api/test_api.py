@@ -18,7 +18,7 @@ from neuroseg.segmentation.segments import segments_table
 from neuroseg.tables import NODES
 from tests.conftest import make_volume
 
-OF_COMMANDS_ALONE = {"config", "json"}
+OF_COMMANDS_ALONE = {"config", "json", "report"}
 
 
 @pytest.fixture(scope="module")

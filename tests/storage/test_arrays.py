@@ -28,3 +28,28 @@ def test_a_damaged_shard_is_replaced(tmp_path: Path, lead: tuple[int, ...], kept
     write_region(open_array(path, writable=True), roi, values[..., 80:, :, :])
     assert np.array_equal(open_array(path)[:], values)
     assert shard.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("shape", "names", "chunk"),
+    [
+        ((100, 40, 40), ("z", "y", "x"), (40, 40, 40)),
+        ((3, 100, 40, 40), ("c", "z", "y", "x"), (3, 40, 40, 40)),
+        ((12, 100, 40, 40), ("c", "z", "y", "x"), (1, 40, 40, 40)),
+    ],
+)
+def test_axes_have_names_and_few_channels_share_a_chunk(
+    tmp_path: Path, shape: tuple[int, ...], names: tuple[str, ...], chunk: tuple[int, ...]
+) -> None:
+    create_array(tmp_path / "a.zarr", shape=shape, dtype=np.uint8, block=(80, 40, 40), attributes={})
+    array = open_array(tmp_path / "a.zarr")
+    assert array.metadata.dimension_names == names
+    assert array.chunks == chunk
+    assert array.shards == (*shape[:-3], 80, 40, 40)
+
+
+def test_one_chunk_for_each_block_needs_no_shards(tmp_path: Path) -> None:
+    for shape in ((40, 40, 40), (3, 40, 40, 40)):
+        create_array(tmp_path / "a.zarr", shape=shape, dtype=np.uint8, block=(40, 40, 40), attributes={})
+        array = open_array(tmp_path / "a.zarr")
+        assert (array.chunks, array.shards) == (shape, None)

@@ -1,0 +1,80 @@
+"""The merge tree at any threshold: which fragments form a segment, and what the segmentation is like.
+
+    tree, nodes, threshold, smallest segment  ->  Cut  ->  labels of a chunk of fragments
+                                                       ->  number of segments, share of the largest, VOI
+
+A segment is named after its smallest fragment. So a segment that a change of the threshold leaves alone keeps its name
+and its colour.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuroseg.agglomeration.partition import merge_rows
+from neuroseg.evaluation.contingency import CONTINGENCY
+from neuroseg.evaluation.metrics import scores_of
+from neuroseg.storage.parts import read_table
+from neuroseg.storage.workspace import Workspace
+from neuroseg.tables import NODES, TREE, Table, combined
+
+_BEGIN, _LAST = ("min_z", "min_y", "min_x"), ("max_z", "max_y", "max_x")
+_NODES = {name: NODES[name] for name in ("fragment", "voxel_count", *_BEGIN, *_LAST)}
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The segmentation at a threshold. `names` (uint64): the segment of each row of the nodes, 0 for none."""
+
+    threshold: float
+    min_size_voxels: int
+    names: NDArray[np.uint64]
+    segments: int
+    largest_share: float
+
+    @property
+    def version(self) -> str:
+        """The word that names this cut in the address of a layer."""
+        return f"t{self.threshold!r}-m{self.min_size_voxels}"
+
+
+class Tree:
+    """The merge tree of a workspace. `fragments` are the fragments of the nodes, ascending, uint64."""
+
+    def __init__(self, workspace: Workspace, small: str) -> None:
+        nodes = read_table(workspace.all_nodes, _NODES)
+        self.fragments, self._small = nodes["fragment"], small
+        self._begins, self._lasts = (np.stack([nodes[name] for name in names]) for names in (_BEGIN, _LAST))
+        self._rows = merge_rows(read_table(workspace.tree, TREE), nodes)
+
+    def cut(self, threshold: float, min_size_voxels: int = 0) -> Cut:
+        """Return the segmentation at a threshold."""
+        roots, voxels = self._rows.roots(threshold, min_size_voxels, self._small), self._rows.sizes
+        known = roots >= 0
+        names = np.zeros(len(roots), np.uint64)
+        names[known] = self.fragments[roots[known]]
+        sizes = np.bincount(roots[known], weights=voxels[known], minlength=1)
+        total = max(1, int(voxels.sum()))
+        return Cut(threshold, min_size_voxels, names, int(np.count_nonzero(sizes)), float(sizes.max(initial=0)) / total)
+
+    def rows_of(self, fragments: NDArray[np.uint64]) -> NDArray[np.int32]:
+        """Return the row of the nodes of each fragment, -1 for 0 and unknown fragments."""
+        if not len(self.fragments):
+            return np.full(fragments.shape, -1, np.int32)
+        rows = np.minimum(np.searchsorted(self.fragments, fragments), len(self.fragments) - 1)
+        return np.where(self.fragments[rows] == fragments, rows, -1).astype(np.int32)
+
+    def box_of(self, rows: NDArray[np.integer]) -> tuple[list[int], list[int]]:
+        """Return the begin and end (z, y, x) in voxels of the box around the fragments of some rows, at least one."""
+        return self._begins[:, rows].min(1).tolist(), (self._lasts[:, rows].max(1) + 1).tolist()
+
+    def scores(self, cut: Cut, contingency: Table) -> dict[str, float]:
+        """Return VOI split and merge in bits, from the contingency table of fragments and truth."""
+        rows = self.rows_of(contingency["segment"])
+        segments = np.where(rows >= 0, cut.names[rows], 0).astype(np.uint64)
+        found: Any = scores_of(combined([{**contingency, "segment": segments}], CONTINGENCY))
+        return {"voi_split": found.voi_split, "voi_merge": found.voi_merge}

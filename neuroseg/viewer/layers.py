@@ -1,0 +1,132 @@
+"""The layers of a workspace or a volume: raw, affinities, fragments, segmentation and truth, read by regions.
+
+workspace + truth  ->  Layer(read, shape, voxel size, position)  ->  pyramid.py  ->  chunks of a viewer
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from funlib.geometry import Roi
+from numpy.typing import NDArray
+
+from neuroseg.errors import InputError
+from neuroseg.evaluation.evaluate import overlap_of, require_labels
+from neuroseg.geometry import Nanometres, Triple, slices
+from neuroseg.runs.pipeline import workspace_at
+from neuroseg.runs.plan import Plan
+from neuroseg.storage.arrays import is_array, open_array
+from neuroseg.storage.workspace import Workspace, named_workspace
+from neuroseg.volumes.addresses import open_any
+from neuroseg.volumes.volume import Volume, require_voxel_size
+
+IMAGE, AFFINITIES, LABELS = "image", "affinities", "labels"
+Read = Callable[[Roi], NDArray[Any]]
+# A viewer shows the affinities along z, y and x as red, green and blue.
+_SHOWN_CHANNELS = 3
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What a viewer shows. `read` returns a region of voxels `(z, y, x)`, affinities `(c, z, y, x)`.
+
+    `kind` is IMAGE (any number), AFFINITIES (uint8) or LABELS (integers). `offset_nm` is the position of the lower
+    corner of voxel (0, 0, 0).
+    """
+
+    name: str
+    kind: str
+    dtype: np.dtype[Any]
+    shape: Triple
+    voxel_size_nm: Nanometres
+    offset_nm: Nanometres
+    read: Read
+    channels: int = 1
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The layers to show. `workspace` and `plan` are None for a volume."""
+
+    title: str
+    layers: dict[str, Layer]
+    workspace: Workspace | None = None
+    plan: Plan | None = None
+
+
+def layers_at(address: str, truth: str | None) -> Shown:
+    """Return the layers of the workspace or volume at an address, and of ground truth.
+
+    Artifacts that do not exist are left out: they are not written yet, or were removed. Raises InputError if there is
+    nothing to show, or if the truth does not fit.
+    """
+    if named_workspace(address) is None:
+        volume = open_any(address)
+        layers = [_volume_layer("raw" if volume.dtype.kind == "f" or volume.dtype.itemsize <= 2 else "labels", volume)]
+        shown = Shown(address, {layer.name: layer for layer in layers})
+    else:
+        workspace, plan = workspace_at(address)
+        shown = Shown(
+            str(workspace.path), {each.name: each for each in _of_workspace(workspace, plan)}, workspace, plan
+        )
+    if not shown.layers:
+        raise InputError(f"{address} has nothing to show yet", hint="start the run first: neuroseg run")
+    if truth is not None:
+        shown.layers["truth"] = _truth_layer(next(iter(shown.layers.values())), truth)
+    return shown
+
+
+def _of_workspace(workspace: Workspace, plan: Plan) -> Iterator[Layer]:
+    if plan.kind == "raw":
+        raw = open_any(plan.path, level=plan.level, voxel_size_nm=plan.voxel_size_nm, selection=plan.selection)
+        yield _layer("raw", IMAGE, raw.dtype, plan, raw.read)
+    if plan.kind != "raw" or is_array(workspace.affinities):
+        source = plan.affinity_source(workspace)
+        shown = source.only(range(min(_SHOWN_CHANNELS, len(source.offsets))))
+        yield _layer("affinities", AFFINITIES, np.dtype(np.uint8), plan, shown.open(), len(shown.offsets))
+    for name, place in (("fragments", workspace.fragments), ("segmentation", workspace.segmentation / "0")):
+        if is_array(place):
+            array = open_array(place)
+            yield _layer(name, LABELS, array.dtype, plan, partial(_read_array, array))
+
+
+def _read_array(array: Any, roi: Roi) -> NDArray[Any]:
+    return np.asarray(array[slices(roi)])
+
+
+def _layer(name: str, kind: str, dtype: np.dtype[Any], plan: Plan, read: Read, channels: int = 1) -> Layer:
+    return Layer(name, kind, dtype, plan.shape, plan.voxel_size_nm, plan.offset_nm, read, channels)
+
+
+def _volume_layer(name: str, volume: Volume) -> Layer:
+    kind = IMAGE if name == "raw" else LABELS
+    return Layer(name, kind, volume.dtype, volume.shape, require_voxel_size(volume), volume.offset_nm, volume.read)
+
+
+def _truth_layer(first: Layer, address: str) -> Layer:
+    """Return the layer of ground truth, at its place beside the layer `first`."""
+    truth = require_labels(open_any(address))
+    size, begin = first.voxel_size_nm, overlap_of(as_volume(first), truth, None).truth_roi.begin
+    offset = tuple(o + b * s for o, b, s in zip(first.offset_nm, begin, size, strict=True))
+    return Layer("truth", LABELS, truth.dtype, truth.shape, size, (offset[0], offset[1], offset[2]), truth.read)
+
+
+def as_volume(layer: Layer) -> Volume:
+    """Return a layer of scalars as a volume, for functions that compare volumes."""
+    return Volume(layer.name, _Array(layer), layer.voxel_size_nm, layer.offset_nm)
+
+
+class _Array:
+    """A layer that is indexed like an array."""
+
+    chunks = shards = None
+
+    def __init__(self, layer: Layer) -> None:
+        self._read, self.shape, self.dtype = layer.read, layer.shape, layer.dtype
+
+    def __getitem__(self, index: Sequence[slice]) -> NDArray[Any]:
+        return self._read(Roi([each.start for each in index], [each.stop - each.start for each in index]))

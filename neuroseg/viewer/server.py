@@ -1,0 +1,238 @@
+"""The server of a viewer: the client of neuroglancer, the chunks of the layers, and the cuts of the merge tree.
+
+    /v/TOKEN/                                      the page: neuroglancer's client and our panel (page/)
+    /v/TOKEN/data/LAYER/VERSION/info               description of a layer
+    /v/TOKEN/data/LAYER/VERSION/LEVEL/BOX          a chunk
+    /v/TOKEN/data/LAYER/VERSION/mesh/ID            the mesh of a segment
+    /v/TOKEN/cut?threshold=0.8&min_size=0&selected=7   a segmentation: version, number of segments, scores
+    /v/TOKEN/curve                                 the same for many thresholds
+    /v/TOKEN/places                                errors or suspects, the worst first
+    /v/TOKEN/use                                   write the segmentation at a threshold (POST)
+    /v/TOKEN/progress, /v/TOKEN/beginning          how far a run is, and what there is to show
+
+Without the token, every address answers 404. The server listens on the loopback interface only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import mimetypes
+import secrets
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from tornado.httpserver import HTTPServer
+from tornado.iostream import StreamClosedError
+from tornado.netutil import bind_sockets
+from tornado.web import Application, HTTPError, RequestHandler
+
+from neuroseg.viewer import meshes
+from neuroseg.viewer.initial_state import SERVER
+from neuroseg.viewer.segment_command import SegmentCommand
+from neuroseg.viewer.session import Session
+
+LOOPBACK = "127.0.0.1"
+_TOKEN_BYTES = 16
+_THREADS = 4
+_OWN_FILES = ("panel.js", "panel.css")
+
+
+class Viewer:
+    """A server for one session. `url` is its address with the token."""
+
+    def __init__(self, session: Session, port: int = 0) -> None:
+        self.session = session
+        self.token = secrets.token_urlsafe(_TOKEN_BYTES)
+        self.executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="viewer")
+        self.command = SegmentCommand(session.workspace_path)
+        sockets = bind_sockets(port, LOOPBACK)
+        self.url = f"http://{LOOPBACK}:{sockets[0].getsockname()[1]}/v/{self.token}/"
+        self._server = HTTPServer(_application(self))
+        self._server.add_sockets(sockets)
+
+    async def close(self) -> None:
+        """Stop listening, close the connections, and end a command that the page has started."""
+        self._server.stop()
+        await self._server.close_all_connections()
+        self.command.stop()
+        self.executor.shutdown(wait=False)
+
+
+def _application(viewer: Viewer) -> Application:
+    given = {"viewer": viewer}
+    return Application(
+        [
+            (r"/v/([^/]+)/data/([^/]+)/([^/]+)/(.+)", _Data, given),
+            (r"/v/([^/]+)/cut", _CutAt, given),
+            (r"/v/([^/]+)/curve", _Curve, given),
+            (r"/v/([^/]+)/beginning", _Beginning, given),
+            (r"/v/([^/]+)/places", _Places, given),
+            (r"/v/([^/]+)/use", _Use, given),
+            (r"/v/([^/]+)/progress", _Progress, given),
+            (r"/v/([^/]+)/(.*)", _Page, given),
+            (r"/events/([^/]+)", _Events, given),
+        ],
+        log_function=lambda handler: None,
+    )
+
+
+class _Handler(RequestHandler):  # type: ignore[misc]
+    """A handler that knows its viewer and answers only to those who know the token."""
+
+    def initialize(self, viewer: Viewer) -> None:
+        self.viewer, self.session = viewer, viewer.session
+
+    def prepare(self) -> None:
+        if not hmac.compare_digest(str(self.path_args[0]).encode(), self.viewer.token.encode()):
+            raise HTTPError(404)
+
+    def set_default_headers(self) -> None:
+        self.set_header("Cache-Control", "no-store")
+        self.set_header("X-Content-Type-Options", "nosniff")
+        self.set_header("Referrer-Policy", "no-referrer")
+
+    async def compute(self, function: Any, *given: Any) -> Any:
+        """Return the result of a function that runs in a thread. What does not exist is 404."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self.viewer.executor, function, *given)
+        except KeyError as error:
+            raise HTTPError(404) from error
+
+
+class _Data(_Handler):
+    async def get(self, token: str, name: str, version: str, rest: str) -> None:
+        """Answer with the description of a layer or with a chunk."""
+        if rest == "info":
+            self.finish(await self.compute(self.session.info, name))
+            return
+        number, _, box = rest.partition("/")
+        if number == "mesh":
+            await self._mesh(name, version, box)
+            return
+        if not number.isdigit():
+            raise HTTPError(404)
+        self.set_header("Content-Type", "application/octet-stream")
+        self.finish(await self.compute(self.session.chunk, name, version, int(number), box))
+
+    async def _mesh(self, name: str, version: str, what: str) -> None:
+        """Answer with the description of meshes (`info`), the parts of one (`ID:0`), or a part (`ID`)."""
+        segment, _, manifest = what.partition(":")
+        if what == "info":
+            self.finish(meshes.INFO)
+        elif not segment.isdigit():
+            raise HTTPError(404)
+        elif manifest:
+            self.finish({"fragments": [segment]})
+        else:
+            self.set_header("Content-Type", "application/octet-stream")
+            self.finish(await self.compute(self.session.mesh, name, version, int(segment)))
+
+
+class _CutAt(_Handler):
+    async def get(self, token: str) -> None:
+        """Answer with the segmentation at a threshold."""
+        try:
+            threshold, size = float(self.get_argument("threshold")), int(self.get_argument("min_size", "0"))
+            selected = [int(name) for name in self.get_argument("selected", "").split(",") if name]
+        except ValueError as error:
+            raise HTTPError(400) from error
+        self.finish(await self.compute(self.session.described_cut, threshold, size, selected))
+
+
+class _Curve(_Handler):
+    async def get(self, token: str) -> None:
+        """Answer with the segmentations at many thresholds."""
+        self.finish({"curve": await self.compute(self.session.curve)})
+
+
+class _Beginning(_Handler):
+    async def get(self, token: str) -> None:
+        """Answer with what the page begins with."""
+        self.finish(await self.compute(self.session.beginning))
+
+
+class _Progress(_Handler):
+    async def get(self, token: str) -> None:
+        """Answer how far a run is. If there is more to show, show it from now on."""
+        found = await self.compute(self.session.progress)
+        if found["more"]:
+            self.viewer.session = await self.compute(Session, self.session.address, self.session.truth)
+        self.finish(found)
+
+
+class _Places(_Handler):
+    async def get(self, token: str) -> None:
+        """Answer with the places to inspect."""
+        self.finish(await self.compute(self.session.places))
+
+
+class _Use(_Handler):
+    async def post(self, token: str) -> None:
+        """Begin to write the segmentation at a threshold, as `neuroseg segment --threshold` does."""
+        try:
+            wanted = json.loads(self.request.body)
+            threshold, size = float(wanted["threshold"]), int(wanted["min_size"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise HTTPError(400) from error
+        self.finish(self.viewer.command.start(threshold, size))
+
+    async def get(self, token: str) -> None:
+        """Answer how far it is."""
+        self.finish(self.viewer.command.state())
+
+
+class _Page(_Handler):
+    async def get(self, token: str, name: str) -> None:
+        """Answer with a file of the page."""
+        if name in ("", "index.html"):
+            self.finish(await self.compute(self._index))
+            return
+        folder = resources.files("neuroseg.viewer") / "page" if name in _OWN_FILES else client_folder()
+        # Names of other folders do not exist: only the last part of a name is looked up.
+        file = folder / Path(name).name
+        if not file.is_file():
+            raise HTTPError(404)
+        self.set_header("Content-Type", mimetypes.guess_type(name)[0] or "application/octet-stream")
+        self.finish(file.read_bytes())
+
+    def _index(self) -> str:
+        """Return the client's page with our panel, which sets the state before the client begins."""
+        begin = json.dumps({"server": SERVER, **self.session.beginning()}).replace("<", "\\u003c")
+        head = (
+            f'<script type="application/json" id="neuroseg">{begin}</script>'
+            '<link rel="stylesheet" href="panel.css"><script src="panel.js"></script>'
+        )
+        page: str = (client_folder() / "index.html").read_text()
+        return page.replace(
+            "<head>",
+            f'<head><meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">{head}',
+            1,
+        )
+
+
+class _Events(_Handler):
+    def initialize(self, viewer: Viewer) -> None:
+        super().initialize(viewer)
+        self._gone = asyncio.Event()
+
+    async def get(self, token: str) -> None:
+        """Keep the connection open that the client wants. Its state is in the address of the page, not here."""
+        self.set_header("Content-Type", "text/event-stream")
+        self.write(":\n\n")
+        with suppress(StreamClosedError):
+            await self.flush()
+            await self._gone.wait()
+
+    def on_connection_close(self) -> None:
+        """Stop waiting."""
+        self._gone.set()
+
+
+def client_folder() -> Any:
+    """Return the folder of neuroglancer's client, which its package contains."""
+    return resources.files("neuroglancer") / "static" / "client"

@@ -1,0 +1,211 @@
+"""The viewer in Debian's chromium: what is drawn, what the slider changes, what is asked for."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from neuroseg.storage.workspace import Workspace
+from tests.viewer.conftest import Served
+
+CHROMIUM = shutil.which("chromium")
+playwright = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium"),
+    pytest.mark.xdist_group("browser"),
+]
+READY_MS = 60_000
+# Software rendering: the same pictures on any machine.
+FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+class Page:
+    """A page that records console errors and requests to other hosts."""
+
+    def __init__(self, browser: Any, url: str, width: int = 1280, height: int = 800) -> None:
+        self.page = browser.new_page(viewport={"width": width, "height": height})
+        self.problems: list[str] = []
+        self.page.on("console", lambda said: self.problems.append(said.text) if said.type == "error" else None)
+        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
+        self.page.on("request", self._note)
+        self.page.goto(url)
+        self.wait()
+
+    def _note(self, request: Any) -> None:
+        if not request.url.startswith(("http://127.0.0.1:", "data:", "blob:")):
+            self.problems.append(f"asked {request.url}")
+
+    def wait(self) -> None:
+        self.page.wait_for_function("window.viewer && window.viewer.isReady()", timeout=READY_MS)
+        self.page.wait_for_timeout(500)
+
+    def picture(self) -> np.ndarray:
+        self.wait()
+        return np.asarray(Image.open(io.BytesIO(self.page.screenshot())).convert("RGB")).astype(int)
+
+    def number(self, key: str) -> str:
+        return str(self.page.text_content(f'#neuroseg-panel dd[data-key="{key}"]'))
+
+    def show(self, *names: str) -> None:
+        """Show only these layers."""
+        self.page.evaluate(
+            "(names) => viewer.layerManager.managedLayers.forEach((l) => l.setVisible(names.includes(l.name)))",
+            list(names),
+        )
+
+    def drag(self, threshold: float) -> None:
+        """Move the slider, and wait until the segmentation has followed."""
+        self.page.fill("#neuroseg-threshold", str(threshold))
+        self.page.wait_for_function(
+            "(t) => { const s = viewer.layerManager.getLayerByName('segmentation').layer.dataSources;"
+            " return s.length === 1 && s[0].spec.url.includes(`/t${t}-`); }",
+            arg=threshold, timeout=READY_MS,
+        )  # fmt: skip
+
+
+def colourful(picture: np.ndarray) -> float:
+    """Return the share of pixels with a colour."""
+    return float(np.mean(picture.max(-1) - picture.min(-1) > 30))
+
+
+@pytest.fixture
+def page(browser: Any, served: Served) -> Iterator[Page]:
+    made = Page(browser, served.url)
+    yield made
+    made.page.close()
+    assert made.problems == []
+
+
+def test_every_layer_is_drawn(page: Page) -> None:
+    page.page.evaluate("document.getElementById('neuroseg-panel').remove()")
+    page.show()
+    empty = page.picture()
+    page.show("raw")
+    raw = page.picture()
+    assert np.mean(np.abs(raw - empty).max(-1) > 8) > 0.1
+    assert abs(colourful(raw) - colourful(empty)) < 0.02, "raw is grey"
+    for name in ("affinities", "fragments", "segmentation", "truth"):
+        page.show(name)
+        assert colourful(page.picture()) > colourful(empty) + 0.05, name
+
+
+def test_the_slider_changes_what_is_drawn_and_the_numbers(page: Page) -> None:
+    before, segments = page.picture(), page.number("segments")
+    page.page.evaluate("viewer.position.value = viewer.position.value.map((v) => v - 3)")
+    place = page.page.evaluate("[...viewer.position.value]")
+    page.drag(0.95)
+    assert page.number("segments") != segments
+    assert page.page.evaluate("[...viewer.position.value]") == place
+    after = page.picture()
+    assert np.mean(np.abs(after - before).max(-1) > 8) > 0.02
+
+
+def test_colours_and_selection_of_what_did_not_merge_stay(page: Page, served: Served) -> None:
+    session = served.viewer.session  # type: ignore[attr-defined]
+    low, high = session.cut(0.5, 0), session.cut(0.52, 0)
+    kept = np.flatnonzero((low.names == high.names) & (low.names > 0))
+    name = int(low.names[kept[0]])
+    page.drag(0.5)
+    page.page.evaluate(
+        "(id) => viewer.layerManager.getLayerByName('segmentation').layer"
+        ".displayState.segmentationGroupState.value.visibleSegments.add(BigInt(id))",
+        str(name),
+    )
+    page.drag(0.52)
+    selected = page.page.evaluate(
+        "[...viewer.layerManager.getLayerByName('segmentation').layer"
+        ".displayState.segmentationGroupState.value.visibleSegments].map(String)"
+    )
+    assert selected == [str(name)]
+
+
+def test_an_error_of_the_list_moves_the_view(page: Page, served: Served) -> None:
+    places = served.viewer.session.places()["places"]  # type: ignore[attr-defined]
+    page.page.wait_for_selector("#neuroseg-panel li button")
+    assert page.page.locator("#neuroseg-panel li").count() == len(places)
+    bits = [place["bits"] for place in places]
+    assert bits == sorted(bits, reverse=True)
+    page.page.click("#neuroseg-panel li:nth-child(3) button")
+    page.page.wait_for_selector('#neuroseg-panel li:nth-child(3) [aria-current="true"]')
+    assert page.page.evaluate("[...viewer.position.value]") == pytest.approx(places[2]["position"])
+    layers = page.page.evaluate("viewer.layerManager.managedLayers.map((layer) => layer.name)")
+    assert layers == ["raw", "affinities", "fragments", "segmentation", "truth", "errors"]
+    marked = "[...viewer.layerManager.getLayerByName('errors').layer.localAnnotations].length"
+    assert page.page.evaluate(marked) == len(places)
+    page.page.wait_for_function(
+        "(n) => viewer.layerManager.getLayerByName('segmentation').layer"
+        ".displayState.segmentationGroupState.value.visibleSegments.size > 0",
+        arg=0, timeout=READY_MS,
+    )  # fmt: skip
+    page.wait()
+
+
+def test_the_address_holds_the_state(page: Page, browser: Any) -> None:
+    page.drag(0.42)
+    page.page.wait_for_timeout(800)
+    again = Page(browser, page.page.url)
+    assert again.page.input_value("#neuroseg-threshold") == "0.42"
+    assert again.number("segments") == page.number("segments")
+    again.page.close()
+
+
+def test_voxel_size_and_position_are_those_of_the_volume(page: Page) -> None:
+    assert page.page.evaluate("[...viewer.coordinateSpace.value.scales]") == pytest.approx([1e-8, 1e-8, 4e-8])
+    lower = page.page.evaluate("[...viewer.coordinateSpace.value.bounds.lowerBounds]")
+    upper = page.page.evaluate("[...viewer.coordinateSpace.value.bounds.upperBounds]")
+    assert lower == pytest.approx([100, 2, 10])
+    assert upper == pytest.approx([250, 92, 50])
+
+
+def test_the_panel_works_by_keyboard(page: Page) -> None:
+    page.page.focus("#neuroseg-threshold")
+    value = float(page.page.input_value("#neuroseg-threshold"))
+    page.page.keyboard.press("ArrowLeft")
+    assert float(page.page.input_value("#neuroseg-threshold")) == pytest.approx(value - 0.005)
+    page.page.click('button[aria-label="Hide the panel"]')
+    assert not page.page.is_visible("#neuroseg-threshold")
+    page.page.click('button[aria-label="Show the panel"]')
+    assert page.page.is_visible("#neuroseg-threshold")
+    page.wait()
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_the_panel_lies_within_the_window(browser: Any, served: Served, width: int) -> None:
+    made = Page(browser, served.url, width)
+    box = made.page.locator("#neuroseg-panel").bounding_box()
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= width
+    assert box["y"] + box["height"] <= 800
+    assert made.page.evaluate("document.documentElement.scrollWidth") <= width
+    made.page.close()
+    assert made.problems == []
+
+
+def test_the_command_shows_a_workspace_until_it_is_interrupted(browser: Any, finished: tuple[Workspace, str]) -> None:
+    command = [sys.executable, "-m", "neuroseg", "view", str(finished[0].path), "--no-open"]
+    viewing = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert viewing.stdout is not None
+    with viewing:
+        made = Page(browser, viewing.stdout.readline().strip())
+        assert made.number("segments")
+        made.page.close()
+        viewing.send_signal(signal.SIGINT)
+        assert viewing.wait(20) == 130
+    assert made.problems == []
