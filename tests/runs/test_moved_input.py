@@ -188,12 +188,12 @@ def test_a_mask_that_is_gone_is_asked_for(old: Path, tmp_path: Path) -> None:
 def test_a_workspace_of_an_earlier_version_is_refused_plainly(old: Path, tiny_model: str, tmp_path: Path) -> None:
     given = {"volume": str(old / "V.zarr"), "model": tiny_model}
     made, _ = run(**given)
+    stage = read_plan(made).stage(made, "affinities")
+    blocks = list(stage.lattice.blocks(stage.halo))
     content = yaml.safe_load((made.path / "run.yaml").read_text())
     del content["plan"]["input_content"], content["relative_paths"]
     content["plan"]["input_identity"] = "5" * 64
     (made.path / "run.yaml").write_text(yaml.safe_dump(content))
-    stage = read_plan(made).stage(made, "affinities")
-    blocks = list(stage.lattice.blocks(stage.halo))
     earlier = made.ledger("affinities", {**stage.identity, "input": "5" * 64}, stage.scope)
     earlier.claim()
     for block, stored in list(ledger_of(made, stage).stored(blocks)):

@@ -281,11 +281,11 @@ def test_a_block_that_lost_a_worker_keeps_its_affinities_until_the_end(
     opened, first = FragmentsStage.open, []
     taken_back, seen = Schedule.take_back, []
 
-    def noted(schedule: Schedule, key, *, done: bool) -> None:  # type: ignore[no-untyped-def]
+    def noted(schedule: Schedule, key, outcome) -> None:  # type: ignore[no-untyped-def]
         if key.stage == "fragments" and key.number == 4 and not first:
             first.append(key)
-            done = False
-        taken_back(schedule, key, done=done)
+            outcome = None
+        taken_back(schedule, key, outcome)
         seen.append(released(Workspace(tmp_path / "w")))
 
     monkeypatch.setattr(Schedule, "take_back", noted)

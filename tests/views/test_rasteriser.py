@@ -100,9 +100,10 @@ def test_a_surface_that_leaves_the_frame_does_not_enter_on_the_other_side() -> N
     assert bounds(drawn) == (0, 50, 0, 50)
 
 
-def test_a_triangle_fills_half_of_its_box() -> None:
+@pytest.mark.parametrize("face", [(0, 1, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)])
+def test_a_triangle_fills_half_of_its_box(face: tuple[int, int, int]) -> None:
     corners = np.array([[0, 0, 0], [0, 100, 0], [0, 0, 100]], np.float32)
-    surface = Surface(corners, np.array([[0, 1, 2]], np.int32), RED)
+    surface = Surface(corners, np.array([face], np.int32), RED)
     drawn = is_drawn(rendered([surface], Frame(view_axes(0, 0), (0.0, 0.0), 0, 1, 1.0, 100, 100)))
     assert drawn.sum() == pytest.approx(5000, rel=0.03)
     assert drawn[10, 10]
