@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from neuroseg.geometry import contact_channels, slices
 from neuroseg.report.reported import UNREADABLE, ReportedRun, read_truth
 from neuroseg.storage.arrays import is_array
-from neuroseg.views.figure import PLANES, Image, affinity_colours, covered, matched_planes
+from neuroseg.views.figure import PLANES, Image, coloured_planes
 
 Read = Callable[[Roi], NDArray[Any]]
 
@@ -50,7 +50,7 @@ class Columns:
                 planes[name] = [self._read[name](plane).squeeze(axis - 3) for plane, axis in _planes_of(crop)]
             except UNREADABLE as error:
                 self._drop(name, error)
-        return PlacePictures(crop, _coloured(planes), tuple(self.missing.values()))
+        return PlacePictures(crop, coloured_planes(planes), tuple(self.missing.values()))
 
     def _drop(self, name: str, error: Exception) -> None:
         self._read.pop(name, None)
@@ -83,22 +83,3 @@ def _planes_of(crop: Roi) -> Iterator[tuple[Roi, int]]:
         begin, shape = list(crop.begin), list(crop.shape)
         begin[axis], shape[axis] = begin[axis] + shape[axis] // 2, 1
         yield Roi(begin, shape), axis
-
-
-def _coloured(planes: dict[str, list[NDArray[Any]]]) -> dict[str, list[Image]]:
-    """Return the pictures of each column. Labels are drawn over raw, or over the mean affinities without raw."""
-    images = {name: each for name, each in planes.items() if name in ("raw", "affinities", "boundaries")}
-    labels = matched_planes({name: each for name, each in planes.items() if name not in images})
-    columns: dict[str, list[Image]] = {}
-    for name, each in images.items():
-        columns[name] = [_grey(plane) if name == "raw" else affinity_colours(plane) for plane in each]
-    greys = [_grey(plane if plane.ndim == 2 else plane.mean(axis=0)) for plane in next(iter(images.values()), [])]
-    for name, each in labels.items():
-        under = greys or [np.ones((*plane.shape, 3)) for plane in each]
-        columns[name] = [covered(grey, plane) for grey, plane in zip(under, each, strict=True)]
-    return columns
-
-
-def _grey(plane: NDArray[Any]) -> Image:
-    grey: Image = np.repeat(plane[..., None] / 255, 3, axis=-1)
-    return grey
