@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 import webbrowser
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -31,7 +33,7 @@ def view(
     the threshold, and a button writes the segmentation at that threshold. Only this machine can reach the address. It
     contains a token. Press Ctrl-C to end.
 
-    From another machine: ssh -C -L 8123:127.0.0.1:8123 HOST neuroseg view WORKSPACE --port 8123 --no-open
+    From another machine: ssh -t -C -L 8123:127.0.0.1:8123 HOST neuroseg view WORKSPACE --port 8123 --no-open
 
     \b
     Examples:
@@ -53,10 +55,14 @@ def view(
     def started(url: str) -> None:
         print(url, flush=True)
         if open_:
-            webbrowser.open(url)
+            # Other users can read the command line of the browser, but not this file, which leads to the address.
+            page.write(f'<meta http-equiv="refresh" content="0;url={url}"><a href="{url}">neuroseg</a>')
+            page.flush()
+            webbrowser.open(Path(page.name).as_uri())
 
     try:
-        serve(session, port, started)
+        with tempfile.NamedTemporaryFile("w", prefix="neuroseg-", suffix=".html") as page:
+            serve(session, port, started)
     except OSError as error:
         raise InputError(
             f"cannot listen on port {port}: {error.strerror}", hint="choose another with --port"

@@ -32,7 +32,8 @@ from neuroseg.storage.workspace import Workspace
 BLOCK_TIMEOUT_S = 6 * 3600.0
 
 _STATUS_BYTES = 4096
-_TRACE_LENGTH = 1 << 16
+# A message to the head stays below 16 KiB, so that it is sent in one piece.
+_TRACE_LENGTH = 6000
 
 logger = logging.getLogger(__name__)
 
@@ -122,8 +123,8 @@ def place_of(stage: Stage, block: Block) -> str:
 
 def _failed(error: Exception, block: Block, stage: Stage, workspace: Workspace) -> Outcome:
     """Return the result of a block that raised, and describe it in the workspace unless the disk is full."""
-    where, trace = place_of(stage, block), "".join(traceback.format_exception(error))[-_TRACE_LENGTH:]
-    cause = str(error) if isinstance(error, NeurosegError) else f"{type(error).__name__}: {error}"[:_TRACE_LENGTH]
+    where, trace = place_of(stage, block), "".join(traceback.format_exception(error))
+    cause = str(error) if isinstance(error, NeurosegError) else f"{type(error).__name__}: {error}"
     logger.info("%s failed: %s", where, cause)
     if is_disk_full(error):
         return Outcome(f"{where}: {describe_full(error, workspace.path)}", is_disk_full=True)
@@ -133,7 +134,10 @@ def _failed(error: Exception, block: Block, stage: Stage, workspace: Workspace) 
     except Exception as undescribed:
         # An error in the description must not hide the failure.
         logger.warning("%s: cannot describe the failure: %s", where, undescribed)
-    return Outcome(f"{where}: {cause}" + ("" if isinstance(error, NeurosegError) else f"\n{trace}"))
+    return Outcome(
+        f"{where}: {cause[:_TRACE_LENGTH]}"
+        + ("" if isinstance(error, NeurosegError) else f"\n{trace[-_TRACE_LENGTH:]}")
+    )
 
 
 def own_job() -> str | None:

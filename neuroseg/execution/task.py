@@ -51,7 +51,7 @@ class Task:
 
 
 class Executor(Protocol):
-    """Processes each block of its tasks at least once and marks it in the ledger.
+    """Processes each block of its tasks at least once and marks it in the ledger: begun, then done or failed.
 
     Later tasks read the outputs of earlier tasks, so running the tasks one after the other is always correct. A block
     that raises is marked failed. It stops only the blocks that read it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from neuroseg.blocks import Block
@@ -211,7 +212,8 @@ def _clean_up(workspace: Workspace, stage: Stage, ledger: StageLedger) -> None:
     known = set(stage.lattice.indices())
     blocks = [stage.lattice.block(index, stage.halo) for index in ledger.interrupted() if index in known]
     remove_half_written([workspace.artifact(name) for name in stage.outputs], blocks)
-    ledger.end()
+    with suppress(DiskFullError):  # the marks that stay do no harm
+        ledger.end()
 
 
 def _disk_full(workspace: Workspace, stage: Stage, ledger: StageLedger, left: int) -> DiskFullError:

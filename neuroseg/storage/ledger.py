@@ -78,7 +78,7 @@ class StageLedger:
 
     def claim(self) -> None:
         """Record the identity. From now on, the inputs are not known to be complete (`verify`)."""
-        self._file.append("claimed")
+        self._file.append("claimed", flush=True)
         publish_text(self._identity, yaml.safe_dump(dict(self.identity), sort_keys=True))
 
     def verify(self) -> None:
@@ -179,7 +179,9 @@ class StageLedger:
     def clear(self, blocks: Sequence[Block]) -> None:
         """Forget that blocks are done or failed, because they are about to be recomputed."""
         marks = self._marks
-        self._append_for("cleared", [b.index for b in blocks if b.index in marks.done or b.index in marks.failed])
+        known = [block.index for block in blocks if block.index in marks.done or block.index in marks.failed]
+        if known:
+            self._file.append("cleared", *known, flush=True)
 
     def clear_failures(self, blocks: Sequence[Block]) -> None:
         """Forget failures of blocks that are about to be recomputed."""
@@ -192,14 +194,12 @@ class StageLedger:
     def failures(self) -> dict[int, str]:
         """Return the cause of each failed block."""
         failed = dict(sorted(self._marks.failed.items()))
-        causes = (json.loads(cause) for _, cause in self._file.lines(failed.values()))
-        return dict(zip(failed, causes, strict=True))
+        return {index: json.loads(parts[1]) for index, parts in self._file.lines(failed)}
 
     def records(self) -> list[dict[str, Any]]:
         """Return how each done block of any identity was computed."""
-        done = self._marks.done
-        lines = self._file.lines(each.offset for each in done.values())
-        return [{**_UNKNOWN, **json.loads(record), "block": i} for i, (_, record, _) in zip(done, lines, strict=True)]
+        done = {index: each.offset for index, each in list(self._marks.done.items())}
+        return [{**_UNKNOWN, **json.loads(parts[1]), "block": index} for index, parts in self._file.lines(done)]
 
     def checksums(self, blocks: Sequence[Block]) -> Iterator[tuple[Block, dict[str, list[int]] | None]]:
         """Yield each done block with bytes and CRC-32 of its files, by their paths when they were written.
@@ -212,13 +212,15 @@ class StageLedger:
 
     def forget(self) -> None:
         """Remove all marks and the identity. The stage will be recomputed."""
-        if self.folder.exists():
-            shutil.rmtree(self.folder)
+        for path in (self._identity, self._file.path):
+            path.unlink(missing_ok=True)
+        # On NFS, a file that another process reads leaves a file of another name in the folder.
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def forget_blocks(self) -> None:
         """Forget all blocks. Keep the identity."""
         if self._file.path.exists():
-            self._file.append("forgotten")
+            self._file.append("forgotten", flush=True)
 
     def _differences(self, changes: Mapping[str, str] = _UNCHANGED) -> list[str]:
         """Return `key: old -> new`, or the description of the change, for each key whose recorded value differs."""
@@ -253,9 +255,11 @@ class StageLedger:
 
     def _lines(self, blocks: Sequence[Block]) -> Iterator[tuple[Block, list[str]]]:
         """Yield the blocks that are done with this identity and not released, with the parts of their lines."""
-        done, released = self._marks.done, self._marks.released
-        found = [block for block in blocks if self._is_done(block, done) and block.index not in released]
-        return zip(found, self._file.lines(done[block.index].offset for block in found), strict=True)
+        marks = self._marks
+        done, released = dict(marks.done), set(marks.released)
+        found = {b.index: b for b in blocks if self._is_done(b, done) and b.index not in released}
+        for index, parts in self._file.lines({index: done[index].offset for index in found}):
+            yield found[index], parts
 
     def _append_for(self, event: str, indices: Iterable[int]) -> None:
         if indices := list(indices):

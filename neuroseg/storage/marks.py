@@ -17,7 +17,7 @@ import os
 import secrets
 import threading
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -62,7 +62,9 @@ class Marks:
             case "verified":
                 self.is_verified = True
             case "begun":
-                self.running.add(int(rest[0]))
+                self.running.add(index := int(rest[0]))
+                if index in self.lost:
+                    self.failed.pop(index, None)  # it is tried again
             case "postponed":
                 self.running.discard(int(rest[0]))
             case "done":
@@ -86,7 +88,9 @@ class Marks:
                 self.running.clear()
                 self.lost.clear()
             case "forgotten":
-                self.__init__()  # type: ignore[misc]
+                for of_blocks in (self.done, self.failed, self.released):
+                    of_blocks.clear()
+                self.is_verified = False
 
     def _forget(self, index: int) -> None:
         self.done.pop(index, None)
@@ -103,7 +107,7 @@ class MarksFile:
         self._reset()
 
     def state(self) -> Marks:
-        """Return the state after all events. Do not change it."""
+        """Return the state after all events. Do not change it. Later calls may change it."""
         with self._lock:
             try:
                 with self.path.open("rb") as file:
@@ -112,39 +116,46 @@ class MarksFile:
                 self._reset()
             return self._marks
 
-    def append(self, *words: object, details: object = None, files: object = None) -> None:
-        """Append an event. It is not flushed to disk: if a crash of the machine removes it, a block is recomputed.
+    def append(self, *words: object, details: object = None, files: object = None, flush: bool = False) -> None:
+        """Append an event. Raises DiskFullError if the disk is full.
 
-        Raises DiskFullError if the disk is full.
+        Without `flush`, a crash of the machine may remove it: then a block is computed again. An event that makes
+        blocks pending must be flushed, or a crash would make their old marks valid again.
         """
         parts = [json.dumps(each) for each in (details, files) if each is not None]
         line = _line("\t".join([" ".join(map(str, words)), *parts]))
         try:
             with path_in_errors(self.path):
                 try:
-                    self._write(line, os.O_APPEND)
+                    self._write(line, os.O_APPEND, flush=flush)
                 except FileNotFoundError:
                     self.path.parent.mkdir(parents=True, exist_ok=True)
-                    self._write(_line(f"created {secrets.token_hex(8)}") + line, os.O_APPEND | os.O_CREAT)
+                    first = _line(f"created {secrets.token_hex(8)}")
+                    self._write(first + line, os.O_APPEND | os.O_CREAT, flush=flush)
         except OSError as error:
             if is_disk_full(error):
                 raise DiskFullError(describe_full(error, self.path.parent)) from error
             raise
 
-    def lines(self, offsets: Iterable[int]) -> Iterator[list[str]]:
-        """Yield the parts of the lines at some offsets: words, JSON, files."""
-        if not (offsets := list(offsets)):
-            return
-        with self.path.open("rb") as file:
-            for offset in offsets:
-                file.seek(offset)
-                yield _content(file.readline()).split("\t")
+    def lines(self, offsets: Mapping[int, int]) -> Iterator[tuple[int, list[str]]]:
+        """Yield the blocks of some lines, given by the lines' offsets, and their parts: words, JSON, files.
 
-    def _write(self, line: bytes, flags: int) -> None:
+        Lines that are gone because the stage is restarted meanwhile are left out.
+        """
+        with contextlib.suppress(FileNotFoundError), self.path.open("rb") as file:
+            for index, offset in offsets.items():
+                file.seek(offset)
+                parts = _content(file.readline()).split("\t")
+                if parts[0].split(" ")[1:2] == [str(index)]:
+                    yield index, parts
+
+    def _write(self, line: bytes, flags: int, *, flush: bool) -> None:
         descriptor = os.open(self.path, os.O_WRONLY | flags, 0o666)
         try:
             while line:
                 line = line[os.write(descriptor, line) :]
+            if flush:
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
 

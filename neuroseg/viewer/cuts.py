@@ -1,4 +1,4 @@
-"""The merge tree at any threshold: which fragments form a segment, and what the segmentation is like.
+"""The merge tree at any threshold: which fragments form a segment, how many there are, how good they are.
 
     tree, nodes, threshold, smallest segment  ->  Cut  ->  labels of a chunk of fragments
                                                        ->  number of segments, share of the largest, VOI

@@ -84,7 +84,7 @@ def _layer(layer: Layer, first: Layer, version: str, *, visible: bool) -> dict[s
         return {
             **described,
             "type": "image",
-            "shader": _RGB if layer.channels > 2 else _GREY % (0, 255),
+            "shader": _RGB,
             "opacity": 1.0,
         }
     if layer.kind == IMAGE:
@@ -115,7 +115,7 @@ def contrast(layer: Layer) -> tuple[float, float]:
     """Return the range of values to show from black to white: percentiles 1 and 99 of a box in the middle."""
     shape = [min(_SAMPLED_VOXELS, n) for n in layer.shape]
     begin = [(n - size) // 2 for n, size in zip(layer.shape, shape, strict=True)]
-    values = layer.read(Roi(begin, shape))
+    values = layer.read(Roi(begin, shape)).astype(np.float64)
     values = values[np.isfinite(values)]
     low, high = np.percentile(values, (1, 99)) if values.size else (0.0, 1.0)
     return (float(low), float(high)) if high > low else (float(low), float(low) + 1.0)

@@ -5,9 +5,11 @@ workspace + truth  ->  Layer(read, shape, voxel size, position)  ->  pyramid.py 
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,18 +18,16 @@ from numpy.typing import NDArray
 
 from neuroseg.errors import InputError
 from neuroseg.evaluation.evaluate import overlap_of, require_labels
-from neuroseg.geometry import Nanometres, Triple, slices
+from neuroseg.geometry import Nanometres, Triple, contact_channels, slices
 from neuroseg.runs.pipeline import workspace_at
 from neuroseg.runs.plan import Plan
 from neuroseg.storage.arrays import is_array, open_array
 from neuroseg.storage.workspace import Workspace, named_workspace
 from neuroseg.volumes.addresses import open_any
-from neuroseg.volumes.volume import Volume, require_voxel_size
+from neuroseg.volumes.volume import Volume
 
 IMAGE, AFFINITIES, LABELS = "image", "affinities", "labels"
 Read = Callable[[Roi], NDArray[Any]]
-# A viewer shows the affinities along z, y and x as red, green and blue.
-_SHOWN_CHANNELS = 3
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,18 @@ def _of_workspace(workspace: Workspace, plan: Plan) -> Iterator[Layer]:
     if plan.kind == "raw":
         raw = open_any(plan.path, level=plan.level, voxel_size_nm=plan.voxel_size_nm, selection=plan.selection)
         yield _layer("raw", IMAGE, raw.dtype, plan, raw.read)
-    if plan.kind != "raw" or is_array(workspace.affinities):
-        source = plan.affinity_source(workspace)
-        shown = source.only(range(min(_SHOWN_CHANNELS, len(source.offsets))))
-        yield _layer("affinities", AFFINITIES, np.dtype(np.uint8), plan, shown.open(), len(shown.offsets))
-    for name, place in (("fragments", workspace.fragments), ("segmentation", workspace.segmentation / "0")):
+    channels = contact_channels(plan.offsets)
+    if plan.kind != "raw":
+        read = plan.affinity_source(workspace).only(channels).open()
+        yield _layer("affinities", AFFINITIES, np.dtype(np.uint8), plan, read, len(channels))
+    elif is_array(workspace.affinities):
+        # Without a cache: blocks that a run has not predicted yet will change.
+        read = partial(_read_channels, open_array(workspace.affinities), list(channels))
+        yield _layer("affinities", AFFINITIES, np.dtype(np.uint8), plan, read, len(channels))
+    found = {"fragments": workspace.fragments, "segmentation": workspace.segmentation / "0"}
+    if not is_array(found["segmentation"]) and has_tree(workspace):
+        found["segmentation"] = workspace.fragments  # joined by the merge tree before a run has written labels
+    for name, place in found.items():
         if is_array(place):
             array = open_array(place)
             yield _layer(name, LABELS, array.dtype, plan, partial(_read_array, array))
@@ -98,13 +105,36 @@ def _read_array(array: Any, roi: Roi) -> NDArray[Any]:
     return np.asarray(array[slices(roi)])
 
 
+def _read_channels(array: Any, channels: list[int], roi: Roi) -> NDArray[Any]:
+    return np.asarray(array.oindex[(channels, *slices(roi))])
+
+
+def has_tree(workspace: Workspace) -> bool:
+    """Return whether there are fragments and their merge tree."""
+    return is_array(workspace.fragments) and workspace.tree.is_file() and workspace.all_nodes.is_file()
+
+
+def stamp_of(shown: Shown) -> str:
+    """Return a word that changes when there are other layers, another merge tree or another segmentation."""
+    workspace = shown.workspace
+    facts: list[object] = [sorted(shown.layers)]
+    if workspace is not None:
+        places = (workspace.tree, workspace.all_nodes, workspace.segmentation / "zarr.json")
+        facts += [place.stat().st_mtime_ns if isinstance(place, Path) and place.exists() else None for place in places]
+    return f"{zlib.crc32(repr(facts).encode()):08x}"
+
+
 def _layer(name: str, kind: str, dtype: np.dtype[Any], plan: Plan, read: Read, channels: int = 1) -> Layer:
     return Layer(name, kind, dtype, plan.shape, plan.voxel_size_nm, plan.offset_nm, read, channels)
 
 
 def _volume_layer(name: str, volume: Volume) -> Layer:
     kind = IMAGE if name == "raw" else LABELS
-    return Layer(name, kind, volume.dtype, volume.shape, require_voxel_size(volume), volume.offset_nm, volume.read)
+    if volume.voxel_size_nm is None:
+        raise InputError(
+            f"{volume.path} has no voxel size", hint="give the array an attribute voxel_size (nm, z y x), or import it"
+        )
+    return Layer(name, kind, volume.dtype, volume.shape, volume.voxel_size_nm, volume.offset_nm, volume.read)
 
 
 def _truth_layer(first: Layer, address: str) -> Layer:

@@ -1,14 +1,14 @@
 """The server of a viewer: the client of neuroglancer, the chunks of the layers, and the cuts of the merge tree.
 
-    /v/TOKEN/                                      the page: neuroglancer's client and our panel (page/)
-    /v/TOKEN/data/LAYER/VERSION/info               description of a layer
-    /v/TOKEN/data/LAYER/VERSION/LEVEL/BOX          a chunk
-    /v/TOKEN/data/LAYER/VERSION/mesh/ID            the mesh of a segment
-    /v/TOKEN/cut?threshold=0.8&min_size=0&selected=7   a segmentation: version, number of segments, scores
-    /v/TOKEN/curve                                 the same for many thresholds
-    /v/TOKEN/places                                errors or suspects, the worst first
-    /v/TOKEN/use                                   write the segmentation at a threshold (POST)
-    /v/TOKEN/progress, /v/TOKEN/beginning          how far a run is, and what there is to show
+    /v/TOKEN/                                           the page: neuroglancer's client and our panel (page/)
+    /v/TOKEN/data/LAYER/VERSION/info                    description of a layer
+    /v/TOKEN/data/LAYER/VERSION/LEVEL/BOX               a chunk
+    /v/TOKEN/data/LAYER/VERSION/mesh/ID                 the mesh of a segment
+    /v/TOKEN/cut?threshold=0.8&min_size=0&selected=7    a segmentation: version, number of segments, scores
+    /v/TOKEN/curve                                      the same for many thresholds
+    /v/TOKEN/places                                     errors or suspects, the worst first
+    /v/TOKEN/use                                        write the segmentation at a threshold (POST)
+    /v/TOKEN/progress, /v/TOKEN/beginning               progress of a run, layers and state
 
 Without the token, every address answers 404. The server listens on the loopback interface only.
 """
@@ -20,6 +20,7 @@ import hmac
 import json
 import mimetypes
 import secrets
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib import resources
@@ -31,6 +32,7 @@ from tornado.iostream import StreamClosedError
 from tornado.netutil import bind_sockets
 from tornado.web import Application, HTTPError, RequestHandler
 
+from neuroseg.errors import NeurosegError
 from neuroseg.viewer import meshes
 from neuroseg.viewer.initial_state import SERVER
 from neuroseg.viewer.segment_command import SegmentCommand
@@ -38,7 +40,7 @@ from neuroseg.viewer.session import Session
 
 LOOPBACK = "127.0.0.1"
 _TOKEN_BYTES = 16
-_THREADS = 4
+_CHUNK_THREADS = 4
 _OWN_FILES = ("panel.js", "panel.css")
 
 
@@ -48,8 +50,11 @@ class Viewer:
     def __init__(self, session: Session, port: int = 0) -> None:
         self.session = session
         self.token = secrets.token_urlsafe(_TOKEN_BYTES)
-        self.executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="viewer")
+        self.chunk_threads = ThreadPoolExecutor(_CHUNK_THREADS, thread_name_prefix="viewer chunks")
+        # Many chunks may wait. The panel must not wait for them.
+        self.panel_thread = ThreadPoolExecutor(1, thread_name_prefix="viewer panel")
         self.command = SegmentCommand(session.workspace_path)
+        self._lock = threading.Lock()
         sockets = bind_sockets(port, LOOPBACK)
         self.url = f"http://{LOOPBACK}:{sockets[0].getsockname()[1]}/v/{self.token}/"
         self._server = HTTPServer(_application(self))
@@ -60,7 +65,15 @@ class Viewer:
         self._server.stop()
         await self._server.close_all_connections()
         self.command.stop()
-        self.executor.shutdown(wait=False)
+        for threads in (self.chunk_threads, self.panel_thread):
+            threads.shutdown(wait=False, cancel_futures=True)
+
+    def newest_session(self) -> Session:
+        """Return the session, a new one if there is something else to show than before."""
+        with self._lock:
+            if self.session.is_outdated():
+                self.session = Session(self.session.address, self.session.truth)
+            return self.session
 
 
 def _application(viewer: Viewer) -> Application:
@@ -86,6 +99,7 @@ class _Handler(RequestHandler):  # type: ignore[misc]
 
     def initialize(self, viewer: Viewer) -> None:
         self.viewer, self.session = viewer, viewer.session
+        self.waiting: asyncio.Future[Any] | None = None
 
     def prepare(self) -> None:
         if not hmac.compare_digest(str(self.path_args[0]).encode(), self.viewer.token.encode()):
@@ -96,33 +110,41 @@ class _Handler(RequestHandler):  # type: ignore[misc]
         self.set_header("X-Content-Type-Options", "nosniff")
         self.set_header("Referrer-Policy", "no-referrer")
 
-    async def compute(self, function: Any, *given: Any) -> Any:
-        """Return the result of a function that runs in a thread. What does not exist is 404."""
+    async def compute(self, function: Any, *given: Any, chunk: bool = False) -> Any:
+        """Return the result of a function that runs in a thread. 404 if something does not exist."""
+        threads = self.viewer.chunk_threads if chunk else self.viewer.panel_thread
+        self.waiting = asyncio.get_running_loop().run_in_executor(threads, function, *given)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self.viewer.executor, function, *given)
+            return await self.waiting
         except KeyError as error:
             raise HTTPError(404) from error
+        except NeurosegError as error:
+            raise HTTPError(500, reason=_for_a_header(str(error))) from error
+
+    def on_connection_close(self) -> None:
+        """Do not begin a computation that no browser waits for any more."""
+        if self.waiting is not None:
+            self.waiting.cancel()
 
 
 class _Data(_Handler):
     async def get(self, token: str, name: str, version: str, rest: str) -> None:
-        """Answer with the description of a layer or with a chunk."""
+        """Answer with the description of a layer, a chunk, or a mesh."""
+        number, _, box = rest.partition("/")
         if rest == "info":
             self.finish(await self.compute(self.session.info, name))
-            return
-        number, _, box = rest.partition("/")
-        if number == "mesh":
+        elif number == "mesh":
             await self._mesh(name, version, box)
-            return
-        if not number.isdigit():
+        elif number.isdigit():
+            self.set_header("Content-Type", "application/octet-stream")
+            self.finish(await self.compute(self.session.chunk, name, version, int(number), box, chunk=True))
+        else:
             raise HTTPError(404)
-        self.set_header("Content-Type", "application/octet-stream")
-        self.finish(await self.compute(self.session.chunk, name, version, int(number), box))
 
-    async def _mesh(self, name: str, version: str, what: str) -> None:
+    async def _mesh(self, name: str, version: str, wanted: str) -> None:
         """Answer with the description of meshes (`info`), the parts of one (`ID:0`), or a part (`ID`)."""
-        segment, _, manifest = what.partition(":")
-        if what == "info":
+        segment, _, manifest = wanted.partition(":")
+        if wanted == "info":
             self.finish(meshes.INFO)
         elif not segment.isdigit():
             raise HTTPError(404)
@@ -130,7 +152,7 @@ class _Data(_Handler):
             self.finish({"fragments": [segment]})
         else:
             self.set_header("Content-Type", "application/octet-stream")
-            self.finish(await self.compute(self.session.mesh, name, version, int(segment)))
+            self.finish(await self.compute(self.session.mesh, name, version, int(segment), chunk=True))
 
 
 class _CutAt(_Handler):
@@ -147,22 +169,7 @@ class _CutAt(_Handler):
 class _Curve(_Handler):
     async def get(self, token: str) -> None:
         """Answer with the segmentations at many thresholds."""
-        self.finish({"curve": await self.compute(self.session.curve)})
-
-
-class _Beginning(_Handler):
-    async def get(self, token: str) -> None:
-        """Answer with what the page begins with."""
-        self.finish(await self.compute(self.session.beginning))
-
-
-class _Progress(_Handler):
-    async def get(self, token: str) -> None:
-        """Answer how far a run is. If there is more to show, show it from now on."""
-        found = await self.compute(self.session.progress)
-        if found["more"]:
-            self.viewer.session = await self.compute(Session, self.session.address, self.session.truth)
-        self.finish(found)
+        self.finish({"curve": await self.compute(lambda: self.session.curve)})
 
 
 class _Places(_Handler):
@@ -171,9 +178,26 @@ class _Places(_Handler):
         self.finish(await self.compute(self.session.places))
 
 
+class _Beginning(_Handler):
+    async def get(self, token: str) -> None:
+        """Answer with the layers and the state to begin with."""
+        self.finish(await self.compute(lambda: self.viewer.newest_session().beginning()))
+
+
+class _Progress(_Handler):
+    async def get(self, token: str) -> None:
+        """Answer with the progress of a run. `more`: there is something else to show than on the page that asks."""
+        newest = await self.compute(self.viewer.newest_session)
+        more = newest.stamp != self.get_argument("stamp", newest.stamp)
+        self.finish({**await self.compute(newest.progress), "more": more})
+
+
 class _Use(_Handler):
     async def post(self, token: str) -> None:
         """Begin to write the segmentation at a threshold, as `neuroseg segment --threshold` does."""
+        origin = self.request.headers.get("Origin")
+        if origin is not None and origin != f"{self.request.protocol}://{self.request.host}":
+            raise HTTPError(403)
         try:
             wanted = json.loads(self.request.body)
             threshold, size = float(wanted["threshold"]), int(wanted["min_size"])
@@ -182,7 +206,7 @@ class _Use(_Handler):
         self.finish(self.viewer.command.start(threshold, size))
 
     async def get(self, token: str) -> None:
-        """Answer how far it is."""
+        """Answer with the state of the command."""
         self.finish(self.viewer.command.state())
 
 
@@ -202,35 +226,30 @@ class _Page(_Handler):
 
     def _index(self) -> str:
         """Return the client's page with our panel, which sets the state before the client begins."""
-        begin = json.dumps({"server": SERVER, **self.session.beginning()}).replace("<", "\\u003c")
+        begin = json.dumps({"server": SERVER, **self.viewer.newest_session().beginning()}).replace("<", "\\u003c")
         head = (
+            '<head><meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">'
             f'<script type="application/json" id="neuroseg">{begin}</script>'
             '<link rel="stylesheet" href="panel.css"><script src="panel.js"></script>'
         )
         page: str = (client_folder() / "index.html").read_text()
-        return page.replace(
-            "<head>",
-            f'<head><meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">{head}',
-            1,
-        )
+        return page.replace("<html>", '<html lang="en">', 1).replace("<head>", head, 1)
 
 
 class _Events(_Handler):
-    def initialize(self, viewer: Viewer) -> None:
-        super().initialize(viewer)
-        self._gone = asyncio.Event()
-
     async def get(self, token: str) -> None:
         """Keep the connection open that the client wants. Its state is in the address of the page, not here."""
         self.set_header("Content-Type", "text/event-stream")
         self.write(":\n\n")
-        with suppress(StreamClosedError):
+        self.waiting = asyncio.get_running_loop().create_future()
+        with suppress(StreamClosedError, asyncio.CancelledError):
             await self.flush()
-            await self._gone.wait()
+            await self.waiting
 
-    def on_connection_close(self) -> None:
-        """Stop waiting."""
-        self._gone.set()
+
+def _for_a_header(message: str) -> str:
+    """Return the first line of a message as text that may stand in a header."""
+    return message.partition("\n")[0].encode("ascii", "replace").decode()
 
 
 def client_folder() -> Any:

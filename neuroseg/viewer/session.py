@@ -1,7 +1,7 @@
-"""What one viewer shows: layers, their chunks at any version, and the cuts of the merge tree. Safe in several threads.
+"""The layers of a viewer, their chunks at any version, and the cuts of the merge tree. Safe in several threads.
 
-A version is a part of the address of a layer, because a browser keeps what it has read from an address. It is `gN`
-while a run goes on (N grows when blocks are done) and contains threshold and smallest segment for the segmentation.
+A version is a part of the address of a layer, because a browser keeps data that it has read from an address. It is `gN`
+during a run (N grows when blocks are done). Of a segmentation it contains threshold and smallest segment.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuroseg.agglomeration.names import MERGE_TREE
+from neuroseg.errors import InputError
 from neuroseg.evaluation.boxes import compare
 from neuroseg.evaluation.evaluate import overlap_of
 from neuroseg.evaluation.sweep import THRESHOLDS
@@ -24,7 +25,7 @@ from neuroseg.execution.block import ledger_of
 from neuroseg.tables import Table
 from neuroseg.viewer.cuts import Cut, Tree
 from neuroseg.viewer.initial_state import annotation_layer, initial_state
-from neuroseg.viewer.layers import Shown, as_volume, layers_at
+from neuroseg.viewer.layers import Shown, as_volume, has_tree, layers_at, stamp_of
 from neuroseg.viewer.meshes import encoded_mesh
 from neuroseg.viewer.places import places_of
 from neuroseg.viewer.precomputed import description, encoded, region_in
@@ -32,9 +33,11 @@ from neuroseg.viewer.sampled_levels import Level, levels_of, read_level
 
 # Chunks of fragments that are kept, because a change of the threshold asks for the same ones again: 256 MiB.
 _KEPT_CHUNKS = 1024
-_KEPT_CUTS = 16
+_KEPT_CUTS = 8
 _WITH_MESHES = ("fragments", "segmentation")
-_VERSION = re.compile(r"t(?P<threshold>[0-9.e+-]+)-m(?P<size>\d+)(-g\d+)?")
+_VERSION = re.compile(r"t(?P<threshold>[0-9.e+-]+)-m(?P<size>\d+)(-[0-9a-f]+)?")
+# Layers that no run changes.
+_CONSTANT = ("raw", "truth")
 
 
 class Session:
@@ -43,9 +46,10 @@ class Session:
     def __init__(self, address: str, truth: str | None) -> None:
         self.address, self.truth = address, truth
         self.shown: Shown = layers_at(address, truth)
-        self._lock = threading.Lock()
+        self.stamp = stamp_of(self.shown)
+        self._lock = threading.RLock()
         self._rows = lru_cache(_KEPT_CHUNKS)(self._rows_at)
-        self.cut = lru_cache(_KEPT_CUTS)(self._cut)
+        self._cut = lru_cache(_KEPT_CUTS)(lambda threshold, size: self._known_tree().cut(threshold, size))
 
     @cached_property
     def tree(self) -> Tree | None:
@@ -53,8 +57,7 @@ class Session:
         workspace, plan = self.shown.workspace, self.shown.plan
         if workspace is None or plan is None or plan.agglomeration != MERGE_TREE:
             return None
-        has_all = "fragments" in self.shown.layers and workspace.tree.is_file() and workspace.all_nodes.is_file()
-        return Tree(workspace, plan.small) if has_all else None
+        return Tree(workspace, plan.small) if has_tree(workspace) else None
 
     @cached_property
     def contingency(self) -> Table | None:
@@ -62,8 +65,9 @@ class Session:
         if "truth" not in self.shown.layers or self.tree is None:
             return None
         fragments, truth = (as_volume(self.shown.layers[name]) for name in ("fragments", "truth"))
-        (table,) = compare([fragments], truth, overlap_of(fragments, truth, None))
-        return table
+        roi = None if self.shown.plan is None else self.shown.plan.roi
+        (table,) = compare([fragments], truth, overlap_of(fragments, truth, roi))
+        return table if len(table["count"]) else None
 
     def levels(self, name: str) -> list[Level]:
         """Return the levels of a layer."""
@@ -76,7 +80,7 @@ class Session:
 
     @property
     def workspace_path(self) -> Path | None:
-        """The folder of the workspace. None for a volume, and if the artifacts are on a server."""
+        """The folder of the workspace. None for a volume."""
         workspace = self.shown.workspace
         return None if workspace is None else workspace.path
 
@@ -89,46 +93,52 @@ class Session:
         """Return what the page begins with: the state of neuroglancer, and the threshold of the run."""
         plan, layers = self.shown.plan, self.shown.layers
         cut = None if plan is None or self.tree is None else self.cut(plan.threshold, plan.min_size_voxels)
-        versions = dict.fromkeys(layers, f"g{self.generation()}") | (
-            {} if cut is None else {"segmentation": cut.version}
-        )
+        running = self.shown.workspace is not None and self.shown.workspace.is_in_use()
+        generation = self.generation() if running else 0
+        versions = {name: f"g{0 if name in _CONSTANT else generation}" for name in layers}
+        versions |= {} if cut is None else {"segmentation": f"{cut.version}-{self.stamp}"}
         return {
             "state": initial_state(self.shown.title, layers.values(), versions),
             "places": annotation_layer(self.places_name, next(iter(layers.values()))),
             "threshold": None if cut is None else cut.threshold,
             "min_size": 0 if cut is None else cut.min_size_voxels,
-            "can_use": self.workspace_path is not None,
-            "running": self.shown.workspace is not None and self.shown.workspace.is_in_use(),
+            "is_workspace": self.workspace_path is not None,
+            "stamp": self.stamp,
         }
+
+    def is_outdated(self) -> bool:
+        """Return whether there is something else to show now: other layers, another tree or segmentation."""
+        return stamp_of(layers_at(self.address, self.truth)) != self.stamp
 
     def generation(self) -> int:
         """Return the number of done blocks: what a browser has read before it grew may be outdated."""
         workspace, plan = self.shown.workspace, self.shown.plan
         if workspace is None or plan is None:
             return 0
-        return sum(len(ledger_of(workspace, stage).done()) for stage in plan.stages(workspace))
+        try:
+            return sum(len(ledger_of(workspace, stage).done()) for stage in plan.stages(workspace))
+        except InputError:  # a mask or a model was moved, which a viewer does not need
+            return 0
 
     def progress(self) -> dict[str, Any]:
-        """Return the generation, whether a run is going on, and whether there is more to show than at the beginning."""
+        """Return whether a run is going on, and then the generation."""
         running = self.shown.workspace is not None and self.shown.workspace.is_in_use()
-        newest = Session(self.address, self.truth)
-        more = newest.shown.layers.keys() != self.shown.layers.keys() or (newest.tree is None) != (self.tree is None)
-        return {"generation": self.generation(), "running": running, "more": more}
+        return {"running": running, "generation": self.generation() if running else 0}
+
+    def cut(self, threshold: float, min_size_voxels: int) -> Cut:
+        """Return the segmentation at a threshold. Raises KeyError without a merge tree."""
+        with self._lock:  # otherwise several threads would compute the same one
+            return self._cut(threshold, min_size_voxels)
 
     def described_cut(self, threshold: float, min_size_voxels: int, selected: Sequence[int] = ()) -> dict[str, Any]:
         """Return the version of a cut, its statistics, and the segments that contain the `selected` ones."""
-        cut, tree = self.cut(threshold, min_size_voxels), self.tree
-        assert tree is not None
+        cut, tree = self.cut(threshold, min_size_voxels), self._known_tree()
         rows = tree.rows_of(np.array(selected, np.uint64))
         known = np.where(rows >= 0, cut.names[rows], 0)
-        scores = {} if self.contingency is None else tree.scores(cut, self.contingency)
         return {
-            "version": cut.version,
-            "threshold": threshold,
-            "segments": cut.segments,
-            "largest_share": cut.largest_share,
+            "version": f"{cut.version}-{self.stamp}",
             "selected": [str(name) for name in np.unique(known[known > 0]).tolist()],
-            **scores,
+            **self._statistics(cut),
         }
 
     def places(self) -> dict[str, Any]:
@@ -138,22 +148,30 @@ class Session:
             return {"places": []}
         return places_of(self.address, self.truth, first)
 
+    @cached_property
     def curve(self) -> list[dict[str, Any]]:
-        """Return the statistics of cuts from threshold 0.02 to 0.98, without small segments treated apart."""
-        return [self.described_cut(threshold, 0) for threshold in THRESHOLDS.tolist()]
+        """The statistics of cuts from threshold 0.02 to 0.98, without a minimum size."""
+        return [self._statistics(self._known_tree().cut(threshold, 0)) for threshold in THRESHOLDS.tolist()]
 
-    def _cut(self, threshold: float, min_size_voxels: int) -> Cut:
-        """Return the segmentation at a threshold. Raises KeyError without a merge tree."""
+    def _statistics(self, cut: Cut) -> dict[str, Any]:
+        with self._lock:
+            contingency = self.contingency
+        scores = {} if contingency is None else self._known_tree().scores(cut, contingency)
+        described = {"threshold": cut.threshold, "segments": cut.segments, "largest_share": cut.largest_share}
+        return described | scores
+
+    def _known_tree(self) -> Tree:
+        """Return the merge tree. Raises KeyError if there is none."""
         with self._lock:
             tree = self.tree
         if tree is None:
             raise KeyError("no merge tree")
-        return tree.cut(threshold, min_size_voxels)
+        return tree
 
     def mesh(self, name: str, version: str, segment: int) -> bytes:
         """Return the mesh of a segment, or of a fragment. Raises KeyError for another layer."""
-        tree, found = self.tree, _VERSION.fullmatch(version)
-        if tree is None or name not in _WITH_MESHES:
+        tree, found = self._known_tree(), _VERSION.fullmatch(version)
+        if name not in _WITH_MESHES:
             raise KeyError(name)
         cut = self.cut(float(found["threshold"]), int(found["size"])) if found and name == "segmentation" else None
         names = tree.fragments if cut is None else cut.names
@@ -168,14 +186,13 @@ class Session:
             raise KeyError(box)
         if name == "segmentation" and (found := _VERSION.fullmatch(version)):
             cut = self.cut(float(found["threshold"]), int(found["size"]))
-            rows = self._rows(number, box, version.partition("-g")[2])
+            rows = self._rows(number, box)
             return encoded(np.where(rows >= 0, cut.names[rows], np.uint64(0)), layer)
         return encoded(read_level(layer, level, roi), layer)
 
-    def _rows_at(self, number: int, box: str, generation: str) -> NDArray[np.int32]:
+    def _rows_at(self, number: int, box: str) -> NDArray[np.int32]:
         """Return the rows of the fragments of a chunk in the table of nodes."""
         fragments, level = self.shown.layers["fragments"], self.levels("fragments")[number]
-        roi, tree = region_in(box, level), self.tree
+        roi = region_in(box, level)
         assert roi is not None
-        assert tree is not None
-        return tree.rows_of(read_level(fragments, level, roi))
+        return self._known_tree().rows_of(read_level(fragments, level, roi))

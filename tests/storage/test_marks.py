@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from neuroseg.blocks import Block
 from neuroseg.errors import DiskFullError
+from neuroseg.storage.ledger import StageLedger
 from neuroseg.storage.marks import Marks, MarksFile
 
 
@@ -52,10 +54,16 @@ def test_inputs_are_verified_until_the_stage_is_claimed_again(marks: MarksFile) 
     assert not marks.state().is_verified
 
 
-def test_forgetting_keeps_nothing(marks: MarksFile) -> None:
-    for words in (("done", 7, "9f2c"), ("failed", 8), ("begun", 9), ("verified",), ("forgotten",)):
+def test_forgetting_keeps_what_may_have_left_files(marks: MarksFile) -> None:
+    for words in (("done", 7, "9f2c"), ("failed", 8), ("begun", 9), ("lost", 10), ("verified",), ("forgotten",)):
         marks.append(*words)
-    assert marks.state() == Marks()
+    assert marks.state() == Marks(running={9}, lost={10})
+
+
+def test_a_lost_block_that_is_tried_again_has_not_failed(marks: MarksFile) -> None:
+    for words in (("begun", 7), ("lost", 7), ("begun", 7), ("failed", 8), ("begun", 8)):
+        marks.append(*words)
+    assert set(marks.state().failed) == {8}
 
 
 EVENTS = [("begun", 0), ("done", 1, "9f2c"), ("failed", 2), ("done", 3, "9f2c", "1.830"), ("cleared", 1)]
@@ -131,9 +139,8 @@ def test_a_file_that_begins_with_the_same_events_is_another_file(marks: MarksFil
         writer = MarksFile(marks.path)
         for index in range(3):
             writer.append("done", index, "9f2c", details=details)
-        assert [next(iter(marks.lines([done.offset])))[1:] for done in marks.state().done.values()] == [
-            [json.dumps(details)]
-        ] * 3
+        offsets = {index: done.offset for index, done in marks.state().done.items()}
+        assert [parts[1] for _, parts in marks.lines(offsets)] == [json.dumps(details)] * 3
 
 
 def test_lines_of_another_version_are_ignored(marks: MarksFile) -> None:
@@ -146,7 +153,34 @@ def test_the_parts_of_lines_are_found_again(marks: MarksFile) -> None:
     marks.append("begun", 1)
     marks.append("done", 1, "9f2c", "1.830", details={"seconds": 2.5}, files={"a": [830, 7]})
     offset = marks.state().done[1].offset
-    assert list(marks.lines([offset])) == [["done 1 9f2c 1.830", '{"seconds": 2.5}', '{"a": [830, 7]}']]
+    parts = ["done 1 9f2c 1.830", '{"seconds": 2.5}', '{"a": [830, 7]}']
+    assert list(marks.lines({1: offset})) == [(1, parts)]
+
+
+def test_lines_of_a_stage_that_is_restarted_meanwhile_are_left_out(marks: MarksFile) -> None:
+    for index in range(3):
+        marks.append("done", index, "9f2c", details={})
+    offsets = {index: done.offset for index, done in marks.state().done.items()}
+    marks.path.unlink()
+    assert list(marks.lines(offsets)) == []
+    for index in range(9, 3, -1):
+        marks.append("done", index, "9f2c", details={"about": "x" * index})
+    assert list(marks.lines(offsets)) == []
+
+
+def test_events_that_make_blocks_pending_are_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a crash of the machine removed them, the old marks of the blocks would be valid again."""
+    block, flushed = Block(7, ((0, 4),) * 3, ((0, 4),) * 3), list[int]()
+    ledger = StageLedger(tmp_path / "fragments", {})
+    monkeypatch.setattr("neuroseg.storage.marks.os.fsync", flushed.append)
+    ledger.mark_begun(block)
+    ledger.mark_done(block, {})
+    assert flushed == []
+    ledger.clear([block])
+    assert len(flushed) == 1
+    ledger.mark_done(block, {})
+    ledger.forget_blocks()
+    assert len(flushed) == 2
 
 
 def test_a_full_disk_is_named(marks: MarksFile) -> None:

@@ -209,3 +209,22 @@ def test_the_command_shows_a_workspace_until_it_is_interrupted(browser: Any, fin
         viewing.send_signal(signal.SIGINT)
         assert viewing.wait(20) == 130
     assert made.problems == []
+
+
+def test_a_typed_threshold_is_exact_and_a_wrong_one_changes_nothing(page: Page) -> None:
+    field = 'input[aria-label="Threshold as a number"]'
+    for typed, shown in (("0.123", "t0.123-"), ("", "t0.123-"), ("7", "t0.123-"), ("0.00001", "t1e-05-")):
+        page.page.fill(field, typed)
+        page.page.dispatch_event(field, "change")
+        page.page.wait_for_timeout(600)
+        page.wait()
+        url = page.page.evaluate("viewer.layerManager.getLayerByName('segmentation').layer.dataSources.at(-1).spec.url")
+        assert f"/{shown}" in url, typed
+
+
+def test_a_damaged_address_begins_anew(browser: Any, served: Served) -> None:
+    made = Page(browser, served.url + "#!%7B%22layers%22:[")
+    assert made.page.evaluate("viewer.layerManager.managedLayers.length") >= 5
+    assert made.number("segments")
+    made.page.close()
+    assert made.problems == []

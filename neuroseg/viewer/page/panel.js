@@ -1,4 +1,4 @@
-// The panel beside neuroglancer: the threshold, what the segmentation is like, and a button that writes it.
+// The panel beside neuroglancer: the threshold, numbers of the segmentation, and a button that writes it.
 // It runs before the client, because the client reads its state from the address when it begins.
 "use strict";
 
@@ -15,25 +15,34 @@
 
   // A pasted link may name the server by another port, or the token of an earlier start.
   function beginWithState() {
-    const pasted = location.hash.startsWith("#!{") || location.hash.startsWith("#!%7B");
-    const state = pasted
-      ? decodeURIComponent(location.hash.slice(2)).replace(/https?:\/\/[^/"]+\/v\/[^/"]+\/data/g, data)
-      : JSON.stringify(given.state).replaceAll(given.server, data);
-    history.replaceState(null, "", "#!" + encodeURIComponent(withoutPlaces(state)));
+    let state = JSON.stringify(given.state).replaceAll(given.server, data);
+    if (location.hash.length > 2) {
+      try {
+        const own = /precomputed:\/\/https?:\/\/(127\.0\.0\.1|localhost)(:\d+)?\/v\/[^/"]+\/data/g;
+        state = withoutPlaces(decodeURIComponent(location.hash.slice(2)).replace(own, `precomputed://${data}`));
+      } catch {
+        console.warn("The pasted address is damaged. The view begins anew.");
+      }
+    }
+    history.replaceState(null, "", "#!" + encodeURIComponent(state));
     const version = state.match(/\/segmentation\/t([0-9.e+-]+?)-m(\d+)/);
     return version ? { threshold: Number(version[1]), size: Number(version[2]) } : null;
   }
 
-  // While a run goes on, what is new is read under new addresses. New layers need the page to begin again.
+  // During a run, blocks that are new are read from new addresses. New layers need the page to begin again.
   async function followRun() {
     for (;;) {
       await new Promise((resolve) => setTimeout(resolve, 3000));
-      let progress;
       try {
-        progress = await (await fetch(`${base}/progress`)).json();
+        await followOnce();
       } catch {
-        continue; // the connection is away for a moment
+        // the connection is away for a moment
       }
+    }
+  }
+
+  async function followOnce() {
+      const progress = await (await fetch(`${base}/progress?${new URLSearchParams({ stamp: given.stamp })}`)).json();
       if (progress.more) {
         const begun = await (await fetch(`${base}/beginning`)).json();
         const now = window.viewer.state.toJSON();
@@ -46,15 +55,15 @@
         location.reload();
         return;
       }
+      if (!progress.running) return;
       for (const managed of window.viewer.layerManager.managedLayers) {
+        if (["raw", "truth"].includes(managed.name)) continue;
         const url = managed.layer?.dataSources[0]?.spec.url ?? "";
         const newer = url.replace(/\/g\d+$/, `/g${progress.generation}`);
         if (newer !== url) await replaceSource(managed.layer, newer);
       }
-      if (!progress.running) return;
-    }
   }
-  if (given.running) document.addEventListener("DOMContentLoaded", followRun);
+  if (given.is_workspace) document.addEventListener("DOMContentLoaded", followRun);
 
   // The layer of places is added anew: see annotation_layer in initial_state.py.
   function withoutPlaces(text) {
@@ -63,7 +72,7 @@
   }
 
   const shown = beginWithState() ?? { threshold: given.threshold, size: given.min_size };
-  if (given.threshold !== null) document.addEventListener("DOMContentLoaded", build);
+  if (given.is_workspace) document.addEventListener("DOMContentLoaded", build);
 
   function element(tag, attributes, ...children) {
     const made = document.createElement(tag);
@@ -74,13 +83,13 @@
 
   function build() {
     const threshold = element("input", {
-      id: "neuroseg-threshold", type: "range", min: 0, max: 1, step: 0.005, value: shown.threshold,
+      id: "neuroseg-threshold", type: "range", min: 0, max: 1, step: 0.005, value: shown.threshold ?? 0,
     });
     const exact = element("input", {
-      type: "number", min: 0, max: 1, step: 0.005, value: shown.threshold, "aria-label": "Threshold as a number",
+      type: "number", min: 0, max: 1, step: "any", value: shown.threshold ?? "", "aria-label": "Threshold as a number",
     });
     const size = element("input", { id: "neuroseg-size", type: "number", min: 0, step: 1, value: shown.size });
-    const numbers = element("dl", {});
+    const numbers = element("dl", { "aria-live": "polite" });
     const curve = document.createElementNS("http://www.w3.org/2000/svg", "svg");
     const legend = element("div", { class: "legend" });
     const use = element("button", { type: "button" }, "Use this threshold");
@@ -103,17 +112,35 @@
       collapse.setAttribute("aria-expanded", String(!hidden));
       collapse.setAttribute("aria-label", hidden ? "Show the panel" : "Hide the panel");
     });
-    use.hidden = !given.can_use;
     const view = { threshold, exact, size, numbers, curve, legend, use, status, places, rows: [] };
     threshold.addEventListener("input", () => { exact.value = threshold.value; update(view); });
     exact.addEventListener("change", () => { threshold.value = exact.value; update(view); });
     size.addEventListener("change", () => update(view));
     use.addEventListener("click", () => write(view));
-    show(view).then(() => drawCurve(view)).then(() => listPlaces(view));
+    if (given.threshold === null) {
+      for (const part of [threshold.parentNode, size.parentNode, curve]) part.hidden = true;
+      status.textContent = "No threshold to choose: there is no merge tree.";
+      begin(view, () => listPlaces(view));
+    } else {
+      begin(view, () => update(view), () => drawCurve(view), () => listPlaces(view));
+    }
+  }
+
+  async function begin(view, ...steps) {
+    while (!window.viewer?.layerManager.managedLayers.length) await new Promise((resolve) => setTimeout(resolve, 20));
+    for (const step of steps) {
+      try {
+        await step();
+      } catch (error) {
+        view.status.textContent = error.message;
+      }
+    }
   }
 
   function wanted(view) {
-    return { threshold: Number(view.threshold.value), size: Math.max(0, Math.floor(Number(view.size.value) || 0)) };
+    // The slider has steps, the number is exact.
+    const threshold = view.exact.value === "" ? Number.NaN : Number(view.exact.value);
+    return { threshold: threshold >= 0 && threshold <= 1 ? threshold : shown.threshold, size: Math.max(0, Math.floor(Number(view.size.value) || 0)) };
   }
 
   // One change at a time: what the user drags over meanwhile is skipped.
@@ -124,7 +151,7 @@
     try {
       do { again = false; await show(view); } while (again);
     } catch (error) {
-      view.status.textContent = `The server does not answer: ${error.message}`;
+      view.status.textContent = error.message;
     } finally {
       busy = false;
     }
@@ -137,12 +164,14 @@
     const selected = selection ? [...selection].slice(0, 100) : [];
     const query = new URLSearchParams({ threshold, min_size: size, selected: selected.join(",") });
     const response = await fetch(`${base}/cut?${query}`);
-    if (!response.ok) throw new Error(`status ${response.status}`);
+    if (!response.ok) throw new Error(`The server answers: ${response.statusText}`);
     const cut = await response.json();
     showNumbers(view, cut);
     mark(view, threshold);
-    if (layer) await replaceSource(layer, `precomputed://${data}/${SEGMENTATION}/${cut.version}`);
+    if (!layer) return;
+    // Segments that the user selects while the new labels are read stay selected.
     if (selected.length && selected.length < 100) select(selection, cut.selected);
+    await replaceSource(layer, `precomputed://${data}/${SEGMENTATION}/${cut.version}`);
   }
 
   function select(selection, names) {
@@ -162,15 +191,14 @@
 
   // A second source under the new address: the old one is drawn until the new one is complete.
   async function replaceSource(layer, url) {
-    const old = layer.dataSources[0];
-    if (old.spec.url === url) return;
-    const before = layer.dataSources.length;
-    const added = layer.addDataSource({ ...old.spec, url, subsources: new Map() });
+    const old = [...layer.dataSources];
+    if (old.at(-1).spec.url === url) return;
+    const added = layer.addDataSource({ ...old[0].spec, url, subsources: new Map() });
     const begin = performance.now();
     while (!(added.loadState !== undefined && window.viewer.isReady()) && performance.now() < begin + 5000) {
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
-    for (const source of layer.dataSources.slice(0, before)) source.spec = { ...source.spec, url: "" };
+    for (const source of old) source.spec = { ...source.spec, url: "" };
     window.neurosegLatency = performance.now() - begin;
   }
 
