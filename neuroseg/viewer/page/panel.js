@@ -60,7 +60,7 @@
         if (["raw", "truth"].includes(managed.name)) continue;
         const url = managed.layer?.dataSources[0]?.spec.url ?? "";
         const newer = url.replace(/\/g\d+$/, `/g${progress.generation}`);
-        if (newer !== url) await replaceSource(managed.layer, newer);
+        if (newer !== url) await inTurn(() => replaceSource(managed.layer, newer));
       }
   }
   if (given.is_workspace) document.addEventListener("DOMContentLoaded", followRun);
@@ -114,7 +114,11 @@
     });
     const view = { threshold, exact, size, numbers, curve, legend, use, status, places, rows: [] };
     threshold.addEventListener("input", () => { exact.value = threshold.value; update(view); });
-    exact.addEventListener("change", () => { threshold.value = exact.value; update(view); });
+    exact.addEventListener("change", () => {
+      exact.value = wanted(view).threshold; // the last valid one
+      threshold.value = exact.value;
+      update(view);
+    });
     size.addEventListener("change", () => update(view));
     use.addEventListener("click", () => write(view));
     if (given.threshold === null) {
@@ -143,13 +147,21 @@
     return { threshold: threshold >= 0 && threshold <= 1 ? threshold : shown.threshold, size: Math.max(0, Math.floor(Number(view.size.value) || 0)) };
   }
 
-  // One change at a time: what the user drags over meanwhile is skipped.
+  // Changes of the layers wait for each other: one may replace the layers that another one changes.
+  let last = Promise.resolve();
+  function inTurn(change) {
+    const done = last.then(change);
+    last = done.catch(() => {});
+    return done;
+  }
+
+  // One change of the threshold at a time: values that the user drags over meanwhile are skipped.
   let busy = false, again = false;
   async function update(view) {
     if (busy) { again = true; return; }
     busy = true;
     try {
-      do { again = false; await show(view); } while (again);
+      do { again = false; await inTurn(() => show(view)); } while (again);
     } catch (error) {
       view.status.textContent = error.message;
     } finally {
@@ -166,6 +178,7 @@
     const response = await fetch(`${base}/cut?${query}`);
     if (!response.ok) throw new Error(`The server answers: ${response.statusText}`);
     const cut = await response.json();
+    shown.threshold = threshold;
     showNumbers(view, cut);
     mark(view, threshold);
     if (!layer) return;
@@ -240,7 +253,7 @@
     }
     const title = given.places.name[0].toUpperCase() + given.places.name.slice(1);
     view.places.append(element("h2", {}, `${title}, the worst first`), list);
-    annotate(places);
+    await inTurn(() => annotate(places));
   }
 
   async function goTo(view, place, button) {
@@ -256,6 +269,7 @@
     select(layer.displayState.segmentationGroupState.value.visibleSegments, cut.selected);
   }
 
+  // Restoring the list makes all layers anew, with their state.
   function annotate(places) {
     const annotations = places.map((place, number) => ({
       id: String(number), description: place.text, props: [place.colour],
