@@ -12,10 +12,12 @@ A crash can leave a part of a line. Its checksum is wrong, so it is ignored, and
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import secrets
 import threading
+import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +31,9 @@ from neuroseg.storage.space import describe_full, is_disk_full, path_in_errors
 # The first line has a random word. It shows whether another file has taken the place of the one that was read.
 _BEGINNING_BYTES = 64
 _CHECKSUM_LENGTH = 8
+# Errors of a network disk that may pass. A line that is written twice does no harm.
+_TRANSIENT = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT)
+_PAUSES_S = (0.1, 1.0, 5.0)
 
 
 class Done(NamedTuple):
@@ -117,25 +122,35 @@ class MarksFile:
             return self._marks
 
     def append(self, *words: object, details: object = None, files: object = None, flush: bool = False) -> None:
-        """Append an event. Raises DiskFullError if the disk is full.
+        """Append an event. Tries again for some seconds if the disk does not answer.
+
+        Raises DiskFullError if the disk is full, and OSError if the file cannot be written.
 
         Without `flush`, a crash of the machine may remove it: then a block is computed again. An event that makes
         blocks pending must be flushed, or a crash would make their old marks valid again.
         """
         parts = [json.dumps(each) for each in (details, files) if each is not None]
         line = _line("\t".join([" ".join(map(str, words)), *parts]))
+        for pause_s in (*_PAUSES_S, None):
+            try:
+                with path_in_errors(self.path):
+                    self._append(line, flush=flush)
+                return
+            except OSError as error:
+                if is_disk_full(error):
+                    raise DiskFullError(describe_full(error, self.path.parent)) from error
+                if pause_s is None or error.errno not in _TRANSIENT:
+                    raise
+                time.sleep(pause_s)
+
+    def _append(self, line: bytes, *, flush: bool) -> None:
+        """Append a line, to a new file if there is none."""
         try:
-            with path_in_errors(self.path):
-                try:
-                    self._write(line, os.O_APPEND, flush=flush)
-                except FileNotFoundError:
-                    self.path.parent.mkdir(parents=True, exist_ok=True)
-                    first = _line(f"created {secrets.token_hex(8)}")
-                    self._write(first + line, os.O_APPEND | os.O_CREAT, flush=flush)
-        except OSError as error:
-            if is_disk_full(error):
-                raise DiskFullError(describe_full(error, self.path.parent)) from error
-            raise
+            self._write(line, os.O_APPEND, flush=flush)
+        except FileNotFoundError:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            first = _line(f"created {secrets.token_hex(8)}")
+            self._write(first + line, os.O_APPEND | os.O_CREAT, flush=flush)
 
     def lines(self, offsets: Mapping[int, int]) -> Iterator[tuple[int, list[str]]]:
         """Yield the blocks of some lines, given by the lines' offsets, and their parts: words, JSON, files.

@@ -1,6 +1,9 @@
 """The file of marks: what was appended is read, and a line that a crash cut off does not count."""
 
+import contextlib
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -181,6 +184,25 @@ def test_events_that_make_blocks_pending_are_flushed(tmp_path: Path, monkeypatch
     ledger.mark_done(block, {})
     ledger.forget_blocks()
     assert len(flushed) == 2
+
+
+@pytest.mark.parametrize(("failures", "is_written"), [(2, True), (9, False)])
+def test_a_disk_that_does_not_answer_for_a_moment_ends_no_run(
+    marks: MarksFile, failures: int, is_written: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marks.append("begun", 1)
+    left, write = [OSError(errno.ESTALE, "stale")] * failures, os.write
+
+    def failing(descriptor: int, content: bytes) -> int:
+        if left:
+            raise left.pop()
+        return write(descriptor, content)
+
+    monkeypatch.setattr("neuroseg.storage.marks.os.write", failing)
+    monkeypatch.setattr("neuroseg.storage.marks._PAUSES_S", (0.0, 0.0, 0.0))
+    with contextlib.nullcontext() if is_written else pytest.raises(OSError, match="stale"):
+        marks.append("done", 1, "9f2c")
+    assert (1 in marks.state().done) == is_written
 
 
 def test_a_full_disk_is_named(marks: MarksFile) -> None:
