@@ -4,7 +4,7 @@
 
 Kasthuri15 (10747 x 12895 x 1850 voxels) has this number of blocks of 256 voxels. A command segments an empty volume of
 as many small blocks. Its two workers do nothing for a block. First, fragments and edges run concurrently. When both are
-done, the command is interrupted, and a second one computes the edges alone. Prints the seconds until the first block
+done, the command is interrupted, and a second one computes only edges. Prints the seconds until the first block
 is done (including the start), the seconds per 1000 blocks after it, and the memory of the head.
 """
 
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def measured(volume: Path, workspace: Path, executor: str) -> Iterator[dict[str, object]]:
-    """Run fragments and edges together, then edges alone, with one executor. Yield the times and memory of each."""
+    """Run fragments and edges together, then only edges, with one executor. Yield the times and memory of each."""
     shutil.rmtree(workspace, ignore_errors=True)
     both = ["--affinities", str(volume), "-o", str(workspace), "--blocks", str(BLOCK), "--workers", "2", "--force"]
     yield interrupted([*both, "--executor", executor], workspace, executor, ("fragments", "edges"))

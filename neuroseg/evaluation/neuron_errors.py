@@ -12,8 +12,8 @@ from neuroseg.evaluation.contingency import contingency
 from neuroseg.geometry import Triple, triple
 from neuroseg.tables import Table
 
-# What a segment and an object share counts if it has at least this part of the neuron's voxels, and at least this part
-# of the smaller of the two. Less is an inexact border, not an error.
+# The common part of a segment and an object counts if it has at least this share of the neuron's voxels, and at least
+# this share of the smaller of the two. Less is an inexact border, not an error.
 OF_NEURON, OF_SMALLER = 0.01, 0.1
 
 

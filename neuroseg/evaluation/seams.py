@@ -53,19 +53,19 @@ class SeamAudit:
     high: float
 
     @property
-    def is_judged(self) -> bool:
+    def has_band(self) -> bool:
         """Whether there are enough planes for an expected band."""
         return not math.isnan(self.low)
 
     @property
     def has_seam(self) -> bool:
         """Whether more labels end at block faces than expected."""
-        return self.is_judged and self.at_faces > self.high
+        return self.has_band and self.at_faces > self.high
 
     @property
     def is_below(self) -> bool:
         """Whether fewer labels end at block faces than expected."""
-        return self.is_judged and self.at_faces < self.low
+        return self.has_band and self.at_faces < self.low
 
 
 def plane_shares(labels: NDArray[np.integer], begin: int, block: int, axis: int) -> PlaneShares:

@@ -1,4 +1,4 @@
-"""What the sections of a report read: the workspace of a run, its plan, its stages and its stored results."""
+"""The input of the sections of a report: the workspace of a run, its plan, its stages and its stored results."""
 
 from __future__ import annotations
 

@@ -86,26 +86,26 @@ def _axes(volume: Volume, boxes: list[Roi], block: Triple) -> list[SeamAudit]:
 
 
 def _band(audit: SeamAudit) -> str:
-    return f"{percent(audit.low)} to {percent(audit.high)}" if audit.is_judged else "–"
+    return f"{percent(audit.low)} to {percent(audit.high)}" if audit.has_band else "–"
 
 
 def _verdict(audit: SeamAudit) -> str:
-    if not audit.is_judged:
+    if not audit.has_band:
         return "no faces" if not audit.faces else "too few planes"
     return "seam" if audit.has_seam else "fewer" if audit.is_below else "agrees"
 
 
 def _sentence(run: ReportedRun, audited: Audited) -> str:
     """Return the result of the audit in one sentence, and for a seam its cause if the method explains it."""
-    judged = [each for each in audited if each[2].is_judged]
-    if not judged:
+    compared = [each for each in audited if each[2].has_band]
+    if not compared:
         return "There are too few planes between the block faces to compare them."
-    seams = [f"{stage} along {axis}" for stage, axis, audit in judged if audit.has_seam]
+    seams = [f"{stage} along {axis}" for stage, axis, audit in compared if audit.has_seam]
     if seams:
         cut = run.plan.fragments != DISTANCE_BASINS
         cause = f" The fragment method {run.plan.fragments} cuts fragments at block faces." if cut else ""
         return f"More labels end at block faces than at other planes: {', '.join(seams)}.{cause}"
-    if any(audit.is_below for _, _, audit in judged):
+    if any(audit.is_below for _, _, audit in compared):
         return "No seam: at block faces, no more labels end than expected. Along one axis or more, fewer end there."
     return (
         "Block faces and inner planes agree, as they must if the result does not depend on the blocks: labels end at "

@@ -1,4 +1,4 @@
-"""Where there are segments -> a few places to show, spread over the region. The same run gives the same places."""
+"""The segmented region -> a few places to show, spread over the region. The same run gives the same places."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ Read = Callable[[Roi], NDArray[Any]]
 
 @dataclass(frozen=True)
 class Layer:
-    """What a viewer shows. `read` returns a region of voxels `(z, y, x)`, affinities `(c, z, y, x)`.
+    """A layer of a viewer. `read` returns a region of voxels `(z, y, x)`, affinities `(c, z, y, x)`.
 
     `kind` is IMAGE (any number), AFFINITIES (uint8) or LABELS (integers). `offset_nm` is the position of the lower
     corner of voxel (0, 0, 0).

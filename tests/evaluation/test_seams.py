@@ -32,7 +32,7 @@ def cut(labels: np.ndarray, axis: int, share: float = 1.0) -> np.ndarray:
 def test_labels_that_ignore_the_blocks_have_no_seam(axis: int) -> None:
     for seed in range(3):
         found = seam_audit([plane_shares(tissue(seed), 0, BLOCK, axis)])
-        assert found.is_judged
+        assert found.has_band
         assert not found.has_seam
         assert found.low <= found.at_faces <= found.high
         assert found.faces == (64, 48, 48)[axis] // BLOCK - 1
@@ -76,13 +76,13 @@ def test_background_ends_no_label() -> None:
     assert not found.has_seam
 
 
-def test_without_faces_or_planes_nothing_is_judged() -> None:
+def test_without_faces_or_planes_nothing_has_band() -> None:
     whole = seam_audit([plane_shares(tissue(), 0, 64, 0)])
-    assert (whole.faces, whole.is_judged, whole.has_seam) == (0, False, False)
+    assert (whole.faces, whole.has_band, whole.has_seam) == (0, False, False)
     assert math.isnan(whole.at_faces)
     few = seam_audit([plane_shares(tissue()[:, :9, :9], 0, BLOCK, 0)])
-    assert not few.is_judged, "81 pairs per plane are too few"
+    assert not few.has_band, "81 pairs per plane are too few"
     sliver = seam_audit([plane_shares(tissue()[:1], 0, BLOCK, 0), plane_shares(tissue()[:0], 0, BLOCK, 0)])
-    assert not sliver.is_judged
+    assert not sliver.has_band
     tiny = seam_audit([plane_shares(tissue(), 0, 4, 0)])
-    assert not tiny.is_judged, "blocks of 4 voxels have no planes away from faces"
+    assert not tiny.has_band, "blocks of 4 voxels have no planes away from faces"
