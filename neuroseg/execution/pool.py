@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from neuroseg.execution.channel import Channel
 from neuroseg.execution.scheduler import Key
@@ -36,11 +36,6 @@ class Launcher(Protocol):
 
     def new_channels(self) -> list[Channel]:
         """Return the channels of the workers that connected since the last call."""
-        ...
-
-    @property
-    def readable(self) -> Any:
-        """The socket that becomes readable when a worker connects. None if `scale` itself starts the workers."""
         ...
 
     def kill(self, channel: Channel, job: str | None) -> None:
@@ -79,6 +74,11 @@ class Worker:
         is_stuck = self.setting_up_since is not None and now > self.setting_up_since + max(timeout_s, SETUP_TIMEOUT_S)
         return is_stuck or any(now > given + timeout_s for given in self.assigned.values())
 
+    def unassign(self, key: Key) -> None:
+        """Take a block from the worker."""
+        del self.assigned[key]
+        self.begun.discard(key)
+
     @property
     def is_free(self) -> bool:
         """Whether the worker can begin another block."""
@@ -104,11 +104,6 @@ class Pool:
 
     def __exit__(self, *_: object) -> None:
         self.stop(force=False)
-
-    @property
-    def readable(self) -> Any:
-        """The launcher's `readable`, or None if there is no launcher yet."""
-        return None if self._launcher is None else self._launcher.readable
 
     def scale(self, wanted: int) -> None:
         """Keep `wanted` workers running or starting. With 0, running workers may stay."""

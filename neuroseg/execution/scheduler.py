@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 from neuroseg.blocks import Block
@@ -42,11 +43,14 @@ class _Progress:
 
     task: Task
     reads: list[str]
-    blocks: dict[int, Block]
     done: set[int] = field(default_factory=set)
     failures: Counter[int] = field(default_factory=Counter)
     given_up: int = 0
     next: list[int] = field(default_factory=list)
+
+    @cached_property
+    def blocks(self) -> dict[int, Block]:
+        return {block.index: block for block in self.task.blocks}
 
     @property
     def may_retry(self) -> bool:
@@ -61,9 +65,7 @@ class Schedule:
 
     def __init__(self, tasks: Sequence[Task], retries: int = RETRIES) -> None:
         self._dependencies, self._tries = Dependencies(tasks, retries), retries + 1
-        self._tasks = {
-            task.name: _Progress(task, _makers_of(task, tasks), {b.index: b for b in task.blocks}) for task in tasks
-        }
+        self._tasks = {task.name: _Progress(task, [each.name for each in tasks if task.reads(each)]) for task in tasks}
         self._running: set[Key] = set()
         self._postponed: dict[Key, list[Key]] = defaultdict(list)
         self._missed: set[tuple[Key, int]] = set()
@@ -80,10 +82,14 @@ class Schedule:
         """Return whether a block of a stage can be processed now."""
         return bool(self._tasks[stage].next)
 
-    def next(self, stage: str) -> Unit | None:
-        """Return the next block of a stage, or None if none can be processed now."""
+    def is_retried(self, key: Key) -> bool:
+        """Return whether an earlier attempt at a block failed."""
+        return key.number in self._tasks[key.stage].failures
+
+    def next(self, stage: str, *, retry: bool = True) -> Unit | None:
+        """Return the next block of a stage. None if none is ready, or if it failed before and not `retry`."""
         progress = self._tasks[stage]
-        if not progress.next:
+        if not progress.next or (not retry and progress.next[-1] in progress.failures):
             return None
         key = Key(stage, progress.next.pop())
         self._running.add(key)
@@ -169,8 +175,3 @@ class Schedule:
         progress.failures[index] += 1
         progress.given_up += progress.failures[index] == self._tries
         self._dependencies.release(progress.task.name, index, done=False)
-
-
-def _makers_of(task: Task, tasks: Sequence[Task]) -> list[str]:
-    """Return the names of the tasks that write what a task reads."""
-    return [each.name for each in tasks if not set(each.stage.outputs).isdisjoint(task.stage.inputs)]

@@ -44,6 +44,10 @@ class Task:
         """The stage's name."""
         return self.stage.name
 
+    def reads(self, other: Task) -> bool:
+        """Return whether the stage reads an artifact that the stage of another task writes."""
+        return not set(other.stage.outputs).isdisjoint(self.stage.inputs)
+
     @cached_property
     def workspace(self) -> Workspace:
         """The workspace of the run."""

@@ -13,8 +13,7 @@ import logging
 import selectors
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from neuroseg.execution.block import BLOCK_TIMEOUT_S, Outcome
@@ -45,22 +44,21 @@ class WorkersExecutor:
         self._pools = list({id(allocation.pool): allocation.pool for allocation in allocations.values()}.values())
         self._selector = selectors.DefaultSelector()
         self._next_check = 0.0
-        self._isolated: set[Key] = set()
-        self._waiting: dict[str, list[Unit]] = defaultdict(list)
-        self._busy: dict[str, set[Worker]] = defaultdict(set)
 
     def run(self, tasks: Sequence[Task]) -> list[int]:
         """Run the tasks; see execution.task.Executor. Raises NeurosegError if no worker can be started."""
-        with Schedule(tasks) as schedule, self._registered():
+        with Schedule(tasks) as schedule, self._selector:
             try:
+                for pool in self._pools:
+                    self._register(pool, pool.workers)
                 while not schedule.is_over:
                     if time.monotonic() >= self._next_check:
                         self._check_workers(tasks, schedule)
-                    self._register_new_workers()
+                    for pool in self._pools:
+                        self._register(pool, pool.new_workers())
                     for key, _ in self._selector.select(_CHECK_EVERY_S):
-                        if key.data is not None:
-                            pool, worker = key.data
-                            self._receive(pool, worker, schedule)
+                        pool, worker = key.data
+                        self._receive(pool, worker, schedule)
                     self._assign(tasks, schedule)
             except BaseException:
                 for pool in self._pools:
@@ -70,18 +68,11 @@ class WorkersExecutor:
             self._observe(tasks, schedule)
             return [schedule.done(task.name) for task in tasks]
 
-    @contextmanager
-    def _registered(self) -> Iterator[None]:
-        """Receive from the connected workers, and ask them to set up the stages."""
-        with self._selector:
-            for pool in self._pools:
-                for worker in pool.workers:
-                    self._register(pool, worker)
-            yield
-
-    def _register(self, pool: Pool, worker: Worker) -> None:
-        self._selector.register(worker.channel, selectors.EVENT_READ, (pool, worker))
-        worker.set_up(self._stages_of(pool))
+    def _register(self, pool: Pool, workers: Sequence[Worker]) -> None:
+        """Receive from connected workers, and ask them to set up the stages."""
+        for worker in workers:
+            self._selector.register(worker.channel, selectors.EVENT_READ, (pool, worker))
+            worker.set_up(self._stages_of(pool))
 
     def _stages_of(self, pool: Pool) -> list[str]:
         """Return the stages that a pool serves."""
@@ -108,30 +99,17 @@ class WorkersExecutor:
             for worker in [each for each in pool.workers if each.is_overdue(self._timeout_s)]:
                 logger.warning("a worker exceeded the time limit of %g s and is killed", self._timeout_s)
                 self._drop(pool, worker, schedule, kill=True)
+        busy = self._busy()
+        for pool in self._pools:
             stages = self._stages_of(pool)
             left = sum(map(schedule.left, stages))
             if left == 0 and all(self._allocations[name].last for name in stages):
-                self._stop_pool(pool)
+                for worker in pool.workers:
+                    self._selector.unregister(worker.channel)
+                pool.stop_in_background()
                 continue
-            is_wanted = any(schedule.is_ready(name) or self._busy[name] or self._waiting[name] for name in stages)
+            is_wanted = any(schedule.is_ready(name) or busy[name] for name in stages)
             pool.scale(min(pool.max_workers, left) if is_wanted else 0)
-            self._watch_for_connections(pool)
-
-    def _stop_pool(self, pool: Pool) -> None:
-        for source in [pool.readable, *(worker.channel for worker in pool.workers)]:
-            with suppress(KeyError, ValueError):
-                self._selector.unregister(source)
-        pool.stop_in_background()
-
-    def _watch_for_connections(self, pool: Pool) -> None:
-        if pool.readable is not None and pool.readable not in self._selector.get_map():
-            self._selector.register(pool.readable, selectors.EVENT_READ)
-
-    def _register_new_workers(self) -> None:
-        """Register new workers and ask them to set up the stages."""
-        for pool in self._pools:
-            for worker in pool.new_workers():
-                self._register(pool, worker)
 
     def _receive(self, pool: Pool, worker: Worker, schedule: Schedule) -> None:
         match worker.channel.receive():
@@ -144,7 +122,7 @@ class WorkersExecutor:
             case {"early": [str(stage), int(index)], "needs": [str(artifact), int(part)]} if (
                 Key(stage, index) in worker.assigned
             ):
-                self._unassign(worker, Key(stage, index))
+                worker.unassign(Key(stage, index))
                 schedule.put_off(Key(stage, index), artifact, part)
             case {"job": job}:
                 worker.job = job
@@ -158,71 +136,64 @@ class WorkersExecutor:
                 self._drop(pool, worker, schedule, kill=False)
 
     def _take_back(self, pool: Pool, worker: Worker, key: Key, schedule: Schedule, outcome: Outcome | None) -> None:
-        self._unassign(worker, key)
+        worker.unassign(key)
         pool.progress += 1
         schedule.take_back(key, outcome)
 
-    def _unassign(self, worker: Worker, key: Key) -> None:
-        del worker.assigned[key]
-        worker.begun.discard(key)
-        if not any(other.stage == key.stage for other in worker.assigned):
-            self._busy[key.stage].discard(worker)
-
     def _drop(self, pool: Pool, worker: Worker, schedule: Schedule, *, kill: bool) -> None:
-        """Remove a worker that died, or that must be killed. Its blocks count as failed attempts.
-
-        If it had two blocks, either may be the cause. From now on, a worker processes each of them without a second
-        block.
-        """
-        with suppress(KeyError):
-            self._selector.unregister(worker.channel)
-        if len(worker.assigned) > 1:
-            self._isolated |= worker.assigned.keys()
+        """Remove a worker that died, or that must be killed. Its blocks count as failed attempts."""
+        self._selector.unregister(worker.channel)
         for key in list(worker.assigned):
             self._take_back(pool, worker, key, schedule, None)
         pool.remove(worker, kill=kill)
         self._next_check = 0.0
 
+    def _busy(self) -> dict[str, set[Worker]]:
+        """Return the workers that have a block, by its stage."""
+        busy: dict[str, set[Worker]] = defaultdict(set)
+        for pool in self._pools:
+            for worker in pool.workers:
+                for key in worker.assigned:
+                    busy[key.stage].add(worker)
+        return busy
+
     def _assign(self, tasks: Sequence[Task], schedule: Schedule) -> None:
-        """Assign a block to each worker that can begin one. Workers without a block come first."""
-        later_first = [task for task in tasks[::-1] if schedule.is_ready(task.name) or self._waiting[task.name]]
+        """Assign a block to each worker that can begin one. Workers without a block come first.
+
+        A worker processes a block that failed before without a second block. If it dies with two blocks, either may be
+        the cause.
+        """
+        later_first = [task for task in tasks[::-1] if schedule.is_ready(task.name)]
+        busy = self._busy() if later_first else {}
         for pool in self._pools:
             served = [task for task in later_first if self._allocations[task.name].pool is pool]
             workers = pool.workers[: pool.max_workers] if served else []
             for worker in sorted(workers, key=lambda each: len(each.assigned)):
-                if not worker.is_free or not self._isolated.isdisjoint(worker.assigned):
+                if not worker.is_free or any(map(schedule.is_retried, worker.assigned)):
                     continue
-                if (unit := self._next_block(served, worker, tasks, schedule)) is not None:
+                if (unit := self._next_block(served, worker, tasks, schedule, busy)) is not None:
                     worker.assigned[unit.key] = time.monotonic()
-                    self._busy[unit.key.stage].add(worker)
+                    busy[unit.key.stage].add(worker)
                     message = {"stage": unit.key.stage, "block": unit.key.number, "early": unit.early}
                     worker.channel.send(message)
 
     def _next_block(
-        self, served: Sequence[Task], worker: Worker, tasks: Sequence[Task], schedule: Schedule
+        self,
+        served: Sequence[Task],
+        worker: Worker,
+        tasks: Sequence[Task],
+        schedule: Schedule,
+        busy: Mapping[str, set[Worker]],
     ) -> Unit | None:
-        """Return the next block for a worker, or None. Isolated blocks wait for a worker without a block."""
-        is_empty = not worker.assigned
+        """Return the next block for a worker, or None. Blocks that failed before wait for a worker without a block."""
         for task in served:
-            busy, max_workers = self._busy[task.name], self._allocations[task.name].max_workers
-            if task.name not in worker.ready_stages or (len(busy) >= max_workers and worker not in busy):
+            others, max_workers = busy[task.name], self._allocations[task.name].max_workers
+            if task.name not in worker.ready_stages or (len(others) >= max_workers and worker not in others):
                 continue
-            if task.must_wait() and self._others_can_run(task, tasks, schedule):
+            # While later tasks can go on, or a running block of this one may let them, the next block must wait.
+            later = tasks[tasks.index(task) + 1 :]
+            if task.must_wait() and (others or any(busy[each.name] or schedule.is_ready(each.name) for each in later)):
                 continue
-            if is_empty and self._waiting[task.name]:
-                return self._waiting[task.name].pop()
-            while (unit := schedule.next(task.name)) is not None:
-                if is_empty or unit.key not in self._isolated:
-                    return unit
-                self._waiting[task.name].append(unit)
+            if (unit := schedule.next(task.name, retry=not worker.assigned)) is not None:
+                return unit
         return None
-
-    def _others_can_run(self, task: Task, tasks: Sequence[Task], schedule: Schedule) -> bool:
-        """Return whether later tasks can go on: their blocks run or can run, or a running block of this one allows it.
-
-        If a worker is slow with a block that later tasks wait for, the next blocks would not help them.
-        """
-        later = tasks[tasks.index(task) + 1 :]
-        return bool(self._busy[task.name]) or any(
-            self._busy[each.name] or schedule.is_ready(each.name) for each in later
-        )
