@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 
 from neuroseg.errors import NeurosegError
 from neuroseg.execution.channel import Channel, authenticate, keep_alive
@@ -33,10 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 class Listener:
-    """Listens for workers inside its context. `port` is the given port, or a free one if that is 0.
-
-    `readable` is a socket that becomes readable when a worker is accepted.
-    """
+    """Listens for workers inside its context. `port` is the given port, or a free one if that is 0."""
 
     def __init__(self, secret: bytes, *, interface: str = EVERY_INTERFACE, port: int = 0) -> None:
         self._secret, self._interface, self.port = secret, interface, port
@@ -54,14 +50,10 @@ class Listener:
                 hint="remove `port` from the cluster configuration file, or choose another port" if self.port else "",
             ) from error
         self.port = self._socket.getsockname()[1]
-        self.readable, self._notify = socket.socketpair()
-        self.readable.setblocking(False)
         self._thread = _started(self._accept)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._closing = True
         _cut(self._socket)
         self._thread.join()
@@ -71,18 +63,10 @@ class Listener:
                 _cut(end)
         for channel in self.new_channels():
             channel.close()
-        self.readable.close()
-        self._notify.close()
 
     def new_channels(self) -> list[Channel]:
         """Return the channels of the workers accepted since the last call."""
-        with contextlib.suppress(BlockingIOError):
-            self.readable.recv(1 << 12)
-        found = []
-        with contextlib.suppress(queue.Empty):
-            while True:
-                found.append(self._accepted.get_nowait())
-        return found
+        return [self._accepted.get() for _ in range(self._accepted.qsize())]
 
     def _accept(self) -> None:
         while True:
@@ -121,8 +105,6 @@ class Listener:
             with self._lock:
                 self._unproved.remove(end)
         self._accepted.put(Channel(connection))
-        with contextlib.suppress(OSError):
-            self._notify.send(b"!")
 
 
 def _started(act: Callable[..., None], *given: object) -> threading.Thread:

@@ -27,8 +27,6 @@ class LocalWorkers:
     ended.
     """
 
-    readable = None
-
     def __init__(self, workspace: Path, logs: Path, kind: str, gpus: Sequence[str] = ()) -> None:
         self._workspace, self._logs, self._kind, self._gpus = workspace.resolve(), logs.resolve(), kind, gpus
         self._processes: dict[int, subprocess.Popen[bytes]] = {}

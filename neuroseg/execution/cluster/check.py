@@ -17,10 +17,10 @@ from typing import Any
 
 from neuroseg import __version__
 from neuroseg.errors import NeurosegError
+from neuroseg.execution.cluster.launcher import Jobs, listening
 from neuroseg.execution.cluster.site import STAGES, Site
 from neuroseg.execution.cluster.slurm import SlurmJobs
-from neuroseg.execution.ending import slow_to_end
-from neuroseg.execution.listener import Listener, new_secret, own_hosts, secret_path
+from neuroseg.execution.listener import Listener, own_hosts
 
 PROBE = "neuroseg.workers.probe"
 _POLL_S = 0.5
@@ -51,15 +51,16 @@ def checked(site: Site, folder: Path, *, wait_s: float) -> Iterator[Checked]:
 
 
 def _check(site: Site, folder: Path, stages: tuple[str, ...], wait_s: float) -> Checked:
-    token = secrets.token_hex(4)
-    folder = folder / f".check-{token}"
+    folder = folder / f".check-{secrets.token_hex(4)}"
     folder.mkdir(parents=True)
     began = time.monotonic()
     requested = site.resources(stages[0])
-    with new_secret(secret_path(folder, token)) as secret, Listener(secret, port=site.port) as listener, slow_to_end():
-        hosts = [site.host] if site.host else own_hosts()
-        head = ",".join(f"{host}:{listener.port}" for host in hosts)
-        jobs = SlurmJobs(folder, folder, site, stages[0], requested, PROBE, token, head)
+
+    def create_jobs(token: str, head: str) -> Jobs:
+        return SlurmJobs(folder, folder, site, stages[0], requested, PROBE, token, head)
+
+    hosts = [site.host] if site.host else own_hosts()
+    with listening(folder, create_jobs, hosts, site.port) as (listener, jobs):
         said: dict[str, Any] = {}
         try:
             jobs.submit(1, threading.Event())
@@ -74,7 +75,7 @@ def _check(site: Site, folder: Path, stages: tuple[str, ...], wait_s: float) -> 
     return Checked(stages, said, time.monotonic() - began, problem)
 
 
-def _wait_for_report(jobs: SlurmJobs, listener: Listener, wait_s: float) -> tuple[dict[str, Any], str | None]:
+def _wait_for_report(jobs: Jobs, listener: Listener, wait_s: float) -> tuple[dict[str, Any], str | None]:
     """Wait for the job's report. Return the report and None, or an empty report and the problem."""
     deadline, ended = time.monotonic() + wait_s, None
     while not (channels := listener.new_channels()):
@@ -105,6 +106,6 @@ def _mismatch(said: dict[str, Any], gpus: int) -> str | None:
     return None
 
 
-def _activation(said: dict[str, Any], jobs: SlurmJobs) -> str | None:
+def _activation(said: dict[str, Any], jobs: Jobs) -> str | None:
     failed = said.get("activate", "ok")
     return None if failed == "ok" else f"`activate` failed, {failed}; {jobs.log_tail()}"

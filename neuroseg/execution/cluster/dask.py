@@ -18,7 +18,6 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from neuroseg.errors import NeurosegError
@@ -38,39 +37,37 @@ class DaskConnection:
     def __init__(self, address: str | None, workers: int) -> None:
         self._address, self._workers = address, workers
         self._client: Any = None
-        self._cluster: Any = None
-        self._lock = threading.Lock()
+        self._opened = contextlib.ExitStack()
 
     def __enter__(self) -> DaskConnection:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with slow_to_end():
-            for each in (self._client, self._cluster):
-                if each is not None:
-                    each.close()
+            self._opened.close()
 
     def client(self) -> Any:
         """Return the client. Raises NeurosegError if no scheduler answers at the address."""
+        if self._client is not None:
+            return self._client
         try:
             import distributed
         except ImportError as error:
             raise NeurosegError(
                 "--executor dask needs the package distributed", hint="pip install 'neuroseg[dask]'"
             ) from error
-        with self._lock:
-            if self._client is None:
-                if self._address is None:
-                    self._cluster = distributed.LocalCluster(
-                        n_workers=self._workers, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0"
-                    )
-                try:
-                    self._client = distributed.Client(self._address or self._cluster, timeout=_CONNECT_TIMEOUT_S)
-                except (OSError, ValueError) as error:
-                    raise NeurosegError(f"no Dask scheduler answers at {self._address}: {error}") from error
-            return self._client
+        cluster: Any = self._address
+        if cluster is None:
+            cluster = distributed.LocalCluster(
+                n_workers=self._workers, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0"
+            )
+            self._opened.callback(cluster.close)
+        try:
+            self._client = distributed.Client(cluster, timeout=_CONNECT_TIMEOUT_S)
+        except (OSError, ValueError) as error:
+            raise NeurosegError(f"no Dask scheduler answers at {self._address}: {error}") from error
+        self._opened.callback(self._client.close)
+        return self._client
 
 
 class DaskJobs:

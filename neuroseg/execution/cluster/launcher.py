@@ -13,10 +13,10 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from neuroseg.errors import NeurosegError
 from neuroseg.execution.channel import Channel
@@ -70,6 +70,16 @@ CreateJobs = Callable[[str, str], Jobs]
 """create_jobs(token, addresses of the head) returns the jobs, none submitted yet. `token` names the run's secret."""
 
 
+@contextmanager
+def listening(
+    folder: Path, create_jobs: CreateJobs, hosts: Sequence[str], port: int
+) -> Iterator[tuple[Listener, Jobs]]:
+    """Listen for workers that read a new secret in `folder`. Yield the listener and the jobs that start the workers."""
+    token = secrets.token_hex(4)
+    with slow_to_end(), new_secret(secret_path(folder, token)) as secret, Listener(secret, port=port) as listener:
+        yield listener, create_jobs(token, ",".join(f"{host}:{listener.port}" for host in hosts))
+
+
 class ClusterLauncher:
     """Starts and replaces workers on a cluster. See execution.pool.Launcher.
 
@@ -78,26 +88,13 @@ class ClusterLauncher:
     """
 
     def __init__(self, workspace: Path, create_jobs: CreateJobs, hosts: Sequence[str], port: int = 0) -> None:
-        self._resources = ExitStack()
         self._wanted = self._progress = self._failed_starts = self._lost = 0
         self._to_cancel: list[str] = []
         self._over = threading.Event()
         self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
-        token = secrets.token_hex(4)
-        try:
-            self._resources.enter_context(slow_to_end())
-            secret = self._resources.enter_context(new_secret(secret_path(workspace, token)))
-            self._listener = self._resources.enter_context(Listener(secret, port=port))
-            self._jobs = create_jobs(token, ",".join(f"{host}:{self._listener.port}" for host in hosts))
-        except BaseException:
-            self._resources.close()
-            raise
-
-    @property
-    def readable(self) -> Any:
-        """The socket that becomes readable when a worker connects."""
-        return self._listener.readable
+        self._listening = ExitStack()
+        self._listener, self._jobs = self._listening.enter_context(listening(workspace, create_jobs, hosts, port))
 
     def new_channels(self) -> list[Channel]:
         """Return the channels of the workers that connected since the last call."""
@@ -124,13 +121,11 @@ class ClusterLauncher:
     def stop(self, *, force: bool) -> None:
         """Cancel the remaining jobs."""
         self._over.set()
-        try:
+        with self._listening:
             if self._thread is not None:
                 self._thread.join(_JOIN_TIMEOUT_S)  # do not wait longer for a controller that does not answer
                 self._jobs.cancel_all(force=force)
                 self._thread = None
-        finally:
-            self._resources.close()
 
     def _run(self) -> None:
         try:
