@@ -13,6 +13,7 @@ number of neighbours.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import reduce
 from operator import or_
 from typing import Any
@@ -25,6 +26,7 @@ from neuroseg.execution.task import Task
 _NO_TIMEOUT_S = 1e9  # workers.py limits the time of a block
 
 Cells = NDArray[np.bool_]
+Numbers = NDArray[np.int64]
 
 
 class Dependencies:
@@ -36,23 +38,19 @@ class Dependencies:
     def __init__(self, tasks: Sequence[Task], retries: int) -> None:
         import daisy.v2 as daisy
 
-        given = [task for task in tasks if task.blocks]
         self._daisy: Any = daisy
-        self._lattices = {task.name: task.stage.lattice for task in given}
-        self._sizes = {task.name: _block_size(task) for task in given}
-        self._steps: dict[str, list[str]] = {task.name: [] for task in given}
         self._held: dict[tuple[str, int], Any] = {}
         self._scheduler: Any = None
+        given = [task for task in tasks if task.blocks]
+        self._axes = _longest_first(given)
+        self._grids = {task.name: _Grid.of(task, self._axes) for task in given}
+        self._steps: dict[str, list[str]] = {task.name: [] for task in given}
         if given:
-            self._axes = _longest_first(given[0])
-            region = _region_of(given)
-            parts = {task.name: self._part(task, region, retries) for task in given}
-            links = [
-                self._link(task, before, parts, region)
-                for task in given
-                for before in given
-                if not set(before.stage.outputs).isdisjoint(task.stage.inputs)
-            ]
+            grids = self._grids.values()
+            self._begin = np.min([grid.places.min(0) * grid.size for grid in grids], axis=0)
+            self._end = np.max([(grid.places.max(0) + 1) * grid.size for grid in grids], axis=0)
+            parts = {name: self._part(grid, retries) for name, grid in self._grids.items()}
+            links = [self._link(task, before, parts) for task in given for before in given if task.reads(before)]
             self._scheduler = daisy.Scheduler(reduce(or_, [*links, *parts.values()]))
 
     def close(self) -> None:
@@ -62,7 +60,7 @@ class Dependencies:
 
     def acquire(self, task: str) -> int | None:
         """Return the index of a block of a task that can run now, or None."""
-        if task not in self._lattices:
+        if task not in self._grids:
             return None
         for step in self._steps[task]:
             while (unit := self._scheduler.acquire_block(step)) is not None:
@@ -80,101 +78,88 @@ class Dependencies:
         unit.status = self._daisy.BlockStatus.SUCCESS if done else self._daisy.BlockStatus.FAILED
         self._scheduler.release_block(unit)
 
-    def _part(self, task: Task, region: NDArray[np.int64], retries: int) -> Any:
-        """Return the daisy task of a task. Its halo covers one axis; the steps cover the others."""
-        halo, steps = _halo(task), [axis for axis in self._axes if _halo(task)[axis]][:-1]
-        halo[steps] = 0
-        return self._daisy_task(task.name, task, _cells(task, region), halo, region, retries)
+    def _part(self, grid: _Grid, retries: int) -> Any:
+        """Return the daisy task of a task. Its halo covers the last axis; the steps cover the others."""
+        return self._daisy_task(grid.task.name, grid, self._cells(grid), grid.axes[-1:], retries)
 
-    def _link(self, task: Task, before: Task, parts: dict[str, Any], region: NDArray[np.int64]) -> Any:
+    def _link(self, task: Task, before: Task, parts: dict[str, Any]) -> Any:
         """Return the pipeline from `before` to `task`, with a step for each axis of the halo except the last."""
-        axes = [axis for axis in self._axes if _halo(task)[axis]]
-        cells, later = _cells(task, region), parts[task.name]
+        grid, later = self._grids[task.name], parts[task.name]
+        cells = self._cells(grid)
         links: list[Any] = []
         names: list[str] = []
-        for number, axis in list(enumerate(axes[:-1]))[::-1]:
-            cells = _spread(cells, axes[number + 1], _reach(task, axes[number + 1]))
-            halo = np.zeros(3, np.int64)
-            halo[axis] = _halo(task)[axis]
-            name = f"{before.name} -> {task.name} {number}"
-            step = self._daisy_task(name, task, cells, halo, region, 0)
+        for number in reversed(range(len(grid.axes) - 1)):
+            axis = grid.axes[number + 1]
+            cells = _spread(cells, axis, int(-(-grid.halo[axis] // grid.size[axis])))
+            names.insert(0, f"{before.name} -> {task.name} {number}")
+            step = self._daisy_task(names[0], grid, cells, grid.axes[number : number + 1], 0)
             links.append(step + later)
-            names.insert(0, name)
             later = step
         self._steps[task.name] += names
         return reduce(or_, [*links, parts[before.name] + later])
 
-    def _daisy_task(
-        self, name: str, task: Task, cells: Cells, halo: NDArray[np.int64], region: NDArray[np.int64], retries: int
-    ) -> Any:
-        """Return a daisy task over the cells of a task's lattice in a region. Cells that are False are skipped.
+    def _daisy_task(self, name: str, grid: _Grid, cells: Cells, axes: Sequence[int], retries: int) -> Any:
+        """Return a daisy task over the cells of a grid that are True, with its halo along some axes.
 
         All daisy tasks cover the same region. Otherwise daisy refuses tasks whose blocks read no block of another.
         """
-        size, order = np.array(_block_size(task)), list(self._axes)
-        begin, width, reach = (region[0] // size * size - halo)[order], size[order], halo[order]
-        extent = (cells.shape * size + 2 * halo)[order]
+        size, halo = grid.size, np.zeros(3, np.int64)
+        halo[axes] = grid.halo[axes]
+        begin, extent = self._begin // size * size - halo, cells.shape * size + 2 * halo
         return self._daisy.Task(
             name,
             total_roi=self._daisy.Roi(begin.tolist(), extent.tolist()),
-            read_roi=self._daisy.Roi((-reach).tolist(), (width + 2 * reach).tolist()),
-            write_roi=self._daisy.Roi((0, 0, 0), width.tolist()),
+            read_roi=self._daisy.Roi((-halo).tolist(), (size + 2 * halo).tolist()),
+            write_roi=self._daisy.Roi((0, 0, 0), size.tolist()),
             process_function=None,
             read_write_conflict=False,
             max_retries=retries,
             timeout=_NO_TIMEOUT_S,
-            skip_mask=~cells.transpose(order),
+            skip_mask=~cells,
         )
 
+    def _cells(self, grid: _Grid) -> Cells:
+        """Return the cells of a grid in the region of all tasks, True where the task has a block."""
+        first, last = self._begin // grid.size, -(-self._end // grid.size)
+        cells = np.zeros(last - first, bool)
+        cells[tuple((grid.places - first).T)] = True
+        return cells
+
     def _index(self, task: str, unit: Any) -> int:
-        begin, cell = unit.write_roi.begin, [0, 0, 0]
+        grid, begin, cell = self._grids[task], unit.write_roi.begin, [0, 0, 0]
         for place, axis in enumerate(self._axes):
-            cell[axis] = begin[place] // self._sizes[task][axis]
-        return self._lattices[task].index_of(cell)
+            cell[axis] = begin[place] // grid.widths[place]
+        return grid.task.stage.lattice.index_of(cell)
 
 
-def _longest_first(task: Task) -> tuple[int, ...]:
+@dataclass(frozen=True)
+class _Grid:
+    """The blocks of a task for daisy: lengths in voxels of the volume, axes in the order of `_longest_first`.
+
+    `size` is the block shape, `places` the lattice cell of each block, and `axes` are those with a halo.
+    """
+
+    task: Task
+    size: Numbers
+    halo: Numbers
+    places: Numbers
+    axes: list[int]
+    widths: list[int]
+
+    @classmethod
+    def of(cls, task: Task, order: Sequence[int]) -> _Grid:
+        stage, axes = task.stage, list(order)
+        size = (np.array(stage.lattice.block_shape, np.int64) * stage.scale)[axes]
+        halo = (np.array(stage.halo, np.int64) * stage.scale)[axes]
+        indices = np.fromiter((block.index for block in task.blocks), np.int64, len(task.blocks))
+        places: Numbers = np.stack(np.unravel_index(indices, stage.lattice.counts), axis=1)
+        return cls(task, size, halo, places[:, axes], np.flatnonzero(halo).tolist(), size.tolist())
+
+
+def _longest_first(tasks: Sequence[Task]) -> list[int]:
     """Return the axes, the one with the most blocks first. Then the fewest blocks wait between two tasks."""
-    counts = task.stage.lattice.counts
-    return tuple(sorted(range(3), key=lambda axis: -counts[axis]))
-
-
-def _block_size(task: Task) -> list[int]:
-    """Return the block shape of a task in voxels of the volume."""
-    return [n * s for n, s in zip(task.stage.lattice.block_shape, task.stage.scale, strict=True)]
-
-
-def _halo(task: Task) -> NDArray[np.int64]:
-    """Return the halo of a task in voxels of the volume."""
-    return np.array(task.stage.halo, np.int64) * task.stage.scale
-
-
-def _reach(task: Task, axis: int) -> int:
-    """Return the number of blocks that the halo of a task spans along an axis."""
-    return -(-int(_halo(task)[axis]) // _block_size(task)[axis])
-
-
-def _places(task: Task) -> NDArray[np.int64]:
-    """Return the lattice cells (z, y, x) of a task's blocks."""
-    _, rows, columns = task.stage.lattice.counts
-    indices = np.fromiter((block.index for block in task.blocks), np.int64, len(task.blocks))
-    return np.stack([indices // (rows * columns), indices // columns % rows, indices % columns], axis=1)
-
-
-def _region_of(tasks: Sequence[Task]) -> NDArray[np.int64]:
-    """Return the begin and end of the blocks of all tasks, in voxels of the volume: shape `(2, 3)`."""
-    begins = [_places(task).min(0) * _block_size(task) for task in tasks]
-    ends = [(_places(task).max(0) + 1) * _block_size(task) for task in tasks]
-    return np.stack([np.min(begins, axis=0), np.max(ends, axis=0)])
-
-
-def _cells(task: Task, region: NDArray[np.int64]) -> Cells:
-    """Return the cells of a task's lattice in a region, True where the task has a block."""
-    size = np.array(_block_size(task))
-    first, last = region[0] // size, -(-region[1] // size)
-    cells = np.zeros(last - first, bool)
-    cells[tuple((_places(task) - first).T)] = True
-    return cells
+    counts = tasks[0].stage.lattice.counts if tasks else (1, 1, 1)
+    return sorted(range(3), key=lambda axis: -counts[axis])
 
 
 def _spread(cells: Cells, axis: int, reach: int) -> Cells:
