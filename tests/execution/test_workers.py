@@ -53,8 +53,6 @@ class Toy:
 class Played:
     """A launcher whose workers are threads, connected from the beginning. A worker ends if its answer is False."""
 
-    readable = None
-
     def __init__(self, *answers: Answer) -> None:
         self._new, self.ended = [self._started(answer) for answer in answers], 0
 
