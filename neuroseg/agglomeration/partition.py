@@ -14,8 +14,29 @@ from neuroseg.tables import Table, looked_up
 SMALL = ("merge", "drop")
 
 
+@dataclass(frozen=True)
+class Constraints:
+    """Decisions of a person on pairs of fragments. Both arrays: `(n, 2)` int64, rows of the node table.
+
+    The two fragments of a pair in `joined` are in one segment, also if they do not touch. Those of a pair in `split`
+    are in different segments. No pair may be in `split` that the pairs in `joined` connect.
+    """
+
+    joined: NDArray[np.int64]
+    split: NDArray[np.int64]
+
+
+NO_CONSTRAINTS = Constraints(np.zeros((0, 2), np.int64), np.zeros((0, 2), np.int64))
+
+
 def segment_lookup(
-    tree: Table, nodes: Table, *, threshold: float, min_size_voxels: int = 0, small: str = "merge"
+    tree: Table,
+    nodes: Table,
+    *,
+    threshold: float,
+    min_size_voxels: int = 0,
+    small: str = "merge",
+    constraints: Constraints = NO_CONSTRAINTS,
 ) -> Table:
     """Return the table (fragment, segment) by ascending fragment. Segments 1..N are sorted by their smallest fragment.
 
@@ -24,8 +45,12 @@ def segment_lookup(
     tree, by ascending score, until they are large enough. Segments that are still too small become 0. With
     `small = "drop"`, all small segments become 0. `nodes` has the columns `fragment` (ascending, unique) and
     `voxel_count`. Raises InputError for another value of `small`.
+
+    `constraints` are applied before the rows. A row is left out if it would join the two fragments of a pair in
+    `constraints.split`: the rows with lower scores connected both sides already, so the pair is separated where the
+    affinity between them is least.
     """
-    roots = merge_rows(tree, nodes).roots(threshold, min_size_voxels, small)
+    roots = merge_rows(tree, nodes).roots(threshold, min_size_voxels, small, constraints)
     kept = np.unique(roots[roots >= 0])
     segments = np.searchsorted(kept, roots).astype(np.uint64) + np.uint64(1)
     segments[roots < 0] = 0
@@ -44,7 +69,13 @@ class MergeRows:
     scores: NDArray[np.float64]
     sizes: NDArray[np.int64]
 
-    def roots(self, threshold: float, min_size_voxels: int = 0, small: str = "merge") -> NDArray[np.int64]:
+    def roots(
+        self,
+        threshold: float,
+        min_size_voxels: int = 0,
+        small: str = "merge",
+        constraints: Constraints = NO_CONSTRAINTS,
+    ) -> NDArray[np.int64]:
         """Return for each node the row of the smallest fragment of its segment, -1 without a segment.
 
         The arguments and errors are those of `segment_lookup`.
@@ -52,7 +83,8 @@ class MergeRows:
         if small not in SMALL:
             raise unknown_name("treatment of small segments", small, SMALL)
         wanted_size = min_size_voxels if small == "merge" else 0
-        roots, totals = _partition(self.a, self.b, self.scores, self.sizes, float(threshold), wanted_size)
+        pairs = (constraints.joined, constraints.split)
+        roots, totals = _partition(self.a, self.b, self.scores, self.sizes, float(threshold), wanted_size, pairs)
         found: NDArray[np.int64] = np.where(totals[roots] >= min_size_voxels, roots, -1)
         return found
 
@@ -86,20 +118,49 @@ def root(parents, node):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _partition(a, b, scores, sizes, threshold, wanted_size):  # type: ignore[no-untyped-def]
+def _partition(a, b, scores, sizes, threshold, wanted_size, pairs):  # type: ignore[no-untyped-def]
     """Root of every fragment (the smallest of its segment), and the size of the segment at each root."""
+    joined, split = pairs
     parents = np.arange(len(sizes))
     totals = sizes.copy()
+    for pair in range(len(joined)):
+        _join(parents, totals, root(parents, joined[pair, 0]), root(parents, joined[pair, 1]))
+    # Whether the segment at a root contains a fragment of a split pair.
+    is_limited = np.zeros(len(sizes), np.bool_)
+    for pair in range(len(split)):
+        is_limited[root(parents, split[pair, 0])] = is_limited[root(parents, split[pair, 1])] = True
     for row in range(len(a)):
         if scores[row] >= threshold and wanted_size == 0:
             break
         one, other = root(parents, a[row]), root(parents, b[row])
         if one == other or (scores[row] >= threshold and min(totals[one], totals[other]) >= wanted_size):
             continue
-        low, high = min(one, other), max(one, other)
-        parents[high] = low
-        totals[low] += totals[high]
+        if is_limited[one] and is_limited[other] and _are_split(parents, split, one, other):
+            continue
+        limited = is_limited[one] or is_limited[other]
+        is_limited[_join(parents, totals, one, other)] = limited
     roots = np.empty(len(sizes), np.int64)
     for node in range(len(sizes)):
         roots[node] = root(parents, node)
     return roots, totals
+
+
+@compiled
+def _join(parents, totals, one, other):  # type: ignore[no-untyped-def]
+    """Join two roots. Return the smaller one, which is the root of both."""
+    if one == other:
+        return one
+    low, high = min(one, other), max(one, other)
+    parents[high] = low
+    totals[low] += totals[high]
+    return low
+
+
+@compiled
+def _are_split(parents, split, one, other):  # type: ignore[no-untyped-def]
+    """Whether a split pair has one fragment at each of two roots."""
+    for pair in range(len(split)):
+        first, second = root(parents, split[pair, 0]), root(parents, split[pair, 1])
+        if (first == one and second == other) or (first == other and second == one):
+            return True
+    return False

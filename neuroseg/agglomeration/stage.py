@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from neuroseg.agglomeration.constraints import Edit, constraints_of
 from neuroseg.agglomeration.continued import continued_tree
 from neuroseg.agglomeration.evidence import with_evidence
 from neuroseg.agglomeration.multicut import multicut_partition
 from neuroseg.agglomeration.names import MERGE_TREE, WATERZ
-from neuroseg.agglomeration.partition import segment_lookup
+from neuroseg.agglomeration.partition import NO_CONSTRAINTS, Constraints, segment_lookup
 from neuroseg.agglomeration.scorings import Scoring
 from neuroseg.agglomeration.tree import merge_tree
 from neuroseg.agglomeration.waterz import waterz_partition
@@ -192,7 +193,10 @@ def _tables(stage: AgglomerationStage | PartitionStage) -> tuple[Table, Table, T
 
 @dataclass(frozen=True)
 class LookupStage:
-    """Compute the segment of each fragment from the merge tree, for a threshold. Merge or drop small segments."""
+    """Compute the segment of each fragment from the merge tree, for a threshold. Merge or drop small segments.
+
+    `edits`: the decisions of a person, which hold at every threshold.
+    """
 
     workspace: Workspace
     blocks: Lattice
@@ -200,12 +204,18 @@ class LookupStage:
     threshold: float
     min_size_voxels: int
     small: str
+    edits: tuple[Edit, ...] = ()
 
     name = "lookup"
-    inputs = ("merges/tree.parquet", "merges/nodes.parquet")
     outputs = ("merges/lookup.npy",)
     halo = (0, 0, 0)
     scale = (1, 1, 1)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The merge tree, and fragments to find those at the points of edits."""
+        tree = ("merges/tree.parquet", "merges/nodes.parquet")
+        return ("fragments.zarr", *tree) if self.edits else tree
 
     @property
     def lattice(self) -> Lattice:
@@ -219,13 +229,15 @@ class LookupStage:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """The identity of the tree, the threshold, and the treatment of small segments."""
+        """The identity of the tree, the threshold, the treatment of small segments, and the edits."""
+        edits = {"edits": sorted([edit.kind, *sorted(edit.points_voxels)] for edit in self.edits)}
         return {
             "algorithm": ALGORITHM,
             "tree": self.upstream,
             "threshold": self.threshold,
             "min_size_voxels": self.min_size_voxels,
             "small": self.small,
+            **(edits if self.edits else {}),
         }
 
     def prepare(self) -> None:
@@ -236,13 +248,20 @@ class LookupStage:
         """Yield the function that processes the whole region."""
 
         def process(block: Block) -> None:
+            nodes = read_table(self.workspace.all_nodes, NODES)
             lookup = segment_lookup(
                 read_table(self.workspace.tree, TREE),
-                read_table(self.workspace.all_nodes, NODES),
+                nodes,
                 threshold=self.threshold,
                 min_size_voxels=self.min_size_voxels,
                 small=self.small,
+                constraints=self._constraints(nodes["fragment"]),
             )
             write_lookup(self.workspace.lookup, lookup)
 
         yield process
+
+    def _constraints(self, fragments: NDArray[np.uint64]) -> Constraints:
+        if not self.edits:
+            return NO_CONSTRAINTS
+        return constraints_of(self.edits, open_array(self.workspace.fragments), self.blocks.roi, fragments)

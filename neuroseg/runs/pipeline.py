@@ -14,6 +14,7 @@ from neuroseg.execution.listener import remove_secrets
 from neuroseg.execution.task import Begin, Executor, Task
 from neuroseg.execution.task import silent as silent
 from neuroseg.runs.damage import restart_of
+from neuroseg.runs.edits import read_edits
 from neuroseg.runs.executors import Executors
 from neuroseg.runs.finished import is_finished, views_of
 from neuroseg.runs.groups import in_groups, run_all
@@ -91,6 +92,7 @@ def _execute(
     """Run the stages in `names`, recomputing from `restart` on. The levels of a pyramid count as `pyramid`."""
     if names != PREDICTION:
         check_methods(plan, options)
+    plan = plan.model_copy(update={"edits": read_edits(workspace).active})
     every = plan.stages(workspace)
     stages = [stage for stage in every if stage.name.split("-")[0] in names]
     _require_no_later_reader(options, every)

@@ -10,6 +10,7 @@ from typing import Any
 
 from neuroseg import __version__
 from neuroseg.affinities.stage import AffinitiesStage, SectionsStage
+from neuroseg.agglomeration.constraints import Edit
 from neuroseg.agglomeration.names import AGGLOMERATIONS, MERGE_TREE
 from neuroseg.agglomeration.reduction import ReductionStage
 from neuroseg.agglomeration.scorings import parse_scoring
@@ -86,6 +87,7 @@ class Plan(Section):
     threshold: float
     min_size_voxels: int
     small: str
+    edits: tuple[Edit, ...] = ()
     executor: str
     block_timeout_s: float = BLOCK_TIMEOUT_S
     workers: int
@@ -175,7 +177,13 @@ class Plan(Section):
         reduction = ReductionStage(workspace, self.lattice, hash_of(edges.identity), tables)
         tree = self._agglomeration_stage(workspace, reduction.lattice, hash_of(reduction.identity))
         lookup = LookupStage(
-            workspace, self.lattice, hash_of(tree.identity), self.threshold, self.min_size_voxels, self.small
+            workspace,
+            self.lattice,
+            hash_of(tree.identity),
+            self.threshold,
+            self.min_size_voxels,
+            self.small,
+            self.edits,
         )
         return [fragments, edges, reduction, tree, lookup, *self.view_stages(workspace, hash_of(lookup.identity))]
 

@@ -125,6 +125,11 @@ class Workspace:
         """OME-NGFF label image."""
         return self.artifacts / "segmentation.zarr"
 
+    @property
+    def edits(self) -> Path:
+        """Edits by hand, one per line."""
+        return self.path / "edits.jsonl"
+
     def segmentation_aside(self, token: str) -> Place:
         """The temporary place of a segmentation while it is written. `token` is a hash of its settings."""
         return self.artifacts / f".segmentation.{token}.partial.zarr"
