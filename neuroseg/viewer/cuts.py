@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neuroseg.agglomeration.partition import merge_rows
+from neuroseg.agglomeration.partition import NO_CONSTRAINTS, Constraints, merge_rows
 from neuroseg.evaluation.contingency import CONTINGENCY
 from neuroseg.evaluation.metrics import scores_of
 from neuroseg.storage.parts import read_table
@@ -51,9 +51,9 @@ class Tree:
         self._begins, self._lasts = (np.stack([nodes[name] for name in names]) for names in (_BEGIN, _LAST))
         self._rows = merge_rows(read_table(workspace.tree, TREE), nodes)
 
-    def cut(self, threshold: float, min_size_voxels: int = 0) -> Cut:
-        """Return the segmentation at a threshold."""
-        roots, voxels = self._rows.roots(threshold, min_size_voxels, self._small), self._rows.sizes
+    def cut(self, threshold: float, min_size_voxels: int = 0, constraints: Constraints = NO_CONSTRAINTS) -> Cut:
+        """Return the segmentation at a threshold. `constraints`: those of edits, rows of the nodes."""
+        roots, voxels = self._rows.roots(threshold, min_size_voxels, self._small, constraints), self._rows.sizes
         known = roots >= 0
         names = np.zeros(len(roots), np.uint64)
         names[known] = self.fragments[roots[known]]

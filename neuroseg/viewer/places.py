@@ -37,13 +37,13 @@ def _described(suspect: Suspect, first: Layer) -> dict[str, Any]:
         "bits": suspect.bits,
         "text": suspect.description,
         "colour": _COLOURS.get(suspect.kind, _SUSPECT_COLOUR),
-        "position": _position(suspect.place_voxels, first),
-        "other": None if suspect.other_voxels is None else _position(suspect.other_voxels, first),
+        "position": middle_of(suspect.place_voxels, first),
+        "other": None if suspect.other_voxels is None else middle_of(suspect.other_voxels, first),
         "fragments": [str(fragment) for fragment in suspect.fragments],
     }
 
 
-def _position(voxel: Triple | Sequence[int], first: Layer) -> list[float]:
+def middle_of(voxel: Triple | Sequence[int], first: Layer) -> list[float]:
     """Return the middle of a voxel in the coordinates of the viewer."""
     shifts = [offset / size for offset, size in zip(first.offset_nm, first.voxel_size_nm, strict=True)]
     return [at + 0.5 + shift for at, shift in zip(voxel, shifts, strict=True)][::-1]

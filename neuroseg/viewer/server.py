@@ -7,6 +7,7 @@
     /v/TOKEN/cut?threshold=0.8&min_size=0&selected=7    a segmentation: version, number of segments, scores
     /v/TOKEN/curve                                      the same for many thresholds
     /v/TOKEN/places                                     errors or suspects, the worst first
+    /v/TOKEN/edits                                      the edits by hand; add or undo one (POST)
     /v/TOKEN/use                                        write the segmentation at a threshold (POST)
     /v/TOKEN/progress, /v/TOKEN/beginning               progress of a run, layers and state
 
@@ -21,8 +22,10 @@ import json
 import mimetypes
 import secrets
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -32,7 +35,8 @@ from tornado.iostream import StreamClosedError
 from tornado.netutil import bind_sockets
 from tornado.web import Application, HTTPError, RequestHandler
 
-from neuroseg.errors import NeurosegError
+from neuroseg.agglomeration.constraints import KINDS
+from neuroseg.errors import InputError, NeurosegError
 from neuroseg.viewer import meshes
 from neuroseg.viewer.initial_state import SERVER
 from neuroseg.viewer.segment_command import SegmentCommand
@@ -41,7 +45,7 @@ from neuroseg.viewer.session import Session
 LOOPBACK = "127.0.0.1"
 _TOKEN_BYTES = 16
 _CHUNK_THREADS = 4
-_OWN_FILES = ("panel.js", "panel.css")
+_OWN_FILES = ("panel.css", "edits.js", "layers.js", "numbers.js", "panel.js", "places.js", "start.js", "threshold.js")
 
 
 class Viewer:
@@ -85,6 +89,7 @@ def _application(viewer: Viewer) -> Application:
             (r"/v/([^/]+)/curve", _Curve, given),
             (r"/v/([^/]+)/beginning", _Beginning, given),
             (r"/v/([^/]+)/places", _Places, given),
+            (r"/v/([^/]+)/edits", _Edits, given),
             (r"/v/([^/]+)/use", _Use, given),
             (r"/v/([^/]+)/progress", _Progress, given),
             (r"/v/([^/]+)/(.*)", _Page, given),
@@ -120,6 +125,19 @@ class _Handler(RequestHandler):  # type: ignore[misc]
             raise HTTPError(404) from error
         except NeurosegError as error:
             raise HTTPError(500, reason=_for_a_header(str(error))) from error
+
+    def wanted(self) -> dict[str, Any]:
+        """Return the JSON object of a POST. 403 from a page of another server, 400 if it is something else."""
+        origin = self.request.headers.get("Origin")
+        if origin is not None and origin != f"{self.request.protocol}://{self.request.host}":
+            raise HTTPError(403)
+        try:
+            found = json.loads(self.request.body)
+        except (ValueError, RecursionError) as error:
+            raise HTTPError(400) from error
+        if not isinstance(found, dict):
+            raise HTTPError(400)
+        return found
 
     def on_connection_close(self) -> None:
         """Do not begin a computation that no browser waits for any more."""
@@ -169,7 +187,7 @@ class _CutAt(_Handler):
 class _Curve(_Handler):
     async def get(self, token: str) -> None:
         """Answer with the segmentations at many thresholds."""
-        self.finish({"curve": await self.compute(lambda: self.session.curve)})
+        self.finish({"curve": await self.compute(self.session.curve)})
 
 
 class _Places(_Handler):
@@ -195,11 +213,8 @@ class _Progress(_Handler):
 class _Use(_Handler):
     async def post(self, token: str) -> None:
         """Begin to write the segmentation at a threshold, as `neuroseg segment --threshold` does."""
-        origin = self.request.headers.get("Origin")
-        if origin is not None and origin != f"{self.request.protocol}://{self.request.host}":
-            raise HTTPError(403)
+        wanted = self.wanted()
         try:
-            wanted = json.loads(self.request.body)
             threshold, size = float(wanted["threshold"]), int(wanted["min_size"])
         except (ValueError, KeyError, TypeError) as error:
             raise HTTPError(400) from error
@@ -208,6 +223,42 @@ class _Use(_Handler):
     async def get(self, token: str) -> None:
         """Answer with the state of the command."""
         self.finish(self.viewer.command.state())
+
+
+class _Edits(_Handler):
+    async def get(self, token: str) -> None:
+        """Answer with the edits."""
+        self.finish(await self.compute(lambda: self.viewer.newest_session().described_edits()))
+
+    async def post(self, token: str) -> None:
+        """Add the edit `{"kind": ..., "points": [[x, y, z], [x, y, z]]}` or undo `{"undo": number}`.
+
+        Answer with the edits of now, or with an `error` if the edit is impossible.
+        """
+        wanted, edits = self.wanted(), self.session.edits
+        if edits is None:
+            raise HTTPError(404)
+        try:
+            if "undo" in wanted:
+                change = partial(edits.undo, int(wanted["undo"]))
+            else:
+                points = [[float(value) for value in point] for point in wanted["points"]]
+                if wanted["kind"] not in KINDS or [len(point) for point in points] != [3, 3]:
+                    raise HTTPError(400)
+                change = partial(edits.add, wanted["kind"], points)
+            error = await self.compute(_refusal, change)
+        except (ValueError, KeyError, TypeError, OverflowError) as found:
+            raise HTTPError(400) from found
+        self.finish({"error": error, **await self.compute(self.session.described_edits)})
+
+
+def _refusal(change: Callable[[], None]) -> str:
+    """Make a change. Return why it is impossible, or an empty string."""
+    try:
+        change()
+    except InputError as error:
+        return str(error.args[0])
+    return ""
 
 
 class _Page(_Handler):
@@ -230,7 +281,7 @@ class _Page(_Handler):
         head = (
             '<head><meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">'
             f'<script type="application/json" id="neuroseg">{begin}</script>'
-            '<link rel="stylesheet" href="panel.css"><script src="panel.js"></script>'
+            '<link rel="stylesheet" href="panel.css"><script type="module" src="panel.js"></script>'
         )
         page: str = (client_folder() / "index.html").read_text()
         return page.replace("<html>", '<html lang="en">', 1).replace("<head>", head, 1)

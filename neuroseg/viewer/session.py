@@ -1,7 +1,8 @@
 """The layers of a viewer, their chunks at any version, and the cuts of the merge tree. Safe in several threads.
 
 A version is a part of the address of a layer, because a browser keeps data that it has read from an address. It is `gN`
-during a run (N grows when blocks are done). Of a segmentation it contains threshold and smallest segment.
+during a run (N grows when blocks are done). Of a segmentation it contains threshold, smallest segment, and the number
+of changes to the edits by hand.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuroseg.agglomeration.names import MERGE_TREE
+from neuroseg.agglomeration.partition import NO_CONSTRAINTS, Constraints
 from neuroseg.errors import InputError
 from neuroseg.evaluation.boxes import compare
 from neuroseg.evaluation.evaluate import overlap_of
@@ -24,6 +26,8 @@ from neuroseg.evaluation.sweep import THRESHOLDS
 from neuroseg.execution.block import ledger_of
 from neuroseg.tables import Table
 from neuroseg.viewer.cuts import Cut, Tree
+from neuroseg.viewer.hand_edits import LAYER as EDITS_LAYER
+from neuroseg.viewer.hand_edits import HandEdits
 from neuroseg.viewer.initial_state import annotation_layer, initial_state
 from neuroseg.viewer.layers import Shown, as_volume, has_tree, layers_at, stamp_of
 from neuroseg.viewer.meshes import encoded_mesh
@@ -35,7 +39,7 @@ from neuroseg.viewer.sampled_levels import Level, levels_of, read_level
 _KEPT_CHUNKS = 1024
 _KEPT_CUTS = 8
 _WITH_MESHES = ("fragments", "segmentation")
-_VERSION = re.compile(r"t(?P<threshold>[0-9.e+-]+)-m(?P<size>\d+)(-[0-9a-f]+)?")
+_VERSION = re.compile(r"t(?P<threshold>[0-9.e+-]+)-m(?P<size>\d+)(-e\d+)?(-[0-9a-f]+)?")
 # Layers that no run changes.
 _CONSTANT = ("raw", "truth")
 
@@ -49,7 +53,9 @@ class Session:
         self.stamp = stamp_of(self.shown)
         self._lock = threading.RLock()
         self._rows = lru_cache(_KEPT_CHUNKS)(self._rows_at)
-        self._cut = lru_cache(_KEPT_CUTS)(lambda threshold, size: self._known_tree().cut(threshold, size))
+        self._cut = lru_cache(_KEPT_CUTS)(self._cut_with_edits)
+        self._curve = lru_cache(1)(self._curve_with_edits)
+        self.edits = self._hand_edits()
 
     @cached_property
     def tree(self) -> Tree | None:
@@ -58,6 +64,13 @@ class Session:
         if workspace is None or plan is None or plan.agglomeration != MERGE_TREE:
             return None
         return Tree(workspace, plan.small) if has_tree(workspace) else None
+
+    def _hand_edits(self) -> HandEdits | None:
+        """Return the edits of the workspace. None without a merge tree."""
+        workspace, plan = self.shown.workspace, self.shown.plan
+        if workspace is None or plan is None or self.tree is None:
+            return None
+        return HandEdits(workspace, plan, next(iter(self.shown.layers.values())))
 
     @cached_property
     def contingency(self) -> Table | None:
@@ -96,10 +109,11 @@ class Session:
         running = self.shown.workspace is not None and self.shown.workspace.is_in_use()
         generation = self.generation() if running else 0
         versions = {name: f"g{0 if name in _CONSTANT else generation}" for name in layers}
-        versions |= {} if cut is None else {"segmentation": f"{cut.version}-{self.stamp}"}
+        versions |= {} if cut is None else {"segmentation": self._version(cut)}
         return {
             "state": initial_state(self.shown.title, layers.values(), versions),
             "places": annotation_layer(self.places_name, next(iter(layers.values()))),
+            "edits": annotation_layer(EDITS_LAYER, next(iter(layers.values()))),
             "threshold": None if cut is None else cut.threshold,
             "min_size": 0 if cut is None else cut.min_size_voxels,
             "is_workspace": self.workspace_path is not None,
@@ -126,9 +140,33 @@ class Session:
         return {"running": running, "generation": self.generation() if running else 0}
 
     def cut(self, threshold: float, min_size_voxels: int) -> Cut:
-        """Return the segmentation at a threshold. Raises KeyError without a merge tree."""
+        """Return the segmentation at a threshold, with the edits of now. Raises KeyError without a merge tree.
+
+        Raises InputError if the edits do not fit the fragments.
+        """
         with self._lock:  # otherwise several threads would compute the same one
-            return self._cut(threshold, min_size_voxels)
+            return self._cut(threshold, min_size_voxels, self._edit_lines())
+
+    def _cut_with_edits(self, threshold: float, min_size_voxels: int, lines: int) -> Cut:
+        """Return a cut. `lines` is the key of its edits in the cache."""
+        tree = self._known_tree()
+        return tree.cut(threshold, min_size_voxels, self._constraints(tree))
+
+    def _constraints(self, tree: Tree) -> Constraints:
+        return NO_CONSTRAINTS if self.edits is None else self.edits.constraints(tree.fragments)
+
+    def _edit_lines(self) -> int:
+        return 0 if self.edits is None else self.edits.now().lines
+
+    def _version(self, cut: Cut) -> str:
+        """Return the version of a cut with the edits of now."""
+        return f"{cut.version}-e{self._edit_lines()}-{self.stamp}"
+
+    def described_edits(self) -> dict[str, Any]:
+        """Return the edits, and whether the segmentation on the disk has them. Raises KeyError without a merge tree."""
+        if self.edits is None or self.shown.plan is None:
+            raise KeyError("no merge tree")
+        return {"edits": self.edits.described(), "written": self.edits.is_written(self.shown.plan.edits)}
 
     def described_cut(self, threshold: float, min_size_voxels: int, selected: Sequence[int] = ()) -> dict[str, Any]:
         """Return the version of a cut, its statistics, and the segments that contain the `selected` ones."""
@@ -136,7 +174,7 @@ class Session:
         rows = tree.rows_of(np.array(selected, np.uint64))
         known = np.where(rows >= 0, cut.names[rows], 0)
         return {
-            "version": f"{cut.version}-{self.stamp}",
+            "version": self._version(cut),
             "selected": [str(name) for name in np.unique(known[known > 0]).tolist()],
             **self._statistics(cut),
         }
@@ -148,10 +186,15 @@ class Session:
             return {"places": []}
         return places_of(self.address, self.truth, first)
 
-    @cached_property
     def curve(self) -> list[dict[str, Any]]:
-        """The statistics of cuts from threshold 0.02 to 0.98, without a minimum size."""
-        return [self._statistics(self._known_tree().cut(threshold, 0)) for threshold in THRESHOLDS.tolist()]
+        """Return the statistics of cuts from threshold 0.02 to 0.98, without a minimum size."""
+        return self._curve(self._edit_lines())
+
+    def _curve_with_edits(self, lines: int) -> list[dict[str, Any]]:
+        """Return the curve. `lines` is the key of its edits in the cache."""
+        tree = self._known_tree()
+        constraints = self._constraints(tree)
+        return [self._statistics(tree.cut(threshold, 0, constraints)) for threshold in THRESHOLDS.tolist()]
 
     def _statistics(self, cut: Cut) -> dict[str, Any]:
         with self._lock:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import shutil
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +16,11 @@ import pytest
 import zarr
 from scipy import ndimage
 
+from neuroseg.geometry import whole
 from neuroseg.runs import pipeline
 from neuroseg.runs.options import Options
 from neuroseg.storage.workspace import Workspace
+from neuroseg.viewer.places import middle_of
 
 SHAPE = (40, 90, 150)
 VOXEL_SIZE_NM, OFFSET_NM = [40, 10, 10], [400, 20, 1000]
@@ -51,17 +55,16 @@ class Served:
     viewer: object
 
 
-@pytest.fixture
-def served(finished: tuple[Workspace, str]) -> Iterator[Served]:
-    """The server of the finished workspace."""
+@contextmanager
+def serving(workspace: Path, truth: str | None = None) -> Iterator[Served]:
+    """A server of a workspace, in a thread of its own."""
     from neuroseg.viewer.server import Viewer
     from neuroseg.viewer.session import Session
 
-    workspace, truth = finished
     made: queue.Queue[tuple[Viewer, asyncio.AbstractEventLoop, asyncio.Event]] = queue.Queue()
 
     async def serve() -> None:
-        viewer, stop = Viewer(Session(str(workspace.path), truth)), asyncio.Event()
+        viewer, stop = Viewer(Session(str(workspace), truth)), asyncio.Event()
         made.put((viewer, asyncio.get_running_loop(), stop))
         await stop.wait()
         await viewer.close()
@@ -72,3 +75,32 @@ def served(finished: tuple[Workspace, str]) -> Iterator[Served]:
     yield Served(viewer.url, viewer)
     loop.call_soon_threadsafe(stop.set)
     thread.join(10)
+
+
+@pytest.fixture
+def served(finished: tuple[Workspace, str]) -> Iterator[Served]:
+    """The server of the finished workspace."""
+    with serving(finished[0].path, finished[1]) as made:
+        yield made
+
+
+@pytest.fixture
+def edited(finished: tuple[Workspace, str], tmp_path: Path) -> Iterator[Served]:
+    """The server of a copy of the finished workspace, to be edited."""
+    with serving(Path(shutil.copytree(finished[0].path, tmp_path / "w.neuroseg"))) as made:
+        yield made
+
+
+def two_positions(served: Served, *, joined: bool) -> list[list[float]]:
+    """Return two positions of the page in different fragments, in one segment or in different ones."""
+    session = served.viewer.session  # type: ignore[attr-defined]
+    plan = session.shown.plan
+    layer = session.shown.layers["fragments"]
+    fragments = layer.read(whole(layer.shape))
+    rows = session.tree.rows_of(fragments)
+    segments = session.cut(plan.threshold, 0).names[rows]
+    middle = tuple(n // 2 for n in layer.shape)
+    one = np.argwhere((segments == segments[middle]) & (rows >= 0))[0]
+    same = segments == segments[tuple(one)]
+    other = np.argwhere((rows >= 0) & (fragments != fragments[tuple(one)]) & (same if joined else ~same))[-1]
+    return [middle_of(voxel.tolist(), layer) for voxel in (one, other)]

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from neuroseg.storage.workspace import Workspace
-from tests.viewer.conftest import Served
+from tests.viewer.conftest import Served, two_positions
 
 CHROMIUM = shutil.which("chromium")
 playwright = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
@@ -146,7 +146,7 @@ def test_an_error_of_the_list_moves_the_view(page: Page, served: Served) -> None
     page.page.wait_for_selector('#neuroseg-panel li:nth-child(3) [aria-current="true"]')
     assert page.page.evaluate("[...viewer.position.value]") == pytest.approx(places[2]["position"])
     layers = page.page.evaluate("viewer.layerManager.managedLayers.map((layer) => layer.name)")
-    assert layers == ["raw", "affinities", "fragments", "segmentation", "truth", "errors"]
+    assert layers == ["raw", "affinities", "fragments", "segmentation", "truth", "errors", "edits"]
     marked = "[...viewer.layerManager.getLayerByName('errors').layer.localAnnotations].length"
     assert page.page.evaluate(marked) == len(places)
     page.page.wait_for_function(
@@ -228,3 +228,78 @@ def test_a_damaged_address_begins_anew(browser: Any, served: Served) -> None:
     assert made.number("segments")
     made.page.close()
     assert made.problems == []
+
+
+def labels_at(page: Page, positions: list[list[float]]) -> list[str]:
+    """Return what the client shows of the segmentation at positions."""
+    found = []
+    for position in positions:
+        page.page.evaluate("(p) => { viewer.position.value = Float32Array.from(p); }", position)
+        page.wait()
+        found.append(
+            page.page.evaluate(
+                "(p) => String(viewer.layerManager.getLayerByName('segmentation').layer.getValueAt("
+                "Float32Array.from(p), { pickedRenderLayer: null }))",
+                position,
+            )
+        )
+    return found
+
+
+def test_two_points_are_split_and_the_split_is_undone(browser: Any, edited: Served) -> None:
+    page = Page(browser, edited.url)
+    page.page.wait_for_selector("#neuroseg-panel .edits li, #neuroseg-panel .places li", timeout=READY_MS)
+    positions = two_positions(edited, joined=True)
+    one, other = labels_at(page, positions)
+    assert one == other
+    page.page.click("#neuroseg-panel .edits >> text=Split")
+    for position in positions:  # without a mouse
+        page.page.evaluate("(p) => { viewer.position.value = Float32Array.from(p); }", position)
+        page.page.click("text=Take the centre")
+    page.page.wait_for_selector("#neuroseg-panel .undo", timeout=READY_MS)
+    page.wait()
+    one, other = labels_at(page, positions)
+    assert one != other
+    marked = "[...viewer.layerManager.getLayerByName('edits').layer.localAnnotations].length"
+    assert page.page.evaluate(marked) == 1
+    page.page.click("#neuroseg-panel .undo")
+    page.page.wait_for_function("!document.querySelector('#neuroseg-panel .undo')", timeout=READY_MS)
+    page.wait()
+    one, other = labels_at(page, positions)
+    assert one == other
+    assert page.page.evaluate(marked) == 0
+    assert page.problems == []
+    page.page.close()
+
+
+def test_two_points_are_joined_by_clicks(browser: Any, edited: Served) -> None:
+    page = Page(browser, edited.url)
+    page.page.wait_for_selector("#neuroseg-panel .edits li, #neuroseg-panel .places li", timeout=READY_MS)
+    positions = two_positions(edited, joined=False)
+    page.page.evaluate("viewer.layout.restoreState('xy'); viewer.navigationState.zoomBy(0.2)")
+    page.page.click("#neuroseg-panel .edits >> text=Join")
+    for position in positions:
+        page.page.evaluate("(p) => { viewer.position.value = Float32Array.from(p); }", position)
+        page.wait()
+        view = page.page.locator(".neuroglancer-rendered-data-panel").bounding_box()
+        page.page.mouse.move(view["x"] + view["width"] / 2, view["y"] + view["height"] / 2, steps=3)
+        page.page.wait_for_timeout(300)
+        page.page.mouse.down()
+        page.page.mouse.up()
+    page.page.wait_for_selector("#neuroseg-panel .undo", timeout=READY_MS)
+    page.wait()
+    one, other = labels_at(page, positions)
+    assert one == other
+    assert page.problems == []
+    page.page.close()
+
+
+def test_escape_ends_an_edit(browser: Any, edited: Served) -> None:
+    page = Page(browser, edited.url)
+    page.page.click("#neuroseg-panel .edits >> text=Join")
+    assert page.page.is_visible("text=Take the centre")
+    page.page.keyboard.press("Escape")
+    assert not page.page.is_visible("text=Take the centre")
+    assert page.page.text_content("#neuroseg-panel .status") == "Cancelled."
+    page.wait()
+    page.page.close()
