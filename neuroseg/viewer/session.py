@@ -163,9 +163,9 @@ class Session:
         return f"{cut.version}-e{self._edit_lines()}-{self.stamp}"
 
     def described_edits(self) -> dict[str, Any]:
-        """Return the edits, and whether the segmentation on the disk has them. Raises KeyError without a merge tree."""
+        """Return the edits, and whether the segmentation on the disk has them. There are none without a merge tree."""
         if self.edits is None or self.shown.plan is None:
-            raise KeyError("no merge tree")
+            return {"edits": [], "written": True}
         return {"edits": self.edits.described(), "written": self.edits.is_written(self.shown.plan.edits)}
 
     def described_cut(self, threshold: float, min_size_voxels: int, selected: Sequence[int] = ()) -> dict[str, Any]:

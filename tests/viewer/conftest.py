@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from neuroseg.runs import pipeline
 from neuroseg.runs.options import Options
 from neuroseg.storage.workspace import Workspace
 from neuroseg.viewer.places import middle_of
+from tests.viewer.pages import CHROMIUM, FLAGS
 
 SHAPE = (40, 90, 150)
 VOXEL_SIZE_NM, OFFSET_NM = [40, 10, 10], [400, 20, 1000]
@@ -104,3 +106,13 @@ def two_positions(served: Served, *, joined: bool) -> list[list[float]]:
     same = segments == segments[tuple(one)]
     other = np.argwhere((rows >= 0) & (fragments != fragments[tuple(one)]) & (same if joined else ~same))[-1]
     return [middle_of(voxel.tolist(), layer) for voxel in (one, other)]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium without a window."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield opened
+        opened.close()
