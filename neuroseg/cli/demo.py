@@ -69,6 +69,7 @@ def demo(
         f"\nVOI split {scores['voi_split']:.2f} + merge {scores['voi_merge']:.2f} = {scores['voi_sum']:.2f} bits, "
         f"ARAND {scores['arand']:.3f}, {scores['segments']} segments, {scores['truth_objects']} true neurites, "
         f"{content['seconds']:.0f} s\nfigure: {figure}\nreport: {report}\n\ntry next:\n{_activation()}"
+        f"  neuroseg view {workspace.path} --truth {folder / 'truth.zarr'}   (needs the extra: neuroseg[viewing])\n"
         f"  neuroseg info {folder / 'volume.zarr'}\n"
         f"  neuroseg segment {workspace.path} --threshold {content['threshold'] - 0.1:g}\n"
         f"  neuroseg evaluate {workspace.path} --truth {folder / 'truth.zarr'} --sweep\n"
