@@ -9,10 +9,12 @@ and its colour.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from funlib.geometry import Roi
 from numpy.typing import NDArray
 
 from neuroseg.agglomeration.partition import NO_CONSTRAINTS, Constraints, merge_rows
@@ -71,6 +73,19 @@ class Tree:
     def box_of(self, rows: NDArray[np.integer]) -> tuple[list[int], list[int]]:
         """Return the begin and end (z, y, x) in voxels of the box around the fragments of some rows, at least one."""
         return self._begins[:, rows].min(1).tolist(), (self._lasts[:, rows].max(1) + 1).tolist()
+
+    def extent(self) -> Roi | None:
+        """Return the box around all fragments, in voxels. None if there are none."""
+        if not len(self.fragments):
+            return None
+        begin, end = self._begins.min(1), self._lasts.max(1) + 1
+        return Roi(begin.tolist(), (end - begin).tolist())
+
+    def near(self, voxel: Sequence[float]) -> list[float]:
+        """Return the middle of the box of the fragment whose box is nearest to a place in voxels."""
+        middles = (self._begins.astype(np.float64) + self._lasts + 1) / 2
+        found: list[float] = middles[:, ((middles - np.array(voxel)[:, None]) ** 2).sum(0).argmin()].tolist()
+        return found
 
     def scores(self, cut: Cut, contingency: Table) -> dict[str, float]:
         """Return VOI split and merge in bits, from the contingency table of fragments and truth."""

@@ -5,7 +5,7 @@ https://neuroglancer-docs.web.app/json/api/index.html
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,19 +40,23 @@ _MARKS = """void main() {
 _HIDDEN = ("affinities", "fragments", "truth")
 
 
-def initial_state(title: str, layers: Iterable[Layer], versions: Mapping[str, str]) -> dict[str, Any]:
-    """Return the state for layers. `versions` has the version of each layer by its name (session.py)."""
+def initial_state(
+    title: str, layers: Iterable[Layer], versions: Mapping[str, str], extent: Roi, middle: Sequence[float]
+) -> dict[str, Any]:
+    """Return the state for layers. `versions` has the version of each layer by its name (session.py).
+
+    The views begin with a size that shows `extent`, at `middle`, both in voxels (z, y, x) of the first layer.
+    """
     layers = list(layers)
     first = layers[0]
-    extents = [n * size for n, size in zip(first.shape, first.voxel_size_nm, strict=True)]
+    extents = [n * size for n, size in zip(extent.shape, first.voxel_size_nm, strict=True)]
     smallest = min(first.voxel_size_nm)
     visible = [layer for layer in layers if layer.name not in _HIDDEN] or layers
     return {
         "title": title,
         "dimensions": _dimensions(first.voxel_size_nm),
         "position": [
-            n / 2 + offset / size
-            for n, offset, size in zip(first.shape, first.offset_nm, first.voxel_size_nm, strict=True)
+            at + offset / size for at, offset, size in zip(middle, first.offset_nm, first.voxel_size_nm, strict=True)
         ][::-1],
         "crossSectionScale": max(extents) / smallest / _VIEW_PIXELS,
         "projectionScale": 1.5 * max(extents) / smallest,

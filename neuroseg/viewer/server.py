@@ -33,7 +33,7 @@ from typing import Any
 from tornado.httpserver import HTTPServer
 from tornado.iostream import StreamClosedError
 from tornado.netutil import bind_sockets
-from tornado.web import Application, HTTPError, RequestHandler
+from tornado.web import Application, Finish, HTTPError, RequestHandler
 
 from neuroseg.agglomeration.constraints import KINDS
 from neuroseg.errors import InputError, NeurosegError
@@ -55,8 +55,9 @@ class Viewer:
         self.session = session
         self.token = secrets.token_urlsafe(_TOKEN_BYTES)
         self.chunk_threads = ThreadPoolExecutor(_CHUNK_THREADS, thread_name_prefix="viewer chunks")
-        # Many chunks may wait. The panel must not wait for them.
+        # Many chunks may wait. The panel must not wait for them, and the slider not for the curve and the places.
         self.panel_thread = ThreadPoolExecutor(1, thread_name_prefix="viewer panel")
+        self.long_thread = ThreadPoolExecutor(1, thread_name_prefix="viewer curve and places")
         self.command = SegmentCommand(session.workspace_path)
         self._lock = threading.Lock()
         sockets = bind_sockets(port, LOOPBACK)
@@ -69,7 +70,7 @@ class Viewer:
         self._server.stop()
         await self._server.close_all_connections()
         self.command.stop()
-        for threads in (self.chunk_threads, self.panel_thread):
+        for threads in (self.chunk_threads, self.panel_thread, self.long_thread):
             threads.shutdown(wait=False, cancel_futures=True)
 
     def newest_session(self) -> Session:
@@ -115,12 +116,17 @@ class _Handler(RequestHandler):  # type: ignore[misc]
         self.set_header("X-Content-Type-Options", "nosniff")
         self.set_header("Referrer-Policy", "no-referrer")
 
-    async def compute(self, function: Any, *given: Any, chunk: bool = False) -> Any:
-        """Return the result of a function that runs in a thread. 404 if something does not exist."""
-        threads = self.viewer.chunk_threads if chunk else self.viewer.panel_thread
+    async def compute(self, function: Any, *given: Any, threads: ThreadPoolExecutor | None = None) -> Any:
+        """Return the result of a function that runs in a thread, by default that of the panel.
+
+        404 if something does not exist. Ends without an answer if the browser does not wait for it any more.
+        """
+        threads = threads or self.viewer.panel_thread
         self.waiting = asyncio.get_running_loop().run_in_executor(threads, function, *given)
         try:
             return await self.waiting
+        except asyncio.CancelledError as error:
+            raise Finish from error
         except KeyError as error:
             raise HTTPError(404) from error
         except NeurosegError as error:
@@ -155,7 +161,11 @@ class _Data(_Handler):
             await self._mesh(name, version, box)
         elif number.isdigit():
             self.set_header("Content-Type", "application/octet-stream")
-            self.finish(await self.compute(self.session.chunk, name, version, int(number), box, chunk=True))
+            self.finish(
+                await self.compute(
+                    self.session.chunk, name, version, int(number), box, threads=self.viewer.chunk_threads
+                )
+            )
         else:
             raise HTTPError(404)
 
@@ -170,7 +180,9 @@ class _Data(_Handler):
             self.finish({"fragments": [segment]})
         else:
             self.set_header("Content-Type", "application/octet-stream")
-            self.finish(await self.compute(self.session.mesh, name, version, int(segment), chunk=True))
+            self.finish(
+                await self.compute(self.session.mesh, name, version, int(segment), threads=self.viewer.chunk_threads)
+            )
 
 
 class _CutAt(_Handler):
@@ -187,13 +199,13 @@ class _CutAt(_Handler):
 class _Curve(_Handler):
     async def get(self, token: str) -> None:
         """Answer with the segmentations at many thresholds."""
-        self.finish({"curve": await self.compute(self.session.curve)})
+        self.finish({"curve": await self.compute(self.session.curve, threads=self.viewer.long_thread)})
 
 
 class _Places(_Handler):
     async def get(self, token: str) -> None:
         """Answer with the places to inspect."""
-        self.finish(await self.compute(self.session.places))
+        self.finish(await self.compute(self.session.places, threads=self.viewer.long_thread))
 
 
 class _Beginning(_Handler):

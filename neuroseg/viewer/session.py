@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from funlib.geometry import Roi
 from numpy.typing import NDArray
 
 from neuroseg.agglomeration.names import MERGE_TREE
@@ -24,6 +25,7 @@ from neuroseg.evaluation.boxes import compare
 from neuroseg.evaluation.evaluate import overlap_of
 from neuroseg.evaluation.sweep import THRESHOLDS
 from neuroseg.execution.block import ledger_of
+from neuroseg.geometry import parse_roi, whole
 from neuroseg.tables import Table
 from neuroseg.viewer.cuts import Cut, Tree
 from neuroseg.viewer.hand_edits import LAYER as EDITS_LAYER
@@ -111,7 +113,7 @@ class Session:
         versions = {name: f"g{0 if name in _CONSTANT else generation}" for name in layers}
         versions |= {} if cut is None else {"segmentation": self._version(cut)}
         return {
-            "state": initial_state(self.shown.title, layers.values(), versions),
+            "state": initial_state(self.shown.title, layers.values(), versions, *self._first_view()),
             "places": annotation_layer(self.places_name, next(iter(layers.values()))),
             "edits": annotation_layer(EDITS_LAYER, next(iter(layers.values()))),
             "threshold": None if cut is None else cut.threshold,
@@ -119,6 +121,16 @@ class Session:
             "is_workspace": self.workspace_path is not None,
             "stamp": self.stamp,
         }
+
+    def _first_view(self) -> tuple[Roi, list[float]]:
+        """Return the box to begin with, and a place in it: around the fragments if there are any, else the region."""
+        first, plan = next(iter(self.shown.layers.values())), self.shown.plan
+        region = whole(first.shape) if plan is None else parse_roi(plan.roi, plan.shape)
+        around = None if self.tree is None else self.tree.extent()
+        extent = around or region
+        middle = [float(begin) + size / 2 for begin, size in zip(extent.begin, extent.shape, strict=True)]
+        # The middle of a sparse volume may be empty.
+        return extent, middle if around is None or self.tree is None else self.tree.near(middle)
 
     def is_outdated(self) -> bool:
         """Return whether there is something else to show now: other layers, another tree or segmentation."""

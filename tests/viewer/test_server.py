@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import socket
+import threading
+import time
 import urllib.error
+import urllib.parse
 import urllib.request
 
 import numpy as np
@@ -73,6 +77,26 @@ def test_the_page_holds_the_state_for_its_own_address(served: Served) -> None:
     assert begun["state"]["dimensions"] == {"x": [1e-8, "m"], "y": [1e-8, "m"], "z": [4e-8, "m"]}
     assert all(layer["source"]["url"].startswith("precomputed://SERVER/") for layer in begun["state"]["layers"])
     assert "</script" not in json.dumps(begun)
+
+
+def test_a_browser_that_does_not_wait_any_more_leaves_no_traceback(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    busy, go_on = threading.Event(), threading.Event()
+    threads = served.viewer.chunk_threads  # type: ignore[attr-defined]
+    waiting = [threads.submit(lambda: (busy.set(), go_on.wait(20))) for _ in range(threads._max_workers)]
+    assert busy.wait(20)
+    address = urllib.parse.urlsplit(served.url)
+    with socket.create_connection((address.hostname, address.port)) as connection:
+        request = f"GET {address.path}data/raw/g0/0/0-4_0-4_0-1 HTTP/1.1\r\nHost: {address.netloc}\r\n\r\n"
+        connection.sendall(request.encode())
+        time.sleep(0.3)
+    time.sleep(0.3)
+    go_on.set()
+    for each in waiting:
+        each.result(20)
+    assert asked(served.url + "data/raw/g0/0/0-4_0-4_0-1")[0] == 200
+    assert not caplog.records
 
 
 def test_the_threshold_in_use_is_written(tmp_path, tiny_model: str) -> None:  # type: ignore[no-untyped-def]
