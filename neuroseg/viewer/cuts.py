@@ -74,6 +74,14 @@ class Tree:
         """Return the begin and end (z, y, x) in voxels of the box around the fragments of some rows, at least one."""
         return self._begins[:, rows].min(1).tolist(), (self._lasts[:, rows].max(1) + 1).tolist()
 
+    def largest(self, names: NDArray[np.uint64], count: int) -> NDArray[np.uint64]:
+        """Return the names of up to `count` segments with the most voxels. `names`: as those of a cut."""
+        found, segments = np.unique(names, return_inverse=True)
+        sizes = np.bincount(segments, weights=self._rows.sizes, minlength=len(found))
+        order = np.argsort(-sizes, kind="stable")
+        largest: NDArray[np.uint64] = found[order[found[order] > 0][:count]]
+        return largest
+
     def extent(self) -> Roi | None:
         """Return the box around all fragments, in voxels. None if there are none."""
         if not len(self.fragments):

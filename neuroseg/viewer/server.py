@@ -7,6 +7,7 @@
     /v/TOKEN/cut?threshold=0.8&min_size=0&selected=7    a segmentation: version, number of segments, scores
     /v/TOKEN/curve                                      the same for many thresholds
     /v/TOKEN/places                                     errors or suspects, the worst first
+    /v/TOKEN/colours                                    the colours of ids by layer, as in the figures
     /v/TOKEN/edits                                      the edits by hand; add or undo one (POST)
     /v/TOKEN/use                                        write the segmentation at a threshold (POST)
     /v/TOKEN/progress, /v/TOKEN/beginning               progress of a run, layers and state
@@ -45,7 +46,6 @@ from neuroseg.viewer.session import Session
 LOOPBACK = "127.0.0.1"
 _TOKEN_BYTES = 16
 _CHUNK_THREADS = 4
-_OWN_FILES = ("panel.css", "edits.js", "layers.js", "numbers.js", "panel.js", "places.js", "start.js", "threshold.js")
 
 
 class Viewer:
@@ -90,6 +90,7 @@ def _application(viewer: Viewer) -> Application:
             (r"/v/([^/]+)/curve", _Curve, given),
             (r"/v/([^/]+)/beginning", _Beginning, given),
             (r"/v/([^/]+)/places", _Places, given),
+            (r"/v/([^/]+)/colours", _Colours, given),
             (r"/v/([^/]+)/edits", _Edits, given),
             (r"/v/([^/]+)/use", _Use, given),
             (r"/v/([^/]+)/progress", _Progress, given),
@@ -208,6 +209,12 @@ class _Places(_Handler):
         self.finish(await self.compute(self.session.places, threads=self.viewer.long_thread))
 
 
+class _Colours(_Handler):
+    async def get(self, token: str) -> None:
+        """Answer with the colours of fragments, segments and true objects."""
+        self.finish(await self.compute(self.session.colours, threads=self.viewer.long_thread))
+
+
 class _Beginning(_Handler):
     async def get(self, token: str) -> None:
         """Answer with the layers and the state to begin with."""
@@ -279,10 +286,10 @@ class _Page(_Handler):
         if name in ("", "index.html"):
             self.finish(await self.compute(self._index))
             return
-        folder = resources.files("neuroseg.viewer") / "page" if name in _OWN_FILES else client_folder()
-        # Names of other folders do not exist: only the last part of a name is looked up.
-        file = folder / Path(name).name
-        if not file.is_file():
+        folders = (resources.files("neuroseg.viewer") / "page", client_folder())
+        file = next((file for folder in folders if (file := folder / Path(name).name).is_file()), None)
+        # There are no folders: no name leads out of the two.
+        if file is None or "/" in name:
             raise HTTPError(404)
         self.set_header("Content-Type", mimetypes.guess_type(name)[0] or "application/octet-stream")
         self.finish(file.read_bytes())

@@ -26,6 +26,7 @@ from neuroseg.evaluation.evaluate import overlap_of
 from neuroseg.evaluation.sweep import THRESHOLDS
 from neuroseg.execution.block import ledger_of
 from neuroseg.geometry import parse_roi, whole
+from neuroseg.runs.edits import constraints_at
 from neuroseg.tables import Table
 from neuroseg.viewer.cuts import Cut, Tree
 from neuroseg.viewer.hand_edits import LAYER as EDITS_LAYER
@@ -36,6 +37,7 @@ from neuroseg.viewer.meshes import encoded_mesh
 from neuroseg.viewer.places import places_of
 from neuroseg.viewer.precomputed import description, encoded, region_in
 from neuroseg.viewer.sampled_levels import Level, levels_of, read_level
+from neuroseg.viewer.segment_colours import Colours, layer_colours
 
 # Chunks of fragments that are kept, because a change of the threshold asks for the same ones again: 256 MiB.
 _KEPT_CHUNKS = 1024
@@ -173,6 +175,16 @@ class Session:
     def _version(self, cut: Cut) -> str:
         """Return the version of a cut with the edits of now."""
         return f"{cut.version}-e{self._edit_lines()}-{self.stamp}"
+
+    def colours(self) -> dict[str, Colours]:
+        """Return the colours of fragments, segments and true objects by layer. Empty without a merge tree."""
+        workspace, plan, tree = self.shown.workspace, self.shown.plan, self.tree
+        if workspace is None or plan is None or tree is None:
+            return {}
+        with self._lock:
+            contingency = self.contingency
+        constraints = constraints_at(workspace, plan, plan.edits, tree.fragments)
+        return layer_colours(tree, tree.cut(plan.threshold, plan.min_size_voxels, constraints), contingency)
 
     def described_edits(self) -> dict[str, Any]:
         """Return the edits, and whether the segmentation on the disk has them. There are none without a merge tree."""

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuroseg.evaluation.contingency import contingency
+from neuroseg.tables import Table
 
 # 2**64 over the golden ratio, odd: multiples wrapped at 2**64 stay far apart (Knuth, TAOCP volume 3, 6.4).
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -39,17 +40,20 @@ def named_as_truth(segmentation: NDArray[np.integer], truth: NDArray[np.integer]
     segments get ids that are not in `truth`. Both arrays must have the same shape. 0 stays 0.
     """
     present, rows = np.unique(segmentation, return_inverse=True)
-    names = _matches(segmentation, truth)
-    true_ids = set(np.unique(truth).tolist()) - {0}
-    used = true_ids.union(present.tolist())
+    return ids_as_truth(present, contingency(segmentation, truth))[rows].reshape(segmentation.shape)
+
+
+def ids_as_truth(segments: NDArray[np.integer], table: Table) -> NDArray[np.uint64]:
+    """Return the ids `(n,)` that `named_as_truth` gives to segments. `table`: their contingency with the truth."""
+    names, true_ids = _matches(table), set(np.unique(table["truth"]).tolist()) - {0}
+    used = true_ids.union(segments.tolist())
     unused = (number for number in count(1) if number not in used)
-    table = [names.get(i) or (next(unused) if i in true_ids else i) for i in present.tolist()]
-    return np.array(table, np.uint64)[rows].reshape(segmentation.shape)
+    found = [names.get(i) or (next(unused) if i in true_ids else i) for i in segments.tolist()]
+    return np.array(found, np.uint64)
 
 
-def _matches(segmentation: NDArray[np.integer], truth: NDArray[np.integer]) -> dict[int, int]:
+def _matches(table: Table) -> dict[int, int]:
     """Return pairs segment id -> truth id in which each id overlaps the other one most."""
-    table = contingency(segmentation, truth)
     segment, true, voxels = (table[name][table["segment"] != 0] for name in ("segment", "truth", "count"))
     best_truth, best_segment = _best(segment, true, voxels), _best(true, segment, voxels)
     return {segment: true for segment, true in best_truth.items() if best_segment[true] == segment}

@@ -58,6 +58,15 @@ export function addMarkLayers(added) {
   const layers = JSON.parse(JSON.stringify(window.viewer.layerSpecification.toJSON(), asText));
   const marked = added.map(({ layer, marks }) => ({ ...layer, annotations: annotationsOf(marks) }));
   window.viewer.layerSpecification.restoreState([...layers, ...marked]);
+  for (const { layer } of added) keepOutOfTheAddress(layer.name);
+}
+
+// The address stays short: the page adds the marks anew.
+async function keepOutOfTheAddress(name) {
+  const marks = () => window.viewer.layerManager.getLayerByName(name)?.layer?.localAnnotations;
+  const begin = performance.now();
+  while (!marks() && performance.now() < begin + LONGEST_LOAD_MS) await new Promise((resolve) => setTimeout(resolve, 20));
+  if (marks()) marks().toJSON = () => [];
 }
 
 export function showMarks(name, marks) {

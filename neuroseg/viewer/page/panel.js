@@ -1,4 +1,5 @@
 // The panel beside neuroglancer: threshold, numbers, edits by hand, and places to inspect.
+import { setColours } from "./colours.js";
 import { editsPart, listEdits } from "./edits.js";
 import { addMarkLayers, element, inTurn } from "./layers.js";
 import { listPlaces } from "./places.js";
@@ -31,7 +32,7 @@ function build() {
     view.status.textContent = "No threshold to choose: there is no merge tree.";
     begin(view, () => listMarks(view));
   } else {
-    begin(view, () => update(view), () => showCurve(view), () => listMarks(view));
+    begin(view, () => update(view), () => showCurve(view), () => listMarks(view), setColours);
   }
 }
 
