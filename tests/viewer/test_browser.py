@@ -127,6 +127,10 @@ def test_the_panel_lies_within_the_window(browser: Any, served: Served, width: i
     assert box["x"] + box["width"] <= width
     assert box["y"] + box["height"] <= 800
     assert made.page.evaluate("document.documentElement.scrollWidth") <= width
+    last = made.page.locator("#neuroseg-panel .places li button").last
+    last.click(timeout=READY_MS)  # after scrolling to it
+    assert last.get_attribute("aria-current") == "true"
+    made.wait()
     made.page.close()
     assert made.problems == []
 
