@@ -67,11 +67,11 @@ def settings_section(run: ReportedRun) -> str:
     )
     given = content.get("options", {})
     plan = {key: value for key, value in run.plan.model_dump(mode="json").items() if key not in _HASHES}
-    plan["mask"] = run.plan.mask.path if run.plan.mask else None
+    plan |= {"mask": run.plan.mask.path if run.plan.mask else None, "edits": len(run.plan.edits)}
     parts = [
         heading("Repeat the run"),
         command(*repeat),
-        paragraph("This uses the same workspace. For a second copy, give another folder with -o.", "note"),
+        paragraph(f"This uses the same workspace. For a second copy, give another folder with -o.{_edits(run)}", "note"),
         heading("Given options"),
         facts([(key, _value(value)) for key, value in given.items()]) if given else paragraph("None."),
         heading("All settings"),
@@ -111,3 +111,10 @@ def blocks_text(run: ReportedRun) -> str:
     done = sum(len(stage.indices) for stage in run.stages)
     left = sum(len(stage.left) for stage in run.stages if stage.is_begun)
     return counted(done, "block") + " done" + (f", {counted(left, 'block')} not done" if left else "")
+
+
+def _edits(run: ReportedRun) -> str:
+    """Return how a copy gets the edits by hand. Empty without edits."""
+    if not run.plan.edits:
+        return ""
+    return f" Then add the edits: neuroseg edits COPY --apply {run.workspace.edits}."

@@ -203,3 +203,16 @@ def test_a_workspace_without_a_merge_tree_has_nothing_to_edit(affinities: str, t
     workspace = segmented(affinities, tmp_path / "w", keep="segmentation")
     with pytest.raises(InputError, match="no fragments or no merge tree"):
         add_edits(workspace, read_plan(workspace), [edit(JOIN, ((0, 0, 0), (1, 1, 1)))])
+
+
+def test_edits_of_a_workspace_can_be_applied_to_another_one(affinities: str, tmp_path: Path) -> None:
+    first, second = segmented(affinities, tmp_path / "first"), segmented(affinities, tmp_path / "second")
+    plan = read_plan(first)
+    add_edits(first, plan, [edit(JOIN, two_points(first, joined=False))])
+    add_edits(first, plan, [edit(SPLIT, two_points(first, joined=True))])
+    undo_edit(first, 1)
+    again(first)
+    assert exit_code(["edits", str(second.path), "--apply", str(first.edits)]) == 0
+    assert not {name: different for name, different in compared(first, second) if different}
+    assert exit_code(["report", str(first.path)]) == 0
+    assert f"neuroseg edits COPY --apply {first.edits}" in (first.path / "report.html").read_text()
