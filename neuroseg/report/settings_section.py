@@ -71,7 +71,7 @@ def settings_section(run: ReportedRun) -> str:
     parts = [
         heading("Repeat the run"),
         command(*repeat),
-        paragraph(f"This uses the same workspace. For a second copy, give another folder with -o.{_edits(run)}", "note"),
+        paragraph(f"This uses the same workspace. For a copy, give another folder with -o.{_edits(run)}", "note"),
         heading("Given options"),
         facts([(key, _value(value)) for key, value in given.items()]) if given else paragraph("None."),
         heading("All settings"),
