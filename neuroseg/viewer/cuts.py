@@ -70,9 +70,9 @@ class Tree:
         rows = np.minimum(np.searchsorted(self.fragments, fragments), len(self.fragments) - 1)
         return np.where(self.fragments[rows] == fragments, rows, -1).astype(np.int32)
 
-    def box_of(self, rows: NDArray[np.integer]) -> tuple[list[int], list[int]]:
-        """Return the begin and end (z, y, x) in voxels of the box around the fragments of some rows, at least one."""
-        return self._begins[:, rows].min(1).tolist(), (self._lasts[:, rows].max(1) + 1).tolist()
+    def boxes_of(self, rows: NDArray[np.integer]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+        """Return the first and the last voxel `(3, n)` (z, y, x) of the fragments of some rows."""
+        return self._begins[:, rows], self._lasts[:, rows]
 
     def largest(self, names: NDArray[np.uint64], count: int) -> NDArray[np.uint64]:
         """Return the names of up to `count` segments with the most voxels. `names`: as those of a cut."""

@@ -21,8 +21,9 @@ from neuroseg.views.mesh import mesh_of
 
 # A box with more voxels is read at a coarser level.
 _MOST_VOXELS = 8_000_000
-# A segment in a larger box has no mesh: all of the box would be read, at any level.
-_MOST_READ_VOXELS = 2_000_000_000
+# Only the pieces of the box are read that the fragments of the segment touch. A larger segment has no mesh.
+_PIECE_VOXELS = 128
+_MOST_READ_VOXELS = 4_000_000_000
 
 INFO = {"@type": "neuroglancer_legacy_mesh"}
 
@@ -33,14 +34,14 @@ def encoded_mesh(
     """Return the mesh of the fragments whose name is `segment`: empty if there is none.
 
     `names` has the name of each row of the nodes (cuts.py). The vertices (x, y, z) are in nm from voxel (0, 0, 0) of
-    the layer. Segments with a large box are drawn with coarser voxels; in a box of more than 2 Gvoxel, not at all.
+    the layer. Segments with a large box are drawn with coarser voxels. There is no mesh if more than 4 Gvoxel would be
+    read.
     """
     rows = np.flatnonzero(names == np.uint64(segment))
     if segment == 0 or not len(rows):
         return _encoded(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32))
-    begin, end = tree.box_of(rows)
-    if math.prod(e - b for b, e in zip(begin, end, strict=True)) > _MOST_READ_VOXELS:
-        return _encoded(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32))
+    begins, lasts = tree.boxes_of(rows)
+    begin, end = begins.min(1).tolist(), (lasts.max(1) + 1).tolist()
     level = next((each for each in levels if _voxels(begin, end, each) <= _MOST_VOXELS), levels[-1])
     low = [b // f for b, f in zip(begin, level.factor, strict=True)]
     high = [min(-(-e // f), n) for e, f, n in zip(end, level.factor, level.shape, strict=True)]

@@ -40,17 +40,25 @@ def levels_of(layer: Layer) -> list[Level]:
     return levels
 
 
-def read_level(layer: Layer, level: Level, roi: Roi) -> NDArray[Any]:
-    """Return a region of a level, `(z, y, x)`, or `(c, z, y, x)` for affinities. `roi` is in voxels of the level."""
-    if level.factor == (1, 1, 1):
+def read_level(
+    layer: Layer, level: Level, roi: Roi, wanted: NDArray[np.bool_] | None = None, piece_voxels: int = _PIECE_VOXELS
+) -> NDArray[Any]:
+    """Return a region of a level, `(z, y, x)`, or `(c, z, y, x)` for affinities. `roi` is in voxels of the level.
+
+    It is read in pieces of `piece_voxels` voxels of the volume along an axis. `wanted`: whether to read each piece
+    (`touched_pieces`). The others are 0.
+    """
+    if level.factor == (1, 1, 1) and wanted is None:
         return layer.read(roi)
     lead = (layer.channels,) if layer.channels > 1 else ()
-    out = np.empty((*lead, *roi.shape), layer.dtype)
+    out = np.zeros((*lead, *roi.shape), layer.dtype)
     axes = [
-        _pieces(begin, size, factor, extent)
+        _pieces(begin, size, factor, extent, piece_voxels)
         for begin, size, factor, extent in zip(roi.begin, roi.shape, level.factor, layer.shape, strict=True)
     ]
-    for places in itertools.product(*axes):
+    for number, places in enumerate(itertools.product(*axes)):
+        if wanted is not None and not wanted.flat[number]:
+            continue
         targets, samples = zip(*places, strict=True)
         begins = [int(sample[0]) for sample in samples]
         piece = layer.read(
@@ -61,9 +69,34 @@ def read_level(layer: Layer, level: Level, roi: Roi) -> NDArray[Any]:
     return out
 
 
-def _pieces(begin: int, size: int, factor: int, extent: int) -> list[tuple[slice, NDArray[np.int64]]]:
+def touched_pieces(
+    level: Level, roi: Roi, begins: NDArray[np.integer], lasts: NDArray[np.integer], piece_voxels: int
+) -> NDArray[np.bool_]:
+    """Return which pieces of `read_level` touch some boxes, an array with one value per piece along z, y and x.
+
+    `begins`, `lasts` `(3, n)`: the first and the last voxel of each box, in voxels of the volume.
+    """
+    step = np.array([_step(factor, piece_voxels) for factor in level.factor])
+    counts = -(-np.array(roi.shape) // step)
+    factor, begin = np.array(level.factor)[:, None], np.array(roi.begin)[:, None]
+    ends = [(bound.astype(np.int64) // factor - begin) // step[:, None] for bound in (begins, lasts)]
+    low, high = (np.clip(end, 0, counts[:, None] - 1) for end in ends)
+    touched = np.zeros(counts.tolist(), bool)
+    for z, y, x, z_last, y_last, x_last in np.unique(np.concatenate([low, high]), axis=1).T.tolist():
+        touched[z : z_last + 1, y : y_last + 1, x : x_last + 1] = True
+    return touched
+
+
+def _step(factor: int, piece_voxels: int) -> int:
+    """Return how many voxels of a level a piece has along an axis."""
+    return max(1, piece_voxels // factor)
+
+
+def _pieces(
+    begin: int, size: int, factor: int, extent: int, piece_voxels: int
+) -> list[tuple[slice, NDArray[np.int64]]]:
     """Return for each piece of an axis where its voxels of the level go, and which voxels of the volume they sample."""
-    step = max(1, _PIECE_VOXELS // factor)
+    step = _step(factor, piece_voxels)
     pieces = []
     for first in range(0, size, step):
         last = min(size, first + step)

@@ -97,10 +97,10 @@ def test_a_mesh_has_the_volume_of_its_segment(session: Session) -> None:
     faces = np.frombuffer(content, "<u4", -1, 4 + 12 * count).reshape(-1, 3)
     tree = session.tree
     assert tree is not None
-    begin, end = tree.box_of(np.flatnonzero(cut.names == name))
+    begins, lasts = tree.boxes_of(np.flatnonzero(cut.names == name))
     size = np.array([10, 10, 40])
-    assert np.all(vertices.min(0) >= np.array(begin[::-1]) * size - 0.01)
-    assert np.all(vertices.max(0) <= np.array(end[::-1]) * size + 0.01)
+    assert np.all(vertices.min(0) >= begins.min(1)[::-1] * size - 0.01)
+    assert np.all(vertices.max(0) <= (lasts.max(1)[::-1] + 1) * size + 0.01)
     fragments = session.shown.layers["fragments"]
     rows = tree.rows_of(fragments.read(whole(fragments.shape)))
     voxels = int(np.count_nonzero((rows >= 0) & (cut.names[rows] == name)))

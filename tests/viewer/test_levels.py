@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from funlib.geometry import Roi
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuroseg.geometry import slices
-from neuroseg.viewer import sampled_levels as levels_module
+from neuroseg.geometry import slices, triple
 from neuroseg.viewer.layers import AFFINITIES, IMAGE, LABELS, Layer
 from neuroseg.viewer.precomputed import description, encoded, region_in
-from neuroseg.viewer.sampled_levels import Level, levels_of, read_level
+from neuroseg.viewer.sampled_levels import Level, levels_of, read_level, touched_pieces
 
 
 def layer_of(values: np.ndarray, kind: str = LABELS, size: tuple[float, float, float] = (10, 10, 10)) -> Layer:
@@ -42,11 +43,29 @@ def test_a_region_of_a_level_is_a_part_of_the_level(data: st.DataObject) -> None
     begin = [data.draw(st.integers(0, n - 1)) for n in size]
     roi = Roi(begin, [data.draw(st.integers(1, n - b)) for n, b in zip(size, begin, strict=True)])
     layer = layer_of(values)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(levels_module, "_PIECE_VOXELS", data.draw(st.integers(1, 9)))
-        found = read_level(layer, level, roi)
+    piece = data.draw(st.integers(1, 9))
+    found = read_level(layer, level, roi, piece_voxels=piece)
     everything = read_level(layer, level, Roi((0, 0, 0), size))
     np.testing.assert_array_equal(found, everything[slices(roi)])
+    # A box with the only label: reading the pieces that it touches finds it.
+    low = [data.draw(st.integers(0, n - 1)) for n in shape]
+    high = [data.draw(st.integers(b, n - 1)) for n, b in zip(shape, low, strict=True)]
+    marked = np.zeros(shape, np.uint64)
+    marked[tuple(slice(b, e + 1) for b, e in zip(low, high, strict=True))] = 7
+    touched = touched_pieces(level, roi, np.array(low)[:, None], np.array(high)[:, None], piece)
+    part = read_level(layer_of(marked), level, roi, touched, piece)
+    np.testing.assert_array_equal(part, read_level(layer_of(marked), level, roi))
+
+
+def test_pieces_that_no_box_touches_are_not_read() -> None:
+    read = []
+    values = np.zeros((8, 8, 8), np.uint64)
+    layer = dataclasses.replace(layer_of(values), read=lambda roi: (read.append(roi), values[slices(roi)])[1])
+    level, roi = Level((2, 2, 2), (4, 4, 4)), Roi((0, 0, 0), (4, 4, 4))
+    touched = touched_pieces(level, roi, np.array([[0], [0], [4]]), np.array([[1], [3], [7]]), 4)
+    assert touched.tolist() == [[[False, True], [False, False]], [[False, False], [False, False]]]
+    read_level(layer, level, roi, touched, 4)
+    assert [triple(each.begin) for each in read] == [(1, 1, 5)]
 
 
 def test_affinities_keep_their_channels() -> None:

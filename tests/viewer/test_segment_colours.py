@@ -77,6 +77,7 @@ class TestInABrowser:
         page.page.evaluate(f"{state}.segmentStatedColors.set(BigInt('{chosen}'), 255n)")
         page.wait()
         assert page.page.evaluate(f"{state}.toJSON().segmentColors") == {chosen: "#ff0000"}
+        page.page.wait_for_function("location.hash.includes('segmentColors')")
         assert len(page.page.url) < 6000
         again = Page(browser, page.page.url)
         again.page.wait_for_function(f"{state}.segmentStatedColors.size === {len(wanted)}")
