@@ -12,9 +12,11 @@ from scipy import ndimage
 
 from neuroseg.agglomeration.constraints import JOIN, SPLIT, Edit
 from neuroseg.checks.score import Request, score
+from neuroseg.checks.suspects import suspects_of
 from neuroseg.cli.main import exit_code
 from neuroseg.errors import InputError
 from neuroseg.evaluation.artifacts import compared
+from neuroseg.evaluation.suspect import Suspect
 from neuroseg.geometry import Triple, triple
 from neuroseg.runs import pipeline
 from neuroseg.runs.edits import add_edits, edits_in, read_edits, undo_edit
@@ -216,3 +218,18 @@ def test_edits_of_a_workspace_can_be_applied_to_another_one(affinities: str, tmp
     assert not {name: different for name, different in compared(first, second) if different}
     assert exit_code(["report", str(first.path)]) == 0
     assert f"neuroseg edits COPY --apply {first.edits}" in (first.path / "report.html").read_text()
+
+
+def test_a_suspect_that_was_decided_by_hand_is_not_listed_again(affinities: str, tmp_path: Path) -> None:
+    workspace = segmented(affinities, tmp_path / "w")
+    plan, fragments = read_plan(workspace), np.asarray(open_array(workspace.fragments)[:])
+
+    def suspects(kind: str) -> dict[tuple[int, ...], Suspect]:
+        return {each.fragments: each for each in suspects_of(str(workspace.path), top=500) if each.kind == kind}
+
+    for kind, edited in (("doubtful split", JOIN), ("doubtful merge", SPLIT)):
+        pair = next(iter(suspects(kind)))
+        one, other = (triple(np.argwhere(fragments == fragment)[0].tolist()) for fragment in pair)
+        add_edits(workspace, plan, [edit(edited, (one, other))])
+        again(workspace)
+        assert pair not in suspects(kind)
