@@ -51,6 +51,8 @@ TREE: Mapping[str, type[np.generic]] = {
     "score": np.float64,
     "u": np.uint64,  # a fragment of each region: the largest pair of touching fragments on their common edge
     "v": np.uint64,
+    "link_u": np.uint64,  # a fragment of each region: of all touching pairs, the one with the largest sum of affinities
+    "link_v": np.uint64,
 }
 LOOKUP: Mapping[str, type[np.generic]] = {"fragment": np.uint64, "segment": np.uint64}
 

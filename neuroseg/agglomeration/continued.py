@@ -41,6 +41,8 @@ def continued_tree(
         "score": np.zeros(len(rows), np.float64),
         "u": edges["u"][within[rows]],
         "v": edges["v"][within[rows]],
+        "link_u": edges["u"][within[rows]],
+        "link_v": edges["v"][within[rows]],
     }
     named = fragments[smallest]
     outer = merge_tree(_contracted(edges, fragments, named, EDGES), _contracted(bins, fragments, named, BINS), scoring)

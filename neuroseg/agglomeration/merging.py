@@ -21,17 +21,21 @@ _GONE = -1  # the version of an edge that was merged, or added to another one
 
 
 @compiled
-def all_merges(ends, regions, order, scores, statistics, percent):  # type: ignore[no-untyped-def]
-    """The merges in their order: smaller and larger region, score, and key (arrays of the same length).
+def all_merges(ends, regions, order, scores, strengths, statistics, percent):  # type: ignore[no-untyped-def]
+    """The merges in their order: smaller and larger region, score, key, and link (arrays of the same length).
 
-    `ends` `(n, 2)`: the regions of each edge; its row is its key. `order`: the edges sorted by (score, key).
+    `ends` `(n, 2)`: the regions of each edge; its row is its key. `order`: the edges sorted by (score, key). The link
+    is the edge with the largest of `strengths` from which the merged one was made, of equal ones the last.
     """
     merges, at, size = 0, 0, 0
     versions, keys = np.zeros(len(ends), ends.dtype), np.arange(len(ends)).astype(ends.dtype)
+    links = keys.copy()
+    states = (versions, keys, links, strengths)
     smallest, lists, heap = np.arange(regions).astype(ends.dtype), _half_edges(ends, regions), empty_heap(ends)
     table, filled = _table_of(ends, versions)
     out_a, out_b = np.empty(regions, ends.dtype), np.empty(regions, ends.dtype)
     out_scores, out_keys = np.empty(regions, np.float64), np.empty(regions, ends.dtype)
+    out_links = np.empty(regions, ends.dtype)
     while True:
         at, size = _skip_changed(order, at, heap, size, versions)
         if at == len(ends) and size == 0:
@@ -49,7 +53,7 @@ def all_merges(ends, regions, order, scores, statistics, percent):  # type: igno
             kept, gone = gone, kept
         one, other = smallest[kept], smallest[gone]
         out_a[merges], out_b[merges] = min(one, other), max(one, other)
-        out_scores[merges], out_keys[merges] = score, keys[edge]
+        out_scores[merges], out_keys[merges], out_links[merges] = score, keys[edge], links[edge]
         merges += 1
         smallest[kept] = min(one, other)
         versions[edge] = _GONE
@@ -57,10 +61,8 @@ def all_merges(ends, regions, order, scores, statistics, percent):  # type: igno
             heap = grown(heap)
         if 2 * (filled + lists[3][gone]) > len(table):
             table, filled = _table_of(ends, versions)
-        size, filled = _move_edges(
-            kept, gone, ends, table, filled, versions, keys, lists, heap, size, statistics, percent
-        )
-    return out_a[:merges], out_b[:merges], out_scores[:merges], out_keys[:merges]
+        size, filled = _move_edges(kept, gone, ends, table, filled, states, lists, heap, size, statistics, percent)
+    return out_a[:merges], out_b[:merges], out_scores[:merges], out_keys[:merges], out_links[:merges]
 
 
 @compiled
@@ -80,11 +82,12 @@ def _is_before(score, key, other_score, other_key):  # type: ignore[no-untyped-d
 
 
 @compiled
-def _move_edges(kept, gone, ends, table, filled, versions, keys, lists, heap, size, statistics, percent):  # type: ignore[no-untyped-def]
+def _move_edges(kept, gone, ends, table, filled, states, lists, heap, size, statistics, percent):  # type: ignore[no-untyped-def]
     """Move the edges of a region to `kept`, or add them to those of `kept`. Return size of heap and entries of table.
 
     The old slot of an edge stays: nobody looks for an edge of a region that is gone.
     """
+    versions, keys, links, strengths = states
     half = lists[1][gone]
     while half >= 0:
         after, edge, side = lists[0][half], half >> 1, half & 1
@@ -95,6 +98,7 @@ def _move_edges(kept, gone, ends, table, filled, versions, keys, lists, heap, si
                 versions[edge] = _GONE
                 versions[partner] += 1
                 keys[partner] = max(keys[partner], keys[edge])
+                links[partner] = _stronger(links[partner], links[edge], strengths)
                 add_to(partner, edge, statistics, percent)
                 score = score_of(partner, statistics, percent)
                 push(heap, size, score, keys[partner], partner, versions[partner])
@@ -106,6 +110,14 @@ def _move_edges(kept, gone, ends, table, filled, versions, keys, lists, heap, si
                 _append(half, kept, lists)
         half = after
     return size, filled
+
+
+@compiled
+def _stronger(one, other, strengths):  # type: ignore[no-untyped-def]
+    """The edge with the larger strength, of equal ones the last."""
+    if strengths[one] == strengths[other]:
+        return max(one, other)
+    return one if strengths[one] > strengths[other] else other
 
 
 @compiled

@@ -40,15 +40,15 @@ def segment_lookup(
 ) -> Table:
     """Return the table (fragment, segment) by ascending fragment. Segments 1..N are sorted by their smallest fragment.
 
-    All rows of the tree with a score below `threshold` are merged. A row merges the segments of its fragments u and v,
+    All rows of the tree with a score below `threshold` are merged. A row merges the segments of its linked fragments,
     which touch. With `small = "merge"`, segments of fewer than `min_size_voxels` voxels are merged further along the
     tree, by ascending score, until they are large enough. Segments that are still too small become 0. With
     `small = "drop"`, all small segments become 0. `nodes` has the columns `fragment` (ascending, unique) and
     `voxel_count`. Raises InputError for another value of `small`.
 
-    `constraints` are applied before the rows. A row is left out if it would join the two fragments of a pair in
-    `constraints.split`: the rows with lower scores connected both sides already, so the pair is separated where the
-    affinity between them is least.
+    `constraints.joined` are merged first. A row is left out if it would merge the two fragments of a pair in
+    `constraints.split`. All rows with lower scores have connected what they connect, so the pair is separated at the
+    row with the least affinity between them. What a later row attaches goes to the side that it is linked with.
     """
     roots = merge_rows(tree, nodes).roots(threshold, min_size_voxels, small, constraints)
     kept = np.unique(roots[roots >= 0])
@@ -59,7 +59,7 @@ def segment_lookup(
 
 @dataclass(frozen=True)
 class MergeRows:
-    """A merge tree whose fragments are rows of the node table: `a`, `b` (int64), `scores` and the `sizes` of the rows.
+    """A merge tree whose fragments are rows of the node table: `a`, `b` (int64), linked by each row, `scores`, `sizes`.
 
     Many thresholds can be applied to it, because the rows are looked up once.
     """
@@ -93,8 +93,8 @@ def merge_rows(tree: Table, nodes: Table) -> MergeRows:
     """Return a merge tree with the rows of its fragments. `nodes` has ascending, unique fragments."""
     ids = nodes["fragment"]
     return MergeRows(
-        np.searchsorted(ids, tree["u"]).astype(np.int64),
-        np.searchsorted(ids, tree["v"]).astype(np.int64),
+        np.searchsorted(ids, tree["link_u"]).astype(np.int64),
+        np.searchsorted(ids, tree["link_v"]).astype(np.int64),
         tree["score"].astype(np.float64),
         nodes["voxel_count"].astype(np.int64),
     )

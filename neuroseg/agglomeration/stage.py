@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neuroseg.agglomeration.constraints import Edit, constraints_of
+from neuroseg.agglomeration.constraints import Edit, constraints_of, require_fitting
 from neuroseg.agglomeration.continued import continued_tree
 from neuroseg.agglomeration.evidence import with_evidence
 from neuroseg.agglomeration.multicut import multicut_partition
@@ -32,7 +32,8 @@ from neuroseg.storage.workspace import Workspace, reduced
 from neuroseg.tables import BINS, EDGES, NODES, TABLES, TREE, Table, concatenated, empty
 from neuroseg.volumes.affinity_source import AffinitySource
 
-ALGORITHM = 1
+ALGORITHM = 2
+_LOOKUP_ALGORITHM = 1
 
 
 @dataclass(frozen=True)
@@ -232,7 +233,7 @@ class LookupStage:
         """The identity of the tree, the threshold, the treatment of small segments, and the edits."""
         edits = {"edits": sorted([edit.kind, *sorted(edit.points_voxels)] for edit in self.edits)}
         return {
-            "algorithm": ALGORITHM,
+            "algorithm": _LOOKUP_ALGORITHM,
             "tree": self.upstream,
             "threshold": self.threshold,
             "min_size_voxels": self.min_size_voxels,
@@ -264,4 +265,6 @@ class LookupStage:
     def _constraints(self, fragments: NDArray[np.uint64]) -> Constraints:
         if not self.edits:
             return NO_CONSTRAINTS
-        return constraints_of(self.edits, open_array(self.workspace.fragments), self.blocks.roi, fragments)
+        found = constraints_of(self.edits, open_array(self.workspace.fragments), self.blocks.roi, fragments)
+        require_fitting(found, self.workspace.path)
+        return found.constraints

@@ -20,13 +20,14 @@ _MOST_SMALL_EDGES = 2**30 - 1
 
 
 def merge_tree(edges: Table, bins: Table, scoring: Scoring) -> Table:
-    """Return the merge tree: rows (a, b, score, u, v) in merge order, scores ascending.
+    """Return the merge tree: rows (a, b, score, u, v, link_u, link_v) in merge order, scores ascending.
 
     `edges` has the columns of tables.EDGES, sorted by (u, v), with unique pairs. `bins` has the columns of tables.BINS.
     Only scorings of every contact need it, complete and sorted.
 
     a < b: the smallest fragments of the two merged regions. score: 1 - statistic, in [0, 1]. u < v: the largest pair of
-    fragments through which the regions touch. Without edges the tree is empty.
+    fragments through which the regions touch. link_u < link_v: of these pairs, the one with the largest sum of
+    affinities. Without edges the tree is empty.
     """
     if not len(edges["u"]):
         return empty(TREE)
@@ -37,8 +38,12 @@ def merge_tree(edges: Table, bins: Table, scoring: Scoring) -> Table:
     statistics = statistics_of(edges, bins, scoring)
     scores = scores_of_edges(len(ends), statistics, scoring.percent)
     order = np.argsort(scores, kind="stable").astype(index)
-    a, b, merged_scores, keys = all_merges(ends, len(ids), order, scores, statistics, scoring.percent)
-    return {"a": ids[a], "b": ids[b], "score": merged_scores, "u": edges["u"][keys], "v": edges["v"][keys]}
+    strengths = edges["affinity_sum"].astype(np.float64)
+    a, b, merged_scores, keys, links = all_merges(ends, len(ids), order, scores, strengths, statistics, scoring.percent)
+    return {
+        "a": ids[a], "b": ids[b], "score": merged_scores, "u": edges["u"][keys], "v": edges["v"][keys],
+        "link_u": edges["u"][links], "link_v": edges["v"][links],
+    }  # fmt: skip
 
 
 def edge_scores(edges: Table, bins: Table, scoring: Scoring) -> NDArray[np.float64]:

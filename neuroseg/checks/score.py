@@ -13,7 +13,7 @@ from neuroseg.evaluation.boxes import compare, compared_places
 from neuroseg.evaluation.evaluate import border_of, overlap_of, report, require_labels
 from neuroseg.evaluation.objects import object_errors, write_objects
 from neuroseg.evaluation.sweep import sweep
-from neuroseg.runs.edits import constraints_at
+from neuroseg.runs.edits import all_constraints
 from neuroseg.runs.finished import require_whole_artifact
 from neuroseg.runs.pipeline import workspace_at
 from neuroseg.runs.plan import Plan, read_plan
@@ -152,7 +152,7 @@ def _sweep(workspace: Workspace, plan: Plan, counted: Table) -> list[dict[str, f
         counted,
         min_size_voxels=plan.min_size_voxels,
         small=plan.small,
-        constraints=constraints_at(workspace, plan, plan.edits, nodes["fragment"]),
+        constraints=all_constraints(workspace, plan, plan.edits, nodes["fragment"]),
     )
     return [{"threshold": threshold, **scores.as_dict()} for threshold, scores in results]
 

@@ -14,7 +14,7 @@ from neuroseg.cli import progress
 from neuroseg.cli.command import INPUT, OUTPUT
 from neuroseg.cli.options import Json
 from neuroseg.cli.summary import print_json, print_summary, run_summary
-from neuroseg.errors import InputError
+from neuroseg.errors import InputError, NeurosegError
 
 if TYPE_CHECKING:
     from neuroseg.agglomeration.constraints import Edit
@@ -56,29 +56,26 @@ def edits(
       neuroseg edits volume.neuroseg --apply edits.jsonl
       neuroseg edits volume.neuroseg --undo 3
     """
-    from neuroseg.runs.edits import add_edits, edits_in, read_edits, undo_edit
+    from neuroseg.runs.edits import change_edits, edits_in, is_written, read_edits
     from neuroseg.runs.pipeline import workspace_at
 
     if list_ and (apply or undo):
         raise InputError("--list cannot be used with --apply or --undo", hint="remove --list")
     opened, plan = workspace_at(workspace)
-    undone = [undo_edit(opened, number) for number in undo or ()]
-    added = add_edits(opened, plan, edits_in(apply)) if apply else []
-    for edit in undone:
-        print(f"undone: {edit}", file=sys.stderr)
-    for edit in added:
-        print(f"added: {edit}", file=sys.stderr)
-    active = read_edits(opened).active
-    is_written = plan.edits == active
-    if (apply or undo) and not store_only and not is_written:
-        _write(opened, json=json)
-        is_written = True
+    if apply or undo:
+        added, undone = change_edits(opened, plan, edits_in(apply) if apply else (), undo or ())
+        for word, changed in (("undone", undone), ("added", added)):
+            print("".join(f"{word}: {edit}\n" for edit in changed), end="", file=sys.stderr)
+        if not store_only and not is_written(opened, plan, read_edits(opened)):
+            _write(opened, json=json)
+    known = read_edits(opened)
+    written = is_written(opened, workspace_at(workspace)[1], known)
     if json:
-        print_json({"workspace": workspace, "edits": [asdict(edit) for edit in active], "written": is_written})
-    else:
-        _print(active)
-        if not is_written:
-            print(f"not in the segmentation yet; run neuroseg segment {opened.path}", file=sys.stderr)
+        print_json({"workspace": workspace, "edits": [asdict(edit) for edit in known.active], "written": written})
+        return
+    _print(known.active)
+    if not written:
+        print(f"the segmentation does not have these edits; run neuroseg segment {opened.path}", file=sys.stderr)
 
 
 def _write(workspace: Workspace, *, json: bool) -> None:
@@ -89,7 +86,11 @@ def _write(workspace: Workspace, *, json: bool) -> None:
 
     use_threads(1)
     options = options_from(None, volume=str(workspace.path))
-    _, summaries = pipeline.segment(options, begin=progress.begin)
+    try:
+        _, summaries = pipeline.segment(options, begin=progress.begin)
+    except NeurosegError:
+        print(f"the edits are stored; write them: neuroseg segment {workspace.path}", file=sys.stderr)
+        raise
     if not json:
         print_summary(run_summary(workspace, summaries), [])
 

@@ -14,7 +14,7 @@ from neuroseg.execution.listener import remove_secrets
 from neuroseg.execution.task import Begin, Executor, Task
 from neuroseg.execution.task import silent as silent
 from neuroseg.runs.damage import restart_of
-from neuroseg.runs.edits import read_edits
+from neuroseg.runs.edits import read_edits, require_tree_for
 from neuroseg.runs.executors import Executors
 from neuroseg.runs.finished import is_finished, views_of
 from neuroseg.runs.groups import in_groups, run_all
@@ -92,6 +92,7 @@ def _execute(
     """Run the stages in `names`, recomputing from `restart` on. The levels of a pyramid count as `pyramid`."""
     if names != PREDICTION:
         check_methods(plan, options)
+        require_tree_for(plan, read_edits(workspace).active, workspace)
     plan = plan.model_copy(update={"edits": read_edits(workspace).active})
     every = plan.stages(workspace)
     stages = [stage for stage in every if stage.name.split("-")[0] in names]

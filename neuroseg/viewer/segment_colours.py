@@ -45,6 +45,12 @@ def layer_colours(tree: Tree, stored: Cut, contingency: Table | None) -> dict[st
     return {**found, "fragments": _packed(fragments, fragments)}
 
 
+def colours_of_numbers() -> Colours:
+    """Return the colours of segments 1, 2 ... without a merge tree: the viewer then shows the ids of the figures."""
+    numbers = np.arange(1, _MOST + 1, dtype=np.uint64)
+    return _packed(numbers, numbers)
+
+
 def _packed(names: NDArray[np.uint64], drawn: NDArray[np.uint64]) -> Colours:
     """Return for each name the colour of a drawn id."""
     red, green, blue = np.round(255 * colours_of(drawn)[:, :3]).astype(int).T

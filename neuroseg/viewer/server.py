@@ -37,7 +37,7 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application, Finish, HTTPError, RequestHandler
 
 from neuroseg.agglomeration.constraints import KINDS
-from neuroseg.errors import InputError, NeurosegError
+from neuroseg.errors import NeurosegError
 from neuroseg.viewer import meshes
 from neuroseg.viewer.initial_state import SERVER
 from neuroseg.viewer.segment_command import SegmentCommand
@@ -250,9 +250,10 @@ class _Edits(_Handler):
         self.finish(await self.compute(lambda: self.viewer.newest_session().described_edits()))
 
     async def post(self, token: str) -> None:
-        """Add the edit `{"kind": ..., "points": [[x, y, z], [x, y, z]]}` or undo `{"undo": number}`.
+        """Undo `{"undo": number}`, or add an edit. Answer with the edits of now, or an `error` if it is impossible.
 
-        Answer with the edits of now, or with an `error` if the edit is impossible.
+        An edit is `{"kind", "points", "segments", "threshold", "min_size"}`, with two positions (x, y, z) and for each
+        the segment of the mesh that was clicked, or null. Threshold and size are those of the meshes.
         """
         wanted, edits = self.wanted(), self.session.edits
         if edits is None:
@@ -262,9 +263,11 @@ class _Edits(_Handler):
                 change = partial(edits.undo, int(wanted["undo"]))
             else:
                 points = [[float(value) for value in point] for point in wanted["points"]]
-                if wanted["kind"] not in KINDS or [len(point) for point in points] != [3, 3]:
+                segments = [None if name is None else int(name) for name in wanted.get("segments", (None, None))]
+                if wanted["kind"] not in KINDS or [len(point) for point in points] != [3, 3] or len(segments) != 2:
                     raise HTTPError(400)
-                change = partial(edits.add, wanted["kind"], points)
+                shown = (float(wanted.get("threshold", 0)), int(wanted.get("min_size", 0)))
+                change = partial(self.session.add_edit, wanted["kind"], points, segments, shown)
             error = await self.compute(_refusal, change)
         except (ValueError, KeyError, TypeError, OverflowError) as found:
             raise HTTPError(400) from found
@@ -275,8 +278,8 @@ def _refusal(change: Callable[[], None]) -> str:
     """Make a change. Return why it is impossible, or an empty string."""
     try:
         change()
-    except InputError as error:
-        return str(error.args[0])
+    except (NeurosegError, OSError) as error:
+        return str(error.args[0] if isinstance(error, NeurosegError) else error)
     return ""
 
 

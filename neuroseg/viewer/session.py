@@ -1,8 +1,8 @@
 """The layers of a viewer, their chunks at any version, and the cuts of the merge tree. Safe in several threads.
 
 A version is a part of the address of a layer, because a browser keeps data that it has read from an address. It is `gN`
-during a run (N grows when blocks are done). Of a segmentation it contains threshold, smallest segment, and the number
-of changes to the edits by hand.
+during a run (N grows when blocks are done). Of a segmentation it contains threshold, smallest segment, and a word for
+the edits by hand.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from neuroseg.evaluation.evaluate import overlap_of
 from neuroseg.evaluation.sweep import THRESHOLDS
 from neuroseg.execution.block import ledger_of
 from neuroseg.geometry import parse_roi, whole
-from neuroseg.runs.edits import constraints_at
+from neuroseg.runs.edits import fitting
 from neuroseg.tables import Table
 from neuroseg.viewer.cuts import Cut, Tree
 from neuroseg.viewer.hand_edits import LAYER as EDITS_LAYER
@@ -37,13 +37,13 @@ from neuroseg.viewer.meshes import encoded_mesh
 from neuroseg.viewer.places import places_of
 from neuroseg.viewer.precomputed import description, encoded, region_in
 from neuroseg.viewer.sampled_levels import Level, levels_of, read_level
-from neuroseg.viewer.segment_colours import Colours, layer_colours
+from neuroseg.viewer.segment_colours import Colours, colours_of_numbers, layer_colours
 
 # Chunks of fragments that are kept, because a change of the threshold asks for the same ones again: 256 MiB.
 _KEPT_CHUNKS = 1024
 _KEPT_CUTS = 8
 _WITH_MESHES = ("fragments", "segmentation")
-_VERSION = re.compile(r"t(?P<threshold>[0-9.e+-]+)-m(?P<size>\d+)(-e\d+)?(-[0-9a-f]+)?")
+_VERSION = re.compile(r"t(?P<threshold>[0-9.e+-]+)-m(?P<size>\d+)(-e\w+)?(-[0-9a-f]+)?")
 # Layers that no run changes.
 _CONSTANT = ("raw", "truth")
 
@@ -74,7 +74,7 @@ class Session:
         workspace, plan = self.shown.workspace, self.shown.plan
         if workspace is None or plan is None or self.tree is None:
             return None
-        return HandEdits(workspace, plan, next(iter(self.shown.layers.values())))
+        return HandEdits(workspace, plan, self.shown.layers["fragments"], self.tree)
 
     @cached_property
     def contingency(self) -> Table | None:
@@ -151,7 +151,8 @@ class Session:
     def progress(self) -> dict[str, Any]:
         """Return whether a run is going on, and then the generation."""
         running = self.shown.workspace is not None and self.shown.workspace.is_in_use()
-        return {"running": running, "generation": self.generation() if running else 0}
+        generation = self.generation() if running else 0
+        return {"running": running, "generation": generation, "edits": self._edits_key()}
 
     def cut(self, threshold: float, min_size_voxels: int) -> Cut:
         """Return the segmentation at a threshold, with the edits of now. Raises KeyError without a merge tree.
@@ -159,38 +160,44 @@ class Session:
         Raises InputError if the edits do not fit the fragments.
         """
         with self._lock:  # otherwise several threads would compute the same one
-            return self._cut(threshold, min_size_voxels, self._edit_lines())
+            return self._cut(threshold, min_size_voxels, self._edits_key())
 
-    def _cut_with_edits(self, threshold: float, min_size_voxels: int, lines: int) -> Cut:
-        """Return a cut. `lines` is the key of its edits in the cache."""
+    def _cut_with_edits(self, threshold: float, min_size_voxels: int, edits: str) -> Cut:
+        """Return a cut. `edits` is the key of its edits in the cache."""
         tree = self._known_tree()
-        return tree.cut(threshold, min_size_voxels, self._constraints(tree))
+        return tree.cut(threshold, min_size_voxels, self._constraints())
 
-    def _constraints(self, tree: Tree) -> Constraints:
-        return NO_CONSTRAINTS if self.edits is None else self.edits.constraints(tree.fragments)
+    def _constraints(self) -> Constraints:
+        return NO_CONSTRAINTS if self.edits is None else self.edits.fitting().constraints
 
-    def _edit_lines(self) -> int:
-        return 0 if self.edits is None else self.edits.now().lines
+    def _edits_key(self) -> str:
+        return "none" if self.edits is None else self.edits.now().key
 
     def _version(self, cut: Cut) -> str:
         """Return the version of a cut with the edits of now."""
-        return f"{cut.version}-e{self._edit_lines()}-{self.stamp}"
+        return f"{cut.version}-e{self._edits_key()}-{self.stamp}"
 
     def colours(self) -> dict[str, Colours]:
-        """Return the colours of fragments, segments and true objects by layer. Empty without a merge tree."""
+        """Return the colours of fragments, segments and true objects by layer, as in the figures."""
         workspace, plan, tree = self.shown.workspace, self.shown.plan, self.tree
         if workspace is None or plan is None or tree is None:
-            return {}
+            return {"segmentation": colours_of_numbers(), "labels": colours_of_numbers()}
         with self._lock:
             contingency = self.contingency
-        constraints = constraints_at(workspace, plan, plan.edits, tree.fragments)
+        constraints = fitting(workspace, plan, plan.edits, tree.fragments).constraints
         return layer_colours(tree, tree.cut(plan.threshold, plan.min_size_voxels, constraints), contingency)
 
     def described_edits(self) -> dict[str, Any]:
         """Return the edits, and whether the segmentation on the disk has them. There are none without a merge tree."""
-        if self.edits is None or self.shown.plan is None:
-            return {"edits": [], "written": True}
-        return {"edits": self.edits.described(), "written": self.edits.is_written(self.shown.plan.edits)}
+        return {"edits": [], "written": True, "key": "none"} if self.edits is None else self.edits.described()
+
+    def add_edit(
+        self, kind: str, positions: Sequence[Sequence[float]], segments: Sequence[int | None], shown: tuple[float, int]
+    ) -> None:
+        """Store an edit (hand_edits.py). `shown`: threshold and minimum size at which the segments were clicked."""
+        if self.edits is None:
+            raise KeyError("no merge tree")
+        self.edits.add(kind, positions, segments, self.cut(*shown))
 
     def described_cut(self, threshold: float, min_size_voxels: int, selected: Sequence[int] = ()) -> dict[str, Any]:
         """Return the version of a cut, its statistics, and the segments that contain the `selected` ones."""
@@ -212,12 +219,11 @@ class Session:
 
     def curve(self) -> list[dict[str, Any]]:
         """Return the statistics of cuts from threshold 0.02 to 0.98, without a minimum size."""
-        return self._curve(self._edit_lines())
+        return self._curve(self._edits_key())
 
-    def _curve_with_edits(self, lines: int) -> list[dict[str, Any]]:
-        """Return the curve. `lines` is the key of its edits in the cache."""
-        tree = self._known_tree()
-        constraints = self._constraints(tree)
+    def _curve_with_edits(self, edits: str) -> list[dict[str, Any]]:
+        """Return the curve. `edits` is the key of its edits in the cache."""
+        tree, constraints = self._known_tree(), self._constraints()
         return [self._statistics(tree.cut(threshold, 0, constraints)) for threshold in THRESHOLDS.tolist()]
 
     def _statistics(self, cut: Cut) -> dict[str, Any]:

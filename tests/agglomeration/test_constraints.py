@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ from funlib.geometry import Roi
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuroseg.agglomeration.constraints import JOIN, SPLIT, Edit, constraints_of
-from neuroseg.agglomeration.partition import NO_CONSTRAINTS, Constraints, MergeRows
+from neuroseg.agglomeration.constraints import JOIN, SPLIT, Edit, constraints_of, require_fitting
+from neuroseg.agglomeration.partition import NO_CONSTRAINTS, Constraints, MergeRows, merge_rows
+from neuroseg.agglomeration.scorings import parse_scoring
+from neuroseg.agglomeration.tree import merge_tree
 from neuroseg.errors import InputError
 
 WHOLE = Roi((0, 0, 0), (1, 1, 10))
@@ -68,40 +71,62 @@ def test_small_segments_do_not_join_across_a_split() -> None:
 
 
 def test_edits_are_found_at_their_points() -> None:
-    found = constraints_of([edit(1, JOIN, 0, 4), edit(2, SPLIT, 1, 8), edit(3, JOIN, 5, 6)], LABELS, WHOLE, IDS)
+    edits = [edit(1, JOIN, 0, 4), edit(2, SPLIT, 1, 8), edit(3, JOIN, 5, 6)]
+    found = constraints_of(edits, LABELS, WHOLE, IDS).constraints
     assert found.joined.tolist() == [[0, 4], [5, 6]]
     assert found.split.tolist() == [[1, 8]]
 
 
 def test_an_edit_outside_the_region_has_no_effect() -> None:
     region = Roi((0, 0, 0), (1, 1, 5))
-    found = constraints_of([edit(1, JOIN, 0, 6), edit(2, SPLIT, 9, 1)], LABELS, region, IDS)
+    found = constraints_of([edit(1, JOIN, 0, 6), edit(2, SPLIT, 9, 1)], LABELS, region, IDS).constraints
     assert (len(found.joined), len(found.split)) == (0, 0)
 
 
 @pytest.mark.parametrize(
-    ("edits", "message"),
+    ("edits", "problems"),
     [
-        ([edit(4, JOIN, 0, 9)], "edit 4 .join 0,0,0 and 0,0,9.: no segment at voxel 0,0,9"),
-        ([edit(4, SPLIT, 3, 3)], "edit 4 .*both points are in one fragment"),
+        ([edit(4, JOIN, 0, 9)], {4: "there is no segment at voxel 0,0,9"}),
+        ([edit(4, SPLIT, 3, 3), edit(5, JOIN, 2, 2)], {4: "both points are in one fragment", 5: "both points"}),
         (
-            [edit(1, JOIN, 0, 1), edit(2, JOIN, 1, 2), edit(3, SPLIT, 2, 0)],
-            "edit 3 .* contradicts edits 1, 2, which join",
+            [edit(1, JOIN, 0, 1), edit(2, JOIN, 1, 2), edit(3, SPLIT, 2, 0), edit(7, JOIN, 1, 5)],
+            {3: "it contradicts edit 2 (join 0,0,1 and 0,0,2), edit 1 (join 0,0,0 and 0,0,1)"},
         ),
-        ([edit(3, SPLIT, 2, 0), edit(4, JOIN, 0, 2)], "edit 3 .* contradicts edit 4, which joins"),
+        ([edit(3, SPLIT, 2, 0), edit(4, JOIN, 0, 2)], {3: "it contradicts edit 4 (join 0,0,0 and 0,0,2)"}),
     ],
 )
-def test_what_is_impossible_is_refused(edits: list[Edit], message: str) -> None:
-    with pytest.raises(InputError, match=message) as raised:
-        constraints_of(edits, LABELS, WHOLE, IDS)
-    assert "undo" in raised.value.hint
+def test_what_does_not_fit_is_left_out_and_told(edits: list[Edit], problems: dict[int, str]) -> None:
+    found = constraints_of(edits, LABELS, WHOLE, IDS)
+    assert {each.number: problem[: len(problems[each.number])] for each, problem in found.problems} == problems
+    assert len(found.constraints.joined) + len(found.constraints.split) == len(edits) - len(problems)
+    with pytest.raises(InputError, match=f"{len(problems)} edits do not fit") as raised:
+        require_fitting(found, Path("w"))
+    assert raised.value.hint.endswith(" ".join(f"--undo {number}" for number in problems))
+
+
+def test_a_message_names_few_of_many_joins() -> None:
+    edits = [edit(n + 1, JOIN, n, n + 1) for n in range(30)]
+    labels = np.arange(1, 40, dtype=np.uint64).reshape(1, 1, -1)
+    found = constraints_of([*edits, edit(99, SPLIT, 0, 30)], labels, Roi((0, 0, 0), (1, 1, 39)), labels.ravel())
+    ((_, problem),) = found.problems
+    assert problem.count("join") == 10
+    assert problem.endswith("and 20 more")
 
 
 def test_without_fragments_or_edits_there_is_nothing_to_do() -> None:
     none = constraints_of([], LABELS, WHOLE, IDS[:0])
-    assert (none.joined.shape, none.split.shape) == ((0, 2), (0, 2))
-    with pytest.raises(InputError, match="no segment"):
-        constraints_of([edit(1, JOIN, 0, 1)], LABELS, WHOLE, IDS[:0])
+    assert (none.constraints.joined.shape, none.constraints.split.shape, none.problems) == ((0, 2), (0, 2), ())
+    require_fitting(none, Path("w"))
+    assert len(constraints_of([edit(1, JOIN, 0, 1)], LABELS, WHOLE, IDS[:0]).problems) == 1
+
+
+def test_a_fragment_stays_with_the_side_of_its_strongest_contact(tables_from: Callable) -> None:
+    """Fragments 1 and 2 merge first. Fragment 3 touches 1 at many voxels, and 2 at one."""
+    edges, bins = tables_from({(1, 2): {250: 100}, (1, 3): {240: 1000}, (2, 3): {51: 1}})
+    nodes = {"fragment": IDS[:3], "voxel_count": np.ones(3, np.uint64)}
+    rows = merge_rows(merge_tree(edges, bins, parse_scoring("mean")), nodes)
+    assert rows.roots(0.9).tolist() == [0, 0, 0]
+    assert rows.roots(0.9, constraints=Constraints(pairs(), pairs((0, 1)))).tolist() == [0, 1, 0]
 
 
 def by_hand(rows: MergeRows, threshold: float, constraints: Constraints) -> list[int]:
@@ -149,16 +174,14 @@ def test_edits_hold_at_every_threshold_and_in_any_order(rows: MergeRows, thresho
         )
     ]
     whole, ids = Roi((0, 0, 0), (1, 1, count)), labels.ravel()
-    try:
-        constraints = constraints_of(edits, labels, whole, ids)
-    except InputError:
-        return
+    fits = constraints_of(edits, labels, whole, ids)
+    constraints, left_out = fits.constraints, {each for each, _ in fits.problems}
     found = rows.roots(threshold, constraints=constraints)
     assert found.tolist() == by_hand(rows, threshold, constraints)
-    for each in edits:
+    for each in [each for each in edits if each not in left_out]:
         one, other = (point[2] for point in each.points_voxels)
         assert (found[one] == found[other]) == (each.kind == JOIN)
-    again = constraints_of(data.draw(st.permutations(edits)), labels, whole, ids)
+    again = constraints_of(data.draw(st.permutations(edits)), labels, whole, ids).constraints
     assert rows.roots(threshold, constraints=again).tolist() == found.tolist()
     if not edits:
         assert rows.roots(threshold, constraints=NO_CONSTRAINTS).tolist() == found.tolist()

@@ -21,6 +21,8 @@ def tree_of(*rows: tuple[int, int, float]) -> Table:
         "score": np.array([row[2] for row in rows], np.float64),
         "u": np.array([row[0] for row in rows], np.uint64),
         "v": np.array([row[1] for row in rows], np.uint64),
+        "link_u": np.array([row[0] for row in rows], np.uint64),
+        "link_v": np.array([row[1] for row in rows], np.uint64),
     }
 
 

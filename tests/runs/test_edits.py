@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,9 @@ from neuroseg.evaluation.artifacts import compared
 from neuroseg.evaluation.suspect import Suspect
 from neuroseg.geometry import Triple, triple
 from neuroseg.runs import pipeline
-from neuroseg.runs.edits import add_edits, edits_in, read_edits, undo_edit
+from neuroseg.runs.edits import change_edits, edits_in, read_edits
 from neuroseg.runs.options import Options
-from neuroseg.runs.plan import read_plan
+from neuroseg.runs.plan import Plan, read_options, read_plan, write_plan
 from neuroseg.storage.arrays import open_array
 from neuroseg.storage.workspace import Workspace
 
@@ -46,6 +47,15 @@ def segmented(affinities: str, folder: Path, **more: object) -> Workspace:
 
 def again(workspace: Workspace, **more: object) -> None:
     pipeline.segment(Options.model_validate({"volume": str(workspace.path), **more}))
+
+
+def add_edits(workspace: Workspace, plan: Plan, edits: list[Edit]) -> list[Edit]:
+    return change_edits(workspace, plan, edits)[0]
+
+
+def undo_edit(workspace: Workspace, number: int) -> Edit:
+    (undone,) = change_edits(workspace, read_plan(workspace), undone=[number])[1]
+    return undone
 
 
 def labels(workspace: Workspace) -> np.ndarray:
@@ -130,7 +140,7 @@ def test_the_same_edit_is_stored_once_with_author_and_time(affinities: str, tmp_
     assert undo_edit(workspace, 1) == stored
     (second,) = add_edits(workspace, plan, [edit(JOIN, points)])
     assert second.number == 2
-    assert read_edits(workspace).lines == 3
+    assert len(workspace.edits.read_bytes().splitlines()) == 3
     with pytest.raises(InputError, match="no edit 1"):
         undo_edit(workspace, 1)
 
@@ -144,9 +154,14 @@ def test_an_impossible_edit_is_refused_and_nothing_is_stored(affinities: str, tm
     ]:
         with pytest.raises(InputError, match=message):
             add_edits(workspace, plan, [edit(JOIN, points), wrong])
-    with pytest.raises(InputError, match=r"edit 2 .* contradicts edit 1"):
+    with pytest.raises(InputError, match=r"the edit .split.* contradicts the edit .join"):
         add_edits(workspace, plan, [edit(JOIN, points), edit(SPLIT, points)])
-    assert read_edits(workspace).lines == 0
+    add_edits(workspace, plan, [edit(JOIN, points)])
+    with pytest.raises(InputError, match=r"the edit .split.* contradicts edit 1 .join"):
+        add_edits(workspace, plan, [edit(SPLIT, points)])
+    with pytest.raises(InputError, match="no edit 9"):
+        change_edits(workspace, plan, undone=[1, 9])
+    assert [each.number for each in read_edits(workspace).active] == [1]
 
 
 def test_a_line_that_a_crash_cut_off_is_ignored_and_replaced(affinities: str, tmp_path: Path) -> None:
@@ -173,6 +188,10 @@ def test_a_line_that_a_crash_cut_off_is_ignored_and_replaced(affinities: str, tm
         '{"kind": ["join"], "points_voxels": [[0, 0, 0], [1, 1, 1]]}',
         '{"edit": "1", "kind": "join", "points_voxels": [[0, 0, 0], [1, 1, 1]]}',
         '{"kind": "join", "points_voxels": [[0, 0, 0], [1, 1, 1]], "by": 7}',
+        '{"kind": "join", "points_voxels": [[0, 0, 0], [1, 1, 1]], "by": "\\u001b[31m"}',
+        '{"kind": "join", "points_voxels": [[0, 0, 0], [1, 1, 1]], "by": "\\ud800"}',
+        '{"kind": "join", "points_voxels": [[0, 0, 0], [1, 1, 1]], "by": "' + "a" * 101 + '"}',
+        '{"kind": "join", "points_voxels": [[0, 0, 1e30], [1, 1, 1]]}',
         '{"kind": "join", "points": [[0, 0, 0], [1, 1, 1]]}',
     ],
 )
@@ -194,6 +213,10 @@ def test_the_list_says_whether_the_segmentation_has_the_edits(
     shown = capsys.readouterr()
     assert "join" in shown.out
     assert "run neuroseg segment" in shown.err
+    predicted = read_plan(workspace).model_copy(update={"edits": read_edits(workspace).active})
+    write_plan(workspace, predicted, read_options(workspace))  # as a run that was interrupted before the lookup
+    assert exit_code(["edits", str(workspace.path), "--json"]) == 0
+    assert not json.loads(capsys.readouterr().out)["written"]
     again(workspace)
     assert exit_code(["edits", str(workspace.path), "--list", "--json"]) == 0
     content = json.loads(capsys.readouterr().out)
@@ -233,3 +256,53 @@ def test_a_suspect_that_was_decided_by_hand_is_not_listed_again(affinities: str,
         add_edits(workspace, plan, [edit(edited, (one, other))])
         again(workspace)
         assert pair not in suspects(kind)
+
+
+def test_a_repeated_number_is_refused_and_lines_without_one_are_numbered(tmp_path: Path) -> None:
+    line = '{"edit": 1, "kind": "join", "points_voxels": [[0, 0, 0], [1, 1, %d]]}'
+    file = tmp_path / "two.jsonl"
+    file.write_text(f"{line % 1}\n{line % 2}\n")
+    with pytest.raises(InputError, match=r"line 2 of .* has the number 1 of line 1"):
+        edits_in(file)
+    file.write_text(f"{line % 1}\n{line % 2}\n".replace('"edit": 1, ', ""))
+    assert len(edits_in(file)) == 2
+
+
+def test_two_programs_lose_no_edit_of_each_other(affinities: str, tmp_path: Path) -> None:
+    workspace = segmented(affinities, tmp_path / "w")
+    plan, fragments = read_plan(workspace), np.asarray(open_array(workspace.fragments)[:])
+    voxels = [triple(np.argwhere(fragments == fragment)[0].tolist()) for fragment in np.unique(fragments)[1:17]]
+    pairs = [edit(JOIN, (voxels[0], other)) for other in voxels[1:]]
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda each: change_edits(workspace, plan, [each]), pairs))
+    active = read_edits(workspace).active
+    assert [each.number for each in active] == list(range(1, len(pairs) + 1))
+    assert {each.points_voxels for each in active} == {each.points_voxels for each in pairs}
+    assert not workspace.edits.with_suffix(".lock").exists()
+
+
+def test_edits_that_do_not_fit_new_fragments_are_all_named_and_the_others_can_be_changed(
+    affinities: str, tmp_path: Path
+) -> None:
+    workspace = segmented(affinities, tmp_path / "w")
+    plan, points = read_plan(workspace), two_points(workspace, joined=True)
+    inside = np.argwhere(np.asarray(open_array(workspace.fragments)[:]) == open_array(workspace.fragments)[points[0]])
+    same = triple(inside[-1].tolist())
+    lines = [
+        {"kind": "split", "points_voxels": [points[0], same]},
+        {"kind": "split", "points_voxels": [same, points[0]]},
+    ]
+    workspace.edits.write_text("".join(json.dumps({"edit": n, **line}) + "\n" for n, line in enumerate(lines, 1)))
+    change_edits(workspace, plan, [edit(SPLIT, points)])
+    assert exit_code(["segment", str(workspace.path)]) == 1
+    assert exit_code(["edits", str(workspace.path), "--undo", "1", "--undo", "2"]) == 0
+    found = labels(workspace)
+    assert found[points[0]] != found[points[1]]
+
+
+def test_a_split_needs_a_merge_tree(affinities: str, tmp_path: Path) -> None:
+    workspace = segmented(affinities, tmp_path / "w", agglomeration="gaec")
+    plan = read_plan(workspace)
+    change_edits(workspace, plan, [edit(JOIN, two_points(workspace, joined=False))])
+    with pytest.raises(InputError, match="--agglomeration gaec computes one partition"):
+        change_edits(workspace, plan, [edit(SPLIT, two_points(workspace, joined=True))])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from neuroseg.agglomeration.constraints import JOIN, SPLIT, Edit
-from neuroseg.runs.edits import add_edits, read_edits
+from neuroseg.runs.edits import change_edits, read_edits
 from neuroseg.runs.plan import read_plan
 from neuroseg.storage.workspace import Workspace
 from tests.viewer.conftest import Served, two_positions
@@ -79,7 +79,7 @@ def test_edits_of_other_programs_are_seen(edited: Served) -> None:
         for point in points
     ]
     workspace = Workspace(Path(session.address))
-    add_edits(workspace, read_plan(workspace), [Edit(0, JOIN, (place[0], place[1]))])  # type: ignore[arg-type]
+    change_edits(workspace, read_plan(workspace), [Edit(0, JOIN, (place[0], place[1]))])  # type: ignore[arg-type]
     found = segments_at(edited, points)[1]
     assert found[0] == found[1]
 

@@ -30,7 +30,7 @@ function build() {
   if (given.threshold === null) {
     for (const part of [view.threshold.parentNode, view.size.parentNode, view.curve, edits]) part.hidden = true;
     view.status.textContent = "No threshold to choose: there is no merge tree.";
-    begin(view, () => listMarks(view));
+    begin(view, () => listMarks(view), setColours);
   } else {
     begin(view, () => update(view), () => showCurve(view), () => listMarks(view), setColours);
   }

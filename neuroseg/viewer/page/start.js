@@ -47,6 +47,7 @@ async function followOnce() {
     await beginAgain();
     return;
   }
+  document.dispatchEvent(new CustomEvent("neuroseg-edits", { detail: progress.edits }));
   if (!progress.running) return;
   for (const managed of window.viewer.layerManager.managedLayers) {
     if (["raw", "truth"].includes(managed.name)) continue;
