@@ -172,3 +172,21 @@ def test_scores_never_decrease_and_every_component_becomes_one(
     assert (tree["a"] < tree["b"]).all()
     # A region is named by its smallest fragment, so each other fragment is merged into a region exactly once.
     assert len(np.unique(tree["b"])) == len(tree["b"])
+
+
+@pytest.mark.parametrize("name", ["mean", "quantile:50", "quantile:50:all"])
+@given(seed=st.integers(0, 2**32 - 1), nodes=st.integers(2, 14), density=st.floats(0.2, 1))
+def test_a_row_is_linked_by_the_strongest_contact_of_its_regions(
+    tables_from: Callable, graph_of: Callable, name: str, seed: int, nodes: int, density: float
+) -> None:
+    graph = graph_of(np.random.default_rng(seed), nodes, density, [3, 100, 200])
+    edges, bins = tables_from(graph)
+    tree = merge_tree(edges, bins, parse_scoring(name))
+    region = {fragment: {fragment} for pair in graph for fragment in pair}
+    for a, b, link in zip(tree["a"], tree["b"], zip(tree["link_u"], tree["link_v"], strict=True), strict=True):
+        one, other = region[int(a)], region[int(b)]
+        between = [(u, v) for u, v in graph if (u in one and v in other) or (v in one and u in other)]
+        strongest = max(between, key=lambda pair: (sum(value * n for value, n in graph[pair].items()), pair))
+        assert tuple(map(int, link)) == strongest
+        for fragment in one | other:
+            region[fragment] = one | other

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import subprocess
 import sys
@@ -240,3 +241,57 @@ def test_escape_ends_an_edit(browser: Any, edited: Served) -> None:
     assert page.page.text_content("#neuroseg-panel .status") == "Cancelled."
     page.wait()
     page.page.close()
+
+
+def test_a_click_on_a_mesh_is_a_point_of_its_segment(browser: Any, edited: Served) -> None:
+    page = Page(browser, edited.url)
+    page.page.wait_for_selector("#neuroseg-panel .edits li, #neuroseg-panel .places li", timeout=READY_MS)
+    session = edited.viewer.session  # type: ignore[attr-defined]
+    cut = session.cut(session.shown.plan.threshold, session.shown.plan.min_size_voxels)
+    for name in session.tree.largest(cut.names, 30).tolist():
+        page.page.evaluate(
+            "(id) => viewer.layerManager.getLayerByName('segmentation').layer.displayState"
+            ".segmentationGroupState.value.visibleSegments.add(BigInt(id))",
+            str(name),
+        )
+    page.page.evaluate("viewer.layout.restoreState('3d'); viewer.showPerspectiveSliceViews.value = false")
+    page.wait()
+    page.page.click("#neuroseg-panel .edits >> text=Join")
+    view = page.page.locator(".neuroglancer-rendered-data-panel").bounding_box()
+    clicked: list[str] = []
+    for row, column in itertools.product(np.linspace(0.4, 0.6, 4).tolist(), np.linspace(0.3, 0.7, 8).tolist()):
+        page.page.mouse.move(view["x"] + column * view["width"], view["y"] + row * view["height"], steps=3)
+        page.page.wait_for_timeout(200)
+        picked = page.page.evaluate("viewer.mouseState.active ? String(viewer.mouseState.pickedValue) : ''")
+        if picked in ("", "0", *clicked) or len(clicked) == 2:
+            continue
+        page.page.mouse.down()
+        page.page.mouse.up()
+        clicked.append(picked)
+    assert len(clicked) == 2
+    page.page.wait_for_selector("#neuroseg-panel .undo", timeout=READY_MS)
+    (stored,) = session.edits.now().active
+    rows = session.tree.rows_of(np.array([session.edits._labels[point] for point in stored.points_voxels], np.uint64))
+    assert [str(name) for name in cut.names[rows].tolist()] == clicked
+    page.wait()
+    assert page.problems == []
+    page.page.close()
+
+
+def test_a_page_follows_the_edits_of_another_one(browser: Any, edited: Served) -> None:
+    one, other = Page(browser, edited.url), Page(browser, edited.url)
+    for page in (one, other):
+        page.page.wait_for_selector("#neuroseg-panel .places li", timeout=READY_MS)
+    before = other.number("segments")
+    one.page.click("#neuroseg-panel .edits >> text=Join")
+    for position in two_positions(edited, joined=False):
+        one.page.evaluate("(p) => { viewer.position.value = Float32Array.from(p); }", position)
+        one.page.click("text=Take the centre")
+    other.page.wait_for_selector("#neuroseg-panel .undo", timeout=READY_MS)
+    other.page.wait_for_function(
+        "(n) => document.querySelector('#neuroseg-panel dd[data-key=segments]').textContent !== n", arg=before
+    )
+    for page in (one, other):
+        page.wait()
+        assert page.problems == []
+        page.page.close()
