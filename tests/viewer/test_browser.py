@@ -254,6 +254,8 @@ def test_a_click_on_a_mesh_is_a_point_of_its_segment(browser: Any, edited: Serve
             ".segmentationGroupState.value.visibleSegments.add(BigInt(id))",
             str(name),
         )
+    # From behind: the positions on the meshes lie just outside of their voxels.
+    page.page.evaluate("viewer.projectionOrientation.restoreState([1, 0, 0, 0])")
     page.page.evaluate("viewer.layout.restoreState('3d'); viewer.showPerspectiveSliceViews.value = false")
     page.wait()
     page.page.click("#neuroseg-panel .edits >> text=Join")
