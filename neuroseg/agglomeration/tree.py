@@ -38,7 +38,7 @@ def merge_tree(edges: Table, bins: Table, scoring: Scoring) -> Table:
     statistics = statistics_of(edges, bins, scoring)
     scores = scores_of_edges(len(ends), statistics, scoring.percent)
     order = np.argsort(scores, kind="stable").astype(index)
-    strengths = edges["affinity_sum"].astype(np.float64)
+    strengths = edges["affinity_sum"]
     a, b, merged_scores, keys, links = all_merges(ends, len(ids), order, scores, strengths, statistics, scoring.percent)
     return {
         "a": ids[a], "b": ids[b], "score": merged_scores, "u": edges["u"][keys], "v": edges["v"][keys],
