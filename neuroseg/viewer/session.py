@@ -181,7 +181,7 @@ class Session:
         """Return the colours of fragments, segments and true objects by layer, as in the figures."""
         workspace, plan, tree = self.shown.workspace, self.shown.plan, self.tree
         if workspace is None or plan is None or tree is None:
-            return {"segmentation": colours_of_numbers(), "labels": colours_of_numbers()}
+            return {"segmentation": colours_of_numbers()}
         with self._lock:
             contingency = self.contingency
         constraints = fitting(workspace, plan, plan.edits, tree.fragments).constraints

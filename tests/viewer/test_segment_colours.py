@@ -56,6 +56,16 @@ def test_with_truth_a_correct_segment_has_the_colour_of_its_object(finished: tup
     assert [session.colours()["truth"][str(each)] for each in objects.tolist()] == packed(objects).tolist()
 
 
+def test_without_a_merge_tree_the_ids_of_the_segmentation_are_coloured(
+    finished: tuple[Workspace, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Session(str(finished[0].path), None)
+    monkeypatch.setattr(session, "tree", None)
+    colours = session.colours()
+    assert list(colours) == ["segmentation"]
+    assert colours["segmentation"]["7"] == packed(np.array([7]))[0]
+
+
 class TestInABrowser:
     """What neuroglancer holds."""
 
