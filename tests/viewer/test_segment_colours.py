@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 
 from neuroseg.storage.arrays import open_array
 from neuroseg.storage.workspace import Workspace
