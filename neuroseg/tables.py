@@ -54,6 +54,19 @@ TREE: Mapping[str, type[np.generic]] = {
     "link_u": np.uint64,  # a fragment of each region: of all touching pairs, the one with the largest sum of affinities
     "link_v": np.uint64,
 }
+REGIONS: Mapping[str, type[np.generic]] = {
+    # Edges between regions. All contacts of region a are known.
+    "u": np.uint64,  # the largest pair of touching fragments, one of each region
+    "v": np.uint64,
+    "a": np.uint64,  # smallest fragment of each region
+    "b": np.uint64,
+    "b_is_closed": np.uint8,  # whether all contacts of region b are known, too
+    "link_u": np.uint64,  # of all touching pairs, the one with the largest sum of affinities
+    "link_v": np.uint64,
+    "link_sum": np.uint64,  # that sum
+    "contact_count": np.uint64,
+    "affinity_sum": np.uint64,
+}
 LOOKUP: Mapping[str, type[np.generic]] = {"fragment": np.uint64, "segment": np.uint64}
 
 _KEYS = {"u", "v", "bin", "fragment", "segment", "truth", "section", "value"}

@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 VOCABULARY = {"errors", "geometry", "blocks", "tables", "stage"}
 STAGE_ROOMS = {"affinities", "fragments", "edges", "agglomeration", "segmentation"}
 ALGORITHM_ROOMS = STAGE_ROOMS | {"networks"}
-NOT_ALGORITHMS = {"stage.py", "reduction.py", "card.py", "bundle.py", "__init__.py"}
+NOT_ALGORITHMS = {"stage.py", "partition_stage.py", "lookup_stage.py", "card.py", "bundle.py", "__init__.py"}
 NOT_FOR_ALGORITHMS = (
     "zarr", "daisy", "dask", "h5py", "pyarrow", "yaml", "neuroseg.configuration", "neuroseg.storage"
 )  # fmt: skip

@@ -15,31 +15,53 @@ from numpy.typing import NDArray
 
 from neuroseg.agglomeration.scorings import MEAN, Scoring
 from neuroseg.kernels import compiled
-from neuroseg.tables import Table
+from neuroseg.tables import BINS, Table, empty
 
 
 def statistics_of(edges: Table, bins: Table, scoring: Scoring) -> tuple[NDArray[Any], ...]:
-    """Return the statistics of all edges. Tables as in `merge_tree` (tree.py)."""
-    starts, values, counts = _initial_entries(edges, bins, scoring)
+    """Return the statistics of all edges. Tables as in `merged_regions` (tree.py)."""
+    if scoring.percent == MEAN:
+        starts, bins = np.zeros(1, np.int64), empty(BINS)
+    else:
+        starts = _first_rows(bins)
+        assert len(starts) == len(edges["u"]) + 1, "every edge has a histogram"
     sums, contacts = edges["affinity_sum"].astype(np.float64), edges["contact_count"].astype(np.int64)
+    values, counts = bins["bin"].astype(np.uint8), bins["count"].astype(np.int64)
     statistics: tuple[NDArray[Any], ...] = _linked(sums, contacts, starts, values, counts, scoring.percent)
     return statistics
 
 
-def _initial_entries(
-    edges: Table, bins: Table, scoring: Scoring
-) -> tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64]]:
-    """Return the index of the first histogram entry of each edge, and bin (ascending) and count of all entries."""
-    count = len(edges["u"])
-    if scoring.percent == MEAN:
-        return np.zeros(1, np.int64), np.zeros(0, np.uint8), np.zeros(0, np.int64)
-    if not scoring.every_contact:
-        return np.arange(count + 1), edges["affinity_max"].astype(np.uint8), np.ones(count, np.int64)
-    new = np.ones(len(bins["u"]), bool)
-    new[1:] = (bins["u"][1:] != bins["u"][:-1]) | (bins["v"][1:] != bins["v"][:-1])
-    starts = np.flatnonzero(new)
-    assert len(starts) == count, "every edge has a histogram"
-    return np.append(starts, len(new)), bins["bin"].astype(np.uint8), bins["count"].astype(np.int64)
+def histograms_of(rows: NDArray[np.int64], statistics: tuple[NDArray[Any], ...]) -> tuple[NDArray[Any], ...]:
+    """Return the number of histogram entries of some edges, and bin and count of all these entries, in their order."""
+    _, _, heads, nexts, values, counts = statistics
+    lengths, entries = _entries(rows, heads, nexts)
+    return lengths, values[entries], counts[entries]
+
+
+def _first_rows(bins: Table) -> NDArray[np.int64]:
+    """Return the first row of each pair (u, v), and the number of rows."""
+    new = np.ones(len(bins["u"]) + 1, bool)
+    new[1:-1] = (bins["u"][1:] != bins["u"][:-1]) | (bins["v"][1:] != bins["v"][:-1])
+    return np.flatnonzero(new)
+
+
+@compiled
+def _entries(rows, heads, nexts):  # type: ignore[no-untyped-def]
+    """The number of histogram entries of each edge in `rows`, and the entries."""
+    lengths = np.zeros(len(rows), np.int64)
+    for row in range(len(rows)):
+        at = heads[rows[row]]
+        while at >= 0:
+            lengths[row] += 1
+            at = nexts[at]
+    entries, size = np.empty(lengths.sum(), np.int64), 0
+    for row in range(len(rows)):
+        at = heads[rows[row]]
+        while at >= 0:
+            entries[size] = at
+            size += 1
+            at = nexts[at]
+    return lengths, entries
 
 
 @compiled

@@ -6,6 +6,9 @@
 
 Most edges are merged or added to another one before they change. They need no place in a heap: a sorted list is enough.
 An edge that has changed gets a new version. An entry of the list or the heap with an older one is skipped.
+
+A region may be open: it has contacts that are not in the table. Then nobody knows its least edge, so it merges with
+none. A region whose least edge joins it to an open one must wait for that one, so it merges with none from then on.
 """
 
 from __future__ import annotations
@@ -21,16 +24,20 @@ _GONE = -1  # the version of an edge that was merged, or added to another one
 
 
 @compiled
-def all_merges(ends, regions, order, scores, strengths, statistics, percent):  # type: ignore[no-untyped-def]
-    """The merges in their order: smaller and larger region, score, key, and link (arrays of the same length).
+def all_merges(ends, is_open, order, scores, contacts, statistics, percent):  # type: ignore[no-untyped-def]
+    """The merges in their order, and the edges that are left, with their keys and links.
 
-    `ends` `(n, 2)`: the regions of each edge; its row is its key. `order`: the edges sorted by (score, key). The link
-    is the edge with the largest of `strengths` from which the merged one was made, of equal ones the last.
+    `ends` `(n, 2)`: the regions of each edge; its row is its key. It is changed to the regions after all merges.
+    `is_open`: for each region, changed. `order`: the edges sorted by (score, key). `contacts`: sum of affinities,
+    smaller and larger fragment of the strongest contact of each edge. `statistics` is changed.
+
+    A merge has the smaller and the larger region, score, key, and link: the edge whose contact has the largest sum, of
+    equal sums the last fragments. Each is an array with one value for each merge.
     """
     merges, at, size = 0, 0, 0
     versions, keys = np.zeros(len(ends), ends.dtype), np.arange(len(ends)).astype(ends.dtype)
-    links = keys.copy()
-    states = (versions, keys, links, strengths)
+    links, regions = keys.copy(), len(is_open)
+    states = (versions, keys, links, contacts)
     smallest, lists, heap = np.arange(regions).astype(ends.dtype), _half_edges(ends, regions), empty_heap(ends)
     table, filled = _table_of(ends, versions)
     out_a, out_b = np.empty(regions, ends.dtype), np.empty(regions, ends.dtype)
@@ -48,6 +55,9 @@ def all_merges(ends, regions, order, scores, strengths, statistics, percent):  #
             drop_least(heap, size)
             size -= 1
         kept, gone = ends[edge, 0], ends[edge, 1]
+        if is_open[kept] or is_open[gone]:
+            is_open[kept] = is_open[gone] = True
+            continue
         # The shorter list is moved.
         if lists[3][kept] < lists[3][gone]:
             kept, gone = gone, kept
@@ -62,7 +72,11 @@ def all_merges(ends, regions, order, scores, strengths, statistics, percent):  #
         if 2 * (filled + lists[3][gone]) > len(table):
             table, filled = _table_of(ends, versions)
         size, filled = _move_edges(kept, gone, ends, table, filled, states, lists, heap, size, statistics, percent)
-    return out_a[:merges], out_b[:merges], out_scores[:merges], out_keys[:merges], out_links[:merges]
+    made = out_a[:merges], out_b[:merges], out_scores[:merges], out_keys[:merges], out_links[:merges]
+    left = np.flatnonzero(versions != _GONE)
+    for edge in left:
+        ends[edge, 0], ends[edge, 1] = smallest[ends[edge, 0]], smallest[ends[edge, 1]]
+    return made, left, keys[left], links[left]
 
 
 @compiled
@@ -87,7 +101,7 @@ def _move_edges(kept, gone, ends, table, filled, states, lists, heap, size, stat
 
     The old slot of an edge stays: nobody looks for an edge of a region that is gone.
     """
-    versions, keys, links, strengths = states
+    versions, keys, links, contacts = states
     half = lists[1][gone]
     while half >= 0:
         after, edge, side = lists[0][half], half >> 1, half & 1
@@ -98,7 +112,7 @@ def _move_edges(kept, gone, ends, table, filled, states, lists, heap, size, stat
                 versions[edge] = _GONE
                 versions[partner] += 1
                 keys[partner] = max(keys[partner], keys[edge])
-                links[partner] = _stronger(links[partner], links[edge], strengths)
+                links[partner] = _stronger(links[partner], links[edge], contacts)
                 add_to(partner, edge, statistics, percent)
                 score = score_of(partner, statistics, percent)
                 push(heap, size, score, keys[partner], partner, versions[partner])
@@ -113,11 +127,14 @@ def _move_edges(kept, gone, ends, table, filled, states, lists, heap, size, stat
 
 
 @compiled
-def _stronger(one, other, strengths):  # type: ignore[no-untyped-def]
-    """The edge with the larger strength, of equal ones the last."""
-    if strengths[one] == strengths[other]:
-        return max(one, other)
-    return one if strengths[one] > strengths[other] else other
+def _stronger(one, other, contacts):  # type: ignore[no-untyped-def]
+    """The edge whose strongest contact has the larger sum, of equal sums the larger fragments."""
+    sums, firsts, seconds = contacts
+    if sums[one] != sums[other]:
+        return one if sums[one] > sums[other] else other
+    if firsts[one] != firsts[other]:
+        return one if firsts[one] > firsts[other] else other
+    return one if seconds[one] > seconds[other] else other
 
 
 @compiled

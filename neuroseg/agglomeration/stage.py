@@ -1,7 +1,10 @@
-"""The stages `agglomeration` and `lookup`: the reduced edge table -> the merge tree -> the segment of each fragment.
+"""The stages `agglomeration-1`, `agglomeration-2`, ..., `agglomeration`: tables of the blocks -> the merge tree.
 
-Both process the whole region as one block. `agglomeration` computes the merge tree or, for comparison, a partition by
-another method. The partition is stored as a tree that is valid for one threshold.
+edges of blocks -> agglomeration-1 -> ... -> agglomeration
+                   merges, fragments,        merges and fragments
+                   and what is left open     of the last group
+
+Each stage merges in groups of the groups before (block_groups.py). The last group is the whole region.
 """
 
 from __future__ import annotations
@@ -11,59 +14,63 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from neuroseg.agglomeration.constraints import Edit, constraints_of, require_fitting
-from neuroseg.agglomeration.continued import continued_tree
-from neuroseg.agglomeration.evidence import with_evidence
-from neuroseg.agglomeration.multicut import multicut_partition
-from neuroseg.agglomeration.names import MERGE_TREE, WATERZ
-from neuroseg.agglomeration.partition import NO_CONSTRAINTS, Constraints, segment_lookup
-from neuroseg.agglomeration.scorings import Scoring
-from neuroseg.agglomeration.tree import merge_tree
-from neuroseg.agglomeration.waterz import waterz_partition
+from neuroseg.agglomeration.block_groups import COLUMNS, OpenTables, group_lattices, inner_box, merged_group
+from neuroseg.agglomeration.names import MERGE_TREE
+from neuroseg.agglomeration.scorings import MEAN, Scoring
 from neuroseg.blocks import Block, Lattice
-from neuroseg.geometry import describe, slices
+from neuroseg.errors import DamagedError
+from neuroseg.geometry import Triple, describe
 from neuroseg.stage import Process
-from neuroseg.storage.arrays import open_array
-from neuroseg.storage.parts import read_parts, read_table, write_lookup, write_table
-from neuroseg.storage.workspace import Workspace, reduced
-from neuroseg.tables import BINS, EDGES, NODES, TABLES, TREE, Table, concatenated, empty
-from neuroseg.volumes.affinity_source import AffinitySource
+from neuroseg.storage.merges import remove_levels
+from neuroseg.storage.parts import part_path, read_part, remove_parts_except, write_table
+from neuroseg.storage.trees import Place, remove_all
+from neuroseg.storage.workspace import MERGES, Workspace, level_table
+from neuroseg.tables import Table, empty
 
-ALGORITHM = 2
-_LOOKUP_ALGORITHM = 1
+ALGORITHM = 3
 
 
 @dataclass(frozen=True)
 class AgglomerationStage:
-    """Compute the merge tree. `ranges`: the lattice of the reduced tables."""
+    """Merge what is certain in each group of a lattice. `parts`: the lattice of the blocks or groups that it contains.
+
+    `level` counts from 1. `offsets`: those of the affinities whose edges are counted.
+    """
 
     workspace: Workspace
-    ranges: Lattice
+    parts: Lattice
+    lattice: Lattice
+    level: int
+    is_last: bool
     upstream: str
     scoring: Scoring
+    offsets: tuple[Triple, ...]
     long_range: bool
 
-    name = "agglomeration"
-    outputs = ("merges/tree.parquet", "merges/nodes.parquet")
     halo = (0, 0, 0)
     scale = (1, 1, 1)
 
     @property
-    def inputs(self) -> tuple[str, ...]:
-        """The reduced tables that the scoring needs."""
-        return tuple(reduced(table) for table in tables_of(self.scoring, long_range=self.long_range))
+    def name(self) -> str:
+        """`agglomeration-` and the level, or `agglomeration` for the last one."""
+        return "agglomeration" if self.is_last else f"agglomeration-{self.level}"
 
     @property
-    def lattice(self) -> Lattice:
-        """One block that covers the whole volume."""
-        return Lattice(self.ranges.volume_shape, self.ranges.volume_shape, self.ranges.roi)
+    def inputs(self) -> tuple[str, ...]:
+        """The tables of the blocks, or what the groups before left open."""
+        return tuple(self._folders_of_parts().values())
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Merges and closed fragments, and what is left open."""
+        if self.is_last:
+            return (f"{MERGES}/tree.parquet", f"{MERGES}/nodes.parquet")
+        own = (level_table(self.level, "tree"), level_table(self.level, "nodes"))
+        return (*own, *self._open_folders(self.level).values())
 
     @property
     def scope(self) -> str:
-        """The region of interest, to which the tree applies."""
+        """The region of interest: at its border, fragments are closed."""
         return describe(self.lattice.roi)
 
     @property
@@ -78,93 +85,92 @@ class AgglomerationStage:
         }
 
     def prepare(self) -> None:
-        """Do nothing: there is no array to create."""
+        """Remove the tables of groups that are not of this region, and the last group's, which must not look complete.
+
+        The stages of all levels are prepared before any group runs.
+        """
+        if self.is_last:
+            for place in (self.workspace.tree, self.workspace.all_nodes):
+                remove_all(place)
+            remove_levels(self.workspace, self.level)
+            return
+        known = set(self.lattice.indices())
+        for name in self.outputs:
+            remove_parts_except(self.workspace.artifact(name), known)
 
     @contextmanager
     def open(self) -> Iterator[Process]:
-        """Yield the function that processes the whole region."""
+        """Yield the function that merges in one group."""
+        known = set(self.parts.indices())
 
-        def process(block: Block) -> None:
-            nodes, edges, bins = _tables(self)
-            write_table(self.workspace.all_nodes, nodes)
-            write_table(self.workspace.tree, merge_tree(edges, bins, self.scoring))
+        def process(group: Block) -> None:
+            indices = [index for index in self.parts.indices_touching(group.write_roi) if index in known]
+            inner = inner_box(group, self.lattice, self.offsets)
+            tree, nodes, left = merged_group([self._read(index) for index in indices], inner, self.scoring)
+            self._write(group, tree, nodes, left)
 
         yield process
 
+    def _read(self, index: int) -> OpenTables:
+        """Return the tables of a block or group."""
+        folders = self._folders_of_parts()
+        return OpenTables(
+            **{
+                table: read_part(self.workspace.artifact(folders[table]), index, columns)
+                if table in folders
+                else empty(columns)
+                for table, columns in COLUMNS.items()
+            }
+        )
 
-@dataclass(frozen=True)
-class PartitionStage:
-    """Partition the fragments by multicut, gaec or waterz at a threshold. waterz reads the whole region into memory."""
-
-    workspace: Workspace
-    ranges: Lattice
-    upstream: str
-    scoring: Scoring
-    long_range: bool
-    method: str
-    threshold: float
-    affinities: AffinitySource
-
-    name = "agglomeration"
-    outputs = AgglomerationStage.outputs
-    halo = (0, 0, 0)
-    scale = (1, 1, 1)
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """The tables, and affinities and fragments for waterz."""
-        tables = tables_of(self.scoring, long_range=self.long_range)
-        return ("affinities.zarr", "fragments.zarr", *(reduced(table) for table in tables))
-
-    @property
-    def lattice(self) -> Lattice:
-        """One block that covers the whole volume."""
-        return Lattice(self.ranges.volume_shape, self.ranges.volume_shape, self.ranges.roi)
-
-    @property
-    def scope(self) -> str:
-        """The region of interest, to which the partition applies."""
-        return describe(self.lattice.roi)
-
-    @property
-    def identity(self) -> Mapping[str, Any]:
-        """The identity of the edges, the method, and the threshold, on which the partition depends."""
-        return {
-            "algorithm": ALGORITHM,
-            "method": self.method,
-            "edges": self.upstream,
-            "scoring": str(self.scoring),
-            "long_range": self.long_range,
-            "threshold": self.threshold,
-        }
-
-    def prepare(self) -> None:
-        """Do nothing: there is no array to create."""
-
-    @contextmanager
-    def open(self) -> Iterator[Process]:
-        """Yield the function that processes the whole region."""
-
-        def process(block: Block) -> None:
-            nodes, edges, bins = _tables(self)
-            fragments = nodes["fragment"]
-            if self.method == WATERZ:
-                parts = self._by_waterz(block, fragments)
-            else:
-                parts = multicut_partition(
-                    fragments, edges, bins, self.scoring, threshold=self.threshold, method=self.method
+    def _write(self, group: Block, tree: Table, nodes: Table, left: OpenTables) -> None:
+        if self.is_last:
+            if len(left.edges["u"]) or len(left.regions["u"]):
+                raise DamagedError(
+                    "the tables of edges name fragments that the tables of fragments lack",
+                    hint=f"recompute them: neuroseg segment {self.workspace.path} --restart edges",
                 )
-            tree = continued_tree(parts, fragments, edges, bins, self.scoring, threshold=self.threshold)
             write_table(self.workspace.all_nodes, nodes)
             write_table(self.workspace.tree, tree)
+            return
+        for table, folder in self._open_folders(self.level).items():
+            write_table(self._part(folder, group), getattr(left, table))
+        write_table(self._part(level_table(self.level, "nodes"), group), nodes)
+        write_table(self._part(level_table(self.level, "tree"), group), tree)
 
-        yield process
+    def _part(self, folder: str, group: Block) -> Place:
+        return part_path(self.workspace.artifact(folder), group.index)
 
-    def _by_waterz(self, block: Block, fragments: NDArray[np.uint64]) -> NDArray[np.int64]:
-        links = self.affinities.open()(block.write_roi)
-        labels = np.asarray(open_array(self.workspace.fragments)[slices(block.write_roi)])
-        offsets = self.affinities.offsets
-        return waterz_partition(links, offsets, labels, fragments, self.scoring, threshold=self.threshold)
+    def _folders_of_parts(self) -> dict[str, str]:
+        """Return the folder of each table that the contained blocks or groups left."""
+        if self.level == 1:
+            return {table: table for table in tables_of(self.scoring, long_range=self.long_range)}
+        return self._open_folders(self.level - 1)
+
+    def _open_folders(self, level: int) -> dict[str, str]:
+        """Return the folder of each table that groups of a level leave."""
+        bins = () if self.scoring.percent == MEAN else ("region_bins",)
+        tables = (*tables_of(self.scoring, long_range=self.long_range), "regions", *bins)
+        return {table: level_table(level, f"open_{table}") for table in tables}
+
+
+def agglomeration_stages(
+    workspace: Workspace,
+    blocks: Lattice,
+    upstream: str,
+    scoring: Scoring,
+    offsets: tuple[Triple, ...],
+    *,
+    long_range: bool,
+) -> list[AgglomerationStage]:
+    """Return the stages that compute the merge tree from the tables of `blocks`, one for each level of groups."""
+    lattices = group_lattices(blocks)
+    return [
+        AgglomerationStage(
+            workspace, parts, lattice, level, lattice is lattices[-1], upstream, scoring, offsets, long_range
+        )
+        for level, (parts, lattice) in enumerate(zip([blocks, *lattices], lattices, strict=False), start=1)
+    ]
 
 
 def tables_of(scoring: Scoring, *, long_range: bool) -> tuple[str, ...]:
@@ -172,99 +178,3 @@ def tables_of(scoring: Scoring, *, long_range: bool) -> tuple[str, ...]:
     evidence = ("edges", "long_range") if long_range else ("edges",)
     bins = ("bins", "long_range_bins")[: len(evidence)] if scoring.every_contact else ()
     return (*evidence, *bins, "nodes")
-
-
-def _tables(stage: AgglomerationStage | PartitionStage) -> tuple[Table, Table, Table]:
-    """Return nodes, edges and bins of all ranges, with evidence of long-range channels if they are used."""
-    indices = stage.ranges.indices()
-
-    def whole(table: str) -> Table:
-        # Ranges and the rows in each range are sorted.
-        return concatenated(read_parts(stage.workspace.reduced(table), indices, TABLES[table]), TABLES[table])
-
-    nodes, contacts, bins = whole("nodes"), whole("edges"), empty(BINS)
-    if stage.scoring.every_contact:
-        bins = whole("bins")
-    if not stage.long_range:
-        return nodes, contacts, bins
-    if stage.scoring.every_contact:
-        bins = with_evidence(bins, whole("long_range_bins"), contacts, BINS)
-    return nodes, with_evidence(contacts, whole("long_range"), contacts, EDGES), bins
-
-
-@dataclass(frozen=True)
-class LookupStage:
-    """Compute the segment of each fragment from the merge tree, for a threshold. Merge or drop small segments.
-
-    `edits`: the decisions of a person, which hold at every threshold.
-    """
-
-    workspace: Workspace
-    blocks: Lattice
-    upstream: str
-    threshold: float
-    min_size_voxels: int
-    small: str
-    edits: tuple[Edit, ...] = ()
-
-    name = "lookup"
-    outputs = ("merges/lookup.npy",)
-    halo = (0, 0, 0)
-    scale = (1, 1, 1)
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """The merge tree, and fragments to find those at the points of edits."""
-        tree = ("merges/tree.parquet", "merges/nodes.parquet")
-        return ("fragments.zarr", *tree) if self.edits else tree
-
-    @property
-    def lattice(self) -> Lattice:
-        """One block that covers the whole volume."""
-        return Lattice(self.blocks.volume_shape, self.blocks.volume_shape, self.blocks.roi)
-
-    @property
-    def scope(self) -> str:
-        """The region of interest, to which the tree applies."""
-        return describe(self.lattice.roi)
-
-    @property
-    def identity(self) -> Mapping[str, Any]:
-        """The identity of the tree, the threshold, the treatment of small segments, and the edits."""
-        edits = {"edits": sorted([edit.kind, *sorted(edit.points_voxels)] for edit in self.edits)}
-        return {
-            "algorithm": _LOOKUP_ALGORITHM,
-            "tree": self.upstream,
-            "threshold": self.threshold,
-            "min_size_voxels": self.min_size_voxels,
-            "small": self.small,
-            **(edits if self.edits else {}),
-        }
-
-    def prepare(self) -> None:
-        """Do nothing: there is no array to create."""
-
-    @contextmanager
-    def open(self) -> Iterator[Process]:
-        """Yield the function that processes the whole region."""
-
-        def process(block: Block) -> None:
-            nodes = read_table(self.workspace.all_nodes, NODES)
-            lookup = segment_lookup(
-                read_table(self.workspace.tree, TREE),
-                nodes,
-                threshold=self.threshold,
-                min_size_voxels=self.min_size_voxels,
-                small=self.small,
-                constraints=self._constraints(nodes["fragment"]),
-            )
-            write_lookup(self.workspace.lookup, lookup)
-
-        yield process
-
-    def _constraints(self, fragments: NDArray[np.uint64]) -> Constraints:
-        if not self.edits:
-            return NO_CONSTRAINTS
-        found = constraints_of(self.edits, open_array(self.workspace.fragments), self.blocks.roi, fragments)
-        require_fitting(found, self.workspace.path)
-        return found.constraints

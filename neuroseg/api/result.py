@@ -117,13 +117,13 @@ class Run:
         in segmentation.segments. Raises InputError before segmentation, or if the table of fragments was deleted.
         """
         from neuroseg.segmentation.segments import segments_table
-        from neuroseg.storage.parts import map_lookup, read_table
-        from neuroseg.tables import NODES
+        from neuroseg.storage.merges import read_nodes
+        from neuroseg.storage.parts import map_lookup
 
         workspace = self._workspace
         if not workspace.lookup.exists() or not workspace.all_nodes.exists():
             raise InputError(f"{self.path} has no table of segments: it is not segmented, or the table was deleted")
-        return segments_table(read_table(workspace.all_nodes, NODES), map_lookup(workspace.lookup))
+        return segments_table(read_nodes(workspace), map_lookup(workspace.lookup))
 
     @property
     def _workspace(self) -> Workspace:

@@ -26,9 +26,10 @@ from neuroseg.runs.plan import read_plan
 from neuroseg.segmentation.pyramid import level_factors
 from neuroseg.segmentation.relabel import downsampled
 from neuroseg.segmentation.segments import segments_table
-from neuroseg.storage.parts import map_lookup, read_table
+from neuroseg.storage.merges import read_nodes
+from neuroseg.storage.parts import map_lookup
 from neuroseg.storage.workspace import Workspace
-from neuroseg.tables import NODES, Table
+from neuroseg.tables import Table
 from neuroseg.volumes.addresses import open_any
 from neuroseg.volumes.metadata import ome_levels
 from neuroseg.volumes.volume import Volume, require_voxel_size
@@ -112,7 +113,7 @@ def segments_of(labels: StoredLabels) -> Table:
     if labels.workspace is not None:
         plan = read_plan(labels.workspace)
         if labels.workspace.all_nodes.exists() and is_finished(labels.workspace, plan):
-            nodes = read_table(labels.workspace.all_nodes, NODES)
+            nodes = read_nodes(labels.workspace)
             return segments_table(nodes, map_lookup(labels.workspace.lookup))
     small = [level for level in labels.stored if math.prod(level[1].shape) <= _MOST_SEARCHED_VOXELS]
     step, volume = small[0] if small else labels.stored[-1]

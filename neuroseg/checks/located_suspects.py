@@ -45,7 +45,7 @@ def merges_of(run: TreeRun) -> Table:
         doubtful_merges(scores, of_row, regions, total, threshold),
         doubtful_splits(scores, of_row, sizes, total, threshold),
     ]
-    edges = run.workspace.reduced("edges")
+    edges = run.workspace.edges
     if edges.is_dir():
         cuts = SegmentCuts(u[:merged], v[:merged], voxels)
         found.append(small_contacts(of_row, (cuts.one, cuts.other), _contacts(run, cuts), total))
@@ -59,8 +59,8 @@ def _contacts(run: TreeRun, cuts: SegmentCuts) -> NDArray[np.int64]:
     """Return the voxel pairs between the two sides of each merged row. Reads the table of edges part by part."""
     columns = {name: EDGES[name] for name in ("u", "v", "contact_count")}
     crossings = np.zeros(len(run.nodes["fragment"]), np.int64)
-    for index in run.plan.stage(run.workspace, "reduction").lattice.indices():
-        edges = read_table(part_path(run.workspace.reduced("edges"), index), columns)
+    for index in run.plan.lattice.indices():
+        edges = read_table(part_path(run.workspace.edges, index), columns)
         counts = edges["contact_count"].astype(np.int64)
         crossings += cuts.crossings(run.rows_of(edges["u"]), run.rows_of(edges["v"]), counts)
     return cuts.contacts(crossings)

@@ -18,12 +18,12 @@ from neuroseg.runs.finished import require_whole_artifact
 from neuroseg.runs.pipeline import workspace_at
 from neuroseg.runs.plan import Plan, read_plan
 from neuroseg.storage.arrays import open_array
+from neuroseg.storage.merges import has_merges, read_nodes, read_tree
 from neuroseg.storage.naming import workspace_around
-from neuroseg.storage.parts import read_table
 from neuroseg.storage.publish import require_publishable
 from neuroseg.storage.remote import is_remote
 from neuroseg.storage.workspace import Workspace, named_workspace
-from neuroseg.tables import NODES, TREE, Table
+from neuroseg.tables import Table
 from neuroseg.volumes.addresses import open_any
 from neuroseg.volumes.axes import PLAIN
 from neuroseg.volumes.input_checks import require_label_values
@@ -124,7 +124,7 @@ def _swept(request: Request, workspace: Workspace | None, made_by: dict[str, Any
             hint="evaluate without --sweep and --plot, or compute a tree first: "
             f"neuroseg segment {workspace.path} --agglomeration tree --restart agglomeration",
         )
-    if not all(path.exists() for path in (workspace.fragments, workspace.tree, workspace.all_nodes)):
+    if not (workspace.fragments.exists() and has_merges(workspace)):
         raise InputError(
             f"{workspace.path} has no fragments or no merge tree",
             hint=f"recompute them: neuroseg segment {workspace.path} --restart fragments, or if the affinities were "
@@ -145,9 +145,9 @@ def _fragments(workspace: Workspace, labels: Volume) -> Volume:
 
 
 def _sweep(workspace: Workspace, plan: Plan, counted: Table) -> list[dict[str, float]]:
-    nodes = read_table(workspace.all_nodes, NODES)
+    nodes = read_nodes(workspace)
     results = sweep(
-        read_table(workspace.tree, TREE),
+        read_tree(workspace),
         nodes,
         counted,
         min_size_voxels=plan.min_size_voxels,

@@ -16,9 +16,10 @@ from neuroseg.runs.finished import is_finished, require_whole_artifact
 from neuroseg.runs.plan import Plan, read_plan
 from neuroseg.segmentation.segments import segments_table
 from neuroseg.storage.arrays import open_array
-from neuroseg.storage.parts import map_lookup, read_table
+from neuroseg.storage.merges import has_merges, read_nodes, read_tree
+from neuroseg.storage.parts import map_lookup
 from neuroseg.storage.workspace import Workspace, named_workspace
-from neuroseg.tables import NODES, TREE, Table, looked_up
+from neuroseg.tables import TREE, Table, looked_up
 from neuroseg.volumes.axes import PLAIN
 from neuroseg.volumes.mask import ReadMask
 from neuroseg.volumes.volume import Volume
@@ -69,7 +70,7 @@ def tree_run(address: str) -> TreeRun:
         raise InputError(
             f"the segmentation of {address} is not finished", hint=f"finish it: neuroseg segment {workspace.path}"
         )
-    if not all(path.exists() for path in (workspace.fragments, workspace.tree, workspace.all_nodes, workspace.lookup)):
+    if not (workspace.fragments.exists() and has_merges(workspace) and workspace.lookup.exists()):
         raise InputError(
             f"{workspace.path} has no fragments or no merge tree",
             hint=f"recompute them: neuroseg segment {workspace.path} --restart fragments, or if the affinities were "
@@ -77,10 +78,10 @@ def tree_run(address: str) -> TreeRun:
         )
     require_whole_artifact(workspace, plan, workspace.fragments.name)
     source, lookup = plan.mask_source(plan.mask), map_lookup(workspace.lookup)
-    nodes = read_table(workspace.all_nodes, NODES)
+    nodes = read_nodes(workspace)
     return TreeRun(
         workspace, plan, labels, fragments_of(workspace, labels), source.open() if source else None, nodes,
-        read_table(workspace.tree, {name: TREE[name] for name in ("score", "u", "v")}),
+        read_tree(workspace, {name: TREE[name] for name in ("score", "u", "v")}),
         looked_up(nodes["fragment"], lookup), segments_table(nodes, lookup),
     )  # fmt: skip
 

@@ -58,13 +58,14 @@ def run_summary(workspace: Workspace, summaries: Sequence[StageSummary]) -> dict
 def _sizes(workspace: Workspace) -> NDArray[np.int64] | None:
     """Return the voxels of segments 0 (none) to N; None if the table of fragments was deleted."""
     from neuroseg.agglomeration.partition import segment_sizes
-    from neuroseg.storage.parts import map_lookup, read_table
+    from neuroseg.storage.merges import read_nodes
+    from neuroseg.storage.parts import map_lookup
     from neuroseg.tables import NODES
 
     if not workspace.all_nodes.exists():
         return None
     columns = {name: NODES[name] for name in ("fragment", "voxel_count")}
-    return segment_sizes(read_table(workspace.all_nodes, columns), map_lookup(workspace.lookup))
+    return segment_sizes(read_nodes(workspace, columns), map_lookup(workspace.lookup))
 
 
 def _largest(sizes: NDArray[np.int64]) -> dict[str, Any]:

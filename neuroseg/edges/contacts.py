@@ -98,11 +98,11 @@ def _new_table(with_bins):  # type: ignore[no-untyped-def]
 @compiled
 def _with_room(table, used, more):  # type: ignore[no-untyped-def]
     """The table with space for `more` rows after the `used` ones. At most a quarter of the slots is used."""
-    _, _, pairs, counts, sums, largest, histogram = table
+    slots_before, _, pairs, counts, sums, largest, histogram = table
     if used + more <= len(pairs):
         return table
     added = max(len(pairs), more)
-    slots = 4 * len(pairs)
+    slots = len(slots_before)  # a power of two, as `_slot` needs
     while slots < 4 * (len(pairs) + added):
         slots *= 2
     keys, rows = np.zeros(slots, np.uint64), np.zeros(slots, np.int64)

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuroseg.storage.arrays import open_array
-from neuroseg.storage.parts import map_lookup, read_parts, read_table
+from neuroseg.storage.merges import read_tree
+from neuroseg.storage.parts import map_lookup, read_parts
 from neuroseg.storage.trees import Place
 from neuroseg.storage.workspace import Workspace
-from neuroseg.tables import BINS, EDGES, LOOKUP, NODES, SECTIONS, TREE, Table, combined
+from neuroseg.tables import BINS, EDGES, LOOKUP, NODES, SECTIONS, Table, combined
 
 _SLAB_SECTIONS = 32
 
@@ -110,6 +111,6 @@ _TABLES: dict[str, Callable[[Workspace], Table]] = {
     "long_range": lambda workspace: _parts(workspace.long_range, EDGES),
     "bins": lambda workspace: _parts(workspace.bins, BINS),
     "long_range_bins": lambda workspace: _parts(workspace.long_range_bins, BINS),
-    "merges/tree": lambda workspace: read_table(workspace.tree, TREE),
+    "merges/tree": lambda workspace: read_tree(workspace),
     "merges/lookup": lambda workspace: {name: map_lookup(workspace.lookup)[name] for name in LOOKUP},
 }

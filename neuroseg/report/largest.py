@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from neuroseg.agglomeration.partition import segment_sizes
 from neuroseg.geometry import Triple
 from neuroseg.report.reported import ReportedRun
-from neuroseg.storage.parts import map_lookup, read_table
+from neuroseg.storage.merges import read_nodes
+from neuroseg.storage.parts import map_lookup
 from neuroseg.storage.workspace import Workspace
 from neuroseg.tables import NODES, looked_up
 
@@ -34,7 +35,7 @@ def stored_sizes(workspace: Workspace) -> NDArray[np.int64] | None:
     if not (workspace.all_nodes.exists() and workspace.lookup.exists()):
         return None
     columns = {name: NODES[name] for name in ("fragment", "voxel_count")}
-    return segment_sizes(read_table(workspace.all_nodes, columns), map_lookup(workspace.lookup))
+    return segment_sizes(read_nodes(workspace, columns), map_lookup(workspace.lookup))
 
 
 def largest_segments(workspace: Workspace, sizes: NDArray[np.int64], count: int) -> list[LargeSegment]:
@@ -44,12 +45,12 @@ def largest_segments(workspace: Workspace, sizes: NDArray[np.int64], count: int)
     """
     ids = np.argsort(-sizes[1:], kind="stable")[:count] + 1
     ids = ids[sizes[ids] > 0]
-    fragments = read_table(workspace.all_nodes, {"fragment": NODES["fragment"]})["fragment"]
+    fragments = read_nodes(workspace, {"fragment": NODES["fragment"]})["fragment"]
     segments = looked_up(fragments, map_lookup(workspace.lookup))
     rows = [np.flatnonzero(segments == segment) for segment in ids]
     bounds = {}
     for name in ("min_z", "min_y", "min_x", "max_z", "max_y", "max_x"):
-        column = read_table(workspace.all_nodes, {name: NODES[name]})[name]
+        column = read_nodes(workspace, {name: NODES[name]})[name]
         reduce = np.min if name.startswith("min") else np.max
         bounds[name] = [int(reduce(column[row])) for row in rows]
     found = []

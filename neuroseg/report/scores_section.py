@@ -8,6 +8,7 @@ from neuroseg.agglomeration.names import MERGE_TREE
 from neuroseg.checks.score import Request, score
 from neuroseg.report.markup import command, facts, figure, paragraph, percent, section
 from neuroseg.report.reported import ReportedRun
+from neuroseg.storage.merges import has_merges
 
 # Colours of the figure that follow the page.
 _COLOURS = {"#222222": "var(--ink)", "#555555": "var(--quiet)", "#ffffff": "var(--paper)", "#c4c4c4": "var(--rule)"}
@@ -21,7 +22,7 @@ def scores_section(run: ReportedRun) -> str:
     if run.truth_address is None:
         return ""
     workspace, plan = run.workspace, run.plan
-    stored = all(path.exists() for path in (workspace.fragments, workspace.tree, workspace.all_nodes))
+    stored = workspace.fragments.exists() and has_merges(workspace)
     has_tree = plan.agglomeration == MERGE_TREE and stored and plan.scoring == run.made_by.get("scoring")
     result = score(Request(str(workspace.path), run.truth_address, sweep=has_tree))
     parts = [_numbers(run, result)]

@@ -17,8 +17,8 @@ from neuroseg.stage import Stage
 from neuroseg.storage.workspace import Workspace
 from neuroseg.views.block_map import DONE, FAILED, LEFT
 
-# Stages whose lattice is not in space: ranges of fragments, or the whole volume.
-_NOT_IN_SPACE = ("reduction", "agglomeration", "lookup")
+# Stages with one block, the whole region.
+_NOT_IN_SPACE = ("agglomeration", "lookup")
 
 Records = Sequence[Mapping[str, Any]]
 

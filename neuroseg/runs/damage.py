@@ -277,7 +277,7 @@ def _find_damage(
 def restart_of(stage: str) -> str:
     """Return the stage to pass to `--restart` to recompute `stage`: itself, or the one that includes it."""
     name = stage.split("-")[0]
-    return {"sections": "affinities", "reduction": "edges", "lookup": "relabel", "pyramid": "relabel"}.get(name, name)
+    return {"sections": "affinities", "lookup": "relabel", "pyramid": "relabel"}.get(name, name)
 
 
 def counted(blocks: Sequence[Block]) -> str:

@@ -33,7 +33,7 @@ from neuroseg.runs.finished import is_finished
 from neuroseg.runs.plan import Plan
 from neuroseg.storage.arrays import open_array
 from neuroseg.storage.first import write_first
-from neuroseg.storage.parts import read_table
+from neuroseg.storage.merges import has_merges, read_nodes
 from neuroseg.storage.space import path_in_errors
 from neuroseg.storage.workspace import Workspace
 from neuroseg.tables import NODES
@@ -130,13 +130,13 @@ def _require_possible(
                     f"{edit}: voxel {','.join(map(str, point))} is outside the region of the run, {plan.roi}",
                     hint="give voxels as z, y, x, counted from the corner of the volume",
                 )
-    if not all(path.exists() for path in (workspace.fragments, workspace.tree, workspace.all_nodes)):
+    if not (workspace.fragments.exists() and has_merges(workspace)):
         raise InputError(
             f"{workspace.path} has no fragments or no merge tree, so that nothing can be joined or split",
             hint=f"compute them: neuroseg segment {workspace.path}",
         )
     if fragments is None:
-        fragments = read_table(workspace.all_nodes, {"fragment": NODES["fragment"]})["fragment"]
+        fragments = read_nodes(workspace, {"fragment": NODES["fragment"]})["fragment"]
     before = {edit for edit, _ in fitting(workspace, plan, kept, fragments, labels).problems}
     after = fitting(workspace, plan, [*kept, *added], fragments, labels).problems
     for edit, problem in after:

@@ -1,6 +1,6 @@
 """Run the stages in groups. In a group, a block of any stage starts when the blocks that it reads are done.
 
-    affinities -> fragments -> edges     reduction     agglomeration     lookup     relabel -> pyramid
+    affinities -> fragments -> edges     agglomeration-1 -> ... -> agglomeration     lookup     relabel -> pyramid
 
 For each group: recompute missing files of done blocks, find the pending blocks, unmark the later stages, run the group.
 """
@@ -28,7 +28,7 @@ from neuroseg.storage.publish import publish_text
 from neuroseg.storage.trees import remove_all
 from neuroseg.storage.workspace import Workspace
 
-_CONCURRENT = (("affinities", "fragments", "edges"), ("relabel", "pyramid"))
+_CONCURRENT = (("affinities", "fragments", "edges"), ("agglomeration",), ("relabel", "pyramid"))
 # Settings that the attributes of a segmentation record.
 _SETTINGS = ("fragments", "scoring", "agglomeration", "threshold", "roi")
 

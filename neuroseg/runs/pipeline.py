@@ -173,13 +173,13 @@ def _restart_index(restart: str | None, every: Sequence[Stage], stages: Sequence
     """Return the index in `every` of the first restarted stage, or its length without a restart."""
     if restart is None:
         return len(every)
-    valid = [name for name in _RESTARTABLE if any(stage.name == name for stage in stages)]
+    valid = [name for name in _RESTARTABLE if any(stage.name.split("-")[0] == name for stage in stages)]
     if restart not in (*valid, "all"):
         raise unknown_name("stage to restart", restart, [*valid, "all"])
     if restart in ("all", "affinities"):
         return every.index(stages[0])
     first = "lookup" if restart == "relabel" else restart
-    return next(index for index, stage in enumerate(every) if stage.name == first)
+    return next(index for index, stage in enumerate(every) if stage.name.split("-")[0] == first)
 
 
 def _executor(workspace: Workspace, plan: Plan, executors: Executors, tasks: Sequence[Task]) -> Executor:

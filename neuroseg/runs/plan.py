@@ -11,10 +11,11 @@ from typing import Any
 from neuroseg import __version__
 from neuroseg.affinities.stage import AffinitiesStage, SectionsStage
 from neuroseg.agglomeration.constraints import Edit
+from neuroseg.agglomeration.lookup_stage import LookupStage
 from neuroseg.agglomeration.names import AGGLOMERATIONS, MERGE_TREE
-from neuroseg.agglomeration.reduction import ReductionStage
+from neuroseg.agglomeration.partition_stage import PartitionStage
 from neuroseg.agglomeration.scorings import parse_scoring
-from neuroseg.agglomeration.stage import AgglomerationStage, LookupStage, PartitionStage, tables_of
+from neuroseg.agglomeration.stage import AgglomerationStage, agglomeration_stages
 from neuroseg.blocks import Lattice
 from neuroseg.configuration import Section, validated
 from neuroseg.edges.stage import EdgesStage
@@ -39,7 +40,7 @@ from neuroseg.volumes.selection import WHOLE_FILE, Selection
 _MOST_VOXELS, _MOST_BLOCKS = 2**63 - 1, 10**7
 _KINDS = ("raw", "affinities", "boundaries")
 PREDICTION = ("sections", "affinities")
-SEGMENTATION = ("fragments", "edges", "reduction", "agglomeration", "lookup", "relabel", "pyramid")
+SEGMENTATION = ("fragments", "edges", "agglomeration", "lookup", "relabel", "pyramid")
 
 
 class MaskPlan(Section):
@@ -173,19 +174,18 @@ class Plan(Section):
             parse_scoring(self.scoring).every_contact,
             isinstance(fragments, FragmentsStage),
         )
-        tables = tables_of(parse_scoring(self.scoring), long_range=self.long_range)
-        reduction = ReductionStage(workspace, self.lattice, hash_of(edges.identity), tables)
-        tree = self._agglomeration_stage(workspace, reduction.lattice, hash_of(reduction.identity))
+        trees = self._agglomeration_stages(workspace, hash_of(edges.identity))
         lookup = LookupStage(
             workspace,
             self.lattice,
-            hash_of(tree.identity),
+            tuple(name for stage in trees for name in stage.outputs if "/open_" not in name),
+            hash_of(trees[-1].identity),
             self.threshold,
             self.min_size_voxels,
             self.small,
             self.edits,
         )
-        return [fragments, edges, reduction, tree, lookup, *self.view_stages(workspace, hash_of(lookup.identity))]
+        return [fragments, edges, *trees, lookup, *self.view_stages(workspace, hash_of(lookup.identity))]
 
     def _fragments_stage(self, workspace: Workspace) -> FragmentsStage | CutFragmentsStage:
         """Return the stage that computes fragments: distance basins, or a method that cuts them at block faces."""
@@ -197,16 +197,21 @@ class Plan(Section):
         settings = BasinSettings(self.voxel_size_nm, per_section=self.per_section, mask_boundary=self.mask_boundary)
         return FragmentsStage(workspace, source, source.identity, settings, self.lattice, mask)
 
-    def _agglomeration_stage(
-        self, workspace: Workspace, ranges: Lattice, upstream: str
-    ) -> AgglomerationStage | PartitionStage:
+    def _agglomeration_stages(
+        self, workspace: Workspace, upstream: str
+    ) -> list[AgglomerationStage] | list[PartitionStage]:
         scoring = parse_scoring(self.scoring)
+        source = self._links(workspace, long_range=self.long_range)
         if self.agglomeration == MERGE_TREE:
-            return AgglomerationStage(workspace, ranges, upstream, scoring, self.long_range)
-        source = self._links(workspace, long_range=False)
-        return PartitionStage(
-            workspace, ranges, upstream, scoring, self.long_range, self.agglomeration, self.threshold, source
-        )
+            return agglomeration_stages(
+                workspace, self.lattice, upstream, scoring, source.offsets, long_range=self.long_range
+            )
+        direct = self._links(workspace, long_range=False)
+        return [
+            PartitionStage(
+                workspace, self.lattice, upstream, scoring, self.long_range, self.agglomeration, self.threshold, direct
+            )
+        ]
 
     def _links(self, workspace: Workspace, *, long_range: bool) -> AffinitySource:
         """Return the channels of direct neighbours. With `long_range`, the long-range channels follow."""

@@ -13,7 +13,7 @@ from neuroseg.storage.workspace import Workspace
 # Bytes per voxel of FIB-25 at 10 nm, blocks of 64 to 256, rounded up by a fifth or more: affinities (three channels),
 # provisional fragments with their entry tables, fragments with edge and node tables, merge tree, labels.
 BYTES_PER_VOXEL: Mapping[str, float] = {
-    "affinities": 1.8, "fragments": 0.35, "edges": 0.45, "reduction": 0.15, "agglomeration": 0.03, "lookup": 0.01,
+    "affinities": 1.8, "fragments": 0.35, "edges": 0.45, "agglomeration": 0.18, "lookup": 0.01,
     "relabel": 0.55, "pyramid": 0.55,
 }  # fmt: skip
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 
+from neuroseg.storage.merges import level_places
 from neuroseg.storage.remote_path import RemotePath
 from neuroseg.storage.trees import Place, remove_all
-from neuroseg.storage.workspace import REDUCED, Workspace
+from neuroseg.storage.workspace import Workspace
 
 _REMOVED = ".removed"
 STREAM = "stream"
@@ -23,6 +24,7 @@ def intermediates(workspace: Workspace, keep: str) -> list[Place]:
 
     Include files that an interrupted removal left.
     """
+    trees = level_places(workspace, lambda table: table == "tree")
     removed: dict[str, list[Place]] = {
         "all": [],
         STREAM: [workspace.affinities],
@@ -35,10 +37,10 @@ def intermediates(workspace: Workspace, keep: str) -> list[Place]:
             workspace.bins,
             workspace.long_range,
             workspace.long_range_bins,
-            workspace.artifact(REDUCED),
+            *level_places(workspace, lambda table: table.startswith("open_")),
         ],
     }
-    removed["segmentation"] = [*removed["fragments"], workspace.fragments, workspace.tree]
+    removed["segmentation"] = [*removed["fragments"], workspace.fragments, workspace.tree, *trees]
     return [path for path in removed[keep] if path.is_dir() or path.is_file()] + _left_by_removals(workspace)
 
 

@@ -17,13 +17,12 @@ from numpy.typing import NDArray
 from neuroseg.errors import DamagedError, MissingPartError
 from neuroseg.storage.publish import published
 from neuroseg.storage.remote_path import RemotePath
-from neuroseg.storage.trees import Place, renew_listing
+from neuroseg.storage.trees import Place, remove_all, renew_listing
 from neuroseg.tables import LOOKUP, Table
 
 _PAUSES_S = (0.05, 0.5)
 _COPIED_BYTES = 1 << 24
 
-Keys = tuple[int, int]
 Read = TypeVar("Read")
 
 
@@ -90,7 +89,7 @@ def _opened(path: Place, read: Callable[[pq.ParquetFile], Read]) -> Read:
     raise AssertionError("the last try returns or raises")
 
 
-def _key_range(file: pq.ParquetFile) -> Keys | None:
+def _key_range(file: pq.ParquetFile) -> tuple[int, int] | None:
     """Return the smallest and largest value of the first column from the file's footer, which has no checksum."""
     found = [file.metadata.row_group(n).column(0).statistics for n in range(file.num_row_groups)]
     if not found or not all(each is not None and each.has_min_max for each in found):
@@ -200,30 +199,9 @@ def read_parts(folder: Place, blocks: Iterable[int], columns: Mapping[str, type[
     return [read_table(part_path(folder, block), columns) for block in blocks]
 
 
-def read_range(
-    folder: Place,
-    blocks: Iterable[int],
-    columns: Mapping[str, type[np.generic]],
-    keys: Keys,
-    *,
-    checked: Container[int],
-    known: dict[int, Keys | None],
-) -> Iterator[Table]:
-    """Yield the rows of each part whose first column lies between `keys`, both included, in the order of `blocks`.
-
-    A part in `checked` is read completely, so that damage raises DamagedError. Another part is skipped if the range in
-    its footer does not overlap `keys`. `known` caches these ranges for the next call.
-    """
-    for block in blocks:
-        path = part_path(folder, block)
-        if block not in checked:
-            if block not in known:
-                with _undamaged(path):
-                    known[block] = _opened(path, _key_range)
-            has = known[block]
-            if has is not None and (has[1] < keys[0] or has[0] > keys[1]):
-                continue
-        table = read_table(path, columns)
-        key = table[next(iter(columns))]
-        within = (key >= keys[0]) & (key <= keys[1])
-        yield {name: column[within] for name, column in table.items()}
+def remove_parts_except(folder: Place, known: Container[int]) -> None:
+    """Remove the parts of a table whose blocks are not in `known`: those of an earlier run in another region."""
+    files: list[Place] = list(folder.iterdir()) if folder.is_dir() else []
+    for file in files:
+        if file.stem.isdigit() and int(file.stem) not in known:
+            remove_all(file)

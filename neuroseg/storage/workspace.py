@@ -25,7 +25,7 @@ from neuroseg.storage.remote_path import RemotePath, remote_path
 from neuroseg.storage.state import read_mapping, require_version
 from neuroseg.storage.trees import Place, discard, move_all, remove_all
 
-REDUCED = "reduced"
+MERGES = "merges"
 
 logger = logging.getLogger(__name__)
 
@@ -101,24 +101,23 @@ class Workspace:
         """The node table, one part per block."""
         return self.artifacts / "nodes"
 
-    def reduced(self, table: str) -> Place:
-        """One of the tables above with one part per range of fragments, not per block."""
-        return self.artifacts / reduced(table)
-
     @property
     def tree(self) -> Place:
-        """The merge tree: (a, b, score) in merge order."""
-        return self.artifacts / "merges" / "tree.parquet"
+        """The merge tree: (a, b, score) in merge order; if the region has several groups, the merges of the last one.
+
+        It exists only if the merges of all groups do. storage/merges.py reads all of them.
+        """
+        return self.artifacts / MERGES / "tree.parquet"
 
     @property
     def all_nodes(self) -> Place:
-        """The node table of the whole volume."""
-        return self.artifacts / "merges" / "nodes.parquet"
+        """The node table of the whole region, or its fragments that only the last group knows completely."""
+        return self.artifacts / MERGES / "nodes.parquet"
 
     @property
     def lookup(self) -> Place:
         """The segment of each fragment at the threshold of the run: an array that workers memory-map."""
-        return self.artifacts / "merges" / "lookup.npy"
+        return self.artifacts / MERGES / "lookup.npy"
 
     @property
     def segmentation(self) -> Place:
@@ -211,9 +210,9 @@ class Workspace:
         remove_partial_files([self.path, self.path / "ledger", *(self.path / "ledger").glob("*/")])
 
 
-def reduced(table: str) -> str:
-    """Return the name of a reduced table's folder in a workspace."""
-    return f"{REDUCED}/{table}"
+def level_table(level: int, table: str) -> str:
+    """Return the name of the folder with a table of the groups of one level, one part for each group."""
+    return f"{MERGES}/level-{level}/{table}"
 
 
 def workspace_of(address: str) -> Workspace:

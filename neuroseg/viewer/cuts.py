@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from neuroseg.agglomeration.partition import NO_CONSTRAINTS, Constraints, merge_rows
 from neuroseg.evaluation.contingency import CONTINGENCY
 from neuroseg.evaluation.metrics import scores_of
-from neuroseg.storage.parts import read_table
+from neuroseg.storage.merges import read_nodes, read_tree
 from neuroseg.storage.workspace import Workspace
-from neuroseg.tables import NODES, TREE, Table, combined
+from neuroseg.tables import NODES, Table, combined
 
 _BEGIN, _LAST = ("min_z", "min_y", "min_x"), ("max_z", "max_y", "max_x")
 _NODES = {name: NODES[name] for name in ("fragment", "voxel_count", *_BEGIN, *_LAST)}
@@ -48,10 +48,10 @@ class Tree:
     """The merge tree of a workspace. `fragments` are the fragments of the nodes, ascending, uint64."""
 
     def __init__(self, workspace: Workspace, small: str) -> None:
-        nodes = read_table(workspace.all_nodes, _NODES)
+        nodes = read_nodes(workspace, _NODES)
         self.fragments, self._small = nodes["fragment"], small
         self._begins, self._lasts = (np.stack([nodes[name] for name in names]) for names in (_BEGIN, _LAST))
-        self._rows = merge_rows(read_table(workspace.tree, TREE), nodes)
+        self._rows = merge_rows(read_tree(workspace), nodes)
 
     def cut(self, threshold: float, min_size_voxels: int = 0, constraints: Constraints = NO_CONSTRAINTS) -> Cut:
         """Return the segmentation at a threshold. `constraints`: those of edits, rows of the nodes."""

@@ -22,6 +22,7 @@ from neuroseg.geometry import Nanometres, Triple, contact_channels, slices
 from neuroseg.runs.pipeline import workspace_at
 from neuroseg.runs.plan import Plan
 from neuroseg.storage.arrays import is_array, open_array
+from neuroseg.storage.merges import has_merges
 from neuroseg.storage.workspace import Workspace, named_workspace
 from neuroseg.volumes.addresses import open_any
 from neuroseg.volumes.volume import Volume
@@ -111,7 +112,7 @@ def _read_channels(array: Any, channels: list[int], roi: Roi) -> NDArray[Any]:
 
 def has_tree(workspace: Workspace) -> bool:
     """Return whether there are fragments and their merge tree."""
-    return is_array(workspace.fragments) and workspace.tree.is_file() and workspace.all_nodes.is_file()
+    return is_array(workspace.fragments) and has_merges(workspace)
 
 
 def stamp_of(shown: Shown) -> str:

@@ -196,7 +196,7 @@ def test_without_edges_small_contacts_are_not_searched(
     runs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     shutil.copytree(runs / "w", tmp_path / "w")
-    shutil.rmtree(Workspace(tmp_path / "w").reduced("edges"))  # type: ignore[arg-type]
+    shutil.rmtree(Workspace(tmp_path / "w").edges)  # type: ignore[arg-type]
     found = suspects_of(str(tmp_path / "w"), top=None)
     assert "small contacts are not searched" in caplog.text
     assert {each.kind for each in found} == {DOUBTFUL_MERGE, DOUBTFUL_SPLIT, END}

@@ -123,6 +123,20 @@ def random_volume(seed: int, shape: Triple, labels: int, channels: int):  # type
     return levels.astype(np.uint8), ids[rng.integers(0, len(ids), shape)]
 
 
+def test_a_row_longer_than_the_first_table_is_counted() -> None:
+    # More contacts in a row of voxels than the table of edges has rows at first, and twice as many in the next one.
+    fragments = np.arange(1, 6001, dtype=np.uint64).reshape(1, 2, 3000)
+    roi = whole((1, 2, 3000))
+    affinities = np.full((1, 1, 2, 3000), 7, np.uint8)
+    edges, _ = block_edges(
+        affinities, dense_fragments(fragments), offsets=((0, 0, -1),), read_roi=roi, write_roi=roi, channels=(0,)
+    )
+    expected = [number for number in range(1, 6000) if number != 3000]
+    assert edges["u"].tolist() == expected
+    assert edges["v"].tolist() == [number + 1 for number in expected]
+    assert set(edges["affinity_sum"].tolist()) == {7}
+
+
 def test_thousands_of_edges_are_counted_correctly() -> None:
     affinities, fragments = random_volume(0, (14, 15, 16), 120, 3)
     edges, bins = whole_edges(affinities, fragments, DOWN)

@@ -54,7 +54,7 @@ def test_clean_keeps_what_another_threshold_needs(finished: Run, capsys: pytest.
     assert (
         done["removed"]
         == announced["would_remove"]
-        == ["affinities.zarr", "provisional.zarr", "entries", "edges", "nodes", "reduced"]
+        == ["affinities.zarr", "provisional.zarr", "entries", "edges", "nodes"]
     )
     assert not any((workspace.path / name).exists() for name in done["removed"])
     _, summaries = pipeline.run(options)

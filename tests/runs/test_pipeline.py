@@ -212,7 +212,7 @@ def test_restarting_a_segmentation_keeps_the_affinities(raw_volume: str, tiny_mo
     with pytest.raises(InputError, match="unknown stage to restart 'affinities'"):
         pipeline.segment(Options(volume=str(made.path)), restart="affinities")
     _, summaries = pipeline.segment(Options(volume=str(made.path)), restart="all")
-    assert [s.stage for s in summaries] == ["fragments", "edges", "reduction", "agglomeration", "lookup", "relabel"]
+    assert [s.stage for s in summaries] == ["fragments", "edges", "agglomeration", "lookup", "relabel"]
     assert all(s.blocks for s in summaries)
     assert np.array_equal(labels(made), before)
 

@@ -16,7 +16,7 @@ from pydantic import Field, field_validator
 from neuroseg.configuration import Section, load_configuration
 from neuroseg.errors import InputError, unknown_name
 
-STAGES = ("sections", "affinities", "fragments", "edges", "reduction", "agglomeration", "lookup", "relabel", "pyramid")
+STAGES = ("sections", "affinities", "fragments", "edges", "agglomeration", "lookup", "relabel", "pyramid")
 # The stages of a command, for users who write the name of a command.
 _STAGES_OF_COMMAND = {
     "predict": "affinities", "prediction": "affinities", "segment": "fragments or edges",

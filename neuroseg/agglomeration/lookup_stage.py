@@ -1,0 +1,101 @@
+"""The stage `lookup`: the merge tree and a threshold -> the segment of each fragment. One block is the whole region."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuroseg.agglomeration.constraints import Edit, constraints_of, require_fitting
+from neuroseg.agglomeration.partition import NO_CONSTRAINTS, Constraints, segment_lookup
+from neuroseg.blocks import Block, Lattice
+from neuroseg.geometry import describe
+from neuroseg.stage import Process
+from neuroseg.storage.arrays import open_array
+from neuroseg.storage.merges import read_nodes, read_tree
+from neuroseg.storage.parts import write_lookup
+from neuroseg.storage.workspace import Workspace
+
+ALGORITHM = 1
+
+
+@dataclass(frozen=True)
+class LookupStage:
+    """Compute the segment of each fragment from the merge tree, for a threshold. Merge or drop small segments.
+
+    `merges`: the tables of all merges and nodes. `edits`: the decisions of a person, which hold at every threshold.
+    """
+
+    workspace: Workspace
+    blocks: Lattice
+    merges: tuple[str, ...]
+    upstream: str
+    threshold: float
+    min_size_voxels: int
+    small: str
+    edits: tuple[Edit, ...] = ()
+
+    name = "lookup"
+    outputs = ("merges/lookup.npy",)
+    halo = (0, 0, 0)
+    scale = (1, 1, 1)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The merge tree, and fragments to find those at the points of edits."""
+        return ("fragments.zarr", *self.merges) if self.edits else self.merges
+
+    @property
+    def lattice(self) -> Lattice:
+        """One block that covers the whole volume."""
+        return Lattice(self.blocks.volume_shape, self.blocks.volume_shape, self.blocks.roi)
+
+    @property
+    def scope(self) -> str:
+        """The region of interest, to which the tree applies."""
+        return describe(self.lattice.roi)
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """The identity of the tree, the threshold, the treatment of small segments, and the edits."""
+        edits = {"edits": sorted([edit.kind, *sorted(edit.points_voxels)] for edit in self.edits)}
+        return {
+            "algorithm": ALGORITHM,
+            "tree": self.upstream,
+            "threshold": self.threshold,
+            "min_size_voxels": self.min_size_voxels,
+            "small": self.small,
+            **(edits if self.edits else {}),
+        }
+
+    def prepare(self) -> None:
+        """Do nothing: there is no array to create."""
+
+    @contextmanager
+    def open(self) -> Iterator[Process]:
+        """Yield the function that processes the whole region."""
+
+        def process(block: Block) -> None:
+            nodes = read_nodes(self.workspace)
+            lookup = segment_lookup(
+                read_tree(self.workspace),
+                nodes,
+                threshold=self.threshold,
+                min_size_voxels=self.min_size_voxels,
+                small=self.small,
+                constraints=self._constraints(nodes["fragment"]),
+            )
+            write_lookup(self.workspace.lookup, lookup)
+
+        yield process
+
+    def _constraints(self, fragments: NDArray[np.uint64]) -> Constraints:
+        if not self.edits:
+            return NO_CONSTRAINTS
+        found = constraints_of(self.edits, open_array(self.workspace.fragments), self.blocks.roi, fragments)
+        require_fitting(found, self.workspace.path)
+        return found.constraints
