@@ -17,6 +17,7 @@ import numpy as np
 
 from neuroseg.agglomeration.edge_statistics import add_to, score_of
 from neuroseg.agglomeration.heap import drop_least, empty_heap, grown, push
+from neuroseg.agglomeration.rounds import stronger
 from neuroseg.kernels import compiled
 
 _FREE = -1  # a slot without an edge in the hash table of edges
@@ -24,19 +25,19 @@ _GONE = -1  # the version of an edge that was merged, or added to another one
 
 
 @compiled
-def all_merges(ends, is_open, order, scores, contacts, statistics, percent):  # type: ignore[no-untyped-def]
-    """The merges in their order, and the edges that are left, with their keys and links.
+def all_merges(edges, is_open, order, contacts, statistics, percent):  # type: ignore[no-untyped-def]
+    """The merges in their order, and the edges that are left.
 
-    `ends` `(n, 2)`: the regions of each edge; its row is its key. It is changed to the regions after all merges.
-    `is_open`: for each region, changed. `order`: the edges sorted by (score, key). `contacts`: sum of affinities,
-    smaller and larger fragment of the strongest contact of each edge. `statistics` is changed.
+    `edges`: ends `(n, 2)` (the regions of each edge), scores, keys and links, all changed. `is_open`: for each region,
+    changed. `order`: the edges sorted by (score, key). `contacts`: sum of affinities, smaller and larger fragment of
+    the contact that each link names. `statistics` is changed.
 
-    A merge has the smaller and the larger region, score, key, and link: the edge whose contact has the largest sum, of
-    equal sums the last fragments. Each is an array with one value for each merge.
+    A merge has the smaller and the larger region, score, key, and link: the contact with the largest sum, of equal sums
+    the last fragments. Each is an array with one value for each merge.
     """
-    merges, at, size = 0, 0, 0
-    versions, keys = np.zeros(len(ends), ends.dtype), np.arange(len(ends)).astype(ends.dtype)
-    links, regions = keys.copy(), len(is_open)
+    ends, scores, keys, links = edges
+    merges, at, size, regions = 0, 0, 0, len(is_open)
+    versions = np.zeros(len(ends), ends.dtype)
     states = (versions, keys, links, contacts)
     smallest, lists, heap = np.arange(regions).astype(ends.dtype), _half_edges(ends, regions), empty_heap(ends)
     table, filled = _table_of(ends, versions)
@@ -47,7 +48,7 @@ def all_merges(ends, is_open, order, scores, contacts, statistics, percent):  # 
         at, size = _skip_changed(order, at, heap, size, versions)
         if at == len(ends) and size == 0:
             break
-        if size == 0 or (at < len(ends) and _is_before(scores[order[at]], order[at], heap[0][0], heap[1][0])):
+        if size == 0 or (at < len(ends) and _is_before(scores[order[at]], keys[order[at]], heap[0][0], heap[1][0])):
             edge, score = order[at], scores[order[at]]
             at += 1
         else:
@@ -72,11 +73,10 @@ def all_merges(ends, is_open, order, scores, contacts, statistics, percent):  # 
         if 2 * (filled + lists[3][gone]) > len(table):
             table, filled = _table_of(ends, versions)
         size, filled = _move_edges(kept, gone, ends, table, filled, states, lists, heap, size, statistics, percent)
-    made = out_a[:merges], out_b[:merges], out_scores[:merges], out_keys[:merges], out_links[:merges]
     left = np.flatnonzero(versions != _GONE)
     for edge in left:
         ends[edge, 0], ends[edge, 1] = smallest[ends[edge, 0]], smallest[ends[edge, 1]]
-    return made, left, keys[left], links[left]
+    return (out_a[:merges], out_b[:merges], out_scores[:merges], out_keys[:merges], out_links[:merges]), left
 
 
 @compiled
@@ -112,7 +112,7 @@ def _move_edges(kept, gone, ends, table, filled, states, lists, heap, size, stat
                 versions[edge] = _GONE
                 versions[partner] += 1
                 keys[partner] = max(keys[partner], keys[edge])
-                links[partner] = _stronger(links[partner], links[edge], contacts)
+                links[partner] = stronger(links[partner], links[edge], contacts)
                 add_to(partner, edge, statistics, percent)
                 score = score_of(partner, statistics, percent)
                 push(heap, size, score, keys[partner], partner, versions[partner])
@@ -124,17 +124,6 @@ def _move_edges(kept, gone, ends, table, filled, states, lists, heap, size, stat
                 _append(half, kept, lists)
         half = after
     return size, filled
-
-
-@compiled
-def _stronger(one, other, contacts):  # type: ignore[no-untyped-def]
-    """The edge whose strongest contact has the larger sum, of equal sums the larger fragments."""
-    sums, firsts, seconds = contacts
-    if sums[one] != sums[other]:
-        return one if sums[one] > sums[other] else other
-    if firsts[one] != firsts[other]:
-        return one if firsts[one] > firsts[other] else other
-    return one if seconds[one] > seconds[other] else other
 
 
 @compiled

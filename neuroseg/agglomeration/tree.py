@@ -7,14 +7,21 @@ its key.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from neuroseg.agglomeration.edge_statistics import histograms_of, scores_of_edges, statistics_of
 from neuroseg.agglomeration.merging import all_merges
+from neuroseg.agglomeration.rounds import merge_in_rounds
 from neuroseg.agglomeration.scorings import MEAN, Scoring
 from neuroseg.tables import BINS, REGIONS, TREE, Table, empty
 
+Arrays = tuple[NDArray[Any], ...]
+
+# A round of merges costs as much as this number of edges for one merge with a heap.
+_EDGES_A_MERGE = 200
 # Twice the number of edges must be a number of this type.
 _MOST_SMALL_EDGES = 2**30 - 1
 
@@ -61,27 +68,53 @@ def merged_regions(regions: Table, bins: Table, scoring: Scoring) -> tuple[Table
     """
     if not len(regions["u"]):
         return empty(TREE), empty(REGIONS), empty(BINS)
-    ids = np.union1d(_distinct(regions["a"]), regions["b"])
-    index = np.int32 if len(regions["u"]) <= _MOST_SMALL_EDGES else np.int64
-    ends = np.empty((len(regions["u"]), 2), index)
-    ends[:, 0], ends[:, 1] = np.searchsorted(ids, regions["a"]), np.searchsorted(ids, regions["b"])
+    ids, ends = _ends_of(regions)
     is_open = np.zeros(len(ids), bool)
     is_open[ends[regions["b_is_closed"] == 0, 1]] = True
     statistics = statistics_of(regions, bins, scoring)
-    scores = scores_of_edges(len(ends), statistics, scoring.percent)
-    order = np.argsort(scores, kind="stable").astype(index)
-    contacts = (regions["link_sum"], regions["link_u"], regions["link_v"])
-    made, left, keys, links = all_merges(ends, is_open.copy(), order, scores, contacts, statistics, scoring.percent)
-    a, b, merged_scores, merged_keys, merged_links = made
+    keys = np.arange(len(ends)).astype(ends.dtype)
+    edges = (ends, scores_of_edges(len(ends), statistics, scoring.percent), keys, keys.copy())
+    merges, left = _merged(edges, is_open.copy(), regions, statistics, scoring.percent)
     tree = {
-        "a": ids[a], "b": ids[b], "score": merged_scores,
-        "u": regions["u"][merged_keys], "v": regions["v"][merged_keys],
-        "link_u": regions["link_u"][merged_links], "link_v": regions["link_v"][merged_links],
+        "a": ids[merges[0]], "b": ids[merges[1]], "score": merges[2],
+        "u": regions["u"][merges[3]], "v": regions["v"][merges[3]],
+        "link_u": regions["link_u"][merges[4]], "link_v": regions["link_v"][merges[4]],
     }  # fmt: skip
-    by_key = np.argsort(keys)
-    rows, keys, links = left[by_key], keys[by_key], links[by_key]
-    edges = _left_edges(rows, keys, links, regions, (ids, ends, is_open), (statistics[0], statistics[1]))
-    return tree, edges, _left_bins(rows, edges, statistics, scoring)
+    rest = _left_edges(left, edges, regions, (ids, is_open), statistics)
+    return tree, rest, _left_bins(left, rest, statistics, scoring)
+
+
+def _ends_of(regions: Table) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Return the names of all regions, ascending, and the indices `(n, 2)` of the two regions of each edge."""
+    ids = _distinct(np.sort(np.concatenate([_distinct(regions["a"]), regions["b"]])))
+    index = np.int32 if len(regions["u"]) <= _MOST_SMALL_EDGES else np.int64
+    ends = np.empty((len(regions["u"]), 2), index)
+    ends[:, 0], ends[:, 1] = np.searchsorted(ids, regions["a"]), np.searchsorted(ids, regions["b"])
+    return ids, ends
+
+
+def _merged(
+    edges: Arrays, is_open: NDArray[np.bool_], regions: Table, statistics: Arrays, percent: int
+) -> tuple[list[NDArray[Any]], NDArray[np.int64]]:
+    """Return the merges by (score, key), and the rows of the edges that are left, by key. All arguments are changed."""
+    contacts = (regions["link_sum"], regions["link_u"], regions["link_v"])
+    made, active, waiting = merge_in_rounds(edges, is_open, contacts, statistics, percent, _EDGES_A_MERGE)
+    rest, sums = tuple(column[active] for column in edges), _rows_of(statistics, active, percent)
+    order = np.lexsort((rest[2], rest[1])).astype(active.dtype)
+    more, left = all_merges(rest, is_open, order, contacts, sums, percent)
+    for column, changed in zip((*edges, *statistics[:3]), (*rest, *sums[:3]), strict=True):
+        if len(column):
+            column[active[left]] = changed[left]
+    merges = [np.concatenate(pair) for pair in zip(made, more, strict=True)]
+    by_rank = np.lexsort((merges[3], merges[2]))
+    rows = np.concatenate([waiting, active[left]])
+    return [column[by_rank] for column in merges], rows[np.argsort(edges[2][rows])]
+
+
+def _rows_of(statistics: Arrays, rows: NDArray[np.int64], percent: int) -> Arrays:
+    """Return the statistics of some edges. Their histograms stay where they are."""
+    sums, contacts, heads, *entries = statistics
+    return (sums[rows], contacts[rows], heads if percent == MEAN else heads[rows], *entries)
 
 
 def edge_scores(edges: Table, bins: Table, scoring: Scoring) -> NDArray[np.float64]:
@@ -93,31 +126,27 @@ def edge_scores(edges: Table, bins: Table, scoring: Scoring) -> NDArray[np.float
 
 def _left_edges(
     rows: NDArray[np.int64],
-    keys: NDArray[np.int64],
-    links: NDArray[np.int64],
+    edges: Arrays,
     regions: Table,
-    ends: tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.bool_]],
-    sums: tuple[NDArray[np.float64], NDArray[np.int64]],
+    names: tuple[NDArray[np.uint64], NDArray[np.bool_]],
+    statistics: Arrays,
 ) -> Table:
-    """Return the edges `rows` with the current regions, keys, links and sums. Region a is closed.
+    """Return some edges with their current regions, keys, links and sums. Region a is closed.
 
-    `ends`: names of regions, the two regions of each edge, and whether each region is open.
+    `names`: the names of the regions, and whether they are open.
     """
-    ids, pairs, is_open = ends
-    one, other = pairs[rows, 0], pairs[rows, 1]
+    (ids, is_open), (ends, _, keys, links), (sums, contacts, *_) = names, edges, statistics
+    one, other, key, link = ends[rows, 0], ends[rows, 1], keys[rows], links[rows]
     a, b = np.where(is_open[one], other, one), np.where(is_open[one], one, other)
     return {
-        "u": regions["u"][keys], "v": regions["v"][keys],
+        "u": regions["u"][key], "v": regions["v"][key],
         "a": ids[a], "b": ids[b], "b_is_closed": (~is_open[b]).astype(np.uint8),
-        "link_u": regions["link_u"][links], "link_v": regions["link_v"][links],
-        "link_sum": regions["link_sum"][links],
-        "contact_count": sums[1][rows].astype(np.uint64), "affinity_sum": sums[0][rows].astype(np.uint64),
+        "link_u": regions["link_u"][link], "link_v": regions["link_v"][link], "link_sum": regions["link_sum"][link],
+        "contact_count": contacts[rows].astype(np.uint64), "affinity_sum": sums[rows].astype(np.uint64),
     }  # fmt: skip
 
 
-def _left_bins(
-    rows: NDArray[np.int64], edges: Table, statistics: tuple[NDArray[np.generic], ...], scoring: Scoring
-) -> Table:
+def _left_bins(rows: NDArray[np.int64], edges: Table, statistics: Arrays, scoring: Scoring) -> Table:
     """Return the histograms of the edges `rows`, whose keys are in `edges`."""
     if scoring.percent == MEAN:
         return empty(BINS)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 
+from neuroseg.agglomeration import tree
 from neuroseg.agglomeration.scorings import MEAN, Scoring
 from neuroseg.tables import BINS, EDGES, NODES, Table, empty
 
@@ -85,6 +86,14 @@ def random_graph(
                 drawn = rng.choice(affinities, rng.integers(1, most_contacts + 1)).tolist()
                 graph[u + 1, v + 1] = {a: drawn.count(a) for a in set(drawn)}
     return graph
+
+
+@pytest.fixture(params=[tree._EDGES_A_MERGE, 0], ids=["rounds", "heap"])
+def kernels(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Merge in rounds, as small graphs do, or after the first round with the heap."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tree, "_EDGES_A_MERGE", request.param)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from neuroseg.edges.nodes import block_nodes
 from neuroseg.geometry import Triple, contact_channels, grown, long_range_channels, reach_of, slices, triple
 from neuroseg.tables import BINS, EDGES, NODES, TABLES, TREE, Table, combined, concatenated, empty
 
+pytestmark = pytest.mark.usefixtures("kernels")
 SCORINGS = ["mean", "quantile:50", "quantile:50:all", "quantile:25", "quantile:75:all"]
 DOWN: tuple[Triple, ...] = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
 UP_AND_FAR: tuple[Triple, ...] = ((1, 0, 0), (0, -1, 0), (0, 0, 1), (-3, 0, 0), (0, 2, 2))

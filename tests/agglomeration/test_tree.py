@@ -14,6 +14,7 @@ from neuroseg.agglomeration.scorings import parse_scoring
 from neuroseg.agglomeration.tree import merge_tree
 from neuroseg.tables import TREE, Table
 
+pytestmark = pytest.mark.usefixtures("kernels")
 SCORINGS = ["mean", "quantile:50", "quantile:50:all", "quantile:25", "quantile:75:all", "quantile:99", "quantile:1:all"]
 
 
