@@ -11,16 +11,17 @@ from neuroseg.stage import Stage
 from neuroseg.storage.workspace import Workspace
 
 # Bytes per voxel of FIB-25 at 10 nm, blocks of 64 to 256, rounded up by a fifth or more: affinities (three channels),
-# provisional fragments with their entry tables, fragments with edge and node tables, merge tree, labels.
+# provisional fragments with their entry tables, fragments with edge and node tables, merge tree, labels. A pyramid has
+# one seventh of the voxels of its volume.
 BYTES_PER_VOXEL: Mapping[str, float] = {
     "affinities": 1.8, "fragments": 0.35, "edges": 0.45, "agglomeration": 0.18, "lookup": 0.01,
-    "relabel": 0.55, "pyramid": 0.55,
+    "relabel": 0.55, "pyramid": 0.08,
 }  # fmt: skip
 
 
 def bytes_of_run(voxels: int) -> float:
-    """Return the estimated bytes that a whole run writes. A pyramid has one seventh of the voxels of its volume."""
-    return voxels * sum(size / 7 if name == "pyramid" else size for name, size in BYTES_PER_VOXEL.items())
+    """Return the estimated bytes that a whole run writes."""
+    return voxels * sum(BYTES_PER_VOXEL.values())
 
 
 def needed_bytes(

@@ -12,11 +12,12 @@ from funlib.geometry import Coordinate, Roi
 
 from neuroseg.blocks import Block, Lattice
 from neuroseg.geometry import Nanometres, Triple, describe, slices, triple, whole
-from neuroseg.segmentation.pyramid import level_factors
+from neuroseg.segmentation.pyramid import Level, LevelsPass, passes_of
 from neuroseg.segmentation.relabel import downsampled, relabelled
 from neuroseg.stage import Process
 from neuroseg.storage.arrays import create_array, is_array, open_array, require_aligned, write_region
 from neuroseg.storage.parts import map_lookup
+from neuroseg.storage.stored import DOWNSAMPLING
 from neuroseg.storage.trees import Place, remove_all
 from neuroseg.storage.workspace import Workspace
 from neuroseg.volumes.metadata import array_attributes
@@ -90,98 +91,117 @@ class RelabelStage:
 
 @dataclass(frozen=True)
 class PyramidStage:
-    """Downsample one level of the pyramid to the next one, in blocks of the coarser level.
+    """Write several levels of the pyramid from one finer level: each block writes its part of all of them.
 
-    `factors`: downsampling from the finer level. `scale`: downsampling from full resolution.
+    `lattice`: blocks of the pass, in voxels of full resolution. `every`: downsampling of all levels of the pyramid.
     """
 
     aside: Place
-    level: int
-    factors: Triple
-    scale: Triple
-    finer_shape: Triple
-    finer_roi: Roi
-    block_shape: Triple
+    levels: LevelsPass
+    every: tuple[Triple, ...]
+    lattice: Lattice
     upstream: str
     voxel_size_nm: Nanometres
     offset_nm: Nanometres
 
     halo = (0, 0, 0)
+    scale = (1, 1, 1)
+
+    @property
+    def name(self) -> str:
+        """`pyramid`. In a very large volume, a second pass begins at a coarse level: `pyramid-8`."""
+        return "pyramid" if self.levels.source == 0 else f"pyramid-{self.levels.source + 1}"
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """The finer level."""
-        return (f"{self.aside.name}/{self.level - 1}",)
+        return (f"{self.aside.name}/{self.levels.source}",)
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """This level of the unfinished segmentation."""
-        return (f"{self.aside.name}/{self.level}",)
+        """The levels of the unfinished segmentation."""
+        return tuple(f"{self.aside.name}/{level.number}" for level in self.levels.levels)
 
     @property
     def scope(self) -> str:
-        """The region of interest at the finer level."""
-        return describe(self.finer_roi)
-
-    @property
-    def name(self) -> str:
-        """The name of the stage, one for each level."""
-        return f"pyramid-{self.level}"
-
-    @property
-    def lattice(self) -> Lattice:
-        """The blocks of the coarser level that overlap the region of interest."""
-        shape = triple([-(-n // f) for n, f in zip(self.finer_shape, self.factors, strict=True)])
-        begin = [b // f for b, f in zip(self.finer_roi.begin, self.factors, strict=True)]
-        end = [-(-e // f) for e, f in zip(self.finer_roi.end, self.factors, strict=True)]
-        return Lattice(shape, self.block_shape, Roi(begin, [e - b for b, e in zip(begin, end, strict=True)]))
+        """The region of interest."""
+        return describe(self.lattice.roi)
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """The identity of the finer level, and the factors."""
-        return {"algorithm": ALGORITHM, "finer": self.upstream, "factors": list(self.factors)}
+        """The identity of full resolution, and the downsampling of each level."""
+        return {"algorithm": ALGORITHM, "finest": self.upstream, "levels": [list(factors) for factors in self.every]}
 
     def prepare(self) -> None:
-        """Create the level if it does not exist."""
-        path = self.aside / str(self.level)
-        if not is_array(path):
+        """Create the levels that do not exist."""
+        for level in self.levels.levels:
+            if is_array(self.aside / str(level.number)):
+                continue
+            z, y, x = (edge * factor for edge, factor in zip(self.voxel_size_nm, level.factors, strict=True))
             create_array(
-                path,
-                shape=self.lattice.volume_shape,
+                self.aside / str(level.number),
+                shape=_coarser(whole(self.lattice.volume_shape), level.factors).shape,
                 dtype=np.uint64,
-                block=self.block_shape,
-                attributes=array_attributes(self.voxel_size_nm, self.offset_nm),
+                block=level.shard,
+                attributes={
+                    **array_attributes((z, y, x), self.offset_nm),
+                    DOWNSAMPLING: list(level.factors),
+                },
             )
 
     @contextmanager
     def open(self) -> Iterator[Process]:
-        """Open both levels once."""
-        finer = open_array(self.aside / str(self.level - 1))
-        output = open_array(self.aside / str(self.level), writable=True)
-        factors, bounds = Coordinate(self.factors), whole(self.finer_shape)
+        """Open the levels once."""
+        finest = open_array(self.aside / str(self.levels.source))
+        outputs = [open_array(self.aside / str(level.number), writable=True) for level in self.levels.levels]
 
         def process(block: Block) -> None:
-            source = Roi(block.write_roi.begin * factors, block.write_roi.shape * factors).intersect(bounds)
-            write_region(output, block.write_roi, downsampled(np.asarray(finer[slices(source)]), self.factors))
+            finer, before = finest, self.levels.factors
+            for level, output in zip(self.levels.levels, outputs, strict=True):
+                _write_level(finer, output, level, before, block.write_roi)
+                finer, before = output, level.factors
 
         yield process
+
+
+def _write_level(finer: Any, output: Any, level: Level, before: Triple, region: Roi) -> None:
+    """Downsample a region, in voxels of full resolution, shard by shard: a worker holds what one shard needs.
+
+    `before`: downsampling of the array `finer`.
+    """
+    factors = triple([a // b for a, b in zip(level.factors, before, strict=True)])
+    shape, bounds = triple(output.shape), whole(finer.shape)
+    for shard in Lattice(shape, level.shard, _coarser(region, level.factors)).blocks():
+        roi = shard.write_roi
+        source = Roi(roi.begin * Coordinate(factors), roi.shape * Coordinate(factors)).intersect(bounds)
+        write_region(output, roi, downsampled(np.asarray(finer[slices(source)]), factors))
+
+
+def _coarser(region: Roi, factors: Triple) -> Roi:
+    """Return the voxels of a level that contain part of a region of full resolution."""
+    begin = [b // f for b, f in zip(region.begin, factors, strict=True)]
+    end = [-(-e // f) for e, f in zip(region.end, factors, strict=True)]
+    return Roi(begin, [e - b for b, e in zip(begin, end, strict=True)])
 
 
 def pyramid_stages(
     aside: Place, lattice: Lattice, upstream: str, voxel_size_nm: Nanometres, offset_nm: Nanometres
 ) -> list[PyramidStage]:
-    """Return one stage per coarser level of the segmentation."""
-    stages: list[PyramidStage] = []
-    shape, roi, total = lattice.volume_shape, lattice.roi, Coordinate((1, 1, 1))
-    for level, factors in enumerate(level_factors(shape, voxel_size_nm), start=1):
-        total = total * Coordinate(factors)
-        z, y, x = (edge * factor for edge, factor in zip(voxel_size_nm, total, strict=True))
-        coarse, scale = (z, y, x), triple(total)
-        stages.append(
-            PyramidStage(aside, level, factors, scale, shape, roi, lattice.block_shape, upstream, coarse, offset_nm)
+    """Return the stages that write the coarser levels of the segmentation: one, or several for a very large volume."""
+    passes = passes_of(lattice.volume_shape, voxel_size_nm, lattice.block_shape)
+    every = tuple(level.factors for each in passes for level in each.levels)
+    return [
+        PyramidStage(
+            aside,
+            each,
+            every,
+            Lattice(lattice.volume_shape, each.block_shape, lattice.roi),
+            upstream,
+            voxel_size_nm,
+            offset_nm,
         )
-        shape, roi = stages[-1].lattice.volume_shape, stages[-1].lattice.roi
-    return stages
+        for each in passes
+    ]
 
 
 def finish_metadata(
@@ -192,7 +212,5 @@ def finish_metadata(
 ) -> None:
     """Write the metadata of a finished segmentation: the levels of its pyramid, and `made_by`, its settings."""
     levels: list[tuple[str, Triple]] = [("0", (1, 1, 1))]
-    for stage in stages:
-        before = levels[-1][1]
-        levels.append((str(stage.level), triple([a * b for a, b in zip(before, stage.factors, strict=True)])))
+    levels += [(str(level.number), level.factors) for stage in stages for level in stage.levels.levels]
     write_levels(aside, levels, grid, labels=True, name=_NAME, more={"neuroseg": dict(made_by)})

@@ -15,7 +15,7 @@ import pyarrow as pa
 import zarr
 
 from neuroseg.blocks import Block
-from neuroseg.geometry import slices
+from neuroseg.geometry import Box
 from neuroseg.storage.arrays import zarr_store
 from neuroseg.storage.parts import stored_table
 from neuroseg.storage.remote import read_errors
@@ -40,14 +40,14 @@ def damaged_blocks(path: Place, blocks: Iterable[Block]) -> list[Block]:
             array = zarr.open_array(store=zarr_store(path), mode="r")
         except (*read_errors(), KeyError, zarr.errors.NodeNotFoundError):
             return []
-        return [block for block in blocks if not _reads(array, block)]
+        return [block for block in blocks if not _reads(array, artifact.part_of(block))]
     return [block for block in blocks if not all(map(_is_whole, artifact.files(block)))]
 
 
-def _reads(array: Any, block: Block) -> bool:
+def _reads(array: Any, box: Box) -> bool:
     """Whether all checksums are right. A disk or server that does not answer does not count as damage."""
     try:
-        array[(..., *slices(block.write_roi))]
+        array[(..., *(slice(begin, end) for begin, end in box))]
     except (ValueError, RuntimeError):
         return False
     except read_errors():

@@ -19,9 +19,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from neuroseg.blocks import Block
+from neuroseg.geometry import Box, Triple, triple
 from neuroseg.storage.parts import part_path
 from neuroseg.storage.remote_path import RemotePath
 from neuroseg.storage.trees import Place, remove_all, renew_listing
+
+DOWNSAMPLING = "downsampling"
+"""The attribute of an array that has fewer voxels than the volume: the size of its voxels in voxels of the volume."""
 
 _METADATA = "zarr.json"
 _SINGLE_FILES = (".parquet", ".npy")
@@ -37,12 +41,24 @@ class Stored(NamedTuple):
 
 @dataclass(frozen=True)
 class Artifact:
-    """The files of an artifact. `shape` and `shard`: of an array, in voxels, with leading axes; None for a table."""
+    """The files of an artifact. `shape` and `shard`: of an array, in voxels, with leading axes; None for a table.
+
+    `factors`: the size of the array's voxels in voxels of the volume.
+    """
 
     place: Place
     shape: tuple[int, ...] | None = None
     shard: tuple[int, ...] | None = None
     separator: str = "/"
+    factors: Triple = (1, 1, 1)
+
+    def part_of(self, block: Block) -> Box:
+        """Return the voxels of the array that belong to a block."""
+        z, y, x = (
+            (begin // factor, -(-end // factor))
+            for (begin, end), factor in zip(block.write_box, self.factors, strict=True)
+        )
+        return (z, y, x)
 
     def files(self, block: Block) -> Iterator[Place]:
         """Yield the places of a block's files. A file may be missing."""
@@ -50,7 +66,7 @@ class Artifact:
             yield self.place if self.place.suffix in _SINGLE_FILES else part_path(self.place, block.index)
             return
         lead = self.shape[:-3]
-        box = (*((0, size) for size in lead), *block.write_box)
+        box = (*((0, size) for size in lead), *self.part_of(block))
         cells = (range(b // width, -(-e // width)) for (b, e), width in zip(box, self.shard, strict=True))
         for cell in itertools.product(*cells):
             yield self.place / self.separator.join(("c", *map(str, cell)))
@@ -86,9 +102,10 @@ def _array_at(place: Place, content: bytes) -> Artifact:
         shape = tuple(int(size) for size in described["shape"])
         shard = tuple(int(size) for size in described["chunk_grid"]["configuration"]["chunk_shape"])
         separator = described["chunk_key_encoding"].get("configuration", {}).get("separator", "/")
+        factors = triple(described.get("attributes", {}).get(DOWNSAMPLING, (1, 1, 1)))
     except (KeyError, TypeError) as error:
         raise ValueError(f"{place / _METADATA} does not describe an array: {error!r}") from error
-    return Artifact(place, shape, shard, separator)
+    return Artifact(place, shape, shard, separator, factors)
 
 
 def flushed(root: Place, names: Iterable[str], block: Block) -> tuple[list[Stored], dict[str, list[int]]]:

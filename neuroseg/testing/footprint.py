@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuroseg.blocks import Block
-from neuroseg.geometry import slices
 from neuroseg.storage.arrays import is_array, open_array
-from neuroseg.storage.stored import artifact_at, files_of
+from neuroseg.storage.stored import Artifact, artifact_at, files_of
 from neuroseg.storage.workspace import Workspace
 
 # Inode, time and size: a replaced file has another inode, a modified file has another time.
@@ -25,7 +24,7 @@ class Footprint:
     """The stamps of all files below a folder, and the values of the arrays among a stage's outputs."""
 
     stamps: dict[Path, Stamp]
-    arrays: dict[str, NDArray[Any]]
+    arrays: dict[str, tuple[Artifact, NDArray[Any]]]
 
     @classmethod
     def of(cls, folder: Path, workspace: Workspace, outputs: Sequence[str]) -> Footprint:
@@ -33,7 +32,8 @@ class Footprint:
         stats = {path: path.stat() for path in folder.rglob("*") if path.is_file()}
         stamps = {path: (stat.st_ino, stat.st_mtime_ns, stat.st_size) for path, stat in stats.items()}
         places = {name: workspace.artifact(name) for name in outputs}
-        arrays = {name: np.asarray(open_array(place)[:]) for name, place in places.items() if is_array(place)}
+        found = {name: artifact_at(place) for name, place in places.items() if is_array(place)}
+        arrays = {name: (each, np.asarray(open_array(each.place)[:])) for name, each in found.items() if each}
         return cls(stamps, arrays)
 
     def foreign_files(
@@ -47,10 +47,10 @@ class Footprint:
     def foreign_voxels(self, before: Footprint, block: Block) -> dict[str, int]:
         """Return the number of changed voxels outside the write_roi of `block`, by array. Omit unchanged arrays."""
         counts = {}
-        for name, array in self.arrays.items():
+        for name, (artifact, array) in self.arrays.items():
             outside = np.ones(array.shape[-3:], bool)
-            outside[slices(block.write_roi)] = False
-            counts[name] = int(((array != before.arrays[name]) & outside).sum())
+            outside[tuple(slice(begin, end) for begin, end in artifact.part_of(block))] = False
+            counts[name] = int(((array != before.arrays[name][1]) & outside).sum())
         return {name: count for name, count in counts.items() if count}
 
 

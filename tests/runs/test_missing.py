@@ -199,7 +199,7 @@ def test_a_stage_that_was_cut_off_is_not_believed(
     values = np.asarray(fragments[:])
     shard.unlink()
     fragments[:] = np.where(values, values + 1, 0)  # as if made of zeros, with marks that hold
-    for stage in ("edges", "agglomeration", "lookup", "relabel", "pyramid-1"):
+    for stage in ("edges", "agglomeration", "lookup", "relabel", "pyramid"):
         workspace.ledger(stage, {}).forget()
     stage = workspace_at(str(workspace.path))[1].stage(workspace, "fragments")
     ledger = ledger_of(workspace, stage)

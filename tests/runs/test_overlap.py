@@ -65,7 +65,7 @@ def test_later_stages_begin_while_earlier_ones_go_on(
     affinities, fragments, edges = (done_at(made, stage) for stage in ("affinities", "fragments", "edges"))
     assert min(fragments.values()) < sorted(affinities.values())[6], "long before the last"
     assert min(edges.values()) < sorted(fragments.values())[6]
-    relabel, coarse = done_at(made, "relabel"), done_at(made, "pyramid-1")
+    relabel, coarse = done_at(made, "relabel"), done_at(made, "pyramid")
     assert min(coarse.values()) < max(relabel.values())
 
 

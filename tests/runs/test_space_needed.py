@@ -23,9 +23,9 @@ def predicted(raw_volume: str, tiny_model: str, tmp_path: Path) -> tuple[Workspa
     return workspace, pipeline.workspace_at(str(workspace.path))[1].stages(workspace)
 
 
-def test_a_whole_run_counts_its_pyramid_once() -> None:
-    whole = sum(size for name, size in BYTES_PER_VOXEL.items() if name != "pyramid")
-    assert bytes_of_run(700) == pytest.approx(700 * whole + 100 * BYTES_PER_VOXEL["pyramid"])
+def test_a_pyramid_needs_a_seventh_of_the_labels() -> None:
+    assert BYTES_PER_VOXEL["pyramid"] == pytest.approx(BYTES_PER_VOXEL["relabel"] / 7, rel=0.05)
+    assert bytes_of_run(700) == pytest.approx(700 * sum(BYTES_PER_VOXEL.values()))
     assert bytes_of_run(0) == 0
 
 
