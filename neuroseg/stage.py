@@ -43,17 +43,15 @@ class Stage(Protocol):
 
     @property
     def lattice(self) -> Lattice:
-        """The blocks; `lattice.block_shape` is the stage's write shape."""
+        """The blocks, in voxels of the volume; `lattice.block_shape` is the stage's write shape.
+
+        An output with larger voxels states their size in the attribute `downsampling` (storage/stored.py).
+        """
         ...
 
     @property
     def halo(self) -> Triple:
         """The width of the context that the stage reads around a block, in voxels."""
-        ...
-
-    @property
-    def scale(self) -> Triple:
-        """The size of one of its voxels in voxels of the volume. (1, 1, 1), except for levels of a pyramid."""
         ...
 
     @property

@@ -41,7 +41,6 @@ class SectionsStage:
     inputs = ("raw",)
     outputs = ("sections",)
     halo = (0, 0, 0)
-    scale = (1, 1, 1)
     scope = ""
 
     @property
@@ -110,7 +109,6 @@ class AffinitiesStage:
     name = "affinities"
     outputs = ("affinities.zarr",)
     halo = (0, 0, 0)
-    scale = (1, 1, 1)
     scope = ""
 
     @property

@@ -50,7 +50,6 @@ class EdgesStage:
     provisional: bool
 
     name = "edges"
-    scale = (1, 1, 1)
 
     @property
     def inputs(self) -> tuple[str, ...]:

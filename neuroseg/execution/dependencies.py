@@ -149,8 +149,8 @@ class _Grid:
     @classmethod
     def of(cls, task: Task, order: Sequence[int]) -> _Grid:
         stage, axes = task.stage, list(order)
-        size = (np.array(stage.lattice.block_shape, np.int64) * stage.scale)[axes]
-        halo = (np.array(stage.halo, np.int64) * stage.scale)[axes]
+        size = np.array(stage.lattice.block_shape, np.int64)[axes]
+        halo = np.array(stage.halo, np.int64)[axes]
         indices = np.fromiter((block.index for block in task.blocks), np.int64, len(task.blocks))
         places: Numbers = np.stack(np.unravel_index(indices, stage.lattice.counts), axis=1)
         return cls(task, size, halo, places[:, axes], np.flatnonzero(halo).tolist(), size.tolist())

@@ -45,7 +45,6 @@ class FragmentsStage:
     mask: MaskSource | None
 
     name = "fragments"
-    scale = (1, 1, 1)
     inputs = ("affinities.zarr",)
     outputs = ("provisional.zarr", "entries")
 
@@ -120,7 +119,6 @@ class CutFragmentsStage:
     mask: MaskSource | None
 
     name = "fragments"
-    scale = (1, 1, 1)
     inputs = ("affinities.zarr",)
     outputs = ("fragments.zarr",)
 

@@ -181,8 +181,8 @@ def recompute_vanished_inputs(
 
 def _readers(stage: Stage, blocks: Sequence[Block], maker: Stage, lost: Sequence[Block]) -> list[Block]:
     """Return the blocks of a stage that read the lost blocks of an earlier stage."""
-    if stage.scale != maker.scale or not all(_is_array(maker, name) for name in maker.outputs if name in stage.inputs):
-        return list(blocks)  # pyramid levels have other voxels, and any block may read any table
+    if not all(_is_array(maker, name) for name in maker.outputs if name in stage.inputs):
+        return list(blocks)  # any block may read any part of a table
     cells = {index for block in lost for index in maker.lattice.indices_touching(block.write_roi)}
     return [block for block in blocks if not cells.isdisjoint(maker.lattice.indices_touching(block.read_roi))]
 
@@ -266,7 +266,7 @@ def _find_damage(
         found = {block.index: block for block in missing}
         touched = {index for block in blocks for index in lattice.indices_touching(block.read_roi)}
         for name in reads:
-            is_near = _is_array(maker, name) and stage.scale == maker.scale
+            is_near = _is_array(maker, name)
             indices = sorted(touched & set(lattice.indices())) if is_near else lattice.indices()
             candidates = [lattice.block(index, maker.halo) for index in indices]
             found |= {block.index: block for block in damaged_blocks(workspace.artifact(name), candidates)}

@@ -42,7 +42,6 @@ class RelabelStage:
     name = "relabel"
     inputs = ("fragments.zarr", "merges/lookup.npy")
     halo = (0, 0, 0)
-    scale = (1, 1, 1)
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -105,7 +104,6 @@ class PyramidStage:
     offset_nm: Nanometres
 
     halo = (0, 0, 0)
-    scale = (1, 1, 1)
 
     @property
     def name(self) -> str:

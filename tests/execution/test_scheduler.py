@@ -31,7 +31,6 @@ class Toy:
     name: str
     lattice: Lattice
     halo: Triple = (0, 0, 0)
-    scale: Triple = (1, 1, 1)
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     scope: str = ""
@@ -115,7 +114,7 @@ def test_a_block_waits_for_each_stage_that_it_reads() -> None:
 
 
 def test_a_coarser_level_waits_for_the_voxels_that_it_halves() -> None:
-    coarse = Toy("coarse", whole_lattice((1, 1, 4), (1, 1, 2)), scale=(1, 1, 2), inputs=("a",))
+    coarse = Toy("coarse", whole_lattice((1, 1, 8), (1, 1, 4)), inputs=("a",))
     with Schedule([task(FIRST), task(coarse)]) as schedule:
         assert [take(schedule, "first"), take(schedule, "coarse")] == [0, None]
         assert [take(schedule, "first"), take(schedule, "coarse"), take(schedule, "coarse")] == [1, 0, None]
@@ -195,19 +194,18 @@ triples = st.tuples(*[st.integers(1, 4)] * 3)
 
 @given(st.data(), triples, triples, st.tuples(*[st.integers(0, 3)] * 3), triples)
 def test_the_order_is_that_of_a_plain_reading(
-    data: st.DataObject, counts: Triple, shape: Triple, halo: Triple, scale: Triple
+    data: st.DataObject, counts: Triple, shape: Triple, halo: Triple, coarse_shape: Triple
 ) -> None:
     """Three stages with random lattices and regions, blocks that are already done, and blocks that always fail."""
     size = [count * width for count, width in zip(counts, shape, strict=True)]
     begin = [data.draw(st.integers(0, edge - 1)) for edge in size]
     roi = Roi(begin, [data.draw(st.integers(1, edge - first)) for edge, first in zip(size, begin, strict=True)])
     fine = Lattice((size[0], size[1], size[2]), shape, roi)
-    coarse_size = [-(-edge // factor) for edge, factor in zip(size, scale, strict=True)]
-    coarse = whole_lattice(coarse_size, shape)
+    coarse = Lattice(fine.volume_shape, coarse_shape, roi)
     stages = [
         Toy("first", fine, outputs=("a",)),
         Toy("second", fine, halo=halo, inputs=("a",), outputs=("b",)),
-        Toy("third", coarse, scale=scale, inputs=("b",)),
+        Toy("third", coarse, inputs=("b",)),
     ]
     tasks = [task(stage, data.draw(st.sets(st.sampled_from(stage.lattice.indices())))) for stage in stages]
     every = [Key(one.name, block.index) for one in tasks for block in one.blocks]
@@ -258,12 +256,12 @@ def touched(tasks: list[Task], key: Key) -> set[Key]:
 
 
 def box(block: Block, stage: Any, halo: Triple) -> list[tuple[int, int]]:
-    """Return begin and end of a block's cell with a halo along each axis, in the finest voxels."""
+    """Return begin and end of a block's cell with a halo along each axis, in voxels."""
     counts = stage.lattice.counts
     cell = (block.index // (counts[1] * counts[2]), block.index // counts[2] % counts[1], block.index % counts[2])
     return [
-        ((c * width - reach) * factor, ((c + 1) * width + reach) * factor)
-        for c, width, reach, factor in zip(cell, stage.lattice.block_shape, halo, stage.scale, strict=True)
+        (c * width - reach, (c + 1) * width + reach)
+        for c, width, reach in zip(cell, stage.lattice.block_shape, halo, strict=True)
     ]
 
 

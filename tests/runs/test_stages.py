@@ -36,7 +36,6 @@ class Failing:
     inputs = ("raw",)
     outputs = ("fragments.zarr",)
     halo = (0, 0, 0)
-    scale = (1, 1, 1)
     identity = {"algorithm": 1}  # noqa: RUF012
     scope = ""
 
