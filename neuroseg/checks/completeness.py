@@ -86,7 +86,7 @@ def _is_there(workspace: Workspace, name: str) -> bool:
 def _place(workspace: Workspace, stage: Stage, path: str) -> Path:
     """Return the present place of a file that was written at `path`: a finished segmentation is moved."""
     if isinstance(stage, RelabelStage | PyramidStage):
-        return Path(str(workspace.artifact(stage.aside.name))) / path.partition("/")[2]
+        return Path(str(workspace.artifact(stage.aside))) / path.partition("/")[2]
     return Path(str(workspace.artifacts)) / path
 
 

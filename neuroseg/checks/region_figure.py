@@ -23,6 +23,7 @@ from neuroseg.runs.finished import require_whole_artifact
 from neuroseg.runs.pipeline import workspace_at
 from neuroseg.runs.plan import Plan
 from neuroseg.storage.arrays import open_array
+from neuroseg.storage.labels import labels_of
 from neuroseg.storage.publish import require_publishable
 from neuroseg.storage.trees import Place
 from neuroseg.storage.workspace import Workspace
@@ -117,7 +118,7 @@ def _reader(name: str, workspace: Workspace, plan: Plan) -> Read:
         _require(workspace, plan, workspace.fragments)
         return _array_reader(workspace.fragments)
     _require(workspace, plan, workspace.segmentation)
-    return _array_reader(workspace.segmentation / "0")
+    return _array_reader(labels_of(workspace) / "0")
 
 
 def _require(workspace: Workspace, plan: Plan, artifact: Place) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neuroseg.storage.arrays import open_array
+from neuroseg.storage.arrays import is_array, open_array
+from neuroseg.storage.labels import labels_of
 from neuroseg.storage.merges import read_tree
 from neuroseg.storage.parts import map_lookup, read_parts
 from neuroseg.storage.trees import Place
@@ -53,10 +54,10 @@ def compared(one: Workspace, other: Workspace) -> Iterator[tuple[str, Difference
             yield name, table_difference(name, read(one), read(other))
         elif any(present):
             yield name, Difference(name, 1, 1, ())
-    images = [workspace.segmentation for workspace in (one, other) if workspace.segmentation.is_dir()]
-    for level in sorted({path.name for image in images for path in image.iterdir() if path.is_dir()}, key=int):
-        name = f"segmentation.zarr/{level}"
-        yield name, array_difference(name, one.artifact(name), other.artifact(name))
+    images = labels_of(one), labels_of(other)
+    found = {path.name for image in images if image.is_dir() for path in image.iterdir() if is_array(path)}
+    for level in sorted(found, key=int):
+        yield f"segmentation.zarr/{level}", array_difference(f"segmentation.zarr/{level}", *(i / level for i in images))
 
 
 def array_difference(name: str, one: Place, other: Place) -> Difference | None:

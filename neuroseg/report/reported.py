@@ -20,6 +20,7 @@ from neuroseg.runs.finished import is_finished, stages_as_stored
 from neuroseg.runs.plan import Plan
 from neuroseg.segmentation.pyramid import level_factors
 from neuroseg.storage.arrays import is_array, open_array
+from neuroseg.storage.labels import labels_of
 from neuroseg.storage.workspace import Workspace
 from neuroseg.volumes.addresses import open_any
 from neuroseg.volumes.axes import PLAIN
@@ -84,7 +85,7 @@ class ReportedRun:
         """Return a level of the segmentation's pyramid. None without a segmentation."""
         if self.segmentation is None:
             return None
-        return replace(self.segmentation, array=open_array(self.workspace.segmentation / str(number)))
+        return replace(self.segmentation, array=open_array(labels_of(self.workspace) / str(number)))
 
     @property
     def scales(self) -> list[tuple[int, int, int]]:

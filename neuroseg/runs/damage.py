@@ -26,6 +26,7 @@ from neuroseg.runs.plan import PREDICTION
 from neuroseg.segmentation.stage import PyramidStage, RelabelStage
 from neuroseg.stage import Stage
 from neuroseg.storage.integrity import damaged_blocks
+from neuroseg.storage.labels import finished_name
 from neuroseg.storage.stored import artifact_at, refresh, sizes_in, stored_now
 from neuroseg.storage.workspace import Workspace
 
@@ -38,7 +39,9 @@ logger = logging.getLogger(__name__)
 def as_published(workspace: Workspace, every: Sequence[Stage]) -> list[Stage]:
     """Return the stages. Those that write the segmentation write to the published one instead of a temporary place."""
     return [
-        replace(stage, aside=workspace.segmentation) if isinstance(stage, RelabelStage | PyramidStage) else stage
+        replace(stage, aside=finished_name(workspace, stage.aside))
+        if isinstance(stage, RelabelStage | PyramidStage)
+        else stage
         for stage in every
     ]
 
@@ -242,8 +245,8 @@ def recompute(
     ledger = ledger_of(workspace, maker)
     ledger.clear_failures(blocks)
     observe = begin(maker.name, len(blocks), sum(block.voxels for block in blocks))
-    # Workers write the segmentation only to its temporary place. So process the published one in the head.
-    is_published = workspace.segmentation.name in {name.partition("/")[0] for name in maker.outputs}
+    # Workers write the segmentation only to its temporary place. So process one that was renamed in the head.
+    is_published = isinstance(maker, RelabelStage | PyramidStage) and maker.aside == workspace.segmentation.name
     task = Task(maker, blocks, ledger, observe)
     executor = SerialExecutor() if is_published else choose([task])
     (done,) = executor.run([task])

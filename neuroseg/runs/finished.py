@@ -1,7 +1,7 @@
 """Check whether the segmentation of a workspace is finished and complete on disk.
 
-A finished segmentation is renamed to its final name. Then a mark is written next to the ledgers: a hash of the stages
-and the region that it was computed from.
+A finished segmentation is published: a disk renames it to its final name, a server gets metadata that name its levels.
+Then a mark is written next to the ledgers: a hash of the stages and the region that it was computed from.
 """
 
 from __future__ import annotations

@@ -22,8 +22,9 @@ from neuroseg.runs.pending import Pending, with_released
 from neuroseg.runs.plan import PREDICTION, Plan
 from neuroseg.runs.stages import StageSummary, run_stages
 from neuroseg.runs.streaming import Streaming
-from neuroseg.segmentation.stage import PyramidStage, finish_metadata
+from neuroseg.segmentation.stage import PyramidStage, RelabelStage, finish_metadata
 from neuroseg.stage import Stage
+from neuroseg.storage.labels import publish_segmentation, remove_unfinished
 from neuroseg.storage.publish import publish_text
 from neuroseg.storage.trees import remove_all
 from neuroseg.storage.workspace import Workspace
@@ -51,10 +52,11 @@ def run_all(
     stages = [stage for group in groups for stage in group]
     views = views_of(stages)
     published, wanted = published_mark(workspace), wanted_mark(plan, views)
-    if views and not views[0].aside.exists() and not is_published(workspace, published, wanted):
+    aside = views[0].aside if views else ""
+    if views and not workspace.artifact(aside).exists() and not is_published(workspace, published, wanted):
         for view in views:
             ledger_of(workspace, view).forget()
-    workspace.remove_unfinished_segmentations(keep=views[0].aside if views else None)
+    remove_unfinished(workspace, keep=aside)
     for stage in every[: every.index(stages[0])]:
         recompute_missing(workspace, every, stage, choose, begin)
     summaries = []
@@ -68,8 +70,9 @@ def run_all(
     if views and not is_published(workspace, published, wanted):
         made_by = {name: getattr(plan, name) for name in _SETTINGS}
         levels = [stage for stage in views if isinstance(stage, PyramidStage)]
-        finish_metadata(views[0].aside, levels, plan.grid, made_by)
-        workspace.publish_segmentation(views[0].aside)
+        relabel = next(stage for stage in views if isinstance(stage, RelabelStage))
+        finish_metadata(relabel, levels, plan.grid, made_by)
+        publish_segmentation(workspace, aside)
         publish_text(published, wanted)
     return summaries
 

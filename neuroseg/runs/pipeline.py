@@ -30,6 +30,7 @@ from neuroseg.runs.stages import StageSummary
 from neuroseg.segmentation.stage import PyramidStage, RelabelStage
 from neuroseg.stage import Stage
 from neuroseg.storage.cleaning import STREAM, intermediates, remove
+from neuroseg.storage.labels import remove_unfinished
 from neuroseg.storage.naming import is_workspace
 from neuroseg.storage.space import require_space
 from neuroseg.storage.trees import remove_all
@@ -203,7 +204,7 @@ def _discard(workspace: Workspace, stages: Sequence[Stage]) -> None:
         for output in stage.outputs:
             remove_all(workspace.artifact(output))
     remove_all(workspace.segmentation)
-    workspace.remove_unfinished_segmentations()
+    remove_unfinished(workspace)
 
 
 def workspace_at(path: str) -> tuple[Workspace, Plan]:

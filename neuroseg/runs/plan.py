@@ -25,8 +25,9 @@ from neuroseg.fragments.settings import DISTANCE_BASINS, FRAGMENTS, MUTEX_WATERS
 from neuroseg.fragments.stage import CutFragmentsStage, FragmentsStage
 from neuroseg.geometry import Nanometres, Triple, contact_channels, long_range_channels, parse_roi
 from neuroseg.runs.options import Options
-from neuroseg.segmentation.stage import PyramidStage, RelabelStage, pyramid_stages
+from neuroseg.segmentation.stage import ALGORITHM, PyramidStage, RelabelStage, pyramid_stages
 from neuroseg.stage import Stage
+from neuroseg.storage.labels import unfinished_name
 from neuroseg.storage.workspace import Workspace
 from neuroseg.volumes.affinity_source import AffinitySource
 from neuroseg.volumes.content import Content
@@ -220,12 +221,10 @@ class Plan(Section):
         return self.affinity_source(workspace).only([*direct, *far])
 
     def view_stages(self, workspace: Workspace, lookup: str) -> list[RelabelStage | PyramidStage]:
-        """Return relabel and pyramid. They write to a temporary place; the finished segmentation is renamed."""
-        aside = workspace.segmentation_aside(hash_of({"lookup": lookup, "roi": self.roi}))
+        """Return relabel and pyramid. Other programs do not see what they write until it is published."""
+        aside = unfinished_name(workspace, hash_of({"algorithm": ALGORITHM, "lookup": lookup, "roi": self.roi}))
         relabel = RelabelStage(workspace, aside, self.lattice, lookup, self.voxel_size_nm, self._corner_nm)
-        upstream = hash_of(relabel.identity)
-        levels = pyramid_stages(aside, self.lattice, upstream, self.voxel_size_nm, self._corner_nm)
-        return [relabel, *levels]
+        return [relabel, *pyramid_stages(relabel, hash_of(relabel.identity))]
 
     def stages(self, workspace: Workspace) -> list[Stage]:
         """Return all stages of the run in order, with prediction if the run predicts."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -30,10 +30,10 @@ _NAME = "segmentation"  # name of the image in viewers
 
 @dataclass(frozen=True)
 class RelabelStage:
-    """Write the segments of each block at full resolution. `aside`: the place of the unfinished segmentation."""
+    """Write the segments of each block at full resolution. `aside`: the artifact of the unfinished segmentation."""
 
     workspace: Workspace
-    aside: Place
+    aside: str
     lattice: Lattice
     upstream: str
     voxel_size_nm: Nanometres
@@ -46,7 +46,7 @@ class RelabelStage:
     @property
     def outputs(self) -> tuple[str, ...]:
         """The full resolution of the unfinished segmentation."""
-        return (f"{self.aside.name}/0",)
+        return (f"{self.aside}/0",)
 
     @property
     def scope(self) -> str:
@@ -60,10 +60,11 @@ class RelabelStage:
 
     def prepare(self) -> None:
         """Create the label image if it does not exist."""
-        if not is_array(self.aside / "0"):
-            remove_all(self.aside)
+        aside = self.workspace.artifact(self.aside)
+        if not is_array(aside / "0"):
+            remove_all(aside)
             create_volume(
-                self.aside,
+                aside,
                 shape=self.lattice.volume_shape,
                 dtype=np.uint64,
                 block=self.lattice.block_shape,
@@ -72,13 +73,13 @@ class RelabelStage:
                 labels=True,
                 name=_NAME,
             )
-        require_aligned(open_array(self.aside / "0"), self.lattice.block_shape, self.name)
+        require_aligned(open_array(aside / "0"), self.lattice.block_shape, self.name)
 
     @contextmanager
     def open(self) -> Iterator[Process]:
         """Open the arrays and memory-map the lookup once."""
         fragments = open_array(self.workspace.fragments)
-        output = open_array(self.aside / "0", writable=True)
+        output = open_array(self.workspace.artifact(self.aside) / "0", writable=True)
         lookup = map_lookup(self.workspace.lookup)
 
         def process(block: Block) -> None:
@@ -95,7 +96,8 @@ class PyramidStage:
     `lattice`: blocks of the pass, in voxels of full resolution. `every`: downsampling of all levels of the pyramid.
     """
 
-    aside: Place
+    workspace: Workspace
+    aside: str
     levels: LevelsPass
     every: tuple[Triple, ...]
     lattice: Lattice
@@ -113,12 +115,12 @@ class PyramidStage:
     @property
     def inputs(self) -> tuple[str, ...]:
         """The finer level."""
-        return (f"{self.aside.name}/{self.levels.source}",)
+        return (f"{self.aside}/{self.levels.source}",)
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """The levels of the unfinished segmentation."""
-        return tuple(f"{self.aside.name}/{level.number}" for level in self.levels.levels)
+        return tuple(f"{self.aside}/{level.number}" for level in self.levels.levels)
 
     @property
     def scope(self) -> str:
@@ -133,11 +135,12 @@ class PyramidStage:
     def prepare(self) -> None:
         """Create the levels that do not exist."""
         for level in self.levels.levels:
-            if is_array(self.aside / str(level.number)):
+            place = self._place_of(level.number)
+            if is_array(place):
                 continue
             z, y, x = (edge * factor for edge, factor in zip(self.voxel_size_nm, level.factors, strict=True))
             create_array(
-                self.aside / str(level.number),
+                place,
                 shape=_coarser(whole(self.lattice.volume_shape), level.factors).shape,
                 dtype=np.uint64,
                 block=level.shard,
@@ -150,8 +153,8 @@ class PyramidStage:
     @contextmanager
     def open(self) -> Iterator[Process]:
         """Open the levels once."""
-        finest = open_array(self.aside / str(self.levels.source))
-        outputs = [open_array(self.aside / str(level.number), writable=True) for level in self.levels.levels]
+        finest = open_array(self._place_of(self.levels.source))
+        outputs = [open_array(self._place_of(level.number), writable=True) for level in self.levels.levels]
 
         def process(block: Block) -> None:
             finer, before = finest, self.levels.factors
@@ -160,6 +163,9 @@ class PyramidStage:
                 finer, before = output, level.factors
 
         yield process
+
+    def _place_of(self, level: int) -> Place:
+        return self.workspace.artifact(self.aside) / str(level)
 
 
 def _write_level(finer: Any, output: Any, level: Level, before: Triple, region: Roi) -> None:
@@ -182,33 +188,33 @@ def _coarser(region: Roi, factors: Triple) -> Roi:
     return Roi(begin, [e - b for b, e in zip(begin, end, strict=True)])
 
 
-def pyramid_stages(
-    aside: Place, lattice: Lattice, upstream: str, voxel_size_nm: Nanometres, offset_nm: Nanometres
-) -> list[PyramidStage]:
-    """Return the stages that write the coarser levels of the segmentation: one, or several for a very large volume."""
-    passes = passes_of(lattice.volume_shape, voxel_size_nm, lattice.block_shape)
+def pyramid_stages(relabel: RelabelStage, upstream: str) -> list[PyramidStage]:
+    """Return the stages that write the coarser levels of the segmentation: one, or several for a very large volume.
+
+    `upstream`: the hash of the identity of `relabel`.
+    """
+    shape, roi = relabel.lattice.volume_shape, relabel.lattice.roi
+    passes = passes_of(shape, relabel.voxel_size_nm, relabel.lattice.block_shape)
     every = tuple(level.factors for each in passes for level in each.levels)
     return [
         PyramidStage(
-            aside,
-            each,
-            every,
-            Lattice(lattice.volume_shape, each.block_shape, lattice.roi),
-            upstream,
-            voxel_size_nm,
-            offset_nm,
+            relabel.workspace, relabel.aside, each, every, Lattice(shape, each.block_shape, roi), upstream,
+            relabel.voxel_size_nm, relabel.offset_nm,
         )
         for each in passes
-    ]
+    ]  # fmt: skip
 
 
 def finish_metadata(
-    aside: Place,
-    stages: list[PyramidStage],
-    grid: Grid,
-    made_by: Mapping[str, Any],
+    relabel: RelabelStage, stages: Sequence[PyramidStage], grid: Grid, made_by: Mapping[str, Any]
 ) -> None:
-    """Write the metadata of a finished segmentation: the levels of its pyramid, and `made_by`, its settings."""
-    levels: list[tuple[str, Triple]] = [("0", (1, 1, 1))]
-    levels += [(str(level.number), level.factors) for stage in stages for level in stage.levels.levels]
-    write_levels(aside, levels, grid, labels=True, name=_NAME, more={"neuroseg": dict(made_by)})
+    """Write the metadata of a finished segmentation: the levels of its pyramid, and `made_by`, its settings.
+
+    They are written to the image, which on a server contains the folder of the levels.
+    """
+    levels: list[tuple[int, Triple]] = [(0, (1, 1, 1))]
+    levels += [(level.number, level.factors) for stage in stages for level in stage.levels.levels]
+    image, _, folder = relabel.aside.partition("/")
+    paths = [(f"{folder}/{number}" if folder else str(number), factors) for number, factors in levels]
+    place = relabel.workspace.artifact(image)
+    write_levels(place, paths, grid, labels=True, name=_NAME, more={"neuroseg": dict(made_by)})

@@ -15,6 +15,7 @@ from funlib.geometry import Roi
 from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 from zarr.core.buffer import Buffer, default_buffer_prototype
+from zarr.core.group import GroupMetadata
 from zarr.storage import LocalStore, MemoryStore
 
 from neuroseg.errors import NeurosegError
@@ -166,9 +167,10 @@ def _shard_keys(array: Any, roi: Roi) -> Iterator[str]:
 
 
 def create_group(path: Place, attributes: Mapping[str, Any]) -> None:
-    """Create a zarr v3 group, or replace the attributes of an existing one."""
-    group = zarr.open_group(store=zarr_store(path, writable=True), mode="a", zarr_format=3)
-    group.attrs.put(dict(attributes))
+    """Create a zarr v3 group, or replace the attributes of an existing one in one step."""
+    described = GroupMetadata(attributes=dict(attributes), zarr_format=3)
+    with published(path / "zarr.json") as aside:
+        aside.write_bytes(described.to_buffer_dict(default_buffer_prototype())["zarr.json"].to_bytes())
 
 
 def require_aligned(array: Any, write_shape: Sequence[int], name: str) -> None:

@@ -145,23 +145,6 @@ class RemotePath:
             found.unlink(missing_ok=True)
         _for_each(lambda found: found.unlink(missing_ok=True), others)
 
-    def move_all(self, target: RemotePath) -> None:
-        """Move a zarr to an empty place. The server copies the objects.
-
-        Metadata are copied last, outermost at the end, so that a partial copy does not count as a zarr.
-        """
-        import obstore
-
-        def copy(found: RemotePath) -> None:
-            with _as_os_errors(found):
-                obstore.copy(self.store, found.key, target.key + found.key.removeprefix(self.key))
-
-        metadata, others = self._split()
-        _for_each(copy, others)
-        for found in reversed(metadata):
-            copy(found)
-        self.remove_all()
-
     def _split(self) -> tuple[list[RemotePath], list[RemotePath]]:
         """Return the zarr metadata below, outermost first, and the other objects."""
         below = [found for found, _ in self.files()]

@@ -1,8 +1,7 @@
-"""Places of artifacts, on a disk or on a server. Remove, move and measure whole trees of files."""
+"""Places of artifacts, on a disk or on a server. Remove and measure whole trees of files."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from contextlib import suppress
@@ -41,15 +40,6 @@ def renew_listing(folder: Place) -> None:
         existing = next(place for place in (folder, *folder.parents) if place.is_dir())
         with suppress(OSError), tempfile.NamedTemporaryFile(dir=existing, prefix=".look-"):
             pass
-
-
-def move_all(place: Place, target: Place) -> None:
-    """Move a zarr to an empty place. Readers see all of it or nothing."""
-    if isinstance(place, RemotePath):
-        assert isinstance(target, RemotePath)
-        place.move_all(target)
-    else:
-        os.replace(place, Path(str(target)))
 
 
 def bytes_at(place: Place) -> int:

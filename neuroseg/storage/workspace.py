@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from neuroseg.storage.publish import publish_text
 from neuroseg.storage.remote import is_remote, is_writable, require_writable
 from neuroseg.storage.remote_path import RemotePath, remote_path
 from neuroseg.storage.state import read_mapping, require_version
-from neuroseg.storage.trees import Place, discard, move_all, remove_all
+from neuroseg.storage.trees import Place
 
 MERGES = "merges"
 
@@ -121,32 +120,13 @@ class Workspace:
 
     @property
     def segmentation(self) -> Place:
-        """OME-NGFF label image."""
+        """OME-NGFF label image. Its arrays are in `labels_of` (labels.py)."""
         return self.artifacts / "segmentation.zarr"
 
     @property
     def edits(self) -> Path:
         """Edits by hand, one per line."""
         return self.path / "edits.jsonl"
-
-    def segmentation_aside(self, token: str) -> Place:
-        """The temporary place of a segmentation while it is written. `token` is a hash of its settings."""
-        return self.artifacts / f".segmentation.{token}.partial.zarr"
-
-    def publish_segmentation(self, aside: Place) -> None:
-        """Replace the segmentation by a finished one. Remove the earlier one and all unfinished ones."""
-        if isinstance(self.segmentation, Path) and self.segmentation.exists():
-            move_all(self.segmentation, self.artifacts / f".segmentation.{secrets.token_hex(4)}.before.zarr")
-        remove_all(self.segmentation)  # on a server, a move would be a useless copy
-        move_all(aside, self.segmentation)
-        self.remove_unfinished_segmentations()
-
-    def remove_unfinished_segmentations(self, keep: Place | None = None) -> None:
-        """Remove all unfinished segmentations except `keep`."""
-        paths: list[Place] = list(self.artifacts.iterdir())
-        for path in paths:
-            if path.name.startswith(".segmentation.") and path != keep:
-                discard(path)
 
     @property
     def logs(self) -> Path:

@@ -22,6 +22,7 @@ from neuroseg.geometry import Nanometres, Triple, contact_channels, slices
 from neuroseg.runs.pipeline import workspace_at
 from neuroseg.runs.plan import Plan
 from neuroseg.storage.arrays import is_array, open_array
+from neuroseg.storage.labels import labels_of
 from neuroseg.storage.merges import has_merges
 from neuroseg.storage.workspace import Workspace, named_workspace
 from neuroseg.volumes.addresses import open_any
@@ -93,7 +94,7 @@ def _of_workspace(workspace: Workspace, plan: Plan) -> Iterator[Layer]:
         # Without a cache: blocks that a run has not predicted yet will change.
         read = partial(_read_channels, open_array(workspace.affinities), list(channels))
         yield _layer("affinities", AFFINITIES, np.dtype(np.uint8), plan, read, len(channels))
-    found = {"fragments": workspace.fragments, "segmentation": workspace.segmentation / "0"}
+    found = {"fragments": workspace.fragments, "segmentation": labels_of(workspace) / "0"}
     if not is_array(found["segmentation"]) and has_tree(workspace):
         found["segmentation"] = workspace.fragments  # joined by the merge tree before a run has written labels
     for name, place in found.items():

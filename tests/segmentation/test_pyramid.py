@@ -18,7 +18,7 @@ from neuroseg.geometry import Nanometres, Triple, slices, triple, whole
 from neuroseg.segmentation import pyramid
 from neuroseg.segmentation.pyramid import level_factors, passes_of
 from neuroseg.segmentation.relabel import downsampled
-from neuroseg.segmentation.stage import PyramidStage, pyramid_stages
+from neuroseg.segmentation.stage import PyramidStage, RelabelStage, pyramid_stages
 from neuroseg.stage import Stage
 from neuroseg.storage.arrays import create_array, open_array
 from neuroseg.storage.workspace import Workspace
@@ -49,7 +49,8 @@ def written_stages(
     create_array(workspace.segmentation / "0", shape=shape, dtype=np.uint64, block=block_shape, attributes={})
     open_array(workspace.segmentation / "0", writable=True)[:] = labels
     lattice = Lattice(shape, block_shape, region)
-    return pyramid_stages(workspace.segmentation, lattice, "relabel", voxel, (0.0, 0.0, 0.0))
+    relabel = RelabelStage(workspace, workspace.segmentation.name, lattice, "lookup", voxel, (0.0, 0.0, 0.0))
+    return pyramid_stages(relabel, "relabel")
 
 
 def test_levels_down_to_small_ones_are_one_pass() -> None:

@@ -78,7 +78,7 @@ class TestRelabel(StageTests):
         names = names[names > 0]
         write_lookup(workspace.lookup, {"fragment": names, "segment": np.arange(len(names)) // 3 + 1})
         return RelabelStage(
-            workspace, workspace.segmentation, fragments.lattice, "lookup", source.voxel_size_nm, source.offset_nm
+            workspace, workspace.segmentation.name, fragments.lattice, "lookup", source.voxel_size_nm, source.offset_nm
         )
 
 
