@@ -60,7 +60,7 @@ class LevelsPass:
 def passes_of(shape: Triple, voxel_size_nm: Nanometres, block_shape: Triple) -> list[LevelsPass]:
     """Return the passes that compute the levels of a volume, in order. Empty for a small volume.
 
-    `block_shape`: the blocks of the run. There is one pass, unless the volume is more than 64 blocks long.
+    `block_shape`: the blocks of the run. There is one pass, unless the volume is more than 32 to 64 blocks long.
     """
     totals: list[Triple] = [(1, 1, 1)]
     for step in level_factors(shape, voxel_size_nm):

@@ -144,10 +144,7 @@ class PyramidStage:
                 shape=_coarser(whole(self.lattice.volume_shape), level.factors).shape,
                 dtype=np.uint64,
                 block=level.shard,
-                attributes={
-                    **array_attributes((z, y, x), self.offset_nm),
-                    DOWNSAMPLING: list(level.factors),
-                },
+                attributes={**array_attributes((z, y, x), self.offset_nm), DOWNSAMPLING: list(level.factors)},
             )
 
     @contextmanager
