@@ -42,7 +42,6 @@ class LookupStage:
     name = "lookup"
     outputs = ("merges/lookup.npy",)
     halo = (0, 0, 0)
-    scale = (1, 1, 1)
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -47,7 +47,6 @@ class PartitionStage:
     name = "agglomeration"
     outputs = (f"{MERGES}/tree.parquet", f"{MERGES}/nodes.parquet")
     halo = (0, 0, 0)
-    scale = (1, 1, 1)
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -48,7 +48,6 @@ class AgglomerationStage:
     long_range: bool
 
     halo = (0, 0, 0)
-    scale = (1, 1, 1)
 
     @property
     def name(self) -> str:
