@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from funlib.geometry import Roi
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neuroseg.blocks import Block, Lattice, whole_lattice
+from neuroseg.blocks import Block, Lattice, indices_of, voxels_of, whole_lattice
 from neuroseg.geometry import slices, whole
 
 
@@ -97,3 +98,43 @@ def test_indices_and_faces_stay_when_the_roi_grows(
     assert set(small.indices()) <= set(large.indices())
     for block in small.blocks():
         assert block.write_roi == large.block(block.index).write_roi.intersect(roi)
+
+
+def test_blocks_are_created_when_they_are_asked_for() -> None:
+    blocks = whole_lattice((4, 5, 6), (4, 4, 4)).blocks((1, 2, 3))
+    assert len(blocks) == 4
+    assert blocks[3] == blocks[-1] == Block(3, ((0, 4), (4, 5), (4, 6)), ((0, 4), (2, 5), (1, 6)))
+    assert [block.index for block in blocks[1:3]] == [1, 2]
+    assert blocks.where(np.array([True, False, False, True])) == [blocks[0], blocks[3]]
+    assert blocks != [blocks[0]]
+    with pytest.raises(IndexError):
+        blocks[4]
+
+
+def test_unwanted_blocks_are_omitted() -> None:
+    asked = []
+
+    def wanted(z: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        asked.append((z.tolist(), y.tolist(), x.tolist()))
+        return np.array([[[True, False, True]], [[False, False, True]]])
+
+    lattice = Lattice((8, 4, 10), (4, 4, 4), Roi((0, 0, 2), (8, 4, 8)), wanted)
+    assert lattice.indices() == [0, 2, 5]
+    assert (lattice.touching, len(lattice.blocks())) == (6, 3)
+    assert asked == [([[0, 4], [4, 8]], [[0, 4]], [[2, 4], [4, 8], [8, 10]])], "once, clipped to the region"
+
+
+@settings(max_examples=60)
+@given(cut_volumes(), st.tuples(*[st.integers(0, 3)] * 3))
+def test_faces_of_many_blocks_are_those_of_each(
+    cut: tuple[tuple[int, int, int], tuple[int, int, int], Roi], halo: tuple[int, int, int]
+) -> None:
+    lattice = Lattice(*cut)
+    blocks = lattice.blocks(halo)
+    for axis in range(3):
+        places, faces = blocks.along(axis)
+        found = [tuple(faces[place]) for place in places]
+        assert found == [(*block.write_box[axis], *block.read_box[axis]) for block in blocks]
+    assert voxels_of(blocks) == voxels_of(list(blocks)) == lattice.roi.size
+    assert indices_of(blocks).tolist() == indices_of(list(blocks)).tolist() == lattice.indices()
+    assert lattice.touching == len(blocks)

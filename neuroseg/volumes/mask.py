@@ -12,19 +12,19 @@ import numpy as np
 from funlib.geometry import Roi
 from numpy.typing import NDArray
 
+from neuroseg.blocks import Numbers, Wanted
 from neuroseg.errors import InputError
 from neuroseg.geometry import Nanometres, Triple
 from neuroseg.volumes.addresses import open_any
 from neuroseg.volumes.content import Content, content_of
+from neuroseg.volumes.mask_grid import Scaled, cells_inside, voxels_inside
 from neuroseg.volumes.placement import CORNER, Grid, corner_shift_nm
 from neuroseg.volumes.volume import Volume
 
 logger = logging.getLogger(__name__)
 
 ReadMask = Callable[[Roi], NDArray[np.bool_]]
-_REMEMBERED_BLOCKS = 100_000
 _SLAB_SECTIONS = 16
-_ROUNDING_VOXELS = 1e-6  # far more than the rounding error of a position, far less than a voxel
 
 
 @dataclass(frozen=True)
@@ -47,22 +47,11 @@ class MaskSource:
         """Return the function that reads a region of the volume as booleans `(z, y, x)`."""
         mask = open_any(self.path)
         scaled = _scaled(mask, Grid(self.voxel_size_nm, self.offset_nm, self.convention))
-        return lambda roi: _inside(mask, roi, scaled)
+        return lambda roi: voxels_inside(mask, roi, scaled)
 
-    def touching(self) -> Callable[[Roi], bool]:
-        """Return the function that returns whether any voxel of a region is inside. It caches its results."""
+    def touching(self) -> Wanted:
+        """Return the function that returns which cells of a grid have a voxel inside. It reads the mask once."""
         return _touching(self)
-
-
-@dataclass(frozen=True)
-class _Scaled:
-    """The position of a volume's voxels in a mask, along z, y, x.
-
-    `ratio`: size of a volume's voxel in mask voxels. `shift`: begin of the mask past the volume's, in mask voxels.
-    """
-
-    ratio: Nanometres
-    shift: Nanometres
 
 
 def open_mask(
@@ -111,11 +100,11 @@ def _shift_nm(mask: Volume, grid: Grid) -> Nanometres:
     return corner_shift_nm(Grid(mask.voxel_size_nm or grid.voxel_size_nm, mask.offset_nm, mask.zero), grid)
 
 
-def _scaled(mask: Volume, grid: Grid) -> _Scaled:
+def _scaled(mask: Volume, grid: Grid) -> Scaled:
     sizes = mask.voxel_size_nm or grid.voxel_size_nm
     rz, ry, rx = (edge / size for edge, size in zip(grid.voxel_size_nm, sizes, strict=True))
     sz, sy, sx = (shift / size for shift, size in zip(_shift_nm(mask, grid), sizes, strict=True))
-    return _Scaled((rz, ry, rx), (sz, sy, sx))
+    return Scaled((rz, ry, rx), (sz, sy, sx))
 
 
 def _place(mask: Volume, grid: Grid) -> str:
@@ -138,31 +127,17 @@ def _checksum(mask: Volume) -> str:
 
 
 @lru_cache(maxsize=4)
-def _touching(source: MaskSource) -> Callable[[Roi], bool]:
-    read = source.open()
+def _touching(source: MaskSource) -> Wanted:
+    known: dict[bytes, NDArray[np.bool_]] = {}
 
-    @lru_cache(maxsize=_REMEMBERED_BLOCKS)
-    def touches(begin: Triple, shape: Triple) -> bool:
-        return bool(read(Roi(begin, shape)).any())
+    def touching(*faces: Numbers) -> NDArray[np.bool_]:
+        # Every stage asks for the same grid, or for one of a few.
+        key = b"|".join(each.tobytes() for each in faces)
+        if key not in known:
+            mask = open_any(source.path)
+            known[key] = cells_inside(
+                mask, faces, _scaled(mask, Grid(source.voxel_size_nm, source.offset_nm, source.convention))
+            )
+        return known[key]
 
-    return lambda roi: touches(tuple(roi.begin), tuple(roi.shape))
-
-
-def _inside(mask: Volume, roi: Roi, scaled: _Scaled) -> NDArray[np.bool_]:
-    places = [_places(roi, axis, scaled) for axis in range(3)]
-    within = [(at >= 0) & (at < size) for at, size in zip(places, mask.shape, strict=True)]
-    out = np.zeros(tuple(roi.shape), bool)
-    if all(known.any() for known in within):
-        known = [at[inside] for at, inside in zip(places, within, strict=True)]
-        begin = [int(at[0]) for at in known]
-        values = mask.read(Roi(begin, [int(at[-1]) + 1 - b for at, b in zip(known, begin, strict=True)]))
-        out[np.ix_(*within)] = values[np.ix_(*(at - b for at, b in zip(known, begin, strict=True)))] != 0
-    return out
-
-
-def _places(roi: Roi, axis: int, scaled: _Scaled) -> NDArray[np.int64]:
-    """Return the mask voxel at the centre of each voxel of `roi` along an axis, ascending."""
-    at = np.arange(roi.begin[axis], roi.end[axis])
-    centres = (at + 0.5) * scaled.ratio[axis] - scaled.shift[axis]
-    # A centre on the face of two mask voxels belongs to the later one, also if decimal lengths are rounded.
-    return np.floor(centres + _ROUNDING_VOXELS).astype(np.int64)
+    return touching

@@ -28,8 +28,8 @@ def test_a_coarse_mask_is_looked_up_at_the_voxels_centres(tmp_path: Path) -> Non
     expected = [False, False, True, True, True, True, False, False]
     assert source.open()(whole((1, 1, 8))).tolist() == [[expected]]
     assert source.open()(Roi((0, 0, 1), (1, 1, 3))).tolist() == [[expected[1:4]]]
-    touches = source.touching()
-    assert [touches(Roi((0, 0, x), (1, 1, 2))) for x in (0, 2, 6)] == [False, True, False]
+    one, pairs = np.array([[0, 1]]), np.array([[0, 2], [2, 4], [4, 6], [6, 8]])
+    assert source.touching()(one, one, pairs).tolist() == [[[False, True, True, False]]]
 
 
 def test_a_mask_without_a_voxel_size_has_the_volumes_voxels(tmp_path: Path) -> None:
