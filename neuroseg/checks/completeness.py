@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from neuroseg.blocks import Block
+import numpy as np
+
+from neuroseg.blocks import Block, indices_of, voxels_of
 from neuroseg.execution.block import ledger_of
 from neuroseg.execution.task import Begin
 from neuroseg.runs.damage import missing_blocks
@@ -49,17 +51,16 @@ def checked(workspace: Workspace, plan: Plan, begin: Begin) -> Iterator[Checked]
 
 
 def _checked(workspace: Workspace, stage: Stage, begin: Begin) -> Checked:
-    ledger, blocks = ledger_of(workspace, stage), list(stage.lattice.blocks(stage.halo))
-    left = {block.index for block in ledger.pending(blocks)}
-    done = [block for block in blocks if block.index not in left]
-    stored = ledger.stored(done)
+    ledger, blocks = ledger_of(workspace, stage), stage.lattice.blocks(stage.halo)
+    done = blocks.where(~np.isin(blocks.indices, ledger.pending(blocks).indices))
+    files_of = ledger.stored(done).files
     absent = [number for number, name in enumerate(stage.outputs) if not _is_there(workspace, name)]
-    removed = [n for n in absent if any(counts[n].files for _, counts in stored if n < len(counts))]
-    missing = {block.index for block in missing_blocks(workspace, stage)}
+    removed = [n for n in absent if n < files_of.shape[1] and (files_of[:, n] > 0).any()]
+    missing = indices_of(missing_blocks(workspace, stage))
     if removed and isinstance(stage, RelabelStage | PyramidStage):
-        missing = {block.index for block in done}  # no command removes the segmentation
-    there = [block for block in done if block.index not in missing]
-    observe = begin(f"check {stage.name}", len(there), sum(block.voxels for block in there))
+        missing = done.indices  # no command removes the segmentation
+    there = done.where(~np.isin(done.indices, missing))
+    observe = begin(f"check {stage.name}", len(there), voxels_of(there))
     damaged, files, unknown = list[int](), list[str](), list[Block]()
     for count, (block, checksums) in enumerate(ledger.checksums(there), start=1):
         if checksums is None:
@@ -73,7 +74,7 @@ def _checked(workspace: Workspace, stage: Stage, begin: Begin) -> Checked:
     for name in stage.outputs:
         damaged += [block.index for block in damaged_blocks(workspace.artifact(name), unknown)]
     names = [stage.outputs[number] for number in removed]
-    return Checked(stage.name, len(done), sorted(missing), sorted(set(damaged)), files, names)
+    return Checked(stage.name, len(done), missing.tolist(), sorted(set(damaged)), files, names)
 
 
 def _is_there(workspace: Workspace, name: str) -> bool:

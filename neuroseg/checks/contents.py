@@ -49,7 +49,7 @@ def workspace_contents(workspace: Workspace) -> dict[str, Any]:
     plan = read_plan(workspace)
     stages = []
     for stage in plan.stages(workspace):
-        blocks = list(stage.lattice.blocks(stage.halo))
+        blocks = stage.lattice.blocks(stage.halo)
         left = len(workspace.ledger(stage.name, stage.identity, stage.scope).pending(blocks))
         stages.append({"stage": stage.name, "done": len(blocks) - left, "blocks": len(blocks)})
     content: dict[str, Any] = {

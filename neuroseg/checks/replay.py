@@ -40,7 +40,7 @@ def replay_block(path: str, stage_name: str, index: int, place: str | None = Non
             raise InputError(
                 f"stage {stage_name} has not begun in {path}", hint="run neuroseg run or neuroseg segment first"
             )
-        ledger.require_same(stage_name, blocks=list(stage.lattice.blocks(stage.halo)))
+        ledger.require_same(stage_name, blocks=stage.lattice.blocks(stage.halo))
         _require_complete_inputs(workspace, plan, stage)
         block = stage.lattice.block(index, stage.halo)
         started = time.monotonic()
@@ -58,7 +58,7 @@ def _require_complete_inputs(workspace: Workspace, plan: Plan, stage: Stage) -> 
         if earlier.name == stage.name:
             return
         marks = workspace.ledger(earlier.name, earlier.identity, earlier.scope)
-        if left := len(marks.pending(list(earlier.lattice.blocks(earlier.halo)))):
+        if left := len(marks.pending(earlier.lattice.blocks(earlier.halo))):
             raise InputError(
                 f"stage {stage.name} needs stage {earlier.name}, which is not complete "
                 f"({left} of {len(earlier.lattice.indices())} blocks left)"

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from neuroseg.execution.failures import message_and_hint
 from neuroseg.runs.damage import missing_blocks
 from neuroseg.runs.finished import is_finished, stages_as_stored
 from neuroseg.runs.pipeline import workspace_at
 from neuroseg.runs.plan import PREDICTION
+from neuroseg.storage.done_table import DoneRecords
 
 _RECENT_S = 600.0
 
 RUNNING, DONE, FAILED, STOPPED = "running", "done", "failed", "stopped"
 
-Records = list[dict[str, Any]]
+Rows = list[dict[str, Any]]
 
 
 def state_of(rows: Sequence[Mapping[str, Any]], *, is_in_use: bool, is_published: bool) -> str:
@@ -35,19 +39,19 @@ def state_of(rows: Sequence[Mapping[str, Any]], *, is_in_use: bool, is_published
     return DONE if complete and (wanted is predicted or is_published) else STOPPED
 
 
-def run_state(path: str) -> tuple[str, Records, Records]:
+def run_state(path: str) -> tuple[str, Rows, Rows]:
     """Return the state of a run, one row per stage, and one row per worker, from its ledger."""
     workspace, plan = workspace_at(path)
     # Test the lock before reading the ledger: if the run has ended, the ledger is complete.
     rows, all_records, is_in_use = [], {}, workspace.is_in_use()
     for stage in stages_as_stored(workspace, plan):
         ledger = workspace.ledger(stage.name, stage.identity, stage.scope)
-        blocks = list(stage.lattice.blocks(stage.halo))
+        blocks = stage.lattice.blocks(stage.halo)
         left = len(ledger.pending(blocks))
-        records, failures = ledger.records(), ledger.failures()
+        records, failures = ledger.done_records(), ledger.failures()
         all_records[stage.name] = records
         rate = recent_rate(records)
-        block_voxels = sum(block.voxels for block in blocks) / max(1, len(blocks))
+        block_voxels = blocks.voxels / max(1, len(blocks))
         rows.append(
             {
                 "stage": stage.name,
@@ -71,41 +75,46 @@ def run_state(path: str) -> tuple[str, Records, Records]:
     return state, rows, worker_rows(all_records, time.time())
 
 
-def recent_rate(records: Records) -> float | None:
+def recent_rate(records: DoneRecords) -> float | None:
     """Return Mvoxel/s over the ten minutes before the last done block. None without blocks."""
-    last = max((record["time"] for record in records), default=0.0)
-    return _rate([record for record in records if record["time"] > last - _RECENT_S])
+    return _rate(records.where(records.times > records.times.max(initial=0.0) - _RECENT_S))
 
 
-def worker_rows(records: dict[str, Records], now: float) -> list[dict[str, Any]]:
+def worker_rows(records: Mapping[str, DoneRecords], now: float) -> Rows:
     """Return one row per process that completed a block in the last ten minutes, from the records by stage."""
-    by_worker: dict[tuple[str, int], list[tuple[str, dict[str, Any]]]] = {}
+    by_worker: dict[tuple[str, int], list[tuple[str, DoneRecords]]] = defaultdict(list)
     for stage, each in records.items():
-        for record in each:
-            if record["time"] > now - _RECENT_S and {"host", "process"} <= record.keys():
-                by_worker.setdefault((record["host"], record["process"]), []).append((stage, record))
+        recent = each.where(each.times > now - _RECENT_S)
+        processes = [(about.host, about.process) for about in recent.common]
+        for worker in {processes[number] for number in np.unique(recent.about)}:
+            host, process = worker
+            if host is not None and process is not None:
+                is_its = np.array([known == worker for known in processes])[recent.about]
+                by_worker[host, process].append((stage, recent.where(is_its)))
     return [_worker_row(*worker, made, now) for worker, made in sorted(by_worker.items())]
 
 
-def _worker_row(host: str, process: int, made: list[tuple[str, dict[str, Any]]], now: float) -> dict[str, Any]:
-    stage, last = max(made, key=lambda pair: pair[1]["time"])
+def _worker_row(host: str, process: int, made: Sequence[tuple[str, DoneRecords]], now: float) -> dict[str, Any]:
+    stage, records = max(made, key=lambda pair: pair[1].times.max())
+    last = int(records.times.argmax())
+    about = records.common[records.about[last]]
     return {
         "host": host,
         "process": process,
-        "job": last.get("job"),
-        "device": last.get("device", "-"),
-        "blocks": len(made),
-        "mvoxel_per_s": _rate([record for name, record in made if name == stage]),
-        "peak_mib": last["peak_mib"],
+        "job": about.job,
+        "device": about.device or "-",
+        "blocks": sum(len(each) for _, each in made),
+        "mvoxel_per_s": _rate(records),
+        "peak_mib": about.peak_mib,
         "stage": stage,
-        "block": last["block"],
-        "seconds_ago": now - last["time"],
+        "block": int(records.blocks[last]),
+        "seconds_ago": now - float(records.times[last]),
     }
 
 
-def _rate(records: Iterable[dict[str, Any]]) -> float | None:
+def _rate(records: DoneRecords) -> float | None:
     """Return Mvoxel/s from the start of the first block to the end of the last one. None without blocks."""
-    records = list(records)
-    last = max((record["time"] for record in records), default=0.0)
-    first = min((record["time"] - record["seconds"] for record in records), default=0.0)
-    return sum(record["voxels"] for record in records) / (last - first) / 1e6 if last > first else None
+    if not len(records):
+        return None
+    last, first = float(records.times.max()), float((records.times - records.seconds).min())
+    return int(records.voxels.sum()) / (last - first) / 1e6 if last > first else None

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from neuroseg.blocks import Block
 from neuroseg.execution.block import ledger_of
 from neuroseg.geometry import Triple
 from neuroseg.stage import Stage
+from neuroseg.storage.done_table import DoneRecords
+from neuroseg.storage.ledger import StoredBlocks
 from neuroseg.storage.workspace import Workspace
 from neuroseg.views.block_map import DONE, FAILED, LEFT
 
 # Stages with one block, the whole region.
 _NOT_IN_SPACE = ("agglomeration", "lookup")
-
-Records = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -81,43 +79,40 @@ class StageRecords:
 def stage_records(workspace: Workspace, stage: Stage) -> StageRecords:
     """Return the records of a stage. Blocks outside the region or the mask are not counted."""
     ledger = ledger_of(workspace, stage)
-    blocks = list(stage.lattice.blocks(stage.halo))
-    left = {block.index for block in ledger.pending(blocks)}
-    wanted = {block.index for block in blocks} - left
-    records = [record for record in ledger.records() if record["block"] in wanted]
+    blocks = stage.lattice.blocks(stage.halo)
+    pending = ledger.pending(blocks).indices
+    wanted = blocks.where(~np.isin(blocks.indices, pending))
+    records = ledger.done_records()
+    records = records.where(np.isin(records.blocks, wanted.indices))
+    common = [records.common[number] for number in np.unique(records.about)]
+    left = dict.fromkeys(pending.tolist())
     failures = {index: cause for index, cause in ledger.failures().items() if index in left}
     return StageRecords(
         stage.name,
         stage.lattice.counts,
         stage.lattice.block_shape,
-        np.array([record["block"] for record in records], np.int64),
-        np.array([record["seconds"] for record in records], np.float64),
-        np.array([record["peak_mib"] for record in records], np.float64),
-        sum(int(record["voxels"]) for record in records),
+        records.blocks,
+        records.seconds,
+        records.peak_mib.astype(np.float64),
+        int(records.voxels.sum()),
         _elapsed(records),
-        len({(record.get("host"), record.get("process")) for record in records}),
-        _distinct(records, "host"),
-        _distinct(records, "device"),
-        tuple(sorted(left)),
+        len({(each.host, each.process) for each in common}),
+        tuple(sorted({each.host for each in common if each.host})),
+        tuple(sorted({each.device for each in common if each.device})),
+        tuple(left),
         failures,
-        _stored(stage, ledger.stored([block for block in blocks if block.index in wanted])),
+        _stored(stage, ledger.stored(wanted)),
         ledger.is_claimed(),
     )
 
 
-def _elapsed(records: Records) -> float:
-    first = min((record["time"] - record["seconds"] for record in records), default=0.0)
-    return float(max((record["time"] for record in records), default=0.0) - first)
+def _elapsed(records: DoneRecords) -> float:
+    if not len(records):
+        return 0.0
+    return float(records.times.max() - (records.times - records.seconds).min())
 
 
-def _distinct(records: Records, key: str) -> tuple[str, ...]:
-    return tuple(sorted({str(record[key]) for record in records if record.get(key)}))
-
-
-def _stored(stage: Stage, counts: Sequence[tuple[Block, Sequence[Any]]]) -> dict[str, int]:
+def _stored(stage: Stage, stored: StoredBlocks) -> dict[str, int]:
     """Return the bytes of each artifact of a stage. Deleted blocks count nothing."""
-    totals = dict.fromkeys(stage.outputs, 0)
-    for _, each in counts:
-        for name, stored in zip(stage.outputs, each, strict=False):
-            totals[name] += stored.size
-    return totals
+    totals = stored.sizes.sum(axis=0).tolist()
+    return dict.fromkeys(stage.outputs, 0) | dict(zip(stage.outputs, totals, strict=False))

@@ -15,7 +15,9 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from neuroseg.blocks import Block
+import numpy as np
+
+from neuroseg.blocks import Block, chosen, voxels_of
 from neuroseg.errors import BlocksFailedError, DamagedError, NeurosegError
 from neuroseg.execution.block import ledger_of
 from neuroseg.execution.failures import message_and_hint
@@ -25,9 +27,10 @@ from neuroseg.runs.pending import released, released_inputs
 from neuroseg.runs.plan import PREDICTION
 from neuroseg.segmentation.stage import PyramidStage, RelabelStage
 from neuroseg.stage import Stage
+from neuroseg.storage.file_counts import file_counts
 from neuroseg.storage.integrity import damaged_blocks
 from neuroseg.storage.labels import finished_name
-from neuroseg.storage.stored import artifact_at, refresh, sizes_in, stored_now
+from neuroseg.storage.stored import artifact_at, refresh
 from neuroseg.storage.workspace import Workspace
 
 # Search the inputs of at most this many failed blocks for damage. If more fail, damage is seldom the cause.
@@ -46,29 +49,28 @@ def as_published(workspace: Workspace, every: Sequence[Stage]) -> list[Stage]:
     ]
 
 
-def missing_blocks(workspace: Workspace, stage: Stage, only: str | None = None) -> list[Block]:
+def missing_blocks(workspace: Workspace, stage: Stage, only: str | None = None) -> Sequence[Block]:
     """Return the done blocks of a stage whose files are missing, truncated or empty, compared with their marks.
 
     `only` restricts the check to one artifact. Artifacts that do not exist are skipped: they were removed on purpose,
     or are not written yet.
     """
-    known = ledger_of(workspace, stage).stored(list(stage.lattice.blocks(stage.halo)))
-    lost: dict[int, Block] = {}
+    known = ledger_of(workspace, stage).stored(stage.lattice.blocks(stage.halo))
+    lost = np.zeros(len(known.blocks), bool)
     for number, name in enumerate(stage.outputs):
         if only not in (None, name):
             continue
         try:
             artifact = artifact_at(workspace.artifact(name))
         except ValueError:  # an array without metadata: none of it can be read
-            lost |= {block.index: block for block, _ in known}
+            lost[:] = True
             continue
-        if artifact is None:
+        if artifact is None or number >= known.files.shape[1]:
             continue
-        size_of = sizes_in(artifact)
-        for block, stored in known:
-            if number < len(stored) and stored_now(artifact, size_of, block) != stored[number]:
-                lost[block.index] = block
-    return [lost[index] for index in sorted(lost)]
+        files, sizes = file_counts(artifact, known.blocks)
+        has_count = known.files[:, number] >= 0
+        lost |= has_count & ((files != known.files[:, number]) | (sizes != known.sizes[:, number]))
+    return chosen(known.blocks, lost)
 
 
 def require_whole(workspace: Workspace, stages: Sequence[Stage], artifact: str) -> None:
@@ -116,8 +118,8 @@ def unmark_readers(
     """
     gone: list[tuple[Stage, Sequence[Block]]] = [(stage, lost)] if lost else []
     for reader in [each for each in every[every.index(stage) + 1 :] if each in only]:
-        ledger, blocks = ledger_of(workspace, reader), list(reader.lattice.blocks(reader.halo))
-        left = {block.index for block in ledger.pending(blocks)}
+        ledger, blocks = ledger_of(workspace, reader), reader.lattice.blocks(reader.halo)
+        left = set(ledger.pending(blocks).indices.tolist())
         found: dict[int, Block] = {}
         for maker, made in gone:
             if not set(maker.outputs).isdisjoint(reader.inputs):
@@ -129,7 +131,7 @@ def unmark_readers(
     return len(gone) > 1
 
 
-def _certainly_missing(workspace: Workspace, stage: Stage) -> list[Block]:
+def _certainly_missing(workspace: Workspace, stage: Stage) -> Sequence[Block]:
     """Return `missing_blocks`, but check twice, because a network disk may list an older state."""
     lost = missing_blocks(workspace, stage)
     if lost:
@@ -244,7 +246,7 @@ def recompute(
             return False
     ledger = ledger_of(workspace, maker)
     ledger.clear_failures(blocks)
-    observe = begin(maker.name, len(blocks), sum(block.voxels for block in blocks))
+    observe = begin(maker.name, len(blocks), voxels_of(blocks))
     # Workers write the segmentation only to its temporary place. So process one that was renamed in the head.
     is_published = isinstance(maker, RelabelStage | PyramidStage) and maker.aside == workspace.segmentation.name
     task = Task(maker, blocks, ledger, observe)
@@ -255,7 +257,7 @@ def recompute(
 
 def _find_damage(
     workspace: Workspace, every: Sequence[Stage], stage: Stage, blocks: Sequence[Block]
-) -> Iterator[tuple[Stage, list[Block], list[Block]]]:
+) -> Iterator[tuple[Stage, Sequence[Block], Sequence[Block]]]:
     """Yield earlier stages, their damaged or missing blocks that `blocks` of a stage read, and the missing ones only.
 
     Tables are searched completely, because a block may read any part of them.

@@ -131,13 +131,13 @@ def _pending_of(
     for stage in group:
         ledger, is_partial = ledger_of(workspace, stage), any(each.blocks for each in found)
         recompute_missing(workspace, every, stage, choose, begin, now=not is_partial)
-        pending = ledger.pending(list(stage.lattice.blocks(stage.halo)))
+        pending = ledger.pending(stage.lattice.blocks(stage.halo))
         if (pending or is_partial or (is_last and stage is group[-1])) and removed(
             workspace, [stage], every[every.index(stage) + 1 :]
         ):
             # Marks of removed files are invalid. Recompute the whole stage.
             ledger.forget_blocks()
-            pending = list(stage.lattice.blocks(stage.halo))
+            pending = stage.lattice.blocks(stage.halo)
         found.append(Pending(stage, pending))
     return found
 

@@ -64,9 +64,9 @@ def require_held(
     for group in groups if makers else ():
         will_run = False
         for stage in group:
-            blocks = list(stage.lattice.blocks(stage.halo))
+            blocks: Sequence[Block] = stage.lattice.blocks(stage.halo)
             if not (is_redone or stage in restarted):
-                blocks = list(known.get(stage.name, ledger_of(workspace, stage).pending(blocks)))
+                blocks = known[stage.name] if stage.name in known else ledger_of(workspace, stage).pending(blocks)
             will_run = will_run or bool(blocks)
             for maker, needed in released_inputs(workspace, makers, stage, blocks):
                 if maker not in group:

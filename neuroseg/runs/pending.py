@@ -28,7 +28,7 @@ def still_pending(workspace: Workspace, stages: Sequence[Stage]) -> list[Pending
 
 def pending_of(workspace: Workspace, stage: Stage) -> Pending:
     """Return the blocks of a stage that are not done."""
-    return Pending(stage, ledger_of(workspace, stage).pending(list(stage.lattice.blocks(stage.halo))))
+    return Pending(stage, ledger_of(workspace, stage).pending(stage.lattice.blocks(stage.halo)))
 
 
 def with_released(workspace: Workspace, found: Sequence[Pending]) -> list[Pending]:

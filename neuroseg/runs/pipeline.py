@@ -99,7 +99,7 @@ def _execute(
     stages = [stage for stage in every if stage.name.split("-")[0] in names]
     _require_no_later_reader(options, every)
     first = _restart_index(restart, every, stages)
-    if plan.mask is not None and not plan.lattice.indices():
+    if plan.mask is not None and not plan.lattice.blocks():
         raise InputError(f"the mask {plan.mask.path} has no voxel in the region {plan.roi}")
     if not options.force and isinstance(workspace.artifacts, Path):
         stream = options.keep == STREAM
@@ -127,7 +127,7 @@ def _require_possible(
     in_words = describe_changes(read_plan(workspace), plan) if is_workspace(workspace.path) else {}
     for stage in every[:first]:
         if stage in stages and stage.name.split("-")[0] not in _REDONE_WITHOUT_ASKING:
-            blocks = list(stage.lattice.blocks(stage.halo))
+            blocks = stage.lattice.blocks(stage.halo)
             ledger_of(workspace, stage).require_same(restart_of(stage.name), in_words, blocks)
     require_held(workspace, every, in_groups(stages), restarted=every[first:])
     if first < len(every):
@@ -166,7 +166,7 @@ def _first_pending(workspace: Workspace, plan: Plan, stages: Sequence[Stage]) ->
     if views_of(stages) and is_finished(workspace, plan):
         stages = [stage for stage in stages if not isinstance(stage, RelabelStage | PyramidStage)]
     return next(
-        (stage for stage in stages if ledger_of(workspace, stage).pending(list(stage.lattice.blocks(stage.halo)))), None
+        (stage for stage in stages if ledger_of(workspace, stage).pending(stage.lattice.blocks(stage.halo))), None
     )
 
 
@@ -192,7 +192,7 @@ def _executor(workspace: Workspace, plan: Plan, executors: Executors, tasks: Seq
 
 def _require_affinities(workspace: Workspace, plan: Plan, stage: Stage) -> None:
     """Raise InputError unless all blocks of affinities are done."""
-    left = len(ledger_of(workspace, stage).pending(list(stage.lattice.blocks(stage.halo))))
+    left = len(ledger_of(workspace, stage).pending(stage.lattice.blocks(stage.halo)))
     if left:
         raise InputError(f"{left} blocks of affinities are missing", hint=f"run neuroseg predict {plan.path} first")
 

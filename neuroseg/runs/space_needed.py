@@ -46,8 +46,8 @@ def needed_bytes(
 def _voxels_left(workspace: Workspace, stage: Stage) -> int:
     """Return the number of voxels in pending blocks. Blocks outside the mask do not count."""
     ledger, lattice = workspace.ledger(stage.name, stage.identity, stage.scope), stage.lattice
-    is_new = not ledger.is_same() or not ledger.done()
+    is_new = not ledger.is_same() or not ledger.done_count()
     if is_new and lattice.wanted is None:
         return int(lattice.roi.intersect(whole(lattice.volume_shape)).size)
-    blocks = list(lattice.blocks(stage.halo))
-    return sum(block.voxels for block in (blocks if is_new else ledger.pending(blocks)))
+    blocks = lattice.blocks(stage.halo)
+    return (blocks if is_new else ledger.pending(blocks)).voxels

@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from neuroseg.blocks import Block
+import numpy as np
+
+from neuroseg.blocks import Block, voxels_of
 from neuroseg.errors import BlocksFailedError, DamagedError, DiskFullError
 from neuroseg.execution.block import ledger_of
 from neuroseg.execution.failures import describe_failure, distinct_causes, failure_folder, forget_failures, newest_log
@@ -176,7 +178,7 @@ def _prepare(workspace: Workspace, pending: Pending) -> None:
 
 
 def _voxels(pending: Pending) -> int:
-    return sum(block.voxels for block in pending.blocks)
+    return voxels_of(pending.blocks)
 
 
 def _failures(workspace: Workspace, task: Task, left: Sequence[Block]) -> str:
@@ -198,19 +200,20 @@ def _summary(
     workspace: Workspace, pending: Pending, began: float, timer: _Timer | None, *, is_first: bool
 ) -> StageSummary:
     stage = pending.stage
-    outside = len(stage.lattice.indices_touching(stage.lattice.roi)) - len(stage.lattice.indices())
+    outside = stage.lattice.touching - len(stage.lattice.blocks())
     if timer is None:
         return StageSummary(stage.name, 0, 0, 0.0, 0, outside)
-    ran = [record for record in ledger_of(workspace, stage).records() if record["time"] >= began]
-    peak = max((int(record["peak_mib"]) for record in ran), default=0)
-    seconds = timer.seconds(None if is_first else min((float(record["seconds"]) for record in ran), default=0.0))
+    records = ledger_of(workspace, stage).done_records()
+    ran = records.where(records.times >= began)
+    peak = int(ran.peak_mib.max(initial=0))
+    seconds = timer.seconds(None if is_first else float(ran.seconds.min()) if len(ran) else 0.0)
     return StageSummary(stage.name, len(pending.blocks), _voxels(pending), seconds, peak, outside)
 
 
 def _clean_up(workspace: Workspace, stage: Stage, ledger: StageLedger) -> None:
     """Remove the half-written files and the running marks of interrupted blocks."""
-    known = set(stage.lattice.indices())
-    blocks = [stage.lattice.block(index, stage.halo) for index in ledger.interrupted() if index in known]
+    every = stage.lattice.blocks(stage.halo)
+    blocks = every.where(np.isin(every.indices, ledger.interrupted()))
     remove_half_written([workspace.artifact(name) for name in stage.outputs], blocks)
     with suppress(DiskFullError):  # the marks that stay do no harm
         ledger.end()

@@ -58,7 +58,7 @@ class Streaming:
         self._left = Counter(
             index for task in readers for block in task.blocks for index in lattice.indices_touching(block.read_roi)
         )
-        stored = self._ledger.stored(list(lattice.blocks(self._maker.halo)))
+        stored = self._ledger.stored(lattice.blocks(self._maker.halo))
         self._held = {block.index: each[0] for block, each in stored}
         self._bytes = sum(each.size for each in self._held.values())
         self.peak_disk_bytes = max(self.peak_disk_bytes, self._bytes)

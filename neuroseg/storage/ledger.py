@@ -8,7 +8,6 @@ Only the head writes to the ledger. Other processes may read it at any time.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import time
@@ -16,23 +15,41 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 
-from neuroseg.blocks import Block
+from neuroseg.blocks import Block, Blocks, chosen, indices_of
 from neuroseg.errors import RunRefusedError
-from neuroseg.geometry import describe_box
+from neuroseg.storage.done_table import DoneRecords, Numbers
 from neuroseg.storage.identity_errors import other_identity
-from neuroseg.storage.marks import Done, Marks, MarksFile, marks_file
+from neuroseg.storage.marks import Marks, MarksFile, marks_file
 from neuroseg.storage.publish import publish_text
 from neuroseg.storage.state import mapping_in
 from neuroseg.storage.stored import Stored
+from neuroseg.storage.tokens import seed_of, token_of, tokens_of
 
-_TOKEN_LENGTH = 12
+# The lines of so many blocks are read at a time.
+_READ_TOGETHER = 4096
 # Values for `status` and summaries if a record lacks them.
 _UNKNOWN: Mapping[str, float] = {"time": 0.0, "seconds": 0.0, "voxels": 0, "peak_mib": 0}
 _UNCHANGED: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True)
+class StoredBlocks:
+    """Done blocks with number and bytes of their files in each artifact, `(blocks, artifacts)`; -1: no count."""
+
+    blocks: Sequence[Block]
+    files: Numbers
+    sizes: Numbers
+
+    def __iter__(self) -> Iterator[tuple[Block, list[Stored]]]:
+        """Yield each block with its counts."""
+        for block, files, sizes in zip(self.blocks, self.files, self.sizes, strict=True):
+            yield block, [Stored(int(n), int(size)) for n, size in zip(files, sizes, strict=True) if n >= 0]
 
 
 @dataclass(frozen=True)
@@ -50,13 +67,11 @@ class StageLedger:
 
     def token(self, block: Block) -> str:
         """Return the hash that a done mark of `block` must carry."""
-        regions = json.dumps([describe_box(block.write_box), describe_box(block.read_box), self.scope])
-        described = f"[{self._identity_text}, {regions[1:]}"
-        return hashlib.sha256(described.encode()).hexdigest()[:_TOKEN_LENGTH]
+        return f"{token_of(self._seed, block):x}"
 
     @cached_property
-    def _identity_text(self) -> str:
-        return json.dumps(dict(self.identity), sort_keys=True)
+    def _seed(self) -> int:
+        return seed_of(json.dumps(dict(self.identity), sort_keys=True), self.scope)
 
     def require_same(self, restart: str, changes: Mapping[str, str] = _UNCHANGED, blocks: Sequence[Block] = ()) -> None:
         """Raise RunRefusedError if the recorded identity differs from this one; the message names the differences.
@@ -67,9 +82,9 @@ class StageLedger:
         differences, is_damaged = self._differences(changes), self.is_claimed() and not self._recorded()
         if not (differences or is_damaged) or len(self.pending(blocks)) < len(blocks):
             return
-        if is_damaged and (done := self.done()):
+        if is_damaged and (done := self.done_count()):
             raise RunRefusedError(
-                f"{self._identity} is damaged, and its {len(done)} done blocks were computed with other settings or "
+                f"{self._identity} is damaged, and its {done} done blocks were computed with other settings or "
                 "for another region",
                 hint=f"repeat the command that computed them, or recompute them with --restart {restart}",
             )
@@ -101,32 +116,42 @@ class StageLedger:
         """Return the done blocks of any identity."""
         return set(self._marks.done)
 
-    def pending(self, blocks: Sequence[Block]) -> list[Block]:
-        """Return the blocks that are not done with this identity, in the given order."""
-        done = self._marks.done
-        return [block for block in blocks if not self._is_done(block, done)]
+    def done_count(self) -> int:
+        """Return the number of done blocks of any identity."""
+        return len(self._marks.done)
 
-    def stored(self, blocks: Sequence[Block]) -> list[tuple[Block, list[Stored]]]:
+    @overload
+    def pending(self, blocks: Blocks) -> Blocks: ...
+    @overload
+    def pending(self, blocks: Sequence[Block]) -> Sequence[Block]: ...
+    def pending(self, blocks: Sequence[Block]) -> Sequence[Block]:
+        """Return the blocks that are not done with this identity, in the given order."""
+        return chosen(blocks, ~self._are_done(blocks))
+
+    def stored(self, blocks: Sequence[Block]) -> StoredBlocks:
         """Return the done blocks, in the given order, with the counts of their files, one for each artifact.
 
         Omits released blocks, and blocks without counts.
         """
-        known = ((block, _counts(words)) for block, (words, *_) in self._lines(blocks))
-        return [(block, counts) for block, counts in known if counts]
+        found = self._kept(blocks)
+        files, sizes = self._marks.done.counts(indices_of(found))
+        known: NDArray[np.bool_] = np.any(files >= 0, axis=1)
+        return StoredBlocks(chosen(found, known), files[known], sizes[known])
 
     def release(self, block: Block) -> bool:
         """Mark a done block whose files are about to be removed. Return False if it is not done."""
-        if is_done := self._is_done(block, self._marks.done):
+        mark = self._marks.done.get(block.index)
+        if is_done := mark is not None and mark.token == self.token(block):
             self._file.append("released", block.index)
         return is_done
 
     def released(self) -> set[int]:
         """Return the done blocks whose files were removed after all of their readers were done."""
-        return set(self._marks.released)
+        return self._marks.released
 
     def holds_any(self) -> bool:
         """Return whether any done block was not released."""
-        return len(self._marks.done) > len(self._marks.released)
+        return len(self._marks.done) > len(self._marks.done.released)
 
     def release_all(self) -> None:
         """Mark all done blocks: their files are about to be removed."""
@@ -156,6 +181,7 @@ class StageLedger:
         """Forget which blocks were interrupted. Call it when no run is active."""
         if self.interrupted():
             self._file.append("ended")
+        self._file.save()
 
     def mark_done(
         self,
@@ -178,14 +204,15 @@ class StageLedger:
 
     def clear(self, blocks: Sequence[Block]) -> None:
         """Forget that blocks are done or failed, because they are about to be recomputed."""
-        marks = self._marks
-        known = [block.index for block in blocks if block.index in marks.done or block.index in marks.failed]
-        if known:
-            self._file.append("cleared", *known, flush=True)
+        marks, indices = self._marks, indices_of(blocks)
+        known = marks.done.contain(indices) | np.isin(indices, list(marks.failed))
+        if known.any():
+            self._file.append("cleared", *indices[known].tolist(), flush=True)
 
     def clear_failures(self, blocks: Sequence[Block]) -> None:
         """Forget failures of blocks that are about to be recomputed."""
-        self._append_for("retried", [block.index for block in blocks if block.index in self._marks.failed])
+        failed = self._marks.failed
+        self._append_for("retried", [block.index for block in blocks if block.index in failed] if failed else [])
 
     def failed(self) -> set[int]:
         """Return the failed blocks."""
@@ -197,9 +224,13 @@ class StageLedger:
         return {index: json.loads(parts[1]) for index, parts in self._file.lines(failed)}
 
     def records(self) -> list[dict[str, Any]]:
-        """Return how each done block of any identity was computed."""
-        done = {index: each.offset for index, each in list(self._marks.done.items())}
-        return [{**_UNKNOWN, **json.loads(parts[1]), "block": index} for index, parts in self._file.lines(done)]
+        """Return how each done block of any identity was computed. For millions of blocks, use `done_records`."""
+        lines = self._file.lines({index: each.offset for index, each in self._marks.done.items()})
+        return [{**_UNKNOWN, **json.loads(parts[1]), "block": index} for index, parts in lines]
+
+    def done_records(self) -> DoneRecords:
+        """Return how the done blocks of any identity were computed, as arrays."""
+        return self._marks.done.records()
 
     def checksums(self, blocks: Sequence[Block]) -> Iterator[tuple[Block, dict[str, list[int]] | None]]:
         """Yield each done block with bytes and CRC-32 of its files, by their paths when they were written.
@@ -212,8 +243,8 @@ class StageLedger:
 
     def forget(self) -> None:
         """Remove all marks and the identity. The stage will be recomputed."""
-        for path in (self._identity, self._file.path):
-            path.unlink(missing_ok=True)
+        self._identity.unlink(missing_ok=True)
+        self._file.remove()
         # On NFS, a file that another process reads leaves a file of another name in the folder.
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -250,16 +281,24 @@ class StageLedger:
     def _marks(self) -> Marks:
         return self._file.state()
 
-    def _is_done(self, block: Block, done: Mapping[int, Done]) -> bool:
-        return (mark := done.get(block.index)) is not None and mark.token == self.token(block)
+    def _are_done(self, blocks: Sequence[Block]) -> NDArray[np.bool_]:
+        """Return whether each block is done with this identity."""
+        return self._marks.done.are_done(indices_of(blocks), tokens_of(self._seed, blocks))
+
+    def _kept(self, blocks: Sequence[Block]) -> Sequence[Block]:
+        """Return the blocks that are done with this identity and not released."""
+        done = chosen(blocks, self._are_done(blocks))
+        return chosen(done, ~self._marks.done.are_released(indices_of(done)))
 
     def _lines(self, blocks: Sequence[Block]) -> Iterator[tuple[Block, list[str]]]:
         """Yield the blocks that are done with this identity and not released, with the parts of their lines."""
-        marks = self._marks
-        done, released = dict(marks.done), set(marks.released)
-        found = {b.index: b for b in blocks if self._is_done(b, done) and b.index not in released}
-        for index, parts in self._file.lines({index: done[index].offset for index in found}):
-            yield found[index], parts
+        found = self._kept(blocks)
+        for begin in range(0, len(found), _READ_TOGETHER):
+            some = {block.index: block for block in found[begin : begin + _READ_TOGETHER]}
+            indices = np.fromiter(some, np.int64, len(some))
+            offsets = self._marks.done.lines(indices)
+            for index, parts in self._file.lines(dict(zip(some, offsets.tolist(), strict=True))):
+                yield some[index], parts
 
     def _append_for(self, event: str, indices: Iterable[int]) -> None:
         if indices := list(indices):

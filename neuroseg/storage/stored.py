@@ -11,14 +11,16 @@ import itertools
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from neuroseg.blocks import Block
+import numpy as np
+
+from neuroseg.blocks import Block, Numbers, indices_of
 from neuroseg.geometry import Box, Triple, triple
 from neuroseg.storage.parts import part_path
 from neuroseg.storage.remote_path import RemotePath
@@ -60,10 +62,15 @@ class Artifact:
         )
         return (z, y, x)
 
+    @property
+    def is_single(self) -> bool:
+        """Whether one file belongs to all blocks."""
+        return self.place.suffix in _SINGLE_FILES
+
     def files(self, block: Block) -> Iterator[Place]:
         """Yield the places of a block's files. A file may be missing."""
         if self.shape is None or self.shard is None:
-            yield self.place if self.place.suffix in _SINGLE_FILES else part_path(self.place, block.index)
+            yield self.place if self.is_single else part_path(self.place, block.index)
             return
         lead = self.shape[:-3]
         box = (*((0, size) for size in lead), *self.part_of(block))
@@ -186,15 +193,21 @@ def file_size(file: Place) -> int | None:
         return None
 
 
-def remove_parts(places: Iterable[Place], blocks: Iterable[Block]) -> None:
+def remove_parts(places: Iterable[Place], blocks: Sequence[Block]) -> None:
     """Remove blocks' parts of tables. Keep arrays, and files of the whole volume."""
-    indices = {block.index for block in blocks}
+    indices = np.sort(indices_of(blocks))
     for place in places:
         if place.suffix or not place.is_dir() or (place / _METADATA).is_file():
             continue
         for file in [file for file, _ in place.files()] if isinstance(place, RemotePath) else list(place.iterdir()):
-            if file.stem.isdigit() and int(file.stem) in indices:
+            if file.stem.isdigit() and _contains(indices, int(file.stem)):
                 remove_all(file)
+
+
+def _contains(numbers: Numbers, number: int) -> bool:
+    """Return whether ascending numbers contain one."""
+    place = int(np.searchsorted(numbers, number))
+    return place < len(numbers) and bool(numbers[place] == number)
 
 
 def remove_files(artifact: Artifact, block: Block) -> None:

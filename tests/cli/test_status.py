@@ -12,30 +12,40 @@ import pytest
 from neuroseg.blocks import Block
 from neuroseg.checks.run_state import recent_rate, state_of, worker_rows
 from neuroseg.cli.main import exit_code
+from neuroseg.storage.done_table import DoneRecords, DoneTable
 from neuroseg.storage.ledger import StageLedger
 from neuroseg.storage.workspace import Workspace
 
 
-def record(time: float, **more: Any) -> dict[str, Any]:
-    about = {"host": "a", "process": 1, "job": None, "block": 0, "peak_mib": 100, "seconds": 2.0, "voxels": 4_000_000}
-    return {**about, "time": time, **more}
+def records(*made: tuple[float, dict[str, Any]]) -> DoneRecords:
+    """Blocks that took 2 s for 4 Mvoxel, from the times when they were done and what differs from a usual block."""
+    table = DoneTable()
+    about = {"host": "a", "process": 1, "job": None, "device": "cpu", "peak_mib": 100, "seconds": 2.0}
+    for number, (time, more) in enumerate(made):
+        block = more.get("block", number)
+        table.add(block, "9f2c", [], 0, {"voxels": 4_000_000, **about, **more, "time": time})
+    return table.records()
 
 
 def test_the_rate_counts_only_the_last_minutes() -> None:
-    assert recent_rate([]) is None
+    assert recent_rate(records()) is None
     # Two blocks of 4 Mvoxel from 998 to 1004, and one from long before.
-    assert recent_rate([record(10.0), record(1000.0), record(1004.0)]) == pytest.approx(8 / 6)
+    assert recent_rate(records((10.0, {}), (1000.0, {}), (1004.0, {}))) == pytest.approx(8 / 6)
 
 
 def test_only_workers_of_the_last_minutes_are_shown() -> None:
-    records = {
-        "fragments": [record(100.0), record(5000.0, block=1), record(5001.0, block=2, process=2, job="7")],
-        "edges": [record(5010.0, block=3, peak_mib=200), record(5011.0, block=0, host="b")],
+    made = {
+        "fragments": records((100.0, {}), (5000.0, {"block": 1}), (5001.0, {"block": 2, "process": 2, "job": "7"})),
+        "edges": records((5010.0, {"block": 3, "peak_mib": 200}), (5011.0, {"block": 0, "host": "b"})),
     }
-    rows = worker_rows(records, now=5020.0)
+    rows = worker_rows(made, now=5020.0)
     assert [(row["host"], row["process"], row["blocks"]) for row in rows] == [("a", 1, 2), ("a", 2, 1), ("b", 1, 1)]
     assert (rows[0]["stage"], rows[0]["block"], rows[0]["peak_mib"], rows[0]["seconds_ago"]) == ("edges", 3, 200, 10.0)
     assert rows[1]["job"] == "7"
+
+
+def test_blocks_of_an_unknown_process_are_no_worker() -> None:
+    assert worker_rows({"edges": records((5000.0, {"host": None}))}, now=5020.0) == []
 
 
 def test_a_run_and_its_workers_are_shown(

@@ -222,7 +222,7 @@ def test_blocks_that_are_made_again_with_other_sizes_keep_one_mark(copied: tuple
     before = ledger.done()
     ledger.mark_done(block, {}, [Stored(1, 9999)])
     assert ledger.done() == before
-    assert ledger.stored([block]) == [(block, [Stored(1, 9999)])]
+    assert list(ledger.stored([block])) == [(block, [Stored(1, 9999)])]
 
 
 def test_what_only_seems_missing_is_listed_anew(

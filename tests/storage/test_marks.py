@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -104,7 +105,7 @@ def test_only_what_is_new_is_read(marks: MarksFile, monkeypatch: pytest.MonkeyPa
         marks.append("done", index, "9f2c")
     assert len(marks.state().done) == 1000
     applied: list[object] = []
-    monkeypatch.setattr(Marks, "apply", lambda self, words, offset: applied.append(words))
+    monkeypatch.setattr(Marks, "apply", lambda self, words, *more: applied.append(words))
     marks.state()
     MarksFile(marks.path).append("done", 1000, "9f2c")  # by another process
     marks.state()
@@ -210,3 +211,99 @@ def test_a_full_disk_is_named(marks: MarksFile) -> None:
     marks.path.symlink_to("/dev/full")
     with pytest.raises(DiskFullError, match=r"the disk is full.*marks"):
         marks.append("begun", 1)
+
+
+@pytest.fixture
+def saved(marks: MarksFile, monkeypatch: pytest.MonkeyPatch) -> MarksFile:
+    """A file whose state was saved after 20 of its 23 events."""
+    monkeypatch.setattr("neuroseg.storage.marks._SAVED_AFTER_BYTES", 1)
+    for words in (("claimed",), ("begun", 90), ("lost", 91), ("failed", 92), ("verified",)):
+        marks.append(*words)
+    for index in range(15):
+        marks.append("done", index, "9f2c", "1.830", details={"host": "a", "process": 1, "voxels": 8})
+    marks.save()
+    for words in (("released", 3), ("done", 99, "9f2c"), ("cleared", 4)):
+        marks.append(*words)
+    return marks
+
+
+def test_another_process_reads_only_what_follows_the_saved_state(
+    saved: MarksFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, applied, apply = MarksFile(saved.path), list[str](), Marks.apply
+
+    def counted(marks: Marks, words: list[str], *more: object) -> None:
+        applied.append(words[0])
+        apply(marks, words, *more)
+
+    expected = saved.state()
+    monkeypatch.setattr(Marks, "apply", counted)
+    assert reader.state() == expected
+    assert applied == ["released", "done", "cleared"]
+    assert reader.state().released == {3}
+    assert (reader.state().running, reader.state().lost, set(reader.state().failed)) == ({90}, {91}, {91, 92})
+    found, known = reader.state().done.records(), expected.done.records()
+    assert (found.blocks.tolist(), found.voxels.tolist()) == (known.blocks.tolist(), known.voxels.tolist())
+    assert reader.state().is_verified
+
+
+@pytest.mark.parametrize("damage", ["cut", "other bytes", "missing", "another file", "shorter file", "other lines"])
+def test_a_saved_state_that_does_not_fit_is_not_used(saved: MarksFile, damage: str) -> None:
+    index, content = saved.path.with_name("marks.index"), saved.path.read_bytes()
+    saved_bytes = index.read_bytes()
+    if damage == "cut":
+        index.write_bytes(saved_bytes[:-30])
+    elif damage == "other bytes":
+        index.write_bytes(saved_bytes.replace(np.arange(15).tobytes(), np.arange(1, 16).tobytes()))
+        assert index.read_bytes() != saved_bytes
+    elif damage == "missing":
+        index.unlink()
+    elif damage == "another file":
+        saved.path.unlink()
+        MarksFile(saved.path).append("done", 50, "9f2c", details={"about": "x" * len(content)})
+    elif damage == "shorter file":
+        saved.path.write_bytes(content[:200])
+    else:
+        last = next(line for line in content.split(b"\n") if b" done 14 " in line)
+        saved.path.write_bytes(content.replace(last, b"x" * len(last)))
+    beside = saved.path.with_name("marks.index.aside")
+    found = MarksFile(saved.path).state()
+    if index.exists():
+        index.rename(beside)
+    assert found == MarksFile(saved.path).state()
+    assert damage in ("cut", "other bytes", "missing", "other lines") or len(found.done) < 15
+
+
+def test_the_state_is_saved_after_many_events(marks: MarksFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("neuroseg.storage.marks._SAVED_AFTER_EVENTS", 10)
+    index = marks.path.with_name("marks.index")
+    for number in range(25):
+        marks.append("begun", number)
+    assert not index.exists(), "a small file is read quickly without it"
+    monkeypatch.setattr("neuroseg.storage.marks._SAVED_AFTER_BYTES", 1)
+    for number in range(25):
+        marks.append("begun", number)
+    assert index.exists()
+
+
+def test_a_stage_that_is_forgotten_keeps_no_saved_state(saved: MarksFile) -> None:
+    StageLedger(saved.path.parent, {}).forget()
+    assert not saved.path.parent.exists()
+
+
+def test_a_disk_that_cannot_save_the_state_ends_no_run(saved: MarksFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*given: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr("neuroseg.storage.marks.write_index", failing)
+    saved.save()
+    assert 99 in saved.state().done
+
+
+def test_the_lines_are_flushed_before_their_state_is_saved(saved: MarksFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a crash of the machine removed lines, blocks whose files are not on disk would be done."""
+    order: list[str] = []
+    monkeypatch.setattr("neuroseg.storage.marks.os.fsync", lambda descriptor: order.append("flushed"))
+    monkeypatch.setattr("neuroseg.storage.marks.write_index", lambda *given: order.append("saved"))
+    saved.save()
+    assert order == ["flushed", "saved"]
