@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from neuroseg.blocks import Numbers, indices_of
 from neuroseg.execution.task import Task
 
 _NO_TIMEOUT_S = 1e9  # workers.py limits the time of a block
 
 Cells = NDArray[np.bool_]
-Numbers = NDArray[np.int64]
 
 
 class Dependencies:
@@ -151,7 +151,7 @@ class _Grid:
         stage, axes = task.stage, list(order)
         size = np.array(stage.lattice.block_shape, np.int64)[axes]
         halo = np.array(stage.halo, np.int64)[axes]
-        indices = np.fromiter((block.index for block in task.blocks), np.int64, len(task.blocks))
+        indices = indices_of(task.blocks)
         places: Numbers = np.stack(np.unravel_index(indices, stage.lattice.counts), axis=1)
         return cls(task, size, halo, places[:, axes], np.flatnonzero(halo).tolist(), size.tolist())
 

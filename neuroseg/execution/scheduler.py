@@ -12,10 +12,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
-from neuroseg.blocks import Block
+import numpy as np
+from numpy.typing import NDArray
+
+from neuroseg.blocks import Block, Numbers, indices_of
 from neuroseg.execution.block import Outcome, place_of, record
 from neuroseg.execution.dependencies import Dependencies
 from neuroseg.execution.task import Task
+from neuroseg.geometry import Triple
 
 RETRIES = 2
 _MAX_FAILURES_WITHOUT_SUCCESS = 100
@@ -43,14 +47,37 @@ class _Progress:
 
     task: Task
     reads: list[str]
-    done: set[int] = field(default_factory=set)
+    done: int = 0
     failures: Counter[int] = field(default_factory=Counter)
     given_up: int = 0
     next: list[int] = field(default_factory=list)
 
     @cached_property
-    def blocks(self) -> dict[int, Block]:
-        return {block.index: block for block in self.task.blocks}
+    def _indices(self) -> Numbers:
+        """The blocks of the task, ascending."""
+        return np.sort(indices_of(self.task.blocks))
+
+    @cached_property
+    def _are_done(self) -> NDArray[np.bool_]:
+        return np.zeros(len(self._indices), bool)
+
+    @cached_property
+    def _halo(self) -> Triple:
+        return self.task.stage.halo
+
+    def block(self, index: int) -> Block:
+        """Return a block of the task. It is created each time: a task may have millions."""
+        return self.task.stage.lattice.block(index, self._halo)
+
+    def is_left(self, index: int) -> bool:
+        """Return whether the task has a block, and it is not done."""
+        place = int(np.searchsorted(self._indices, index))
+        return place < len(self._indices) and self._indices[place] == index and not self._are_done[place]
+
+    def take_done(self, index: int) -> None:
+        """Record that a block is done."""
+        self._are_done[np.searchsorted(self._indices, index)] = True
+        self.done += 1
 
     @property
     def may_retry(self) -> bool:
@@ -94,9 +121,10 @@ class Schedule:
         key = Key(stage, progress.next.pop())
         self._running.add(key)
         self._fill()
-        progress.task.ledger.mark_begun(progress.blocks[key.number])
+        block = progress.block(key.number)
+        progress.task.ledger.mark_begun(block)
         early = key not in self._missed_twice and any(not self._is_whole(name) for name in progress.reads)
-        return Unit(key, progress.blocks[key.number], early)
+        return Unit(key, block, early)
 
     def take_back(self, key: Key, outcome: Outcome | None) -> None:
         """Record the result of a block: done, or one failed attempt. None: its worker died.
@@ -104,13 +132,13 @@ class Schedule:
         Raises DiskFullError if the disk is full.
         """
         progress = self._tasks[key.stage]
-        task, block = progress.task, progress.blocks[key.number]
+        task, block = progress.task, progress.block(key.number)
         self._running.discard(key)
         if outcome is None:
             task.ledger.mark_lost(block, f"{place_of(task.stage, block)}: its worker died")
         if outcome is not None and record(outcome, block, task.ledger):
             self._dependencies.release(*key, done=True)
-            progress.done.add(key.number)
+            progress.take_done(key.number)
             for waiting in self._postponed.pop(key, ()):
                 self._tasks[waiting.stage].next.append(waiting.number)
             task.done(block, key.number not in progress.failures)
@@ -127,11 +155,11 @@ class Schedule:
         """
         self._running.discard(key)
         postponed = self._tasks[key.stage]
-        postponed.task.ledger.mark_postponed(postponed.blocks[key.number])
+        postponed.task.ledger.mark_postponed(postponed.block(key.number))
         makers = [name for name, each in self._tasks.items() if artifact in each.task.stage.outputs]
         waited_for = Key(makers[0], index) if makers else key
         maker = self._tasks[waited_for.stage]
-        if index in maker.blocks and index not in maker.done and makers:
+        if makers and maker.is_left(index):
             self._postponed[waited_for].append(key)
         else:
             if (key, index) in self._missed:
@@ -141,7 +169,7 @@ class Schedule:
 
     def done(self, stage: str) -> int:
         """Return the number of done blocks of a stage."""
-        return len(self._tasks[stage].done)
+        return self._tasks[stage].done
 
     def failed(self, stage: str) -> int:
         """Return the number of blocks of a stage that failed in every attempt."""
@@ -149,10 +177,10 @@ class Schedule:
 
     def left(self, stage: str) -> int:
         """Return the number of blocks of a stage that are neither done nor given up."""
-        return len(self._tasks[stage].blocks) - self.done(stage) - self.failed(stage)
+        return len(self._tasks[stage].task.blocks) - self.done(stage) - self.failed(stage)
 
     def _is_whole(self, stage: str) -> bool:
-        return len(self._tasks[stage].done) == len(self._tasks[stage].blocks)
+        return self.left(stage) + self.failed(stage) == 0
 
     @property
     def is_over(self) -> bool:
