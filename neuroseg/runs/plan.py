@@ -37,8 +37,8 @@ from neuroseg.volumes.placement import CORNER, Grid
 from neuroseg.volumes.raw import RawSource
 from neuroseg.volumes.selection import WHOLE_FILE, Selection
 
-# Fragment ids are voxel indices in signed 64 bits. No volume needs more blocks than this.
-_MOST_VOXELS, _MOST_BLOCKS = 2**63 - 1, 10**7
+# Fragment ids are voxel indices in signed 64 bits. No region needs more blocks than this.
+_MOST_VOXELS, _MOST_BLOCKS = 2**63 - 1, 10**8
 _KINDS = ("raw", "affinities", "boundaries")
 PREDICTION = ("sections", "affinities")
 SEGMENTATION = ("fragments", "edges", "agglomeration", "lookup", "relabel", "pyramid")
@@ -268,9 +268,8 @@ def _impossible(plan: Plan) -> str:
         if min(value) < 1 or math.prod(value) > _MOST_VOXELS:
             return f"{key} = {list(value)}, expected three positive numbers with a product below 2^63"
     for key, blocks in (("blocks", plan.blocks), ("predicted_blocks", plan.predicted_blocks)):
-        count = math.prod(-(-size // width) for size, width in zip(plan.shape, blocks, strict=True))
-        if count > _MOST_BLOCKS:
-            return f"{key} = {list(blocks)}, which cuts shape {list(plan.shape)} into more than {_MOST_BLOCKS} blocks"
+        if Lattice(plan.shape, blocks, parse_roi(plan.roi, plan.shape)).touching > _MOST_BLOCKS:
+            return f"{key} = {list(blocks)}, which cuts the region {plan.roi} into more than {_MOST_BLOCKS} blocks"
     if not all(0 < edge < math.inf for edge in plan.voxel_size_nm):
         return f"voxel_size_nm = {list(plan.voxel_size_nm)}, expected three positive lengths"
     if not all(map(math.isfinite, (*plan.offset_nm, *(plan.value_range or ()), plan.threshold, plan.mask_boundary))):
