@@ -57,7 +57,7 @@ def group_lattices(blocks: Lattice) -> list[Lattice]:
             factors[axis] *= 2
     shape = triple([width * factor for width, factor in zip(blocks.block_shape, factors, strict=True)])
     lattices = [Lattice(blocks.volume_shape, shape, blocks.roi, blocks.wanted)]
-    while len(lattices[-1].indices_touching(blocks.roi)) > 1:
+    while lattices[-1].touching > 1:
         shape = triple([2 * width for width in shape])
         lattices.append(Lattice(blocks.volume_shape, shape, blocks.roi, blocks.wanted))
     return lattices

@@ -14,6 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from neuroseg.agglomeration.block_groups import COLUMNS, OpenTables, group_lattices, inner_box, merged_group
 from neuroseg.agglomeration.names import MERGE_TREE
 from neuroseg.agglomeration.scorings import MEAN, Scoring
@@ -100,10 +103,11 @@ class AgglomerationStage:
     @contextmanager
     def open(self) -> Iterator[Process]:
         """Yield the function that merges in one group."""
-        known = set(self.parts.indices())
+        known = self.parts.blocks().indices
 
         def process(group: Block) -> None:
-            indices = [index for index in self.parts.indices_touching(group.write_roi) if index in known]
+            touched = np.array(self.parts.indices_touching(group.write_roi))
+            indices = touched[np.isin(touched, known[_between(known, touched)])].tolist()
             inner = inner_box(group, self.lattice, self.offsets)
             tree, nodes, left = merged_group([self._read(index) for index in indices], inner, self.scoring)
             self._write(group, tree, nodes, left)
@@ -177,3 +181,9 @@ def tables_of(scoring: Scoring, *, long_range: bool) -> tuple[str, ...]:
     evidence = ("edges", "long_range") if long_range else ("edges",)
     bins = ("bins", "long_range_bins")[: len(evidence)] if scoring.every_contact else ()
     return (*evidence, *bins, "nodes")
+
+
+def _between(ascending: NDArray[np.int64], values: NDArray[np.int64]) -> slice:
+    """Return the part of a column that may equal one of the values."""
+    first, last = np.searchsorted(ascending, [values.min(), values.max() + 1])
+    return slice(int(first), int(last))
