@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -76,9 +77,10 @@ def predict(
         voxel_size=voxel_size, roi=roi, mask=mask, workers=workers, executor=executor, block_timeout=block_timeout,
     )  # fmt: skip
     where = _cluster(cluster, dask_address)
+    began = monotonic()
     with _report_of_failure(options, is_wanted=report):
         workspace, summaries = pipeline.predict(options, restart=restart, begin=progress.begin, cluster=where)
-    _finish(workspace, summaries, [f"neuroseg segment {workspace.path}"], report=report, json=json)
+    _finish(workspace, summaries, monotonic() - began, [f"neuroseg segment {workspace.path}"], report=report, json=json)
 
 
 def segment(
@@ -141,9 +143,10 @@ def segment(
         mask=mask, workers=workers, executor=executor, block_timeout=block_timeout,
     )  # fmt: skip
     where = _cluster(cluster, dask_address)
+    began = monotonic()
     with _report_of_failure(options, is_wanted=report):
         workspace, summaries = pipeline.segment(options, restart=restart, begin=progress.begin, cluster=where)
-    _finish(workspace, summaries, _after_segmentation(workspace), report=report, json=json)
+    _finish(workspace, summaries, monotonic() - began, _after_segmentation(workspace), report=report, json=json)
 
 
 def run(
@@ -208,9 +211,10 @@ def run(
         block_timeout=block_timeout,
     )  # fmt: skip
     where = _cluster(cluster, dask_address)
+    began = monotonic()
     with _report_of_failure(options, is_wanted=report):
         workspace, summaries = pipeline.run(options, restart=restart, begin=progress.begin, cluster=where)
-    _finish(workspace, summaries, _after_segmentation(workspace), report=report, json=json)
+    _finish(workspace, summaries, monotonic() - began, _after_segmentation(workspace), report=report, json=json)
 
 
 def _after_segmentation(workspace: Workspace) -> Sequence[str]:
@@ -258,12 +262,18 @@ def _report_of_failure(options: Options, *, is_wanted: bool) -> Iterator[None]:
 
 
 def _finish(
-    workspace: Workspace, summaries: Sequence[StageSummary], next_steps: Sequence[str], *, report: bool, json: bool
+    workspace: Workspace,
+    summaries: Sequence[StageSummary],
+    took_s: float,
+    next_steps: Sequence[str],
+    *,
+    report: bool,
+    json: bool,
 ) -> None:
-    """Write the report, and print the summary."""
+    """Write the report, and print the summary. `took_s` is the duration of the run."""
     from neuroseg.report.write import write_at_end
 
-    content = run_summary(workspace, summaries)
+    content = run_summary(workspace, summaries, took_s)
     path = write_at_end(workspace) if report else None
     if json:
         print_json(content | ({"report": str(path)} if path else {}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 def print_json(content: Any) -> None:
     """Print one JSON object on stdout."""
     print(json.dumps(content, indent=2))
+
+
+def duration(seconds: float) -> str:
+    """Return a duration as `3:25` (minutes and seconds) or `2:03:25` (with hours)."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def stage_rows(summaries: Sequence[StageSummary]) -> list[dict[str, Any]]:
@@ -36,8 +43,11 @@ def stage_rows(summaries: Sequence[StageSummary]) -> list[dict[str, Any]]:
     ]
 
 
-def run_summary(workspace: Workspace, summaries: Sequence[StageSummary]) -> dict[str, Any]:
-    """Return the summary of a run: stages, number and size of segments, paths of the results."""
+def run_summary(workspace: Workspace, summaries: Sequence[StageSummary], took_s: float | None = None) -> dict[str, Any]:
+    """Return the summary of a run: stages, number and size of segments, paths of the results, deviation from its plan.
+
+    `took_s` is the duration of the run. Without it, the run is not compared with its plan.
+    """
     from neuroseg.checks.advice import advice_on
     from neuroseg.volumes.zarr_nodes import open_node
 
@@ -52,7 +62,23 @@ def run_summary(workspace: Workspace, summaries: Sequence[StageSummary]) -> dict
         content |= {name: made_by[name] for name in ("threshold", "scoring")}
     elif workspace.affinities.exists():
         content["affinities"] = str(workspace.affinities)
-    return content
+    return content if took_s is None else content | _compared_with_plan(workspace, summaries, took_s)
+
+
+def _compared_with_plan(workspace: Workspace, summaries: Sequence[StageSummary], took_s: float) -> dict[str, Any]:
+    """Return how far the run was off its plan. Empty if nobody planned it, or if it resumed another run."""
+    from neuroseg.runs.plan import read_plan
+    from neuroseg.runs.stored_estimate import deviations, read_estimate
+
+    plan = read_plan(workspace)
+    if (estimate := read_estimate(workspace, plan)) is None:
+        return {}
+    found = deviations(estimate, plan.stages(workspace), summaries, workspace, took_s)
+    rows = {
+        name: {"planned": each.planned, "taken": round(each.taken, 2), "percent": round(each.percent, 1)}
+        for name, each in found.items()
+    }
+    return {"plan": rows} if rows else {}
 
 
 def _sizes(workspace: Workspace) -> NDArray[np.int64] | None:
@@ -91,6 +117,24 @@ def _about_largest(largest: dict[str, Any] | None) -> list[str]:
     return [f"largest segment: id {largest['id']}, {100 * largest['share']:.1f} % of the segmented voxels"]
 
 
+def _about_plan(plan: dict[str, Any]) -> str:
+    """Return how far a run was off its plan: `plan: 3:10, took 3:25 (8 % more); disk ...`."""
+    from neuroseg.storage.space import readable
+
+    def compared(name: str, text: Callable[[float], str]) -> str:
+        row = plan[name]
+        more = "more" if row["percent"] >= 0 else "less"
+        return f"{text(row['planned'])}, took {text(row['taken'])} ({abs(row['percent']):.0f} % {more})"
+
+    parts = [("plan:", "seconds", duration), ("disk", "disk_bytes", readable)]
+    parts += [("memory of a worker", "worker_peak_mib", _mebibytes), ("of the head", "head_peak_mib", _mebibytes)]
+    return "; ".join(f"{title} {compared(name, text)}" for title, name, text in parts if name in plan)
+
+
+def _mebibytes(count: float) -> str:
+    return f"{count:.0f} MiB"
+
+
 def print_summary(content: dict[str, Any], next_steps: Sequence[str]) -> None:
     """Print a run's summary for people, on stderr."""
     from neuroseg.storage.space import readable
@@ -117,5 +161,6 @@ def print_summary(content: dict[str, Any], next_steps: Sequence[str]) -> None:
         lines += [f"note: {content['advice']}"] if content["advice"] else []
     elif "affinities" in content:
         lines.append(f"affinities in {content['affinities']}")
+    lines += [_about_plan(content["plan"])] if "plan" in content else []
     lines += [f"  next: {step}" for step in next_steps]
     print("\n".join(lines), file=sys.stderr)

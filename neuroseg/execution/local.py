@@ -85,11 +85,16 @@ class LocalWorkers:
         self._new.append(channel)
 
     def _environment(self, place: int) -> dict[str, str]:
-        """Return a worker's environment. It limits each library to one thread, because the workers share the cores."""
-        environment = {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, "1")}
+        """Return a worker's environment, with the GPU of its place."""
+        environment = environment_of_worker()
         if self._gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self._gpus[place % len(self._gpus)]
         return environment
 
     def _log(self, place: int) -> Path:
         return self._logs / f"{self._kind}-{place:04d}.log"
+
+
+def environment_of_worker() -> dict[str, str]:
+    """Return the environment of a process that limits each library to one thread, because workers share the cores."""
+    return {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, "1")}

@@ -1,0 +1,165 @@
+"""The command `plan`: time, disk, memory and cost of a run, before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from neuroseg.cli import options as option
+from neuroseg.cli import progress
+from neuroseg.cli.command import WORKERS
+from neuroseg.cli.summary import duration, print_json
+from neuroseg.errors import InputError
+
+if TYPE_CHECKING:
+    from neuroseg.runs.planning import Planned
+
+_PRICES = ("gpu_hour", "core_hour")
+
+
+def plan(
+    volume: Annotated[str | None, typer.Argument(metavar="VOLUME", help="Raw volume, as for neuroseg run.")] = None,
+    output: option.Output = None,
+    affinities: option.Affinities = None,
+    boundaries: option.Boundaries = None,
+    offsets: option.Offsets = None,
+    blocks: option.Blocks = None,
+    model: option.Model = None,
+    device: option.Device = None,
+    blend: option.Blend = None,
+    level: option.Level = None,
+    axes: option.Axes = None,
+    channel: option.Channel = None,
+    time: option.Time = None,
+    range: option.Range = None,
+    invert: option.Invert = False,
+    normalise: option.Normalise = None,
+    force: option.Force = False,
+    threshold: option.Threshold = None,
+    scoring: option.Scoring = None,
+    agglomeration: option.Agglomeration = None,
+    fragments: option.Fragments = None,
+    per_section: option.PerSection = None,
+    mask_boundary: option.MaskBoundary = None,
+    long_range: option.LongRange = None,
+    min_size: option.MinSize = None,
+    small: option.Small = None,
+    keep: option.Keep = None,
+    voxel_size: option.VoxelSize = None,
+    roi: option.Roi = None,
+    mask: option.Mask = None,
+    workers: option.Workers = None,
+    gpus: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Number of GPUs that predict.  [default: --workers, or those of this machine]",
+            rich_help_panel=WORKERS,
+        ),
+    ] = None,
+    executor: option.ExecutorName = None,
+    cluster: option.ClusterName = None,
+    price: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND=PRICE",
+            help="Price of an hour: gpu_hour=PRICE or core_hour=PRICE. Repeat it to give both.",
+            rich_help_panel=WORKERS,
+        ),
+    ] = None,
+    config: option.Config = None,
+    json: option.Json = False,
+) -> None:
+    """Estimate time, disk, memory and cost of a run.
+
+    Use it before a long run, with the options of neuroseg run. It computes up to three blocks of the volume in a
+    temporary folder, and scales their measurements up. After the run, the summary compares both. With --affinities or
+    --boundaries, -o is required.
+
+    \b
+    Examples:
+      neuroseg plan volume.zarr
+      neuroseg plan volume.zarr --blocks 128 --workers 8
+      neuroseg plan volume.zarr --executor slurm --cluster lab.yaml --gpus 4 --price gpu_hour=2 --price core_hour=0.05
+    """
+    from neuroseg.execution.cluster.site import Cluster, site_named
+    from neuroseg.runs.options import options_from
+    from neuroseg.runs.planning import plan_a_run
+    from neuroseg.storage.arrays import use_threads
+
+    use_threads(1)
+    prices = _prices(price or [])
+    if cluster and executor is None:
+        executor = "slurm"
+    options = options_from(
+        config, volume=volume, output=output, affinities=affinities, boundaries=boundaries, offsets=offsets,
+        blocks=blocks, model=model, device=device, blend=blend, level=level, axes=axes, channel=channel, time=time,
+        range=range, invert=invert, normalise=normalise, force=force, threshold=threshold, scoring=scoring,
+        agglomeration=agglomeration, fragments=fragments, per_section=per_section, mask_boundary=mask_boundary,
+        long_range=long_range, min_size=min_size, small=small, keep=keep, voxel_size=voxel_size, roi=roi, mask=mask,
+        workers=workers, executor=executor,
+    )  # fmt: skip
+    where = Cluster(site_named(cluster) if cluster else None)
+    content = _content(plan_a_run(options, gpus=gpus, cluster=where, begin=progress.begin), prices)
+    if json:
+        print_json(content)
+    else:
+        print("\n".join(_lines(content)))
+
+
+def _prices(given: Sequence[str]) -> dict[str, float]:
+    """Return the price of an hour of each kind. Raises InputError for anything except KIND=PRICE."""
+    prices: dict[str, float] = {}
+    for text in given:
+        kind, _, number = text.partition("=")
+        try:
+            prices[kind] = float(number)
+        except ValueError:
+            prices[kind] = -1.0
+        if kind not in _PRICES or not 0 <= prices[kind] < float("inf"):
+            raise InputError(
+                f"--price {text!r} is not a price", hint="use --price gpu_hour=2.50 or --price core_hour=0.05"
+            )
+    return prices
+
+
+def _content(planned: Planned, prices: dict[str, float]) -> dict[str, Any]:
+    """Return the plan as one object: stages, totals, cost, advice."""
+    found = planned.estimate.model_dump(mode="json")
+    content = {"workspace": str(planned.workspace.path), "plan": str(planned.path), **found}
+    content["disk_bytes"] = planned.estimate.disk_by_artifact
+    if prices:
+        content["cost"] = round(planned.estimate.cost(prices.get("gpu_hour", 0.0), prices.get("core_hour", 0.0)), 2)
+    return {**content, "advice": list(planned.advice)}
+
+
+def _lines(content: dict[str, Any]) -> list[str]:
+    """Return the plan as a table, totals and advice for people."""
+    from neuroseg.storage.space import readable
+
+    has_jobs = any(row["jobs"] for row in content["stages"])
+    lines = [
+        f"{'stage':>14} {'blocks':>9} {'workers':>7} {'time':>9} {'core-hours':>10} {'GPU-hours':>9} {'disk':>9} "
+        f"{'files':>9} {'peak MiB':>8}" + (f" {'jobs':>5}" if has_jobs else "")
+    ]
+    for row in content["stages"]:
+        lines.append(
+            f"{row['stage']:>14} {row['blocks']:9d} {row['workers']:7d} {duration(row['seconds']):>9} "
+            f"{row['core_hours']:10.3f} {row['gpu_hours']:9.3f} {readable(sum(row['disk_bytes'].values())):>9} "
+            f"{row['files']:9d} {row['peak_mib']:8d}" + (f" {row['jobs']:5d}" if has_jobs else "")
+        )
+    for name, size in content["disk_bytes"].items():
+        lines.append(f"{'disk':>14} {name}: {readable(size)}")
+    lines += [
+        f"{'time':>14} {duration(content['seconds'])}, with the start of workers",
+        f"{'computing':>14} {content['core_hours']:.3f} core-hours, {content['gpu_hours']:.3f} GPU-hours",
+        f"{'disk':>14} {readable(content['peak_disk_bytes'])} at most, {content['files']} files",
+        f"{'memory':>14} {content['worker_peak_mib']} MiB a worker, {content['head_peak_mib']} MiB the head",
+    ]
+    if "cost" in content:
+        lines.append(f"{'cost':>14} {content['cost']:.2f}")
+    lines += [f"{'advice':>14} {each}" for each in content["advice"]]
+    return [*lines, f"{'stored':>14} {content['plan']}; the run will be compared with it"]

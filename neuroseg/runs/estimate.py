@@ -1,0 +1,211 @@
+"""Measurements at some blocks -> time, disk and memory of the whole run, by stage.
+
+The time of a stage grows with the voxels that its blocks read, or with edges; its files with the voxels that it writes.
+The sums over all blocks are exact, at any size of the volume (block_sums.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from neuroseg.configuration import Section
+from neuroseg.execution.cluster.site import NO_SITE, Site
+from neuroseg.runs.block_sums import Inside, block_count, inside_mask, largest, summed, voxel_count
+from neuroseg.runs.groups import in_groups
+from neuroseg.runs.measuring import Measured, Probe, work_of
+from neuroseg.runs.options import CLUSTERS
+from neuroseg.runs.plan import Plan
+from neuroseg.runs.probe_processes import Probed
+from neuroseg.runs.probing import is_of_tables
+from neuroseg.runs.streaming import blocks_held
+from neuroseg.stage import Stage
+from neuroseg.storage.workspace import Workspace
+
+PREDICTING = "affinities"
+_HOUR_S = 3600.0
+# Files of a stage apart from its blocks: its identity and its marks.
+_LEDGER_FILES = 2
+
+
+class StageEstimate(Section):
+    """What one stage will need. `seconds`: from its first block to its last, if no other stage runs meanwhile.
+
+    `disk_bytes` has the bytes of each artifact, `peak_mib` is the memory of one worker. `jobs` is 0 without a cluster.
+    """
+
+    stage: str
+    blocks: int
+    workers: int
+    seconds: float
+    core_hours: float
+    gpu_hours: float
+    disk_bytes: dict[str, int]
+    files: int
+    peak_mib: int
+    jobs: int = 0
+
+
+class Estimate(Section):
+    """What a whole run will need. `peak_disk_bytes`: the largest size of all artifacts during the run.
+
+    `is_streamed`: affinities are deleted during the run (--keep stream).
+    """
+
+    stages: tuple[StageEstimate, ...]
+    probed_blocks: tuple[int, ...]
+    seconds: float
+    core_hours: float
+    gpu_hours: float
+    peak_disk_bytes: int
+    files: int
+    worker_peak_mib: int
+    head_peak_mib: int
+    is_streamed: bool = False
+
+    @property
+    def disk_by_artifact(self) -> dict[str, int]:
+        """The bytes of each artifact, by its name."""
+        names = dict.fromkeys(name for row in self.stages for name in row.disk_bytes)
+        return {name: sum(row.disk_bytes.get(name, 0) for row in self.stages) for name in names}
+
+    def cost(self, gpu_hour: float, core_hour: float) -> float:
+        """Return the cost at the prices of an hour of a GPU and of a core."""
+        return self.gpu_hours * gpu_hour + self.core_hours * core_hour
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where a run takes place. `head_s` and `head_mib`: time before its first block, and memory of the head."""
+
+    site: Site = NO_SITE
+    gpus: int | None = None
+    is_streamed: bool = False
+    head_s: float = 0.0
+    head_mib: int = 0
+
+
+def estimated(plan: Plan, workspace: Workspace, measured: Probed, setting: Setting) -> Estimate:
+    """Return the estimate of a run of all stages, from measurements at some of its blocks."""
+    inside = inside_mask(plan.lattice)
+    stages = plan.stages(workspace)
+    rows = {stage.name: _stage_estimate(stage, plan, measured.probes, inside, setting) for stage in stages}
+    starts = {stage.name: min(each.start_s for each in _of(stage, measured.probes)) for stage in stages}
+    seconds = setting.head_s + measured.worker_s
+    for group in in_groups(stages):
+        seconds += _seconds_of_group([stage.name for stage in group], rows, starts, plan)
+    every = list(rows.values())
+    blocks = sum(row.blocks for row in every)
+    return Estimate(
+        stages=tuple(every),
+        probed_blocks=tuple(probe.block for probe in measured.probes),
+        seconds=seconds,
+        core_hours=sum(row.core_hours for row in every),
+        gpu_hours=sum(row.gpu_hours for row in every),
+        peak_disk_bytes=sum(sum(row.disk_bytes.values()) for row in every),
+        files=sum(row.files + _LEDGER_FILES for row in every),
+        worker_peak_mib=max(row.peak_mib for row in every),
+        head_peak_mib=setting.head_mib + math.ceil(blocks * HEAD_BYTES_A_BLOCK / 2**20),
+        is_streamed=setting.is_streamed,
+    )
+
+
+# Memory of the head for each block of each stage: measured with runs of 1e5 blocks without work.
+HEAD_BYTES_A_BLOCK = 2000
+
+
+def _stage_estimate(
+    stage: Stage, plan: Plan, probes: Sequence[Probe], inside: Inside, setting: Setting
+) -> StageEstimate:
+    found = _of(stage, probes)
+    blocks, work, size, most = _scale_of(stage, plan, probes, inside)
+    work_s = sum(each.seconds for each in found) * work / max(1, sum(each.work for each in found))
+    workers = min(_workers(stage, plan, setting), max(1, blocks))
+    requested = setting.site.resources(stage.name)
+    is_on_gpu = stage.name == PREDICTING and (plan.device.startswith("cuda") or requested.gpus > 0)
+    disk, files = _disk(stage, found, size, blocks)
+    if setting.is_streamed and stage.name == PREDICTING:
+        held = min(1.0, blocks_held(stage.lattice) / max(1, blocks))
+        disk = {name: round(each * held) for name, each in disk.items()}
+    return StageEstimate(
+        stage=stage.name,
+        blocks=blocks,
+        workers=workers,
+        # With few blocks, some workers have one more than others.
+        seconds=work_s / max(1, blocks) * math.ceil(blocks / workers),
+        core_hours=work_s / _HOUR_S * requested.cpus,
+        gpu_hours=work_s / _HOUR_S * max(1, requested.gpus) if is_on_gpu else 0.0,
+        disk_bytes=disk,
+        files=files,
+        peak_mib=_peak_mib(found, most),
+        jobs=workers if plan.executor in CLUSTERS else 0,
+    )
+
+
+def _of(stage: Stage, probes: Sequence[Probe]) -> list[Measured]:
+    """Return the measurements of a stage. All levels of a pyramid share those of the first one."""
+    kind = stage.name.split("-")[0]
+    found = [each for probe in probes for each in probe.stages if each.stage == stage.name]
+    return found or [each for probe in probes for each in probe.stages if each.stage.split("-")[0] == kind]
+
+
+def _scale_of(stage: Stage, plan: Plan, probes: Sequence[Probe], inside: Inside) -> tuple[int, int, int, int]:
+    """Return the blocks of a stage, its total work and size (see Measured), and the work of its largest block."""
+    lattice = stage.lattice
+    if is_of_tables(stage):
+        voxels = voxel_count(plan.lattice) * inside.voxels
+        edges = round(sum(probe.edges for probe in probes) / sum(probe.voxels for probe in probes) * voxels)
+        blocks = block_count(lattice)
+        return blocks, edges, edges, -(-edges // max(1, blocks))
+    work = work_of(stage)
+    blocks = round(block_count(lattice) * inside.blocks)
+    total, size = summed(lattice, work) * inside.voxels, voxel_count(lattice) * inside.voxels
+    return blocks, round(total), round(size), largest(lattice, work)
+
+
+def _workers(stage: Stage, plan: Plan, setting: Setting) -> int:
+    """Return the number of workers that process a stage at a time."""
+    if plan.executor == "serial":
+        return 1
+    if stage.name == PREDICTING and setting.gpus:
+        return setting.gpus
+    if plan.executor in CLUSTERS:
+        return plan.workers or setting.site.resources(stage.name).workers or DEFAULT_JOBS
+    return plan.prediction_workers if stage.name == PREDICTING else plan.workers
+
+
+DEFAULT_JOBS = 2
+
+
+def _disk(stage: Stage, found: Sequence[Measured], size: int, blocks: int) -> tuple[dict[str, int], int]:
+    """Return the bytes of each artifact of a stage, and the number of its files."""
+    measured = sum(each.size for each in found)
+    totals: dict[str, int] = {}
+    for each in found:
+        for name, (_, length) in each.stored.items():
+            totals[_artifact(name)] = totals.get(_artifact(name), 0) + length
+    disk = {name: round(length * size / max(1, measured)) for name, length in totals.items()}
+    files = sum(1 if "." in name and is_of_tables(stage) else blocks for name in totals)
+    return disk, files
+
+
+def _artifact(name: str) -> str:
+    """Return the name of an artifact. An unfinished segmentation has another one."""
+    return "segmentation.zarr" if ".partial.zarr" in name else name
+
+
+def _peak_mib(found: Sequence[Measured], most: int) -> int:
+    """Return the peak memory of a worker with the largest block. What the counted block added grows with the work."""
+    return round(max(each.base_mib + each.more_mib * most / max(1, each.work) for each in found))
+
+
+def _seconds_of_group(
+    names: Sequence[str], rows: Mapping[str, StageEstimate], starts: Mapping[str, float], plan: Plan
+) -> float:
+    """Return the time of stages that run together. If prediction has its own workers, the others run meanwhile."""
+    times = {name: rows[name].seconds + starts[name] for name in names}
+    rest = sum(seconds for name, seconds in times.items() if name != PREDICTING)
+    predicting = times.get(PREDICTING, 0.0)
+    has_own_workers = plan.device.startswith("cuda") or plan.executor in CLUSTERS
+    return max(predicting, rest) if has_own_workers else predicting + rest
