@@ -22,6 +22,7 @@ _PRICES = ("gpu_hour", "core_hour")
 def plan(
     volume: Annotated[str | None, typer.Argument(metavar="VOLUME", help="Raw volume, as for neuroseg run.")] = None,
     output: option.Output = None,
+    input: option.NewInput = None,
     affinities: option.Affinities = None,
     boundaries: option.Boundaries = None,
     offsets: option.Offsets = None,
@@ -62,6 +63,8 @@ def plan(
     ] = None,
     executor: option.ExecutorName = None,
     cluster: option.ClusterName = None,
+    dask_address: option.DaskAddress = None,
+    block_timeout: option.BlockTimeout = None,
     price: Annotated[
         list[str] | None,
         typer.Option(
@@ -95,19 +98,20 @@ def plan(
     if cluster and executor is None:
         executor = "slurm"
     options = options_from(
-        config, volume=volume, output=output, affinities=affinities, boundaries=boundaries, offsets=offsets,
+        config, volume=volume, output=output, input=input, affinities=affinities, boundaries=boundaries,
+        offsets=offsets,
         blocks=blocks, model=model, device=device, blend=blend, level=level, axes=axes, channel=channel, time=time,
         range=range, invert=invert, normalise=normalise, force=force, threshold=threshold, scoring=scoring,
         agglomeration=agglomeration, fragments=fragments, per_section=per_section, mask_boundary=mask_boundary,
         long_range=long_range, min_size=min_size, small=small, keep=keep, voxel_size=voxel_size, roi=roi, mask=mask,
-        workers=workers, executor=executor,
+        workers=workers, executor=executor, block_timeout=block_timeout,
     )  # fmt: skip
-    where = Cluster(site_named(cluster) if cluster else None)
+    where = Cluster(site_named(cluster) if cluster else None, dask_address)
     content = _content(plan_a_run(options, gpus=gpus, cluster=where, begin=progress.begin), prices)
     if json:
         print_json(content)
     else:
-        print("\n".join(_lines(content)))
+        print("\n".join(plan_lines(content)))
 
 
 def _prices(given: Sequence[str]) -> dict[str, float]:
@@ -136,7 +140,7 @@ def _content(planned: Planned, prices: dict[str, float]) -> dict[str, Any]:
     return {**content, "advice": list(planned.advice)}
 
 
-def _lines(content: dict[str, Any]) -> list[str]:
+def plan_lines(content: dict[str, Any]) -> list[str]:
     """Return the plan as a table, totals and advice for people."""
     from neuroseg.storage.space import readable
 

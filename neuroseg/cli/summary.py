@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from neuroseg.runs.stages import StageSummary
     from neuroseg.storage.workspace import Workspace
 
+_DAY_S = 86400.0
+_SHOWN_IN_DAYS_S = 2 * _DAY_S
+
 
 def print_json(content: Any) -> None:
     """Print one JSON object on stdout."""
@@ -21,7 +24,9 @@ def print_json(content: Any) -> None:
 
 
 def duration(seconds: float) -> str:
-    """Return a duration as `3:25` (minutes and seconds) or `2:03:25` (with hours)."""
+    """Return a duration as `3:25` (minutes and seconds), `2:03:25` (with hours) or `12.5 days`."""
+    if seconds >= _SHOWN_IN_DAYS_S:
+        return f"{seconds / _DAY_S:.1f} days"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
@@ -117,7 +122,7 @@ def _about_largest(largest: dict[str, Any] | None) -> list[str]:
     return [f"largest segment: id {largest['id']}, {100 * largest['share']:.1f} % of the segmented voxels"]
 
 
-def _about_plan(plan: dict[str, Any]) -> str:
+def about_plan(plan: dict[str, Any]) -> str:
     """Return how far a run was off its plan: `plan: 3:10, took 3:25 (8 % more); disk ...`."""
     from neuroseg.storage.space import readable
 
@@ -126,9 +131,11 @@ def _about_plan(plan: dict[str, Any]) -> str:
         more = "more" if row["percent"] >= 0 else "less"
         return f"{text(row['planned'])}, took {text(row['taken'])} ({abs(row['percent']):.0f} % {more})"
 
-    parts = [("plan:", "seconds", duration), ("disk", "disk_bytes", readable)]
-    parts += [("memory of a worker", "worker_peak_mib", _mebibytes), ("of the head", "head_peak_mib", _mebibytes)]
-    return "; ".join(f"{title} {compared(name, text)}" for title, name, text in parts if name in plan)
+    text = f"plan: {compared('seconds', duration)}"
+    if "disk_bytes" in plan:
+        text += f"; disk {compared('disk_bytes', readable)}"
+    worker, head = (compared(name, _mebibytes) for name in ("worker_peak_mib", "head_peak_mib"))
+    return f"{text}; memory of a worker {worker}, of the head {head}"
 
 
 def _mebibytes(count: float) -> str:
@@ -161,6 +168,6 @@ def print_summary(content: dict[str, Any], next_steps: Sequence[str]) -> None:
         lines += [f"note: {content['advice']}"] if content["advice"] else []
     elif "affinities" in content:
         lines.append(f"affinities in {content['affinities']}")
-    lines += [_about_plan(content["plan"])] if "plan" in content else []
+    lines += [about_plan(content["plan"])] if "plan" in content else []
     lines += [f"  next: {step}" for step in next_steps]
     print("\n".join(lines), file=sys.stderr)

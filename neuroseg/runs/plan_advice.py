@@ -55,14 +55,19 @@ def _on_disk(plan: Plan, workspace: Workspace, estimate: Estimate, setting: Sett
 
 
 def _on_memory(plan: Plan, estimate: Estimate, memory: int) -> Iterator[str]:
-    workers = max(row.workers for row in estimate.stages)
+    """Suggest fewer workers or smaller blocks if the stage that needs the most memory exceeds this machine's."""
     left = memory - estimate.head_peak_mib * _MIB
-    if workers * estimate.worker_peak_mib * _MIB <= left:
+    row = max(estimate.stages, key=lambda row: row.workers * row.peak_mib)
+    if row.workers * row.peak_mib * _MIB <= left:
         return
-    fitting = int(left // (estimate.worker_peak_mib * _MIB))
-    short = f"{workers} workers of {readable(estimate.worker_peak_mib * _MIB)} need more than this machine's memory"
+    need = f"{row.workers} workers of stage {row.stage} need {readable(row.peak_mib * _MIB)} each"
+    fitting = int(max(0, left) // (row.peak_mib * _MIB))
     smaller = ",".join(str(max(1, size // 2)) for size in plan.blocks)
-    yield f"{short} ({readable(memory)}); use " + (f"--workers {fitting}" if fitting else f"--blocks {smaller}")
+    advice = f"--workers {fitting}" if fitting else f"--blocks {smaller}"
+    if row.workers == 1 and row.blocks == 1:
+        need = f"stage {row.stage} needs {readable(row.peak_mib * _MIB)}"
+        advice = "a smaller region with --roi"
+    yield f"{need}, more than this machine's memory of {readable(memory)}; use {advice}"
 
 
 def _on_requests(estimate: Estimate) -> Iterator[str]:

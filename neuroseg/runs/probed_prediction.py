@@ -21,11 +21,14 @@ from neuroseg.storage.workspace import Workspace
 
 # A probe predicts as many tiles of a block as take about this long, twice.
 _PREDICTION_S = 15.0
+# A worker holds at least the affinities of two blocks: it writes one while it predicts the next.
+_COPIES = 2
 
 
 def measured_prediction(plan: Plan, block: Block, region: Roi, workspace: Workspace) -> Measured:
     """Predict tiles around the centre of the block, and fill the rest of the region with their mirror image."""
-    plain = plan.model_copy(update={"normalise": "none"})
+    # Without a mask, because it may exclude all of these tiles.
+    plain = plan.model_copy(update={"normalise": "none", "predicted_mask": None})
 
     def stage_of(roi: Roi) -> AffinitiesStage:
         return plain.model_copy(update={"roi": describe(roi)}).affinities_stage(workspace)
@@ -34,17 +37,18 @@ def measured_prediction(plan: Plan, block: Block, region: Roi, workspace: Worksp
     stage = plain.affinities_stage(workspace)
     centre = [int(at) for at in block.write_roi.center]
     holder = stage.lattice.block(index_at(stage.lattice, centre)).write_roi
-    tile = _tiles_around(centre, stage.tile, 1, holder)
+    tile = tiles_around(centre, stage.tile, 1, holder)
     memory = Memory()
     with opened(stage_of(tile), workspace) as (ready, opening):
         blocks = list(stage_of(tile).lattice.blocks())
         first, _ = ready.run(blocks)
         again, _ = ready.run(blocks)
+        one_mib = memory.more_mib()
         tiles = max(1, int((_PREDICTION_S / max(again, 1e-3)) ** (1 / 3)))
-        part = _tiles_around(centre, stage.tile, tiles, holder)
+        part = tiles_around(centre, stage.tile, tiles, holder)
         blocks = list(stage_of(part).lattice.blocks())
         seconds, stored = ready.run_twice(blocks)
-    _mirror(workspace, part.intersect(region), region)
+    mirror(workspace, part.intersect(region), region)
     work = work_of(stage_of(part))
     return Measured(
         stage=stage.name,
@@ -53,12 +57,13 @@ def measured_prediction(plan: Plan, block: Block, region: Roi, workspace: Worksp
         work=int(np.prod([work(axis, part.begin[axis], part.end[axis]) for axis in range(3)])),
         size=int(part.size),
         stored=stored,
-        base_mib=memory.base_mib,
-        more_mib=memory.more_mib(),
+        # The network's own memory does not grow with the block.
+        base_mib=memory.base_mib + one_mib,
+        more_mib=max(memory.more_mib() - one_mib, _COPIES * len(plan.offsets) * int(part.size) // 2**20),
     )
 
 
-def _tiles_around(centre: Sequence[int], tile: Triple, count: int, bounds: Roi) -> Roi:
+def tiles_around(centre: Sequence[int], tile: Triple, count: int, bounds: Roi) -> Roi:
     """Return `count` tiles per axis around a voxel, moved inside `bounds` where possible and clipped to it."""
     begin, end = [], []
     for at, width, low, high in zip(centre, tile, bounds.begin, bounds.end, strict=True):
@@ -70,7 +75,7 @@ def _tiles_around(centre: Sequence[int], tile: Triple, count: int, bounds: Roi) 
     return Roi(begin, Coordinate(end) - Coordinate(begin)).intersect(bounds)
 
 
-def _mirror(workspace: Workspace, known: Roi, region: Roi) -> None:
+def mirror(workspace: Workspace, known: Roi, region: Roi) -> None:
     """Fill `region` of the affinities with mirror images of its part `known`."""
     array = open_array(workspace.affinities, writable=True)
     missing = [

@@ -56,7 +56,7 @@ def probe_block(plan: Plan, index: int, folder: Path) -> Probe:
         if not is_of_tables(stage):
             measured.append(_measured_in_space(stage, block, workspace))
             continue
-        edges = _edges_in(small, workspace, block) if edges is None else edges
+        edges = edges_in(small, workspace, block) if edges is None else edges
         measured.append(_measured_tables(stage, workspace, edges[1]))
     assert edges is not None
     return Probe(block=index, voxels=block.voxels, edges=edges[0], stages=tuple(measured))
@@ -137,7 +137,7 @@ def _measured_sections(plan: Plan, block: Block) -> Measured:
     )
 
 
-def _edges_in(plan: Plan, workspace: Workspace, block: Block) -> tuple[int, int]:
+def edges_in(plan: Plan, workspace: Workspace, block: Block) -> tuple[int, int]:
     """Return the number of edges whose first fragment has its root in the block, and of all edges in the region.
 
     The name of a fragment is the index of its root + 1. So each edge of a volume is counted in exactly one block.

@@ -1,0 +1,186 @@
+"""Measurements at one block -> the whole run, by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from neuroseg.execution.cluster.site import Resources, Site
+from neuroseg.runs.block_sums import read_length, summed
+from neuroseg.runs.estimate import Estimate, Setting, StageEstimate, estimated
+from neuroseg.runs.measuring import Measured, Probe
+from neuroseg.runs.options import Options
+from neuroseg.runs.plan import Plan
+from neuroseg.runs.plan_advice import advice_for
+from neuroseg.runs.probe_processes import Probed
+from neuroseg.runs.resolve import plan_of_run
+from neuroseg.storage.workspace import Workspace
+from tests.runs.test_probing import make_affinities
+
+# 48 x 64 x 80 voxels in blocks of 24: 2 x 3 x 4. No halo in z, because fragments are not computed per section.
+BLOCKS, VOXELS = 24, 48 * 64 * 80
+OF_TABLES = ("reduction", "agglomeration", "lookup")
+
+
+@pytest.fixture
+def planned(tmp_path: Path) -> tuple[Workspace, Plan]:
+    source = make_affinities(tmp_path / "A.zarr")
+    options = Options(affinities=source, output=str(tmp_path / "w"), blocks="24", executor="serial")
+    workspace, plan, _ = plan_of_run(options)
+    return workspace, plan
+
+
+def probed_once(workspace: Workspace, plan: Plan, **more: float) -> Probed:
+    """One block of 1000 voxels with 10 edges. Each stage takes 1 s for them, and writes 1000 bytes, or 10 for edges."""
+    rows = []
+    for stage in plan.stages(workspace):
+        amount = 10 if stage.name in OF_TABLES else 1000
+        if not stage.name.startswith("pyramid") or stage.name == "pyramid-1":
+            row = Measured(
+                stage=stage.name, start_s=0.0, seconds=1.0, work=amount, size=amount, base_mib=100, more_mib=0,
+                stored={stage.outputs[0]: (1, amount)},
+            )  # fmt: skip
+            rows.append(row.model_copy(update=more))
+    return Probed((Probe(block=0, voxels=1000, edges=10, stages=tuple(rows)),), 2.0)
+
+
+def rows_of(estimate: Estimate) -> dict[str, StageEstimate]:
+    return {row.stage: row for row in estimate.stages}
+
+
+def test_time_grows_with_what_blocks_read(planned: tuple[Workspace, Plan]) -> None:
+    workspace, plan = planned
+    found = estimated(plan, workspace, probed_once(workspace, plan), Setting(head_s=3.0))
+    rows, fragments = rows_of(found), plan.stage(workspace, "fragments")
+    read = summed(fragments.lattice, read_length(fragments.lattice, fragments.halo))
+    assert read > VOXELS
+    assert rows["fragments"].seconds == pytest.approx(read / 1000)
+    assert rows["relabel"].seconds == pytest.approx(VOXELS / 1000)
+    assert rows["relabel"].core_hours == pytest.approx(VOXELS / 1000 / 3600)
+    assert found.seconds == pytest.approx(2.0 + 3.0 + sum(row.seconds for row in found.stages))
+    assert found.core_hours == pytest.approx(sum(row.core_hours for row in found.stages))
+
+
+def test_tables_grow_with_edges(planned: tuple[Workspace, Plan]) -> None:
+    workspace, plan = planned
+    row = rows_of(estimated(plan, workspace, probed_once(workspace, plan), Setting()))["agglomeration"]
+    edges = VOXELS / 100  # 10 edges for 1000 voxels
+    assert row.seconds == pytest.approx(edges / 10, rel=1e-3)
+    assert sum(row.disk_bytes.values()) == pytest.approx(edges, rel=1e-3)
+    assert (row.blocks, row.workers, row.files) == (1, 1, 1)
+
+
+def test_disk_grows_with_what_blocks_write(planned: tuple[Workspace, Plan]) -> None:
+    workspace, plan = planned
+    found = estimated(plan, workspace, probed_once(workspace, plan), Setting())
+    rows = rows_of(found)
+    assert rows["fragments"].disk_bytes == {"provisional.zarr": VOXELS}
+    assert rows["fragments"].files == BLOCKS
+    assert found.peak_disk_bytes == sum(found.disk_by_artifact.values())
+
+
+def test_all_levels_of_a_pyramid_count_as_the_first(planned: tuple[Workspace, Plan]) -> None:
+    workspace, plan = planned
+    plan = plan.model_copy(update={"shape": (400, 800, 800), "roi": "0:400,0:800,0:800"})
+    found = estimated(plan, workspace, probed_once(workspace, plan), Setting())
+    first, second = (rows_of(found)[name] for name in ("pyramid-1", "pyramid-2"))
+    for row, stage in ((first, "pyramid-1"), (second, "pyramid-2")):
+        lattice = plan.stage(workspace, stage).lattice
+        assert row.disk_bytes == {"segmentation.zarr": lattice.roi.size}
+        assert row.seconds == pytest.approx(lattice.roi.size / 1000)
+    whole = found.disk_by_artifact["segmentation.zarr"]
+    assert whole > rows_of(found)["relabel"].disk_bytes["segmentation.zarr"] + first.disk_bytes["segmentation.zarr"]
+
+
+def test_workers_share_the_blocks(planned: tuple[Workspace, Plan]) -> None:
+    workspace, plan = planned
+    measured = probed_once(workspace, plan)
+    times = {}
+    for workers in (1, 5, 24, 100):
+        several = plan.model_copy(update={"executor": "local", "workers": workers})
+        times[workers] = rows_of(estimated(several, workspace, measured, Setting()))["relabel"]
+    assert times[5].seconds == pytest.approx(times[1].seconds / 24 * 5)  # of 24 blocks, one worker gets 5
+    assert times[24].seconds == pytest.approx(times[1].seconds / 24)
+    assert times[100].workers == 24
+    assert times[5].core_hours == pytest.approx(times[1].core_hours)
+
+
+def test_memory_beyond_that_of_an_empty_worker_grows_with_the_block(planned: tuple[Workspace, Plan]) -> None:
+    workspace, plan = planned
+    found = estimated(plan, workspace, probed_once(workspace, plan, more_mib=10), Setting(head_mib=70))
+    assert rows_of(found)["relabel"].peak_mib == round(100 + 10 * 24**3 / 1000)
+    assert found.worker_peak_mib == max(row.peak_mib for row in found.stages)
+    assert found.head_peak_mib == 71
+
+
+def test_start_of_stages_counts_once(planned: tuple[Workspace, Plan]) -> None:
+    workspace, plan = planned
+    quick = estimated(plan, workspace, probed_once(workspace, plan), Setting())
+    slow = estimated(plan, workspace, probed_once(workspace, plan, start_s=5.0), Setting())
+    assert slow.seconds == pytest.approx(quick.seconds + 5 * len(plan.stages(workspace)))
+
+
+def test_a_mask_leaves_its_share(planned: tuple[Workspace, Plan], monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace, plan = planned
+    measured = probed_once(workspace, plan)
+    whole = rows_of(estimated(plan, workspace, measured, Setting()))
+    half = replace(plan.lattice, wanted=lambda roi: roi.begin[0] < 24)
+    monkeypatch.setattr(Plan, "lattice", half)
+    found = rows_of(estimated(plan, workspace, measured, Setting()))
+    for name in ("fragments", "agglomeration", "relabel"):
+        assert found[name].seconds == pytest.approx(whole[name].seconds / 2, rel=1e-3)
+    assert found["relabel"].blocks == BLOCKS / 2
+
+
+def test_jobs_gpus_and_cost(raw_volume: str, tiny_model: str, tmp_path: Path) -> None:
+    options = Options(volume=raw_volume, model=tiny_model, output=str(tmp_path / "w"), blocks="16", executor="serial")
+    workspace, plan, _ = plan_of_run(options)
+    plan = plan.model_copy(update={"executor": "slurm", "workers": 0})
+    site = Site(default=Resources(cpus=2, workers=3), stages={"affinities": Resources(gpus=1)})
+    found = estimated(plan, workspace, probed_once(workspace, plan), Setting(site, gpus=4))
+    rows = rows_of(found)
+    assert (rows["affinities"].jobs, rows["fragments"].jobs, rows["agglomeration"].jobs) == (4, 3, 1)
+    assert found.gpu_hours == rows["affinities"].gpu_hours > 0
+    assert rows["affinities"].core_hours == pytest.approx(2 * rows["affinities"].gpu_hours)
+    assert found.cost(2.0, 0.5) == pytest.approx(2 * found.gpu_hours + 0.5 * found.core_hours)
+    # Prediction has its own jobs, so that the other stages run meanwhile.
+    behind = rows["fragments"].seconds + rows["edges"].seconds
+    rest = sum(row.seconds for row in found.stages) - behind - rows["affinities"].seconds
+    assert found.seconds == pytest.approx(2.0 + max(behind, rows["affinities"].seconds) + rest)
+
+
+def test_streamed_affinities_count_only_the_blocks_that_exist(raw_volume: str, tiny_model: str, tmp_path: Path) -> None:
+    options = Options(volume=raw_volume, model=tiny_model, output=str(tmp_path / "w"), blocks="16", executor="serial")
+    workspace, plan, _ = plan_of_run(options.model_copy(update={"roi": "0:16,0:16,:"}))
+    plan = plan.model_copy(update={"shape": (40, 50, 1600), "roi": "0:16,0:16,0:1600"})
+    measured = probed_once(workspace, plan)
+    kept, streamed = (estimated(plan, workspace, measured, Setting(is_streamed=each)) for each in (False, True))
+    assert rows_of(streamed)["affinities"].disk_bytes["affinities.zarr"] == pytest.approx(16 * 16 * 1600 * 4 / 100)
+    assert streamed.peak_disk_bytes < kept.peak_disk_bytes
+    assert (kept.is_streamed, streamed.is_streamed) == (False, True)
+
+
+def test_advice_names_the_option(
+    raw_volume: str, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = Options(volume=raw_volume, model=tiny_model, output=str(tmp_path / "w"), blocks="16", executor="serial")
+    workspace, plan, _ = plan_of_run(options)
+    plan = plan.model_copy(update={"shape": (40, 50, 1600), "roi": "0:16,0:16,0:1600"})
+    fitting = estimated(plan, workspace, probed_once(workspace, plan), Setting())
+
+    def about(estimate: Estimate, word: str) -> list[str]:
+        return [each for each in advice_for(plan, workspace, estimate, Setting()) if word in each]
+
+    assert about(fitting, "disk") == about(fitting, "memory") == []
+    monkeypatch.setattr("neuroseg.runs.plan_advice.free_bytes", lambda path: fitting.peak_disk_bytes - 1000)
+    assert "--keep stream" in about(fitting, "disk")[0]
+    monkeypatch.setattr("neuroseg.runs.plan_advice.free_bytes", lambda path: 1000)
+    assert "--roi" in about(fitting, "disk")[0]
+    huge = [row.model_copy(update={"peak_mib": 10**9}) if row.stage == "lookup" else row for row in fitting.stages]
+    assert "stage lookup needs" in about(fitting.model_copy(update={"stages": tuple(huge)}), "memory")[0]
+    many = [row.model_copy(update={"workers": 10**6}) if row.stage == "edges" else row for row in fitting.stages]
+    assert "--workers" in about(fitting.model_copy(update={"stages": tuple(many)}), "memory")[0]
+    few = plan.model_copy(update={"workers": 5000, "executor": "local"})
+    assert any("5000 workers share" in each for each in advice_for(few, workspace, fitting, Setting()))
