@@ -56,7 +56,6 @@ def plan(
         int | None,
         typer.Option(
             metavar="N",
-            min=1,
             help="Number of GPUs that predict.  [default: --workers, or those of this machine]",
             rich_help_panel=WORKERS,
         ),
@@ -95,6 +94,8 @@ def plan(
 
     use_threads(1)
     prices = _prices(price or [])
+    if gpus is not None and gpus < 1:
+        raise InputError(f"--gpus {gpus} is not a number of GPUs", hint="use 1 or more")
     if cluster and executor is None:
         executor = "slurm"
     options = options_from(

@@ -137,7 +137,7 @@ def _stage_estimate(
         gpu_hours=work_s / _HOUR_S * max(1, requested.gpus) if is_on_gpu else 0.0,
         disk_bytes=disk,
         files=files,
-        peak_mib=_peak_mib(found, most),
+        peak_mib=_peak_mib(stage, probes, most),
         jobs=workers if plan.executor in CLUSTERS else 0,
     )
 
@@ -191,9 +191,18 @@ def _artifact(name: str) -> str:
     return "segmentation.zarr" if ".partial.zarr" in name else name
 
 
-def _peak_mib(found: Sequence[Measured], most: int) -> int:
-    """Return the peak memory of a worker with the largest block. What the counted block added grows with the work."""
-    return round(max(each.base_mib + each.more_mib * most / max(1, each.work) for each in found))
+def _peak_mib(stage: Stage, probes: Sequence[Probe], most: int) -> int:
+    """Return the peak memory of a worker with the largest block. What exceeds the memory before it grows with it.
+
+    A worker keeps what earlier stages have freed, so the memory before a stage never falls. The network is an
+    exception: its memory is released.
+    """
+    peaks = []
+    for probe in probes:
+        (own,) = _of(stage, [probe])
+        before = [row.base_mib for row in probe.stages[: probe.stages.index(own)] if row.stage != PREDICTING]
+        peaks.append(max([own.base_mib, *before]) + own.more_mib * most / max(1, own.work))
+    return round(max(peaks))
 
 
 def _seconds_of_group(

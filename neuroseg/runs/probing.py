@@ -22,7 +22,7 @@ from neuroseg.runs.measuring import Measured, Memory, Probe, index_at, opened
 from neuroseg.runs.plan import Plan
 from neuroseg.runs.probed_prediction import measured_prediction
 from neuroseg.stage import Stage
-from neuroseg.storage.parts import read_parts
+from neuroseg.storage.parts import map_lookup, read_parts, write_lookup
 from neuroseg.storage.workspace import Workspace
 from neuroseg.tables import EDGES, combined
 
@@ -54,6 +54,8 @@ def probe_block(plan: Plan, index: int, folder: Path) -> Probe:
     edges = None
     for stage in stages:
         if not is_of_tables(stage):
+            if stage.name == "relabel":
+                _spread_ids(workspace, parse_roi(plan.roi, plan.shape).size // region.size)
             measured.append(_measured_in_space(stage, block, workspace))
             continue
         edges = edges_in(small, workspace, block) if edges is None else edges
@@ -135,6 +137,13 @@ def _measured_sections(plan: Plan, block: Block) -> Measured:
         base_mib=memory.base_mib,
         more_mib=memory.more_mib(),
     )
+
+
+def _spread_ids(workspace: Workspace, factor: int) -> None:
+    """Multiply the ids of segments, so that they are as large as in a whole volume. zstd compresses small ids worse."""
+    lookup = map_lookup(workspace.lookup)
+    spread = {**lookup, "segment": lookup["segment"] * np.uint64(max(1, factor))}
+    write_lookup(workspace.lookup, spread)
 
 
 def edges_in(plan: Plan, workspace: Workspace, block: Block) -> tuple[int, int]:

@@ -16,6 +16,8 @@ from neuroseg.cli.plan import plan_lines
 from neuroseg.cli.summary import about_plan, duration
 from tests.conftest import make_volume
 
+pytestmark = pytest.mark.xdist_group("plan")  # they share a plan
+
 
 @pytest.fixture(scope="module")
 def planned(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path, dict[str, Any]]:
@@ -87,6 +89,11 @@ def test_a_wrong_price_is_refused(price: str, capfd: pytest.CaptureFixture[str])
     assert "is not a price" in capfd.readouterr().err
 
 
+def test_no_gpus_are_refused(capfd: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(["plan", "V.zarr", "--gpus", "0"]) == 2
+    assert "--gpus 0" in capfd.readouterr().err
+
+
 def test_a_mask_without_voxels_is_refused(
     planned: tuple[list[str], Path, dict[str, Any]], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -102,15 +109,14 @@ def test_affinities_need_a_workspace(capfd: pytest.CaptureFixture[str]) -> None:
     assert "pass -o WORKSPACE" in capfd.readouterr().err
 
 
-def test_a_huge_volume_is_planned_without_listing_its_blocks(
-    tiny_model: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    path = str(tmp_path / "huge.zarr")
-    zarr.create_array(path, shape=(100_000,) * 3, dtype="u1", chunks=(64,) * 3, attributes={"voxel_size": [10, 10, 10]})
-    given = [path, "--model", tiny_model, "--blocks", "64", "--executor", "serial", "--force", "--json"]
-    assert exit_code(["plan", *given]) == 0
+def test_a_huge_volume_is_planned_without_listing_its_blocks(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path, shape = str(tmp_path / "huge.zarr"), (3, *(100_000,) * 3)
+    attributes = {"voxel_size": [10, 10, 10], "offsets": [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]}
+    zarr.create_array(path, shape=shape, dtype="u1", chunks=(3, 64, 64, 64), attributes=attributes)
+    given = ["--affinities", path, "-o", str(tmp_path / "w"), "--blocks", "64", "--executor", "serial", "--force"]
+    assert exit_code(["plan", *given, "--json"]) == 0
     found = json.loads(capfd.readouterr().out)
-    assert found["stages"][0]["blocks"] == -((-100_000 // 64) ** 3)
+    assert found["stages"][0]["blocks"] == (-(-100_000 // 64)) ** 3
     assert any("disk" in each for each in found["advice"])
 
 

@@ -115,6 +115,15 @@ def test_memory_beyond_that_of_an_empty_worker_grows_with_the_block(planned: tup
     assert found.head_peak_mib == 71
 
 
+def test_memory_that_earlier_stages_freed_stays(planned: tuple[Workspace, Plan]) -> None:
+    workspace, plan = planned
+    (probe,) = probed_once(workspace, plan).probes
+    rows = [row.model_copy(update={"base_mib": 500}) if row.stage == "edges" else row for row in probe.stages]
+    changed = Probed((probe.model_copy(update={"stages": tuple(rows)}),), 0.0)
+    peaks = {row.stage: row.peak_mib for row in estimated(plan, workspace, changed, Setting()).stages}
+    assert (peaks["fragments"], peaks["edges"], peaks["relabel"]) == (100, 500, 500)
+
+
 def test_start_of_stages_counts_once(planned: tuple[Workspace, Plan]) -> None:
     workspace, plan = planned
     quick = estimated(plan, workspace, probed_once(workspace, plan), Setting())
