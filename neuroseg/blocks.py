@@ -119,6 +119,11 @@ class Lattice:
         found: list[int] = self._wanted_indices.tolist()
         return found
 
+    def is_wanted(self, block: Block) -> bool:
+        """Return whether a block that touches the region of interest is wanted. Reads only its part of a mask."""
+        faces = (np.array([each], np.int64) for each in block.write_box)
+        return self.wanted is None or bool(self.wanted(*faces).all())
+
     def indices_touching(self, roi: Roi) -> list[int]:
         """Return the indices of the volume's blocks that touch `roi`, ascending."""
         return [self.index_of(cell) for cell in itertools.product(*self._cells(roi))]

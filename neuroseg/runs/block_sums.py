@@ -62,7 +62,7 @@ def spread_blocks(lattice: Lattice, most: int) -> list[Block]:
     Of a lattice with more than 4096 blocks, only 1024 random ones are considered.
     """
     candidates = list(_candidates(lattice))
-    wanted = [block for block in candidates if lattice.wanted is None or lattice.wanted(block.write_roi)]
+    wanted = [block for block in candidates if lattice.is_wanted(block)]
     count = len(wanted)
     step = max(1, round(count * _GOLDEN))
     while math.gcd(step, max(1, count)) > 1:
@@ -75,7 +75,7 @@ def inside_mask(lattice: Lattice) -> Inside:
     if lattice.wanted is None:
         return Inside()
     blocks = list(_candidates(lattice))
-    within = [block for block in blocks if lattice.wanted(block.write_roi)]
+    within = [block for block in blocks if lattice.is_wanted(block)]
     total = sum(block.voxels for block in blocks)
     return Inside(len(within) / max(1, len(blocks)), sum(block.voxels for block in within) / max(1, total))
 

@@ -27,8 +27,7 @@ from neuroseg.storage.workspace import Workspace
 from neuroseg.tables import EDGES, combined
 
 # The stages that process tables of the whole region. Their work is counted in edges.
-_OF_TABLES = ("reduction", "agglomeration", "lookup")
-_FIRST_LEVEL = "pyramid-1"
+_OF_TABLES = ("agglomeration", "lookup")
 
 
 def is_of_tables(stage: Stage) -> bool:
@@ -45,7 +44,7 @@ def probe_block(plan: Plan, index: int, folder: Path) -> Probe:
     block = plan.lattice.block(index)
     region = _region_around(plan, block, workspace)
     small = plan.model_copy(update={"roi": describe(region)})
-    stages = [stage for stage in small.segmentation_stages(workspace) if _is_probed(stage)]
+    stages = small.segmentation_stages(workspace)
     measured = []
     if plan.kind == "raw":
         if plan.normalise == "sections":
@@ -64,11 +63,6 @@ def probe_block(plan: Plan, index: int, folder: Path) -> Probe:
     return Probe(block=index, voxels=block.voxels, edges=edges[0], stages=tuple(measured))
 
 
-def _is_probed(stage: Stage) -> bool:
-    """Return whether to measure a stage. All levels of a pyramid do the same work a voxel, so one is enough."""
-    return not stage.name.startswith("pyramid-") or stage.name == _FIRST_LEVEL
-
-
 def _region_around(plan: Plan, block: Block, workspace: Workspace) -> Roi:
     """Return the block with everything that the stages read around it, inside the region of the run."""
     fragments, edges = plan.segmentation_stages(workspace)[:2]
@@ -79,8 +73,7 @@ def _region_around(plan: Plan, block: Block, workspace: Workspace) -> Roi:
 def _measured_in_space(stage: Stage, around: Block, workspace: Workspace) -> Measured:
     """Process all blocks of the region, and measure the one that contains the centre of the counted block."""
     lattice = stage.lattice
-    centre = [int(at) // scale for at, scale in zip(around.write_roi.center, stage.scale, strict=True)]
-    counted = lattice.block(index_at(lattice, centre), stage.halo)
+    counted = lattice.block(index_at(lattice, around.write_roi.center), stage.halo)
     others = sorted(
         (block for block in lattice.blocks(stage.halo) if block.index != counted.index), key=lambda block: block.voxels
     )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from funlib.geometry import Roi
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from neuroseg.blocks import Lattice, whole_lattice
+from neuroseg.blocks import Lattice, Numbers, whole_lattice
 from neuroseg.geometry import whole
 from neuroseg.runs.block_sums import (
     block_count,
@@ -55,7 +57,9 @@ def test_sums_equal_those_of_the_listed_blocks(
 
 def test_the_share_inside_a_mask_counts_blocks_and_voxels() -> None:
     # Blocks along x: 0:4 and 4:6. Only the second one is inside.
-    lattice = Lattice((4, 4, 6), (4, 4, 4), whole((4, 4, 6)), lambda roi: roi.begin[2] == 4)
+    lattice = Lattice(
+        (4, 4, 6), (4, 4, 4), whole((4, 4, 6)), lambda z, y, x: np.broadcast_to(x[:, 0] == 4, (len(z), len(y), len(x)))
+    )
     inside = inside_mask(lattice)
     assert inside.blocks == pytest.approx(1 / 2)
     assert inside.voxels == pytest.approx(2 / 6)
@@ -73,9 +77,9 @@ def test_a_huge_lattice_is_not_listed() -> None:
     assert voxel_count(HUGE) == 10**15
     asked = []
 
-    def left_half(roi: Roi) -> bool:
-        asked.append(roi)
-        return bool(roi.begin[2] < 50_000)
+    def left_half(z: Numbers, y: Numbers, x: Numbers) -> NDArray[np.bool_]:
+        asked.append(x)
+        return np.broadcast_to(x[:, 0] < 50_000, (len(z), len(y), len(x)))
 
     masked = Lattice(HUGE.volume_shape, HUGE.block_shape, HUGE.roi, left_half)
     assert inside_mask(masked).voxels == pytest.approx(0.5, abs=0.06)
@@ -84,6 +88,6 @@ def test_a_huge_lattice_is_not_listed() -> None:
 
 
 def test_a_mask_without_voxels_leaves_no_block() -> None:
-    lattice = Lattice((8, 8, 8), (4, 4, 4), whole((8, 8, 8)), lambda roi: False)
+    lattice = Lattice((8, 8, 8), (4, 4, 4), whole((8, 8, 8)), lambda z, y, x: np.zeros((len(z), len(y), len(x)), bool))
     assert spread_blocks(lattice, 3) == []
     assert inside_mask(lattice).voxels == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from neuroseg.execution.cluster.site import Resources, Site
@@ -21,7 +22,7 @@ from tests.runs.test_probing import make_affinities
 
 # 48 x 64 x 80 voxels in blocks of 24: 2 x 3 x 4. No halo in z, because fragments are not computed per section.
 BLOCKS, VOXELS = 24, 48 * 64 * 80
-OF_TABLES = ("reduction", "agglomeration", "lookup")
+OF_TABLES = ("agglomeration", "lookup")
 
 
 @pytest.fixture
@@ -37,12 +38,11 @@ def probed_once(workspace: Workspace, plan: Plan, **more: float) -> Probed:
     rows = []
     for stage in plan.stages(workspace):
         amount = 10 if stage.name in OF_TABLES else 1000
-        if not stage.name.startswith("pyramid") or stage.name == "pyramid-1":
-            row = Measured(
-                stage=stage.name, start_s=0.0, seconds=1.0, work=amount, size=amount, base_mib=100, more_mib=0,
-                stored={stage.outputs[0]: (1, amount)},
-            )  # fmt: skip
-            rows.append(row.model_copy(update=more))
+        row = Measured(
+            stage=stage.name, start_s=0.0, seconds=1.0, work=amount, size=amount, base_mib=100, more_mib=0,
+            stored={stage.outputs[0]: (1, amount)},
+        )  # fmt: skip
+        rows.append(row.model_copy(update=more))
     return Probed((Probe(block=0, voxels=1000, edges=10, stages=tuple(rows)),), 2.0)
 
 
@@ -81,17 +81,33 @@ def test_disk_grows_with_what_blocks_write(planned: tuple[Workspace, Plan]) -> N
     assert found.peak_disk_bytes == sum(found.disk_by_artifact.values())
 
 
-def test_all_levels_of_a_pyramid_count_as_the_first(planned: tuple[Workspace, Plan]) -> None:
-    workspace, plan = planned
-    plan = plan.model_copy(update={"shape": (400, 800, 800), "roi": "0:400,0:800,0:800"})
-    found = estimated(plan, workspace, probed_once(workspace, plan), Setting())
-    first, second = (rows_of(found)[name] for name in ("pyramid-1", "pyramid-2"))
-    for row, stage in ((first, "pyramid-1"), (second, "pyramid-2")):
-        lattice = plan.stage(workspace, stage).lattice
-        assert row.disk_bytes == {"segmentation.zarr": lattice.roi.size}
-        assert row.seconds == pytest.approx(lattice.roi.size / 1000)
-    whole = found.disk_by_artifact["segmentation.zarr"]
-    assert whole > rows_of(found)["relabel"].disk_bytes["segmentation.zarr"] + first.disk_bytes["segmentation.zarr"]
+def large_rows(workspace: Workspace, plan: Plan) -> dict[str, StageEstimate]:
+    """The estimate of a volume with several groups of blocks and two passes of the pyramid, from a small region."""
+    large = plan.model_copy(update={"shape": (2000, 2000, 2000), "roi": "0:2000,0:2000,0:2000"})
+    (probe,) = probed_once(workspace, large).probes
+    small = tuple(row for row in probe.stages if "-" not in row.stage)
+    measured = Probed((probe.model_copy(update={"stages": small}),), 2.0)
+    return rows_of(estimated(large, workspace, measured, Setting()))
+
+
+def test_a_second_pass_of_the_pyramid_reads_a_coarse_level(planned: tuple[Workspace, Plan]) -> None:
+    rows = large_rows(*planned)
+    second = next(name for name in rows if name.startswith("pyramid-"))
+    # The voxels are 20 nm deep and 10 nm wide: one level halves only the width, the others all axes.
+    coarse = 2000**3 / 4 / 8 ** (int(second.removeprefix("pyramid-")) - 2)
+    for name, voxels in (("pyramid", 2000**3), (second, coarse)):
+        assert sum(rows[name].disk_bytes.values()) == pytest.approx(voxels, rel=1e-3)
+        assert rows[name].seconds == pytest.approx(voxels / 1000, rel=1e-3)
+
+
+def test_each_level_of_groups_merges_what_the_one_before_left(planned: tuple[Workspace, Plan]) -> None:
+    rows = large_rows(*planned)
+    names = ["agglomeration-1", "agglomeration-2", "agglomeration"]
+    assert [rows[name].blocks for name in names] == [27, 8, 1]
+    seconds = [rows[name].seconds for name in names]
+    assert seconds[0] == pytest.approx(2000**3 / 1000, rel=1e-3)
+    assert seconds[1] == pytest.approx(seconds[0] * 0.45, rel=1e-3)
+    assert seconds[2] == pytest.approx(seconds[1] * 0.45, rel=1e-3)
 
 
 def test_workers_share_the_blocks(planned: tuple[Workspace, Plan]) -> None:
@@ -135,7 +151,7 @@ def test_a_mask_leaves_its_share(planned: tuple[Workspace, Plan], monkeypatch: p
     workspace, plan = planned
     measured = probed_once(workspace, plan)
     whole = rows_of(estimated(plan, workspace, measured, Setting()))
-    half = replace(plan.lattice, wanted=lambda roi: roi.begin[0] < 24)
+    half = replace(plan.lattice, wanted=lambda z, y, x: np.broadcast_to(z[:, :1, None] < 24, (len(z), len(y), len(x))))
     monkeypatch.setattr(Plan, "lattice", half)
     found = rows_of(estimated(plan, workspace, measured, Setting()))
     for name in ("fragments", "agglomeration", "relabel"):
