@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuroseg.agglomeration.constraints import Edit, constraints_of, require_fitting
-from neuroseg.agglomeration.partition import NO_CONSTRAINTS, Constraints, segment_lookup
+from neuroseg.agglomeration.partition import NO_CONSTRAINTS, Constraints, Regions, numbered
 from neuroseg.blocks import Block, Lattice
 from neuroseg.geometry import describe
 from neuroseg.stage import Process
 from neuroseg.storage.arrays import open_array
-from neuroseg.storage.merges import read_nodes, read_tree
+from neuroseg.storage.merges import node_parts, read_tree, tree_parts
 from neuroseg.storage.parts import write_lookup
 from neuroseg.storage.workspace import Workspace
 
@@ -79,18 +79,24 @@ class LookupStage:
         """Yield the function that processes the whole region."""
 
         def process(block: Block) -> None:
-            nodes = read_nodes(self.workspace)
-            lookup = segment_lookup(
-                read_tree(self.workspace),
-                nodes,
-                threshold=self.threshold,
-                min_size_voxels=self.min_size_voxels,
-                small=self.small,
-                constraints=self._constraints(nodes["fragment"]),
-            )
-            write_lookup(self.workspace.lookup, lookup)
+            fragments, sizes = self._nodes()
+            constraints = self._constraints(fragments)
+            regions = Regions(sizes, self.min_size_voxels, self.small, constraints)
+            # Joined fragments may lie in different groups. Then the order of all merges counts.
+            every = [read_tree(self.workspace)] if len(constraints.joined) else tree_parts(self.workspace)
+            for rows in every:
+                a, b = (np.searchsorted(fragments, rows[name]) for name in ("link_u", "link_v"))
+                regions.merge(a, b, rows["score"], self.threshold)
+            write_lookup(self.workspace.lookup, {"fragment": fragments, "segment": numbered(regions.roots())})
 
         yield process
+
+    def _nodes(self) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        """Return the fragments, ascending, and their voxels. Reads all columns, so that damage is found."""
+        parts = [(part["fragment"], part["voxel_count"].astype(np.int64)) for part in node_parts(self.workspace)]
+        fragments, sizes = (np.concatenate(column) for column in zip(*parts, strict=True))
+        order = np.argsort(fragments)
+        return fragments[order], sizes[order]
 
     def _constraints(self, fragments: NDArray[np.uint64]) -> Constraints:
         if not self.edits:

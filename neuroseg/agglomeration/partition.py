@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from neuroseg.errors import unknown_name
 from neuroseg.kernels import compiled
-from neuroseg.tables import Table, looked_up
+from neuroseg.tables import Table
 
 SMALL = ("merge", "drop")
 
@@ -51,10 +51,48 @@ def segment_lookup(
     row with the least affinity between them. What a later row attaches goes to the side that it is linked with.
     """
     roots = merge_rows(tree, nodes).roots(threshold, min_size_voxels, small, constraints)
-    kept = np.unique(roots[roots >= 0])
-    segments = np.searchsorted(kept, roots).astype(np.uint64) + np.uint64(1)
+    return {"fragment": nodes["fragment"], "segment": numbered(roots)}
+
+
+def numbered(roots: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """Return the segment of each node, 1..N by ascending root, from the row of its root. 0 for a root of -1."""
+    is_root = roots == np.arange(len(roots))
+    numbers = np.cumsum(is_root).astype(np.uint64)
+    segments: NDArray[np.uint64] = numbers[roots]
     segments[roots < 0] = 0
-    return {"fragment": nodes["fragment"], "segment": segments}
+    return segments
+
+
+class Regions:
+    """A partition of the nodes that merges change. In the beginning, `constraints.joined` are merged.
+
+    `sizes`: the voxels of each node. `min_size_voxels` and `small` as in `segment_lookup`. Raises InputError for an
+    unknown treatment of small segments.
+    """
+
+    def __init__(
+        self, sizes: NDArray[np.int64], min_size_voxels: int = 0, small: str = "merge",
+        constraints: Constraints = NO_CONSTRAINTS,
+    ) -> None:  # fmt: skip
+        if small not in SMALL:
+            raise unknown_name("treatment of small segments", small, SMALL)
+        self._least, self._wanted = min_size_voxels, min_size_voxels if small == "merge" else 0
+        self._split, self._totals = constraints.split, sizes.copy()
+        self._parents, self._limited = _joined(self._totals, constraints.joined, constraints.split)
+
+    def merge(self, a: NDArray[np.int64], b: NDArray[np.int64], scores: NDArray[np.float64], threshold: float) -> None:
+        """Apply rows of a merge tree by ascending score: the linked nodes, and the scores.
+
+        Rows of groups that share no node may be applied one group after the other.
+        """
+        state = (self._parents, self._totals, self._limited)
+        _merge(a, b, scores, state, float(threshold), self._wanted, self._split)
+
+    def roots(self) -> NDArray[np.int64]:
+        """Return for each node the row of the smallest node of its segment, -1 without a segment."""
+        roots: NDArray[np.int64] = _roots(self._parents)
+        roots[self._totals[roots] < self._least] = -1
+        return roots
 
 
 @dataclass(frozen=True)
@@ -80,13 +118,9 @@ class MergeRows:
 
         The arguments and errors are those of `segment_lookup`.
         """
-        if small not in SMALL:
-            raise unknown_name("treatment of small segments", small, SMALL)
-        wanted_size = min_size_voxels if small == "merge" else 0
-        pairs = (constraints.joined, constraints.split)
-        roots, totals = _partition(self.a, self.b, self.scores, self.sizes, float(threshold), wanted_size, pairs)
-        found: NDArray[np.int64] = np.where(totals[roots] >= min_size_voxels, roots, -1)
-        return found
+        regions = Regions(self.sizes, min_size_voxels, small, constraints)
+        regions.merge(self.a, self.b, self.scores, threshold)
+        return regions.roots()
 
 
 def merge_rows(tree: Table, nodes: Table) -> MergeRows:
@@ -100,14 +134,6 @@ def merge_rows(tree: Table, nodes: Table) -> MergeRows:
     )
 
 
-def segment_sizes(nodes: Table, lookup: Table) -> NDArray[np.int64]:
-    """Return the number of voxels of segments 0, 1, ... N. 0 contains the fragments without a segment."""
-    segments = looked_up(nodes["fragment"], lookup)
-    sizes = np.zeros(int(segments.max(initial=0)) + 1, np.int64)
-    np.add.at(sizes, segments.astype(np.int64), nodes["voxel_count"].astype(np.int64))
-    return sizes
-
-
 @compiled
 def root(parents, node):  # type: ignore[no-untyped-def]
     """Root of a node in the forest `parents`. Paths are halved on the way."""
@@ -118,17 +144,21 @@ def root(parents, node):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _partition(a, b, scores, sizes, threshold, wanted_size, pairs):  # type: ignore[no-untyped-def]
-    """Root of every fragment (the smallest of its segment), and the size of the segment at each root."""
-    joined, split = pairs
-    parents = np.arange(len(sizes))
-    totals = sizes.copy()
+def _joined(totals, joined, split):  # type: ignore[no-untyped-def]
+    """Parents of all nodes after the joined pairs are merged, and whether each root has a node of a split pair."""
+    parents = np.arange(len(totals))
     for pair in range(len(joined)):
         _join(parents, totals, root(parents, joined[pair, 0]), root(parents, joined[pair, 1]))
-    # Whether the segment at a root contains a fragment of a split pair.
-    is_limited = np.zeros(len(sizes), np.bool_)
+    is_limited = np.zeros(len(totals), np.bool_)
     for pair in range(len(split)):
         is_limited[root(parents, split[pair, 0])] = is_limited[root(parents, split[pair, 1])] = True
+    return parents, is_limited
+
+
+@compiled
+def _merge(a, b, scores, state, threshold, wanted_size, split):  # type: ignore[no-untyped-def]
+    """Apply rows of a tree. state: parents, sizes of the segments at their roots, and whether splits limit a root."""
+    parents, totals, is_limited = state
     for row in range(len(a)):
         if scores[row] >= threshold and wanted_size == 0:
             break
@@ -139,10 +169,15 @@ def _partition(a, b, scores, sizes, threshold, wanted_size, pairs):  # type: ign
             continue
         limited = is_limited[one] or is_limited[other]
         is_limited[_join(parents, totals, one, other)] = limited
-    roots = np.empty(len(sizes), np.int64)
-    for node in range(len(sizes)):
+
+
+@compiled
+def _roots(parents):  # type: ignore[no-untyped-def]
+    """Root of every node: the smallest of its segment."""
+    roots = np.empty(len(parents), np.int64)
+    for node in range(len(parents)):
         roots[node] = root(parents, node)
-    return roots, totals
+    return roots
 
 
 @compiled

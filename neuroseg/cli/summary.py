@@ -54,13 +54,14 @@ def run_summary(workspace: Workspace, summaries: Sequence[StageSummary], took_s:
     `took_s` is the duration of the run. Without it, the run is not compared with its plan.
     """
     from neuroseg.checks.advice import advice_on
+    from neuroseg.report.largest import stored_sizes
     from neuroseg.volumes.zarr_nodes import open_node
 
     content: dict[str, Any] = {"workspace": str(workspace.path), "stages": stage_rows(summaries)}
     if workspace.lookup.exists() and workspace.segmentation.exists():
         made_by = open_node(workspace.segmentation).attrs["neuroseg"]
         content["segments"] = segment_count(workspace)
-        sizes = _sizes(workspace)
+        sizes = stored_sizes(workspace)
         content["largest_segment"] = None if sizes is None else _largest(sizes)
         content["advice"] = None if sizes is None else advice_on(workspace, sizes)
         content["segmentation"] = str(workspace.segmentation)
@@ -84,19 +85,6 @@ def _compared_with_plan(workspace: Workspace, summaries: Sequence[StageSummary],
         for name, each in found.items()
     }
     return {"plan": rows} if rows else {}
-
-
-def _sizes(workspace: Workspace) -> NDArray[np.int64] | None:
-    """Return the voxels of segments 0 (none) to N; None if the table of fragments was deleted."""
-    from neuroseg.agglomeration.partition import segment_sizes
-    from neuroseg.storage.merges import read_nodes
-    from neuroseg.storage.parts import map_lookup
-    from neuroseg.tables import NODES
-
-    if not workspace.all_nodes.exists():
-        return None
-    columns = {name: NODES[name] for name in ("fragment", "voxel_count")}
-    return segment_sizes(read_nodes(workspace, columns), map_lookup(workspace.lookup))
 
 
 def _largest(sizes: NDArray[np.int64]) -> dict[str, Any]:

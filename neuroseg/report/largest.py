@@ -8,13 +8,12 @@ import numpy as np
 from funlib.geometry import Roi
 from numpy.typing import NDArray
 
-from neuroseg.agglomeration.partition import segment_sizes
 from neuroseg.geometry import Triple
 from neuroseg.report.reported import ReportedRun
-from neuroseg.storage.merges import read_nodes
+from neuroseg.storage.merges import node_parts
 from neuroseg.storage.parts import map_lookup
 from neuroseg.storage.workspace import Workspace
-from neuroseg.tables import NODES, looked_up
+from neuroseg.tables import NODES, Table, concatenated, looked_up
 
 # A level of the pyramid is used for a segment if its box there has at most this many voxels.
 _SHAPE_VOXELS = 2**19
@@ -34,32 +33,41 @@ def stored_sizes(workspace: Workspace) -> NDArray[np.int64] | None:
     """Return the voxels of segments 0 (none) to N. None without the tables. Raises DamagedError if one is damaged."""
     if not (workspace.all_nodes.exists() and workspace.lookup.exists()):
         return None
-    columns = {name: NODES[name] for name in ("fragment", "voxel_count")}
-    return segment_sizes(read_nodes(workspace, columns), map_lookup(workspace.lookup))
+    lookup = map_lookup(workspace.lookup)
+    sizes = np.zeros(int(lookup["segment"].max(initial=0)) + 1, np.int64)
+    for nodes in node_parts(workspace, {name: NODES[name] for name in ("fragment", "voxel_count")}):
+        segments = looked_up(nodes["fragment"], lookup).astype(np.int64)
+        np.add.at(sizes, segments, nodes["voxel_count"].astype(np.int64))
+    return sizes
 
 
 def largest_segments(workspace: Workspace, sizes: NDArray[np.int64], count: int) -> list[LargeSegment]:
     """Return up to `count` segments with the most voxels, largest first; of equal ones, the lowest id first.
 
-    `sizes` is the result of `stored_sizes`. Only the columns of the bounding boxes are read, one after the other.
+    `sizes` is the result of `stored_sizes`.
     """
     ids = np.argsort(-sizes[1:], kind="stable")[:count] + 1
     ids = ids[sizes[ids] > 0]
-    fragments = read_nodes(workspace, {"fragment": NODES["fragment"]})["fragment"]
-    segments = looked_up(fragments, map_lookup(workspace.lookup))
-    rows = [np.flatnonzero(segments == segment) for segment in ids]
-    bounds = {}
-    for name in ("min_z", "min_y", "min_x", "max_z", "max_y", "max_x"):
-        column = read_nodes(workspace, {name: NODES[name]})[name]
-        reduce = np.min if name.startswith("min") else np.max
-        bounds[name] = [int(reduce(column[row])) for row in rows]
-    found = []
-    for number, (segment, row) in enumerate(zip(ids.tolist(), rows, strict=True)):
-        begin = [bounds[f"min_{axis}"][number] for axis in "zyx"]
-        end = [bounds[f"max_{axis}"][number] + 1 for axis in "zyx"]
-        box = Roi(begin, [e - b for b, e in zip(begin, end, strict=True)])
-        found.append(LargeSegment(segment, int(sizes[segment]), len(row), box))
-    return found
+    lookup, names = map_lookup(workspace.lookup), [f"{side}_{axis}" for side in ("min", "max") for axis in "zyx"]
+    found: list[list[Table]] = [[] for _ in ids]
+    for nodes in node_parts(workspace, {name: NODES[name] for name in ("fragment", *names)}):
+        segments = looked_up(nodes["fragment"], lookup)
+        for segment, parts in zip(ids, found, strict=True):
+            rows = np.flatnonzero(segments == segment)
+            parts.append({name: nodes[name][rows] for name in names})
+    return [
+        _large_segment(int(segment), int(sizes[segment]), concatenated(parts, dict.fromkeys(names, np.uint32)))
+        for segment, parts in zip(ids, found, strict=True)
+    ]
+
+
+def _large_segment(segment: int, voxels: int, bounds: Table) -> LargeSegment:
+    """Return a segment, given the bounding boxes of its fragments."""
+    begin = [int(bounds[f"min_{axis}"].min()) for axis in "zyx"]
+    end = [int(bounds[f"max_{axis}"].max()) + 1 for axis in "zyx"]
+    return LargeSegment(
+        segment, voxels, len(bounds["min_z"]), Roi(begin, [e - b for b, e in zip(begin, end, strict=True)])
+    )
 
 
 def shape_of(run: ReportedRun, large: LargeSegment) -> tuple[NDArray[np.bool_], list[float]] | None:

@@ -20,17 +20,33 @@ def has_merges(workspace: Workspace) -> bool:
     return workspace.tree.is_file() and workspace.all_nodes.is_file()
 
 
+def tree_parts(workspace: Workspace, columns: Columns = TREE) -> Iterator[Table]:
+    """Yield the merges of each group by (score, u, v), those of smaller groups first. Errors as in `read_table`.
+
+    Merges of groups of the same level share no fragment.
+    """
+    for place in (*_parts(workspace, "tree"), workspace.tree):
+        yield read_table(place, columns)
+
+
+def node_parts(workspace: Workspace, columns: Columns = NODES) -> Iterator[Table]:
+    """Yield the fragments that each group knows completely, by ascending id. Errors as in `read_table`."""
+    for place in (*_parts(workspace, "nodes"), workspace.all_nodes):
+        yield read_table(place, columns)
+
+
 def read_tree(workspace: Workspace, columns: Columns = TREE) -> Table:
     """Return the merge tree sorted by (score, u, v), the order of merges. Errors as in `read_table`."""
     needed = {**columns, **{name: TREE[name] for name in ("score", "u", "v")}}
-    tree = _read(workspace, "tree", workspace.tree, needed)
+    tree = concatenated(list(tree_parts(workspace, needed)), needed)
     order = np.lexsort((tree["v"], tree["u"], tree["score"]))
     return {name: tree[name][order] for name in columns}
 
 
 def read_nodes(workspace: Workspace, columns: Columns = NODES) -> Table:
     """Return the node table of the region by ascending fragment. Errors as in `read_table`."""
-    nodes = _read(workspace, "nodes", workspace.all_nodes, {**columns, "fragment": NODES["fragment"]})
+    needed = {**columns, "fragment": NODES["fragment"]}
+    nodes = concatenated(list(node_parts(workspace, needed)), needed)
     order = np.argsort(nodes["fragment"])
     return {name: nodes[name][order] for name in columns}
 
@@ -53,12 +69,6 @@ def level_places(workspace: Workspace, is_wanted: Callable[[str], bool]) -> list
     """Return the folders of the tables with the wanted names, of the groups of all levels."""
     folders = [workspace.artifact(f"{MERGES}/{_LEVEL}{level}") for level in levels_of(workspace)]
     return [place for folder in folders for place in folder.iterdir() if is_wanted(place.name)]
-
-
-def _read(workspace: Workspace, table: str, last: Place, columns: Columns) -> Table:
-    """Return the rows of all parts of a table, `last` being that of the last group."""
-    parts = [read_table(place, columns) for place in (*_parts(workspace, table), last)]
-    return parts[0] if len(parts) == 1 else concatenated(parts, columns)
 
 
 def _parts(workspace: Workspace, table: str) -> Iterator[Place]:

@@ -133,11 +133,14 @@ def _as_numpy(column: pa.ChunkedArray) -> NDArray[Any]:
 
 def write_lookup(path: Place, lookup: Table) -> None:
     """Write a lookup table (fragment, segment) in one step, as an array `(2, n)` uint64."""
-    columns = np.stack([lookup[name].astype(dtype) for name, dtype in LOOKUP.items()])
+    columns = [np.ascontiguousarray(lookup[name], dtype) for name, dtype in LOOKUP.items()]
+    shape = (len(columns), len(columns[0]))
+    described = {"descr": columns[0].dtype.str, "fortran_order": False, "shape": shape}
     with published(path) as aside, aside.open("wb") as file:
-        # np.save would hide the error number of a full disk.
-        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(columns))
-        file.write(columns.data)
+        # np.save would need a copy of all columns, and would hide the error number of a full disk.
+        np.lib.format.write_array_header_1_0(file, described)
+        for column in columns:
+            file.write(column.data)
 
 
 def map_lookup(path: Place) -> Table:

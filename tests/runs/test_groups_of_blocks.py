@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,13 +11,15 @@ import pytest
 import zarr
 from scipy import ndimage
 
+from neuroseg.cli.main import exit_code
 from neuroseg.errors import NeurosegError
 from neuroseg.evaluation.artifacts import compared
 from neuroseg.runs import pipeline
 from neuroseg.runs.options import Options
 from neuroseg.runs.stages import StageSummary
+from neuroseg.storage.arrays import open_array
 from neuroseg.storage.merges import levels_of, read_nodes, read_tree
-from neuroseg.storage.parts import part_path
+from neuroseg.storage.parts import map_lookup, part_path
 from neuroseg.storage.workspace import Workspace, level_table
 
 OFFSETS = ((-1, 0, 0), (0, -1, 0), (0, 0, -1), (0, 0, -4), (0, 3, 3))
@@ -151,6 +154,41 @@ def test_an_interrupted_agglomeration_leaves_no_tree_that_looks_complete(
 def segment_again(affinities: str, made: Workspace) -> None:
     given = {"affinities": affinities, "output": str(made.path), "executor": "serial", "blocks": BLOCKS}
     pipeline.segment(Options.model_validate({**given, "threshold": 0.5}), restart="agglomeration")
+
+
+@pytest.mark.parametrize("small", ["merge", "drop"])
+def test_small_segments_merge_as_in_one_group(affinities: str, tmp_path: Path, small: str) -> None:
+    more = {"threshold": 0.3, "min_size": "300", "small": small}
+    one, _ = segment(affinities, tmp_path / "one", **more, blocks="8,12,1100")
+    other, _ = segment(affinities, tmp_path / "other", **more)
+    require_equal(one, other)
+    lookup = map_lookup(one.lookup)["segment"]
+    plain, _ = segment(affinities, tmp_path / "one", threshold=0.3, min_size="0", blocks="8,12,1100")
+    assert not np.array_equal(lookup, map_lookup(plain.lookup)["segment"])
+
+
+def test_edits_hold_as_in_one_group(affinities: str, made: Workspace, tmp_path: Path) -> None:
+    one, _ = segment(affinities, tmp_path / "one", blocks="8,12,1100")
+    fragments, tree = open_array(one.fragments)[:], read_tree(one)
+    first = int(np.flatnonzero(tree["score"] < 0.4)[-1])
+    ends = [np.argwhere(fragments == tree[name][first])[0] for name in ("link_u", "link_v")]
+    split = {"kind": "split", "points_voxels": [point.tolist() for point in ends]}
+    join = {"kind": "join", "points_voxels": [[0, 0, 5], [0, 0, 1095]]}
+    edits = tmp_path / "edits.jsonl"
+    edits.write_text("\n".join(map(json.dumps, (split, join))) + "\n")
+    before = read_labels(one)
+    for workspace in (one, made):
+        assert exit_code(["edits", str(workspace.path), "--apply", str(edits)]) == 0
+    labels = read_labels(one)
+    assert not np.array_equal(labels, before)
+    np.testing.assert_array_equal(read_labels(made), labels)
+    (z, y, x), (other_z, other_y, other_x) = ends
+    assert labels[z, y, x] != labels[other_z, other_y, other_x]
+    assert labels[0, 0, 5] == labels[0, 0, 1095]
+
+
+def read_labels(workspace: Workspace) -> np.ndarray:
+    return np.asarray(open_array(workspace.segmentation / "0")[:])
 
 
 def test_kept_fragments_need_no_open_tables(affinities: str, made: Workspace, grouped: Workspace) -> None:
