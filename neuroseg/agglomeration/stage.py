@@ -25,7 +25,7 @@ from neuroseg.errors import DamagedError
 from neuroseg.geometry import Triple, describe
 from neuroseg.stage import Process
 from neuroseg.storage.merges import remove_levels
-from neuroseg.storage.parts import part_path, read_part, remove_parts_except, write_table
+from neuroseg.storage.parts import part_path, read_part, remove_parts, write_table
 from neuroseg.storage.trees import Place, remove_all
 from neuroseg.storage.workspace import MERGES, Workspace, level_table
 from neuroseg.tables import Table, empty
@@ -98,7 +98,7 @@ class AgglomerationStage:
             return
         known = set(self.lattice.indices())
         for name in self.outputs:
-            remove_parts_except(self.workspace.artifact(name), known)
+            remove_parts(self.workspace.artifact(name), lambda index: index not in known)
 
     @contextmanager
     def open(self) -> Iterator[Process]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from neuroseg.storage.arrays import is_array, open_array
 from neuroseg.storage.labels import labels_of
 from neuroseg.storage.merges import read_tree
-from neuroseg.storage.parts import map_lookup, read_parts
+from neuroseg.storage.parts import map_lookup, parts_in, read_table
 from neuroseg.storage.trees import Place
 from neuroseg.storage.workspace import Workspace
 from neuroseg.tables import BINS, EDGES, LOOKUP, NODES, SECTIONS, Table, combined
@@ -99,8 +99,7 @@ def _plain(place: NDArray[np.int64]) -> tuple[int, ...]:
 
 def _parts(folder: Place, columns: Any) -> Table:
     """Return the combined parts of a table. Empty if there is no folder."""
-    blocks = sorted(int(path.stem) for path in folder.iterdir() if path.suffix == ".parquet") if folder.is_dir() else []
-    return combined(read_parts(folder, blocks, columns), columns)
+    return combined([read_table(file, columns) for file in parts_in(folder).values()], columns)
 
 
 # Tables stored as one file. The others are folders of parts; a missing folder is an empty table.

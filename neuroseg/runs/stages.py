@@ -20,7 +20,7 @@ from neuroseg.stage import Stage
 from neuroseg.storage.half_written import remove_half_written
 from neuroseg.storage.ledger import StageLedger
 from neuroseg.storage.space import DISK_FULL, free_bytes, is_full, readable
-from neuroseg.storage.stored import remove_parts
+from neuroseg.storage.stored import remove_tables_of
 from neuroseg.storage.workspace import Workspace
 
 _LISTED_FAILURES = 10
@@ -172,7 +172,7 @@ def _prepare(workspace: Workspace, pending: Pending) -> None:
         return
     ledger.clear(pending.blocks)
     # Remove the parts of an earlier run: a later stage must not read them before they are rewritten.
-    remove_parts([workspace.artifact(name) for name in stage.outputs], pending.blocks)
+    remove_tables_of([workspace.artifact(name) for name in stage.outputs], pending.blocks)
     forget_failures(workspace, stage.name)
     stage.prepare()
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from neuroseg.storage.parts import read_table
+from neuroseg.storage.parts import parts_in, read_table
 from neuroseg.storage.trees import Place, remove_all
 from neuroseg.storage.workspace import MERGES, Workspace
 from neuroseg.tables import NODES, TREE, Table, concatenated
@@ -73,6 +73,4 @@ def level_places(workspace: Workspace, is_wanted: Callable[[str], bool]) -> list
 
 def _parts(workspace: Workspace, table: str) -> Iterator[Place]:
     for level in levels_of(workspace):
-        folder = workspace.artifact(f"{MERGES}/{_LEVEL}{level}/{table}")
-        files = folder.iterdir() if folder.is_dir() else ()
-        yield from sorted((file for file in files if file.suffix == ".parquet"), key=lambda file: file.name)
+        yield from parts_in(workspace.artifact(f"{MERGES}/{_LEVEL}{level}/{table}")).values()

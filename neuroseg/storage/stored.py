@@ -22,7 +22,7 @@ import numpy as np
 
 from neuroseg.blocks import Block, Numbers, indices_of
 from neuroseg.geometry import Box, Triple, triple
-from neuroseg.storage.parts import part_path
+from neuroseg.storage.parts import part_path, remove_parts
 from neuroseg.storage.remote_path import RemotePath
 from neuroseg.storage.trees import Place, remove_all, renew_listing
 
@@ -193,15 +193,13 @@ def file_size(file: Place) -> int | None:
         return None
 
 
-def remove_parts(places: Iterable[Place], blocks: Sequence[Block]) -> None:
+def remove_tables_of(places: Iterable[Place], blocks: Sequence[Block]) -> None:
     """Remove blocks' parts of tables. Keep arrays, and files of the whole volume."""
     indices = np.sort(indices_of(blocks))
     for place in places:
         if place.suffix or not place.is_dir() or (place / _METADATA).is_file():
             continue
-        for file in [file for file, _ in place.files()] if isinstance(place, RemotePath) else list(place.iterdir()):
-            if file.stem.isdigit() and _contains(indices, int(file.stem)):
-                remove_all(file)
+        remove_parts(place, lambda index: _contains(indices, index))
 
 
 def _contains(numbers: Numbers, number: int) -> bool:

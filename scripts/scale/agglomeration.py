@@ -22,7 +22,7 @@ from neuroseg.runs.plan import Plan, write_plan
 from neuroseg.runs.resolve import plan_of_run
 from neuroseg.runs.stages import run_stages
 from neuroseg.stage import Stage
-from neuroseg.storage.parts import part_path, read_part, write_table
+from neuroseg.storage.parts import part_path, parts_in, read_part, write_table
 from neuroseg.storage.workspace import Workspace
 from neuroseg.tables import EDGES
 
@@ -95,5 +95,5 @@ def _peak_mib(workspace: Workspace, stage: Stage) -> int:
 def _rows(workspace: Workspace, stage: Stage) -> int:
     """Return the rows of edges that the groups of a stage read."""
     tables = [name for name in stage.inputs if name.rpartition("/")[2] in ("edges", "open_edges", "open_regions")]
-    files = [file for name in tables for file in (workspace.path / name).iterdir()]
+    files = [file for name in tables for file in parts_in(workspace.path / name).values()]
     return sum(pq.read_metadata(file).num_rows for file in files)

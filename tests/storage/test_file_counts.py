@@ -47,6 +47,7 @@ def test_parts_of_tables_are_counted(tmp_path: Path) -> None:
     folder = tmp_path / "edges"
     folder.mkdir()
     for index, size in ((0, 5), (4, 7), (9, 0), (9999, 3)):
+        part_path(folder, index).parent.mkdir(exist_ok=True)
         part_path(folder, index).write_bytes(b"x" * size)
     (folder / ".00000001.parquet.ab12.partial").write_bytes(b"x")
     artifact = artifact_at(folder)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from neuroseg.errors import DamagedError, MissingPartError, NeurosegError
-from neuroseg.storage.parts import part_path, read_part, read_table, write_table
+from neuroseg.storage.parts import part_path, parts_in, read_part, read_table, remove_parts, write_table
 from neuroseg.storage.publish import published
 from neuroseg.tables import EDGES, empty
 
@@ -92,3 +92,15 @@ def test_a_missing_part_and_a_damaged_part_raise_different_errors(tmp_path: Path
     with pytest.raises(DamagedError, match="is damaged") as damaged:
         read_part(tmp_path / "edges", 7, EDGES)
     assert not isinstance(damaged.value, MissingPartError)
+
+
+def test_no_folder_of_parts_has_more_than_some_thousand_files(tmp_path: Path) -> None:
+    names = {0: "00000000", 4999: "00004999", 5000: "00001/00005000", 24_999_999: "04999/24999999"}
+    for block, name in names.items():
+        assert part_path(tmp_path, block) == tmp_path / f"{name}.parquet"
+        write_table(part_path(tmp_path, block), TABLE)
+    (tmp_path / ".00000003.parquet.8f.partial").write_bytes(b"half")
+    assert list(parts_in(tmp_path)) == list(names)
+    remove_parts(tmp_path, lambda block: block in (0, 5000))
+    assert list(parts_in(tmp_path)) == [4999, 24_999_999]
+    assert parts_in(tmp_path / "none") == {}
