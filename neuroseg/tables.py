@@ -60,7 +60,7 @@ REGIONS: Mapping[str, type[np.generic]] = {
     "v": np.uint64,
     "a": np.uint64,  # smallest fragment of each region
     "b": np.uint64,
-    "b_is_closed": np.uint8,  # whether all contacts of region b are known, too
+    "b_is_closed": np.uint8,  # whether all contacts of region b are known
     "link_u": np.uint64,  # of all touching pairs, the one with the largest sum of affinities
     "link_v": np.uint64,
     "link_sum": np.uint64,  # that sum

@@ -63,7 +63,7 @@ def _least_edges(active, ends, scores, keys, regions):  # type: ignore[no-untype
 def _merge_pairs(least, edges, is_open, parents, made, made_scores, merges):  # type: ignore[no-untyped-def]
     """Merge the pairs of regions that have the same least edge, into the smaller one. Return the number of merges.
 
-    A region whose least edge leads to an open one must wait, so it is open, too.
+    A region whose least edge leads to an open one must wait, so it counts as open.
     """
     ends, scores, keys, links = edges
     for region in range(len(least)):

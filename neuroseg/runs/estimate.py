@@ -148,9 +148,13 @@ def _stage_estimate(
 
 def _of(stage: Stage, probes: Sequence[Probe]) -> list[Measured]:
     """Return the measurements of a stage. Levels of groups, and of a pyramid, share those of the small region."""
-    kind = stage.name.split("-")[0]
-    found = [each for probe in probes for each in probe.stages if each.stage == stage.name]
-    return found or [each for probe in probes for each in probe.stages if each.stage.split("-")[0] == kind]
+    found = []
+    for probe in probes:
+        alike = [each for each in probe.stages if each.stage.split("-")[0] == stage.name.split("-")[0]]
+        # Groups above the first level read only a part of the edges that are counted.
+        same = [] if isinstance(stage, AgglomerationStage) else [each for each in alike if each.stage == stage.name]
+        found += same or alike[:1]
+    return found
 
 
 def _scale_of(stage: Stage, plan: Plan, probes: Sequence[Probe], inside: Inside) -> tuple[int, int, int, int]:

@@ -12,6 +12,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+from neuroseg.agglomeration.stage import AgglomerationStage
 from neuroseg.execution.block import ledger_of
 from neuroseg.execution.task import Begin, Choose
 from neuroseg.runs.damage import as_published, recompute_missing
@@ -29,7 +30,9 @@ from neuroseg.storage.publish import publish_text
 from neuroseg.storage.trees import remove_all
 from neuroseg.storage.workspace import Workspace
 
-_CONCURRENT = (("affinities", "fragments", "edges"), ("agglomeration",), ("relabel", "pyramid"))
+_CONCURRENT = {
+    "affinities": "edges", "fragments": "edges", "edges": "edges", "relabel": "pyramid", "pyramid": "pyramid"
+}  # fmt: skip
 # Settings that the attributes of a segmentation record.
 _SETTINGS = ("fragments", "scoring", "agglomeration", "threshold", "roi")
 
@@ -115,12 +118,19 @@ def in_groups(stages: Sequence[Stage]) -> list[list[Stage]]:
     """Return the stages in groups that run concurrently, in order."""
     groups: list[list[Stage]] = []
     for stage in stages:
-        names = next((names for names in _CONCURRENT if stage.name.split("-")[0] in names), ())
-        if groups and groups[-1][0].name in names:
+        if groups and _group_of(groups[-1][0]) == _group_of(stage):
             groups[-1].append(stage)
         else:
             groups.append([stage])
     return groups
+
+
+def _group_of(stage: Stage) -> str:
+    """Return the name that the stages of a group share.
+
+    A second pass of a pyramid has so large blocks that all blocks of full resolution in one of them would be too many.
+    """
+    return _CONCURRENT.get(stage.name, "agglomeration" if isinstance(stage, AgglomerationStage) else stage.name)
 
 
 def _pending_of(

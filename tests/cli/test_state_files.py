@@ -117,11 +117,18 @@ def with_plan(workspace: Path, **changes: object) -> None:
     (workspace / "run.yaml").write_text(yaml.safe_dump(content))
 
 
+@pytest.mark.parametrize("command", ["status", "segment"])
+def test_a_region_of_too_many_blocks_is_refused(command: str, copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with_plan(copied, shape=[10**6, 10**6, 10**5], roi="0:1000000,0:1000000,0:100000")
+    assert exit_code([command, str(copied)]) == 2
+    assert "into more than 100000000 blocks" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
         ("blocks", [0, 0, 0]), ("blocks", [-8, 8, 8]), ("blocks", [1, 1, 10**30]), ("shape", [0, 1, 1]),
-        ("shape", [10**9, 10**9, 10**9]), ("shape", [10**6, 10**6, 10**5]), ("predicted_blocks", [0, 1, 1]),
+        ("shape", [10**9, 10**9, 10**9]), ("predicted_blocks", [0, 1, 1]),
         ("voxel_size_nm", [0.0, 1.0, 1.0]), ("voxel_size_nm", [float("inf"), 1.0, 1.0]), ("workers", -3),
         ("offset_nm", [float("nan"), 0.0, 0.0]), ("threshold", float("nan")), ("min_size_voxels", -1),
         ("min_size_voxels", 10**30), ("level", -1), ("block_timeout_s", 0), ("kind", "volume"), ("roi", "1:2"),
