@@ -9,7 +9,7 @@ either of them a better edge. So the same merge is in the tree of the whole regi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ from neuroseg.agglomeration.scorings import Scoring
 from neuroseg.agglomeration.tree import as_regions, merged_regions, scored_bins
 from neuroseg.blocks import Block, Lattice
 from neuroseg.geometry import Box, Triple, triple
-from neuroseg.tables import BINS, EDGES, NODES, REGIONS, TABLES, Table, combined, concatenated
+from neuroseg.tables import BINS, EDGES, NODES, REGIONS, TABLES, Table, combined
 
 _AXES = ("z", "y", "x")
 # The smallest groups are at least this wide: about 50,000 fragments.
@@ -45,6 +45,7 @@ class OpenTables:
     region_bins: Table
 
 
+Read = Callable[[str], list[Table]]
 COLUMNS: Mapping[str, Mapping[str, type[np.generic]]] = {**TABLES, "regions": REGIONS, "region_bins": BINS}
 """The columns of each of the open tables."""
 
@@ -79,34 +80,37 @@ def inner_box(group: Block, lattice: Lattice, offsets: Sequence[Triple]) -> Box 
     return None if inner == group.write_box else inner
 
 
-def merged_group(parts: Sequence[OpenTables], inner: Box | None, scoring: Scoring) -> tuple[Table, Table, OpenTables]:
+def merged_group(read: Read, inner: Box | None, scoring: Scoring) -> tuple[Table, Table, OpenTables]:
     """Return the merges of a group (columns of tables.TREE), its closed fragments (tables.NODES), and what is left.
 
-    `parts`: what the parts of the group left, in any order. A fragment is closed if its bounding box lies in `inner`
-    (begin and end along z, y and x in voxels). `inner` is None for the whole region: all fragments are closed, and
-    nothing is left. Merges are sorted by (score, u, v), fragments by their ids. Without parts, all tables are empty.
+    `read(name)` returns one of the tables that the parts of the group left, one for each part, in any order. Each is
+    read when it is needed, and its columns are removed from it, so that memory is free again. A fragment is closed if
+    its bounding box lies in `inner` (begin and end along z, y and x in voxels). `inner` is None for the whole region:
+    all fragments are closed, and nothing is left. Merges are sorted by (score, u, v), fragments by their ids. Without
+    parts, all tables are empty.
     """
-    tables = {name: [getattr(part, name) for part in parts] for name in COLUMNS}
-    nodes = combined(tables["nodes"], NODES)
+    nodes = combined(read("nodes"), NODES)
     is_closed = _is_within(nodes, inner)
     closed = nodes["fragment"][is_closed]
-    complete, left = {}, {}
+    complete, left = {}, {"nodes": _rows(nodes, ~is_closed)}
     for name, columns in TABLES.items():
         if name != "nodes":
-            whole = combined(tables[name], columns)
+            whole = combined(read(name), columns)
             known = _holds(closed, whole["u"]) | _holds(closed, whole["v"])
             complete[name], left[name] = _rows(whole, known), _rows(whole, ~known)
-    regions, bins = _new_regions(complete, closed, scoring)
-    earlier = concatenated(tables["regions"], REGIONS)
-    earlier["b_is_closed"] |= _holds(closed, earlier["b"])
-    tree, regions, bins = merged_regions(
-        _sorted([earlier, regions], REGIONS), _sorted([*tables["region_bins"], bins], BINS), scoring
-    )
-    return (
-        tree,
-        _rows(nodes, is_closed),
-        OpenTables(_rows(nodes, ~is_closed), **left, regions=regions, region_bins=bins),
-    )
+    new, new_bins = _new_regions(complete, closed, scoring)
+    complete.clear()
+    earlier = read("regions")
+    for table in earlier:
+        table["b_is_closed"] = table["b_is_closed"] | _holds(closed, table["b"])
+    regions, bins = _sorted([*earlier, new], REGIONS), _sorted([*read("region_bins"), new_bins], BINS)
+    tree, regions, bins = merged_regions(regions, bins, scoring)
+    return tree, _rows(nodes, is_closed), OpenTables(**left, regions=regions, region_bins=bins)
+
+
+def from_parts(parts: Sequence[OpenTables]) -> Read:
+    """Return the function that `merged_group` reads with, of tables in memory. They are not changed."""
+    return lambda name: [dict(getattr(part, name)) for part in parts]
 
 
 def _new_regions(complete: Mapping[str, Table], closed: NDArray[np.uint64], scoring: Scoring) -> tuple[Table, Table]:
@@ -146,8 +150,13 @@ def _rows(table: Table, chosen: NDArray[np.bool_]) -> Table:
 
 
 def _sorted(parts: Sequence[Table], columns: Mapping[str, type[np.generic]]) -> Table:
-    """Return all rows, sorted by their key (u, v), and bins by their value."""
-    rows = concatenated(parts, columns)
+    """Return all rows, sorted by their key (u, v), and bins by their value. Takes the columns out of the parts."""
+    rows = {
+        name: np.concatenate([np.zeros(0, dtype), *(part.pop(name) for part in parts)])
+        for name, dtype in columns.items()
+    }
     last = (rows["bin"],) if "bin" in columns else ()
     order = np.lexsort((*last, rows["v"], rows["u"]))
-    return {name: column[order] for name, column in rows.items()}
+    for name in columns:
+        rows[name] = rows[name][order]
+    return rows

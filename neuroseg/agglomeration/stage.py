@@ -9,9 +9,10 @@ Each stage merges in groups of the groups before (block_groups.py). The last gro
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from neuroseg.storage.merges import remove_levels
 from neuroseg.storage.parts import part_path, read_part, remove_parts, write_table
 from neuroseg.storage.trees import Place, remove_all
 from neuroseg.storage.workspace import MERGES, Workspace, level_table
-from neuroseg.tables import Table, empty
+from neuroseg.tables import Table
 
 ALGORITHM = 3
 
@@ -109,22 +110,17 @@ class AgglomerationStage:
             touched = np.array(self.parts.indices_touching(group.write_roi))
             indices = touched[np.isin(touched, known[_between(known, touched)])].tolist()
             inner = inner_box(group, self.lattice, self.offsets)
-            tree, nodes, left = merged_group([self._read(index) for index in indices], inner, self.scoring)
+            tree, nodes, left = merged_group(partial(self._read, indices), inner, self.scoring)
             self._write(group, tree, nodes, left)
 
         yield process
 
-    def _read(self, index: int) -> OpenTables:
-        """Return the tables of a block or group."""
-        folders = self._folders_of_parts()
-        return OpenTables(
-            **{
-                table: read_part(self.workspace.artifact(folders[table]), index, columns)
-                if table in folders
-                else empty(columns)
-                for table, columns in COLUMNS.items()
-            }
-        )
+    def _read(self, indices: Sequence[int], table: str) -> list[Table]:
+        """Return one of the tables of some blocks or groups. None if the scoring does not need it."""
+        folder = self._folders_of_parts().get(table)
+        if folder is None:
+            return []
+        return [read_part(self.workspace.artifact(folder), index, COLUMNS[table]) for index in indices]
 
     def _write(self, group: Block, tree: Table, nodes: Table, left: OpenTables) -> None:
         if self.is_last:

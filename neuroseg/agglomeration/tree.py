@@ -64,14 +64,16 @@ def merged_regions(regions: Table, bins: Table, scoring: Scoring) -> tuple[Table
 
     `regions` has the columns of tables.REGIONS, `bins` those of tables.BINS with the keys of the edges. Both are sorted
     by (u, v); keys and pairs of regions are unique. A region merges only if all its contacts are known. Without edges,
-    all tables are empty.
+    all tables are empty. Columns are taken out of `regions` when they are no longer needed.
     """
     if not len(regions["u"]):
         return empty(TREE), empty(REGIONS), empty(BINS)
     ids, ends = _ends_of(regions)
     is_open = np.zeros(len(ids), bool)
-    is_open[ends[regions["b_is_closed"] == 0, 1]] = True
+    is_open[ends[regions.pop("b_is_closed") == 0, 1]] = True
     statistics = statistics_of(regions, bins, scoring)
+    for name in ("a", "b", "contact_count", "affinity_sum"):
+        del regions[name]
     keys = np.arange(len(ends)).astype(ends.dtype)
     edges = (ends, scores_of_edges(len(ends), statistics, scoring.percent), keys, keys.copy())
     merges, left = _merged(edges, is_open.copy(), regions, statistics, scoring.percent)

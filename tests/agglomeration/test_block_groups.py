@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from neuroseg.agglomeration.block_groups import COLUMNS, OpenTables, group_lattices, inner_box, merged_group
+from neuroseg.agglomeration.block_groups import COLUMNS, OpenTables, from_parts, group_lattices, inner_box, merged_group
 from neuroseg.agglomeration.evidence import with_evidence
 from neuroseg.agglomeration.scorings import Scoring, parse_scoring
 from neuroseg.agglomeration.tree import merge_tree
@@ -62,7 +62,9 @@ def merged_in_levels(
         left, count = {}, 0
         for group in lattice.blocks():
             held = [parts[index] for index in below.indices_touching(group.write_roi) if index in parts]
-            tree, closed, left[group.index] = merged_group(held, inner_box(group, lattice, offsets), scoring)
+            tree, closed, left[group.index] = merged_group(
+                from_parts(held), inner_box(group, lattice, offsets), scoring
+            )
             assert (np.diff(tree["score"]) >= 0).all()
             trees.append(tree)
             nodes.append(closed)
@@ -179,7 +181,7 @@ def test_a_region_waits_for_an_open_neighbour_that_it_likes_best() -> None:
     parts = [tables_of_block(affinities, fragments, DOWN, block) for block in blocks.blocks((1, 1, 1))]
     boxes = [inner_box(block, blocks, DOWN) for block in blocks.blocks()]
     assert boxes == [((0, 1), (0, 1), (0, 11)), ((0, 1), (0, 1), (13, 24))]
-    tree, closed, left = merged_group(parts[:1], boxes[0], parse_scoring("mean"))
+    tree, closed, left = merged_group(from_parts(parts[:1]), boxes[0], parse_scoring("mean"))
     assert list(zip(tree["a"].tolist(), tree["b"].tolist(), strict=True)) == [(1, 5)]
     assert closed["fragment"].tolist() == [1, 5]
     assert left.nodes["fragment"].tolist() == [9]
@@ -189,7 +191,7 @@ def test_a_region_waits_for_an_open_neighbour_that_it_likes_best() -> None:
         "contact_count": [1],
     }  # fmt: skip
     # The pair of 9 and 13 belongs to the block of 13. In it, 9 has no voxel.
-    tree, closed, left = merged_group(parts[1:], boxes[1], parse_scoring("mean"))
+    tree, closed, left = merged_group(from_parts(parts[1:]), boxes[1], parse_scoring("mean"))
     assert list(zip(tree["a"].tolist(), tree["b"].tolist(), strict=True)) == [(17, 21)]
     assert closed["fragment"].tolist() == [17, 21]
     assert (left.edges["u"].tolist(), left.edges["v"].tolist()) == ([9], [13])
@@ -201,7 +203,7 @@ def test_regions_that_wait_make_their_neighbours_wait() -> None:
     affinities, fragments = row_of_fragments([100, 150, 200])
     blocks = whole_lattice((1, 1, 24), (1, 1, 16))
     part = tables_of_block(affinities, fragments, DOWN, blocks.block(0))
-    tree, closed, left = merged_group([part], ((0, 1), (0, 1), (0, 15)), parse_scoring("mean"))
+    tree, closed, left = merged_group(from_parts([part]), ((0, 1), (0, 1), (0, 15)), parse_scoring("mean"))
     assert not len(tree["a"])
     assert closed["fragment"].tolist() == [1, 5, 9]
     assert left.regions["a"].tolist() == [1, 5, 9]
@@ -211,7 +213,7 @@ def test_regions_that_wait_make_their_neighbours_wait() -> None:
 
 @pytest.mark.parametrize("name", SCORINGS)
 def test_a_group_without_parts_is_empty(name: str) -> None:
-    tree, nodes, left = merged_group([], None, parse_scoring(name))
+    tree, nodes, left = merged_group(from_parts([]), None, parse_scoring(name))
     assert {column: values.dtype for column, values in tree.items()} == {n: np.dtype(d) for n, d in TREE.items()}
     assert not any(len(column) for table in (tree, nodes, left.regions, left.edges) for column in table.values())
 
@@ -220,7 +222,7 @@ def test_a_group_without_parts_is_empty(name: str) -> None:
 def test_what_is_left_has_the_columns_of_its_tables(name: str) -> None:
     blocks, parts = blockwise(1, (12, 12, 12), (6, 12, 12), UP_AND_FAR, count=80)
     block = blocks.block(0)
-    _, _, left = merged_group([parts[0]], inner_box(block, blocks, UP_AND_FAR), parse_scoring(name))
+    _, _, left = merged_group(from_parts([parts[0]]), inner_box(block, blocks, UP_AND_FAR), parse_scoring(name))
     for table, columns in COLUMNS.items():
         found = {column: values.dtype for column, values in getattr(left, table).items()}
         assert found == {column: np.dtype(dtype) for column, dtype in columns.items()}, table
