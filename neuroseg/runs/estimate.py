@@ -32,6 +32,9 @@ _LEDGER_FILES = 2
 _DEFAULT_JOBS = 2
 # The share of edges that groups leave to groups twice as wide. Measured with python scripts/scale.
 _LEFT_BY_A_LEVEL = 0.45
+# Memory for each edge that a group reads, and in the table of segments for each edge of the region. Measured with
+# python scripts/scale agglomeration.
+_BYTES_OF_AN_EDGE = {"agglomeration": 315, "lookup": 8}
 # Memory of the head for each block of the stages that run together. Measured with scripts/bench_schedulers.py, serial:
 # 133 MiB with 480 blocks, 339 MiB with 137,088.
 _HEAD_BYTES_A_BLOCK = 1600
@@ -214,7 +217,10 @@ def _peak_mib(stage: Stage, probes: Sequence[Probe], most: int) -> int:
     for probe in probes:
         (own,) = _of(stage, [probe])
         before = [row.base_mib for row in probe.stages[: probe.stages.index(own)] if row.stage != PREDICTING]
-        peaks.append(max([own.base_mib, *before]) + own.more_mib * most / max(1, own.work))
+        more = own.more_mib * most / max(1, own.work)
+        if is_of_tables(stage):  # the small tables of a probe need more memory for each row
+            more = min(more, own.more_mib + most * _BYTES_OF_AN_EDGE[stage.name.split("-")[0]] / 2**20)
+        peaks.append(max([own.base_mib, *before]) + more)
     return round(max(peaks))
 
 
