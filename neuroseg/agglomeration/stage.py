@@ -116,7 +116,7 @@ class AgglomerationStage:
         yield process
 
     def _read(self, indices: Sequence[int], table: str) -> list[Table]:
-        """Return one of the tables of some blocks or groups. None if the scoring does not need it."""
+        """Return one of the tables of some blocks or groups. Empty if the scoring does not need it."""
         folder = self._folders_of_parts().get(table)
         if folder is None:
             return []
