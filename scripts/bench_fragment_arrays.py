@@ -1,4 +1,4 @@
-"""What one array of fragments instead of two would save, and what it would cost.
+"""Measure one array of fragments instead of two: bytes that it saves, and time that it costs.
 
 The stage `edges` reads provisional.zarr and writes fragments.zarr. Without fragments.zarr, every reader of fragments
 would have to read provisional names and the entry tables, and to rename. This script measures both ways on the cube of

@@ -29,7 +29,7 @@ _LEAST_WIDTH_VOXELS = 512
 
 @dataclass(frozen=True)
 class OpenTables:
-    """What a group leaves to the group around it. A block is a group that leaves its tables.
+    """The tables that a group leaves to the larger group around it. Those of a block are all of its tables.
 
     `nodes`: parts of fragments that may have voxels or contacts elsewhere. `edges`, `bins`, `long_range` and
     `long_range_bins`: parts of edges between two of these fragments. `regions` and `region_bins`: complete edges, and

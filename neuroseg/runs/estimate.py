@@ -41,7 +41,7 @@ _HEAD_BYTES_A_BLOCK = 1600
 
 
 class StageEstimate(Section):
-    """What one stage will need. `seconds`: from its first block to its last, if no other stage runs meanwhile.
+    """The estimated needs of one stage. `seconds`: from its first block to its last, if no other stage runs meanwhile.
 
     `disk_bytes` has the bytes of each artifact, `peak_mib` is the memory of one worker. `jobs` is 0 without a cluster.
     """
@@ -59,7 +59,7 @@ class StageEstimate(Section):
 
 
 class Estimate(Section):
-    """What a whole run will need. `peak_disk_bytes`: the largest size of all artifacts during the run.
+    """The estimated needs of a whole run. `peak_disk_bytes`: the largest size of all artifacts during the run.
 
     `is_streamed`: affinities are deleted during the run (--keep stream).
     """
@@ -88,7 +88,7 @@ class Estimate(Section):
 
 @dataclass(frozen=True)
 class Setting:
-    """Where a run takes place. `head_s` and `head_mib`: time before its first block, and memory of the head."""
+    """Cluster and head of a run. `head_s` and `head_mib`: time before its first block, and memory of the head."""
 
     site: Site = NO_SITE
     gpus: int | None = None

@@ -30,7 +30,7 @@ Counts = dict[str, tuple[int, int]]
 
 
 class Measured(Section):
-    """What one stage needed at one place.
+    """The measured needs of one stage at one place.
 
     `start_s` is the time to set up the stage and load its kernels, `seconds` that of the counted blocks. `work` is what
     the time grows with: voxels that the stage reads or predicts, or edges. `size` is what its files grow with: voxels

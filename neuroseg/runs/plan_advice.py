@@ -1,4 +1,4 @@
-"""What to change before a run starts, from its estimate: disk, memory, workers, block size."""
+"""The estimate of a run -> advice before it starts: disk, memory, workers, block size."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Done(NamedTuple):
 
 
 class About(NamedTuple):
-    """What many blocks have in common. `files`: number of a block's files in each artifact. None, 0: not recorded."""
+    """Values that many blocks share. `files`: number of a block's files in each artifact. None or 0: not recorded."""
 
     host: str | None = None
     process: int | None = None

@@ -1,4 +1,4 @@
-"""Where the labels of a workspace lie while they are written, and how a finished segmentation replaces an earlier one.
+"""The place of labels while they are written. A finished segmentation replaces the earlier one in one step.
 
 on a disk      .segmentation.TOKEN.partial.zarr/0, 1, ...  ->  renamed to segmentation.zarr
 on a server    segmentation.zarr/TOKEN/0, 1, ...           ->  segmentation.zarr/zarr.json names these levels

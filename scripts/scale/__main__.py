@@ -48,7 +48,7 @@ def _agglomerated(given: argparse.Namespace) -> list[dict[str, Any]]:
     for edges in given.edges:
         folder, counts = made(given.folder.resolve() / f"{edges:g}", int(edges))
         for workers in given.workers:
-            # A process of its own: the memory of the head counts, too.
+            # A new process for each measurement, because the memory of the head is measured.
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
                 rows.append({**counts, **process.submit(measured, folder, workers).result()})
     return rows
