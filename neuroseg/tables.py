@@ -6,7 +6,7 @@ has the same bytes for any order of the parts and any block size.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -84,16 +84,26 @@ def concatenated(parts: Sequence[Table], columns: Mapping[str, type[np.generic]]
     return {name: np.concatenate([part[name] for part in parts]) for name in columns}
 
 
-def combined(parts: Sequence[Table], columns: Mapping[str, type[np.generic]]) -> Table:
+def row_order(*columns: NDArray[Any]) -> NDArray[Any]:
+    """Return the order `(n,)` that sorts rows by the first column, of equal ones by the second one, and so on."""
+    return np.lexsort(columns[::-1])
+
+
+def combined(
+    parts: Sequence[Table],
+    columns: Mapping[str, type[np.generic]],
+    order_of: Callable[..., NDArray[Any]] = row_order,
+) -> Table:
     """Return one row per key, keys ascending.
 
-    Counts and sums are added. Columns named `min_...`, `max_...` and `..._max` take the minimum or maximum.
+    Counts and sums are added. Columns named `min_...`, `max_...` and `..._max` take the minimum or maximum. `order_of`
+    is `row_order`, or a faster function with the same result.
     """
     rows = concatenated(parts, columns)
     keys = [name for name in columns if name in _KEYS]
     if not len(rows[keys[0]]):
         return rows
-    order = np.lexsort([rows[key] for key in reversed(keys)])
+    order = order_of(*(rows[key] for key in keys))
     rows = {name: column[order] for name, column in rows.items()}
     new = np.zeros(len(order), bool)
     new[0] = True

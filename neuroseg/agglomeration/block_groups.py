@@ -9,13 +9,14 @@ either of them a better edge. So the same merge is in the tree of the whole regi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from neuroseg.agglomeration.evidence import with_evidence
+from neuroseg.agglomeration.ordering import NameIndex, row_order
+from neuroseg.agglomeration.region_rows import Allocate, Parts, chained, in_memory
 from neuroseg.agglomeration.scorings import Scoring
 from neuroseg.agglomeration.tree import as_regions, merged_regions, scored_bins
 from neuroseg.blocks import Block, Lattice
@@ -27,27 +28,14 @@ _AXES = ("z", "y", "x")
 _LEAST_WIDTH_VOXELS = 512
 
 
-@dataclass(frozen=True)
-class OpenTables:
-    """The tables that a group leaves to the larger group around it. Those of a block are all of its tables.
-
-    `nodes`: parts of fragments that may have voxels or contacts elsewhere. `edges`, `bins`, `long_range` and
-    `long_range_bins`: parts of edges between two of these fragments. `regions` and `region_bins`: complete edges, and
-    their histograms, of regions that must wait for one of these fragments.
-    """
-
-    nodes: Table
-    edges: Table
-    bins: Table
-    long_range: Table
-    long_range_bins: Table
-    regions: Table
-    region_bins: Table
-
-
-Read = Callable[[str], list[Table]]
+Read = Callable[[str], Parts]
 COLUMNS: Mapping[str, Mapping[str, type[np.generic]]] = {**TABLES, "regions": REGIONS, "region_bins": BINS}
-"""The columns of each of the open tables."""
+"""The columns of the tables that a group leaves to the larger group around it. Those of a block are all of its tables.
+
+`nodes`: parts of fragments that may have voxels or contacts elsewhere. `edges`, `bins`, `long_range` and
+`long_range_bins`: parts of edges between two of these fragments. `regions` and `region_bins`: complete edges, and their
+histograms, of regions that must wait for one of these fragments.
+"""
 
 
 def group_lattices(blocks: Lattice) -> list[Lattice]:
@@ -65,7 +53,7 @@ def group_lattices(blocks: Lattice) -> list[Lattice]:
 
 
 def inner_box(group: Block, lattice: Lattice, offsets: Sequence[Triple]) -> Box | None:
-    """Return the box in which a fragment is closed (`merged_group`). None if the group covers the whole region.
+    """Return the box in which a fragment is closed (`closed_fragments`). None if the group covers the whole region.
 
     A pair (voxel, voxel + offset) belongs to the block of `voxel`. So a fragment is open if it is so close to an inner
     face that its voxel may be the partner of one outside, or the neighbour of another voxel of the same fragment.
@@ -80,53 +68,68 @@ def inner_box(group: Block, lattice: Lattice, offsets: Sequence[Triple]) -> Box 
     return None if inner == group.write_box else inner
 
 
-def merged_group(read: Read, inner: Box | None, scoring: Scoring) -> tuple[Table, Table, OpenTables]:
-    """Return the merges of a group (columns of tables.TREE), its closed fragments (tables.NODES), and what is left.
+def closed_fragments(parts: Sequence[Table], inner: Box | None) -> tuple[Table, Table]:
+    """Return the closed fragments of a group and the open ones (both tables.NODES, by ascending fragment).
 
-    `read(name)` returns one of the tables that the parts of the group left, one for each part, in any order. Each is
-    read when it is needed, and its columns are removed from it, so that memory is free again. A fragment is closed if
-    its bounding box lies in `inner` (begin and end along z, y and x in voxels). `inner` is None for the whole region:
-    all fragments are closed, and nothing is left. Merges are sorted by (score, u, v), fragments by their ids. Without
-    parts, all tables are empty.
+    A fragment is closed if its bounding box lies in `inner` (begin and end along z, y and x in voxels). `inner` is None
+    for the whole region: all fragments are closed. `parts`: the fragments that the parts of the group left.
     """
-    nodes = combined(read("nodes"), NODES)
+    nodes = combined(parts, NODES, row_order)
     is_closed = _is_within(nodes, inner)
-    closed = nodes["fragment"][is_closed]
-    complete, left = {}, {"nodes": _rows(nodes, ~is_closed)}
+    return _rows(nodes, is_closed), _rows(nodes, ~is_closed)
+
+
+def merged_edges(
+    read: Read, closed: NDArray[np.uint64], scoring: Scoring, new: Allocate = np.empty
+) -> tuple[Table, dict[str, Table]]:
+    """Return the merges of a group (columns of tables.TREE), and the tables of edges that it leaves (`COLUMNS`).
+
+    `read(name)` returns one of the tables that the parts of the group left. `closed`: the ids of the fragments that are
+    closed now. Merges are sorted by (score, u, v). Without parts, all tables are empty. `new` allocates arrays with a
+    value per edge between regions.
+    """
+    names, complete, left = NameIndex(closed), {}, {}
     for name, columns in TABLES.items():
         if name != "nodes":
-            whole = combined(read(name), columns)
-            known = _holds(closed, whole["u"]) | _holds(closed, whole["v"])
+            whole = combined(list(read(name).read(tuple(columns))), columns, row_order)
+            known = names.holds(whole["u"]) | names.holds(whole["v"])
             complete[name], left[name] = _rows(whole, known), _rows(whole, ~known)
-    new, new_bins = _new_regions(complete, closed, scoring)
+    regions, bins = _new_regions(complete, names, scoring)
     complete.clear()
-    earlier = read("regions")
-    for table in earlier:
-        table["b_is_closed"] = table["b_is_closed"] | _holds(closed, table["b"])
-    regions, bins = _sorted([*earlier, new], REGIONS), _sorted([*read("region_bins"), new_bins], BINS)
-    tree, regions, bins = merged_regions(regions, bins, scoring)
-    return tree, _rows(nodes, is_closed), OpenTables(**left, regions=regions, region_bins=bins)
+    tree, left["regions"], left["region_bins"] = merged_regions(
+        chained(_also_closed(read("regions"), names), in_memory([regions])),
+        chained(read("region_bins"), in_memory([bins])),
+        scoring,
+        new,
+    )
+    return tree, left
 
 
-def from_parts(parts: Sequence[OpenTables]) -> Read:
-    """Return the function that `merged_group` reads with, of tables in memory. They are not changed."""
-    return lambda name: [dict(getattr(part, name)) for part in parts]
-
-
-def _new_regions(complete: Mapping[str, Table], closed: NDArray[np.uint64], scoring: Scoring) -> tuple[Table, Table]:
+def _new_regions(complete: Mapping[str, Table], closed: NameIndex, scoring: Scoring) -> tuple[Table, Table]:
     """Return the edges that have become complete as edges between regions of one fragment, and their histograms."""
     contacts, bins = complete["edges"], complete["bins"]
     edges = with_evidence(contacts, complete["long_range"], contacts, EDGES)
     if scoring.every_contact:
         bins = with_evidence(bins, complete["long_range_bins"], contacts, BINS)
-    regions = as_regions(edges)
-    is_first, is_second = _holds(closed, edges["u"]), _holds(closed, edges["v"])
+    is_first, is_second = closed.holds(edges["u"]), closed.holds(edges["v"])
     ends = {
         "a": np.where(is_first, edges["u"], edges["v"]),
         "b": np.where(is_first, edges["v"], edges["u"]),
         "b_is_closed": (is_first & is_second).astype(np.uint8),
     }
-    return {**regions, **ends}, scored_bins(edges, bins, scoring)
+    return {**as_regions(edges), **ends}, scored_bins(edges, bins, scoring)
+
+
+def _also_closed(regions: Parts, closed: NameIndex) -> Parts:
+    """Return the parts, with `b_is_closed` for the fragments that are closed now."""
+
+    def read(names: Sequence[str]) -> Iterator[Table]:
+        for part in regions.read(names):
+            if "b_is_closed" in part:
+                part["b_is_closed"] = part["b_is_closed"] | closed.holds(part["b"])
+            yield part
+
+    return Parts(regions.count, read)
 
 
 def _is_within(nodes: Table, inner: Box | None) -> NDArray[np.bool_]:
@@ -137,26 +140,5 @@ def _is_within(nodes: Table, inner: Box | None) -> NDArray[np.bool_]:
     return within
 
 
-def _holds(ids: NDArray[np.uint64], values: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Return whether each value is one of `ids`, which ascend."""
-    if not len(ids):
-        return np.zeros(len(values), bool)
-    found: NDArray[np.bool_] = ids[np.minimum(np.searchsorted(ids, values), len(ids) - 1)] == values
-    return found
-
-
 def _rows(table: Table, chosen: NDArray[np.bool_]) -> Table:
     return {name: column[chosen] for name, column in table.items()}
-
-
-def _sorted(parts: Sequence[Table], columns: Mapping[str, type[np.generic]]) -> Table:
-    """Return all rows, sorted by their key (u, v), and bins by their value. Takes the columns out of the parts."""
-    rows = {
-        name: np.concatenate([np.zeros(0, dtype), *(part.pop(name) for part in parts)])
-        for name, dtype in columns.items()
-    }
-    last = (rows["bin"],) if "bin" in columns else ()
-    order = np.lexsort((*last, rows["v"], rows["u"]))
-    for name in columns:
-        rows[name] = rows[name][order]
-    return rows

@@ -1,9 +1,10 @@
 """The statistics of all edges for compiled code, how they combine, and the score they give.
 
-    (sums, contacts, heads, nexts, values, counts), made by `statistics_of`
+    (sums, contacts, levels, heads, nexts, values, counts), made by `statistics_of`
 
 The mean uses `sums` and `contacts`. A quantile uses the histogram of each edge: a linked list of entries (ascending
-bins) that starts at heads[edge]. Then `contacts` is the number of values in the histogram.
+bins) that starts at heads[edge]. Then `contacts` is the number of values in the histogram, and `levels` the bin of the
+quantile. For the mean, all other arrays are empty.
 """
 
 from __future__ import annotations
@@ -13,36 +14,50 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neuroseg.agglomeration.scorings import MEAN, Scoring
 from neuroseg.kernels import compiled
-from neuroseg.tables import BINS, Table, empty
+
+Arrays = tuple[NDArray[Any], ...]
+Histograms = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
+NO_HISTOGRAMS: Histograms = (np.zeros(1, np.int64), np.zeros(0, np.uint8), np.zeros(0, np.int64))
 
 
-def statistics_of(edges: Table, bins: Table, scoring: Scoring) -> tuple[NDArray[Any], ...]:
-    """Return the statistics of all edges. Tables as in `merged_regions` (tree.py)."""
-    if scoring.percent == MEAN:
-        starts, bins = np.zeros(1, np.int64), empty(BINS)
-    else:
-        starts = _first_rows(bins)
-        assert len(starts) == len(edges["u"]) + 1, "every edge has a histogram"
-    sums, contacts = edges["affinity_sum"].astype(np.float64), edges["contact_count"].astype(np.int64)
-    values, counts = bins["bin"].astype(np.uint8), bins["count"].astype(np.int64)
-    statistics: tuple[NDArray[Any], ...] = _linked(sums, contacts, starts, values, counts, scoring.percent)
+def statistics_of(
+    sums: NDArray[np.float64], contacts: NDArray[np.int64], histograms: Histograms, percent: int
+) -> Arrays:
+    """Return the statistics of all edges. `sums` and `contacts` become part of them, `contacts` changed.
+
+    `histograms`: the first entry of each edge and the number of entries, and bin and count of each entry. For the mean
+    (a percent below 0): NO_HISTOGRAMS.
+    """
+    starts, values, counts = histograms
+    assert percent < 0 or len(starts) == len(sums) + 1, "every edge has a histogram"
+    levels = np.empty(len(starts) - 1, np.uint8)
+    nexts = np.full(len(values), -1, np.int64)
+    statistics = (sums, contacts, levels, starts[:-1].copy(), nexts, values, counts)
+    _link(starts, statistics, percent)
     return statistics
 
 
-def histograms_of(rows: NDArray[np.int64], statistics: tuple[NDArray[Any], ...]) -> tuple[NDArray[Any], ...]:
+def histograms_of(rows: NDArray[Any], statistics: Arrays) -> tuple[NDArray[Any], ...]:
     """Return the number of histogram entries of some edges, and bin and count of all these entries, in their order."""
-    _, _, heads, nexts, values, counts = statistics
+    _, _, _, heads, nexts, values, counts = statistics
     lengths, entries = _entries(rows, heads, nexts)
     return lengths, values[entries], counts[entries]
 
 
-def _first_rows(bins: Table) -> NDArray[np.int64]:
-    """Return the first row of each pair (u, v), and the number of rows."""
-    new = np.ones(len(bins["u"]) + 1, bool)
-    new[1:-1] = (bins["u"][1:] != bins["u"][:-1]) | (bins["v"][1:] != bins["v"][:-1])
-    return np.flatnonzero(new)
+def rows_of(statistics: Arrays, rows: NDArray[Any]) -> Arrays:
+    """Return the statistics of some edges. Their histograms stay where they are."""
+    sums, contacts, levels, heads, *entries = statistics
+    if len(levels):
+        levels, heads = levels[rows], heads[rows]
+    return (sums[rows], contacts[rows], levels, heads, *entries)
+
+
+def store_rows(statistics: Arrays, rows: NDArray[Any], changed: Arrays, of_changed: NDArray[Any]) -> None:
+    """Replace the statistics of the edges `rows` by those of the edges `of_changed`, which `rows_of` returned."""
+    for column, other in zip(statistics[:4], changed[:4], strict=True):
+        if len(column):
+            column[rows] = other[of_changed]
 
 
 @compiled
@@ -65,43 +80,44 @@ def _entries(rows, heads, nexts):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _linked(sums, contacts, starts, values, counts, percent):  # type: ignore[no-untyped-def]
-    """The statistics of all edges, with a list of histogram entries for each edge."""
-    heads = np.zeros(len(sums) if percent >= 0 else 0, np.int64)
-    nexts = np.full(len(values), -1, np.int64)
-    if percent >= 0:
-        for edge in range(len(sums)):
-            heads[edge] = starts[edge]
-            contacts[edge] = 0
-            for at in range(starts[edge], starts[edge + 1]):
-                contacts[edge] += counts[at]
-                if at + 1 < starts[edge + 1]:
-                    nexts[at] = at + 1
-    return sums, contacts, heads, nexts, values, counts
+def _link(starts, statistics, percent):  # type: ignore[no-untyped-def]
+    """Link the histogram entries of each edge, and set its number of values and its level."""
+    _, contacts, levels, _, nexts, _, counts = statistics
+    for edge in range(len(starts) - 1):
+        contacts[edge] = 0
+        for at in range(starts[edge], starts[edge + 1]):
+            contacts[edge] += counts[at]
+            if at + 1 < starts[edge + 1]:
+                nexts[at] = at + 1
+        levels[edge] = _quantile(edge, statistics, percent)
 
 
 @compiled
 def score_of(edge, statistics, percent):  # type: ignore[no-untyped-def]
-    """One minus the mean affinity, or one minus HistogramQuantileAffinity of waterz.
-
-    The quantile is the value (bin + .5) / 256 with rank floor(Q n / 100) + 1 of n values.
-    """
-    sums, contacts, heads, nexts, values, counts = statistics
+    """One minus the mean affinity, or one minus HistogramQuantileAffinity of waterz: (bin + .5) / 256."""
+    sums, contacts, levels = statistics[:3]
     if percent < 0:
         return 1.0 - sums[edge] / (255.0 * contacts[edge])
+    return 1.0 - (levels[edge] + 0.5) / 256.0
+
+
+@compiled
+def _quantile(edge, statistics, percent):  # type: ignore[no-untyped-def]
+    """The bin of the value with rank floor(Q n / 100) + 1 of n values."""
+    _, contacts, _, heads, nexts, values, counts = statistics
     pivot = percent * contacts[edge] // 100 + 1
     at = heads[edge]
     seen = counts[at]
     while seen < pivot and nexts[at] >= 0:
         at = nexts[at]
         seen += counts[at]
-    return 1.0 - (values[at] + 0.5) / 256.0
+    return values[at]
 
 
 @compiled
-def scores_of_edges(edges, statistics, percent):  # type: ignore[no-untyped-def]
-    out = np.empty(edges, np.float64)
-    for edge in range(edges):
+def scores_of_edges(statistics, percent):  # type: ignore[no-untyped-def]
+    out = np.empty(len(statistics[0]), np.float64)
+    for edge in range(len(out)):
         out[edge] = score_of(edge, statistics, percent)
     return out
 
@@ -109,11 +125,12 @@ def scores_of_edges(edges, statistics, percent):  # type: ignore[no-untyped-def]
 @compiled
 def add_to(edge, other, statistics, percent):  # type: ignore[no-untyped-def]
     """Add the statistics of edge `other` to those of `edge`."""
-    sums, contacts, heads, nexts, values, counts = statistics
+    sums, contacts, levels, heads, nexts, values, counts = statistics
     sums[edge] += sums[other]
     contacts[edge] += contacts[other]
     if percent >= 0:
         heads[edge] = _merge_histograms(heads[edge], heads[other], nexts, values, counts)
+        levels[edge] = _quantile(edge, statistics, percent)
 
 
 @compiled

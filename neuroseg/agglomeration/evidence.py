@@ -7,7 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from neuroseg.agglomeration.ordering import NameIndex, distinct, row_order
 from neuroseg.tables import Table, combined
+
+_UNKNOWN = np.uint64(2**64 - 1)
 
 
 def with_evidence(contacts: Table, evidence: Table, touching: Table, columns: Mapping[str, type[np.generic]]) -> Table:
@@ -18,13 +21,14 @@ def with_evidence(contacts: Table, evidence: Table, touching: Table, columns: Ma
     """
     if not len(touching["u"]) or not len(evidence["u"]):
         return contacts
-    ids = np.unique(np.concatenate([touching["u"], touching["v"]]))
-    known = np.isin(evidence["u"], ids) & np.isin(evidence["v"], ids)
-    known[known] = np.isin(_pairs({name: c[known] for name, c in evidence.items()}, ids), _pairs(touching, ids))
-    return combined([contacts, {name: column[known] for name, column in evidence.items()}], columns)
+    fragments = distinct(np.concatenate([touching["u"], touching["v"]]))
+    known = _pairs(evidence, fragments)
+    is_touching = NameIndex(distinct(_pairs(touching, fragments))).holds(known) & (known != _UNKNOWN)
+    return combined([contacts, {name: column[is_touching] for name, column in evidence.items()}], columns, row_order)
 
 
-def _pairs(table: Table, ids: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Return one number per pair (u, v) of fragments in `ids`."""
-    pairs: NDArray[np.int64] = np.searchsorted(ids, table["u"]) * len(ids) + np.searchsorted(ids, table["v"])
-    return pairs
+def _pairs(table: Table, fragments: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return one number per pair (u, v) of fragments, `_UNKNOWN` if one of them is not in the list."""
+    index = NameIndex(fragments)
+    one, other = index.positions(table["u"]).astype(np.int64), index.positions(table["v"]).astype(np.int64)
+    return np.where(np.minimum(one, other) < 0, _UNKNOWN, (one * len(fragments) + other).astype(np.uint64))

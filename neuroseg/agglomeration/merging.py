@@ -17,7 +17,6 @@ import numpy as np
 
 from neuroseg.agglomeration.edge_statistics import add_to, score_of
 from neuroseg.agglomeration.heap import drop_least, empty_heap, grown, push
-from neuroseg.agglomeration.rounds import stronger
 from neuroseg.kernels import compiled
 
 _FREE = -1  # a slot without an edge in the hash table of edges
@@ -25,20 +24,18 @@ _GONE = -1  # the version of an edge that was merged, or added to another one
 
 
 @compiled
-def all_merges(edges, is_open, order, contacts, statistics, percent):  # type: ignore[no-untyped-def]
+def all_merges(edges, is_open, order, statistics, percent):  # type: ignore[no-untyped-def]
     """The merges in their order, and the edges that are left.
 
-    `edges`: ends `(n, 2)` (the regions of each edge), scores, keys and links, all changed. `is_open`: for each region,
-    changed. `order`: the edges sorted by (score, key). `contacts`: sum of affinities, smaller and larger fragment of
-    the contact that each link names. `statistics` is changed.
+    `edges`: ends `(n, 2)` (the regions of each edge), keys and links, all changed. `is_open`: for each region, changed.
+    `order`: the edges sorted by (score, key). `statistics` is changed. Of several edges that are added up, the largest
+    key and the largest link stay.
 
-    A merge has the smaller and the larger region, score, key, and link: the contact with the largest sum, of equal sums
-    the last fragments. Each is an array with one value for each merge.
+    A merge has the smaller and the larger region, score, key, and link. Each is an array with one value for each merge.
     """
-    ends, scores, keys, links = edges
+    ends, keys, links = edges
     merges, at, size, regions = 0, 0, 0, len(is_open)
     versions = np.zeros(len(ends), ends.dtype)
-    states = (versions, keys, links, contacts)
     smallest, lists, heap = np.arange(regions).astype(ends.dtype), _half_edges(ends, regions), empty_heap(ends)
     table, filled = _table_of(ends, versions)
     out_a, out_b = np.empty(regions, ends.dtype), np.empty(regions, ends.dtype)
@@ -48,11 +45,11 @@ def all_merges(edges, is_open, order, contacts, statistics, percent):  # type: i
         at, size = _skip_changed(order, at, heap, size, versions)
         if at == len(ends) and size == 0:
             break
-        if size == 0 or (at < len(ends) and _is_before(scores[order[at]], keys[order[at]], heap[0][0], heap[1][0])):
-            edge, score = order[at], scores[order[at]]
+        if size == 0 or (at < len(ends) and _is_before(order[at], heap, keys, statistics, percent)):
+            edge = order[at]
             at += 1
         else:
-            edge, score = heap[2][0], heap[0][0]
+            edge = heap[2][0]
             drop_least(heap, size)
             size -= 1
         kept, gone = ends[edge, 0], ends[edge, 1]
@@ -64,7 +61,8 @@ def all_merges(edges, is_open, order, contacts, statistics, percent):  # type: i
             kept, gone = gone, kept
         one, other = smallest[kept], smallest[gone]
         out_a[merges], out_b[merges] = min(one, other), max(one, other)
-        out_scores[merges], out_keys[merges], out_links[merges] = score, keys[edge], links[edge]
+        out_scores[merges] = score_of(edge, statistics, percent)
+        out_keys[merges], out_links[merges] = keys[edge], links[edge]
         merges += 1
         smallest[kept] = min(one, other)
         versions[edge] = _GONE
@@ -72,7 +70,7 @@ def all_merges(edges, is_open, order, contacts, statistics, percent):  # type: i
             heap = grown(heap)
         if 2 * (filled + lists[3][gone]) > len(table):
             table, filled = _table_of(ends, versions)
-        size, filled = _move_edges(kept, gone, ends, table, filled, states, lists, heap, size, statistics, percent)
+        size, filled = _move_edges(kept, gone, edges, table, filled, versions, lists, heap, size, statistics, percent)
     left = np.flatnonzero(versions != _GONE)
     for edge in left:
         ends[edge, 0], ends[edge, 1] = smallest[ends[edge, 0]], smallest[ends[edge, 1]]
@@ -91,17 +89,19 @@ def _skip_changed(order, at, heap, size, versions):  # type: ignore[no-untyped-d
 
 
 @compiled
-def _is_before(score, key, other_score, other_key):  # type: ignore[no-untyped-def]
-    return score < other_score or (score == other_score and key < other_key)
+def _is_before(edge, heap, keys, statistics, percent):  # type: ignore[no-untyped-def]
+    """Whether an edge is less than the first one of the heap."""
+    score = score_of(edge, statistics, percent)
+    return score < heap[0][0] or (score == heap[0][0] and keys[edge] < heap[1][0])
 
 
 @compiled
-def _move_edges(kept, gone, ends, table, filled, states, lists, heap, size, statistics, percent):  # type: ignore[no-untyped-def]
+def _move_edges(kept, gone, edges, table, filled, versions, lists, heap, size, statistics, percent):  # type: ignore[no-untyped-def]
     """Move the edges of a region to `kept`, or add them to those of `kept`. Return size of heap and entries of table.
 
     The old slot of an edge stays: nobody looks for an edge of a region that is gone.
     """
-    versions, keys, links, contacts = states
+    ends, keys, links = edges
     half = lists[1][gone]
     while half >= 0:
         after, edge, side = lists[0][half], half >> 1, half & 1
@@ -112,7 +112,7 @@ def _move_edges(kept, gone, ends, table, filled, states, lists, heap, size, stat
                 versions[edge] = _GONE
                 versions[partner] += 1
                 keys[partner] = max(keys[partner], keys[edge])
-                links[partner] = stronger(links[partner], links[edge], contacts)
+                links[partner] = max(links[partner], links[edge])
                 add_to(partner, edge, statistics, percent)
                 score = score_of(partner, statistics, percent)
                 push(heap, size, score, keys[partner], partner, versions[partner])

@@ -18,18 +18,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neuroseg.agglomeration.block_groups import COLUMNS, OpenTables, group_lattices, inner_box, merged_group
+from neuroseg.agglomeration.block_groups import (
+    COLUMNS,
+    closed_fragments,
+    group_lattices,
+    inner_box,
+    merged_edges,
+)
 from neuroseg.agglomeration.names import MERGE_TREE
+from neuroseg.agglomeration.region_rows import Parts, in_memory
 from neuroseg.agglomeration.scorings import MEAN, Scoring
 from neuroseg.blocks import Block, Lattice
 from neuroseg.errors import DamagedError
 from neuroseg.geometry import Triple, describe
 from neuroseg.stage import Process
 from neuroseg.storage.merges import remove_levels
-from neuroseg.storage.parts import part_path, read_part, remove_parts, write_table
+from neuroseg.storage.parts import part_path, read_part, remove_parts, rows_of_part, write_table
 from neuroseg.storage.trees import Place, remove_all
 from neuroseg.storage.workspace import MERGES, Workspace, level_table
-from neuroseg.tables import Table
+from neuroseg.tables import NODES, Table
 
 ALGORITHM = 3
 
@@ -109,33 +116,51 @@ class AgglomerationStage:
         def process(group: Block) -> None:
             touched = np.array(self.parts.indices_touching(group.write_roi))
             indices = touched[np.isin(touched, known[_between(known, touched)])].tolist()
-            inner = inner_box(group, self.lattice, self.offsets)
-            tree, nodes, left = merged_group(partial(self._read, indices), inner, self.scoring)
-            self._write(group, tree, nodes, left)
+            closed = self._close_fragments(group, indices)
+            tree, left = merged_edges(partial(self._read, indices), closed, self.scoring)
+            self._write(group, {"tree": tree}, left)
 
         yield process
 
-    def _read(self, indices: Sequence[int], table: str) -> list[Table]:
-        """Return one of the tables of some blocks or groups. Empty if the scoring does not need it."""
-        folder = self._folders_of_parts().get(table)
-        if folder is None:
-            return []
-        return [read_part(self.workspace.artifact(folder), index, COLUMNS[table]) for index in indices]
+    def _close_fragments(self, group: Block, indices: Sequence[int]) -> NDArray[np.uint64]:
+        """Write the closed and the open fragments of a group. Return the ids of the closed ones."""
+        parts = list(self._read(indices, "nodes").read(tuple(NODES)))
+        closed, left = closed_fragments(parts, inner_box(group, self.lattice, self.offsets))
+        self._write(group, {"nodes": closed}, {"nodes": left})
+        return closed["fragment"]
 
-    def _write(self, group: Block, tree: Table, nodes: Table, left: OpenTables) -> None:
+    def _read(self, indices: Sequence[int], table: str) -> Parts:
+        """Return one of the tables of some blocks or groups. Empty if the scoring does not need it."""
+        name = self._folders_of_parts().get(table)
+        if name is None:
+            return in_memory([])
+        folder = self.workspace.artifact(name)
+
+        def read(columns: Sequence[str]) -> Iterator[Table]:
+            for index in indices:
+                yield read_part(folder, index, {column: COLUMNS[table][column] for column in columns})
+
+        return Parts(lambda: sum(rows_of_part(folder, index) for index in indices), read)
+
+    def _write(self, group: Block, done: Mapping[str, Table], left: Mapping[str, Table]) -> None:
+        """Write tables of merges or closed fragments, and tables that are left open."""
+        for name, table in done.items():
+            write_table(self._place(group, name), table)
+        if not self.is_last:
+            for name, folder in self._open_folders(self.level).items():
+                if name in left:
+                    write_table(self._part(folder, group), left[name])
+        elif any(len(table["u"]) for table in left.values() if "u" in table):
+            raise DamagedError(
+                "the tables of edges name fragments that the tables of fragments lack",
+                hint=f"recompute them: neuroseg segment {self.workspace.path} --restart edges",
+            )
+
+    def _place(self, group: Block, table: str) -> Place:
+        """Return the file of the merges ("tree") or the closed fragments ("nodes") of a group."""
         if self.is_last:
-            if len(left.edges["u"]) or len(left.regions["u"]):
-                raise DamagedError(
-                    "the tables of edges name fragments that the tables of fragments lack",
-                    hint=f"recompute them: neuroseg segment {self.workspace.path} --restart edges",
-                )
-            write_table(self.workspace.all_nodes, nodes)
-            write_table(self.workspace.tree, tree)
-            return
-        for table, folder in self._open_folders(self.level).items():
-            write_table(self._part(folder, group), getattr(left, table))
-        write_table(self._part(level_table(self.level, "nodes"), group), nodes)
-        write_table(self._part(level_table(self.level, "tree"), group), tree)
+            return {"tree": self.workspace.tree, "nodes": self.workspace.all_nodes}[table]
+        return self._part(level_table(self.level, table), group)
 
     def _part(self, folder: str, group: Block) -> Place:
         return part_path(self.workspace.artifact(folder), group.index)

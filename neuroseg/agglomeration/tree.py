@@ -12,18 +12,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neuroseg.agglomeration.edge_statistics import histograms_of, scores_of_edges, statistics_of
+from neuroseg.agglomeration.edge_statistics import (
+    NO_HISTOGRAMS,
+    Arrays,
+    histograms_of,
+    rows_of,
+    scores_of_edges,
+    statistics_of,
+    store_rows,
+)
 from neuroseg.agglomeration.merging import all_merges
+from neuroseg.agglomeration.ordering import row_order
+from neuroseg.agglomeration.region_rows import (
+    Allocate,
+    Parts,
+    RegionRows,
+    in_memory,
+    read_columns,
+    read_histograms,
+    region_rows,
+)
 from neuroseg.agglomeration.rounds import merge_in_rounds
 from neuroseg.agglomeration.scorings import MEAN, Scoring
 from neuroseg.tables import BINS, REGIONS, TREE, Table, empty
 
-Arrays = tuple[NDArray[Any], ...]
-
 # A round of merges costs as much as this number of edges for one merge with a heap.
 _EDGES_A_MERGE = 200
-# Twice the number of edges must be a number of this type.
-_MOST_SMALL_EDGES = 2**30 - 1
 
 
 def merge_tree(edges: Table, bins: Table, scoring: Scoring) -> Table:
@@ -36,7 +50,8 @@ def merge_tree(edges: Table, bins: Table, scoring: Scoring) -> Table:
     fragments through which the regions touch. link_u < link_v: of these pairs, the one with the largest sum of
     affinities. Without edges the tree is empty.
     """
-    return merged_regions(as_regions(edges), scored_bins(edges, bins, scoring), scoring)[0]
+    regions, bins = as_regions(edges), scored_bins(edges, bins, scoring)
+    return merged_regions(in_memory([regions]), in_memory([bins]), scoring)[0]
 
 
 def as_regions(edges: Table) -> Table:
@@ -59,105 +74,109 @@ def scored_bins(edges: Table, bins: Table, scoring: Scoring) -> Table:
     return {"u": edges["u"], "v": edges["v"], "bin": edges["affinity_max"], "count": ones}
 
 
-def merged_regions(regions: Table, bins: Table, scoring: Scoring) -> tuple[Table, Table, Table]:
+def merged_regions(
+    regions: Parts, bins: Parts, scoring: Scoring, new: Allocate = np.empty
+) -> tuple[Table, Table, Table]:
     """Return the merges (columns of tables.TREE), and the edges and histograms that are left, like the arguments.
 
-    `regions` has the columns of tables.REGIONS, `bins` those of tables.BINS with the keys of the edges. Both are sorted
-    by (u, v); keys and pairs of regions are unique. A region merges only if all its contacts are known. Without edges,
-    all tables are empty. Columns are taken out of `regions` when they are no longer needed.
+    `regions` has the columns of tables.REGIONS, `bins` those of tables.BINS with the keys of the edges. Keys and pairs
+    of regions are unique. A region merges only if all its contacts are known. Without edges, all tables are empty. The
+    results are sorted by (score, u, v), by (u, v), and by (u, v, bin). `new` allocates arrays with a value per edge.
     """
-    if not len(regions["u"]):
+    if not regions.count():
         return empty(TREE), empty(REGIONS), empty(BINS)
-    ids, ends = _ends_of(regions)
-    is_open = np.zeros(len(ids), bool)
-    is_open[ends[regions.pop("b_is_closed") == 0, 1]] = True
-    statistics = statistics_of(regions, bins, scoring)
-    for name in ("a", "b", "contact_count", "affinity_sum"):
-        del regions[name]
-    keys = np.arange(len(ends)).astype(ends.dtype)
-    edges = (ends, scores_of_edges(len(ends), statistics, scoring.percent), keys, keys.copy())
-    merges, left = _merged(edges, is_open.copy(), regions, statistics, scoring.percent)
-    tree = {
-        "a": ids[merges[0]], "b": ids[merges[1]], "score": merges[2],
-        "u": regions["u"][merges[3]], "v": regions["v"][merges[3]],
-        "link_u": regions["link_u"][merges[4]], "link_v": regions["link_v"][merges[4]],
-    }  # fmt: skip
-    rest = _left_edges(left, edges, regions, (ids, is_open), statistics)
+    rows = region_rows(regions, new)
+    statistics = _read_statistics(regions, bins, rows, scoring, new)
+    keys = new(len(rows.ends), rows.ends.dtype)
+    keys[:] = np.arange(len(keys), dtype=keys.dtype)
+    edges = (rows.ends, keys, rows.links)
+    is_open = rows.is_open.copy()
+    merges, left = _merged(edges, rows.is_open, statistics, scoring.percent, new)
+    tree = _tree(merges, rows, regions, new)
+    rest = _left_edges(left, edges, is_open, rows, regions, statistics, new)
     return tree, rest, _left_bins(left, rest, statistics, scoring)
 
 
-def _ends_of(regions: Table) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Return the names of all regions, ascending, and the indices `(n, 2)` of the two regions of each edge."""
-    ids = _distinct(np.sort(np.concatenate([_distinct(regions["a"]), regions["b"]])))
-    index = np.int32 if len(regions["u"]) <= _MOST_SMALL_EDGES else np.int64
-    ends = np.empty((len(regions["u"]), 2), index)
-    ends[:, 0], ends[:, 1] = np.searchsorted(ids, regions["a"]), np.searchsorted(ids, regions["b"])
-    return ids, ends
+def _read_statistics(regions: Parts, bins: Parts, rows: RegionRows, scoring: Scoring, new: Allocate) -> Arrays:
+    columns = {"affinity_sum": np.float64, "contact_count": np.int64}
+    sums, contacts = read_columns(regions, columns, new, rows.place)
+    histograms = read_histograms(bins) if scoring.percent != MEAN else NO_HISTOGRAMS
+    return statistics_of(sums, contacts, histograms, scoring.percent)
 
 
 def _merged(
-    edges: Arrays, is_open: NDArray[np.bool_], regions: Table, statistics: Arrays, percent: int
-) -> tuple[list[NDArray[Any]], NDArray[np.int64]]:
-    """Return the merges by (score, key), and the rows of the edges that are left, by key. All arguments are changed."""
-    contacts = (regions["link_sum"], regions["link_u"], regions["link_v"])
-    made, active, waiting = merge_in_rounds(edges, is_open, contacts, statistics, percent, _EDGES_A_MERGE)
-    rest, sums = tuple(column[active] for column in edges), _rows_of(statistics, active, percent)
-    order = np.lexsort((rest[2], rest[1])).astype(active.dtype)
-    more, left = all_merges(rest, is_open, order, contacts, sums, percent)
-    for column, changed in zip((*edges, *statistics[:3]), (*rest, *sums[:3]), strict=True):
-        if len(column):
-            column[active[left]] = changed[left]
+    edges: Arrays, is_open: NDArray[np.bool_], statistics: Arrays, percent: int, new: Allocate
+) -> tuple[list[NDArray[Any]], NDArray[Any]]:
+    """Return the merges by (score, key), and the numbers of the edges left, by key. All arguments are changed."""
+    active = new(len(edges[0]), edges[0].dtype)
+    active[:] = np.arange(len(active), dtype=active.dtype)
+    made, rest, waiting = merge_in_rounds(edges, is_open, active, statistics, percent, _EDGES_A_MERGE)
+    rest_edges, rest_statistics = tuple(column[rest] for column in edges), rows_of(statistics, rest)
+    order = row_order(scores_of_edges(rest_statistics, percent), rest_edges[1])
+    more, left = all_merges(rest_edges, is_open, order, rest_statistics, percent)
+    for column, changed in zip(edges, rest_edges, strict=True):
+        column[rest[left]] = changed[left]
+    store_rows(statistics, rest[left], rest_statistics, left)
     merges = [np.concatenate(pair) for pair in zip(made, more, strict=True)]
-    by_rank = np.lexsort((merges[3], merges[2]))
-    rows = np.concatenate([waiting, active[left]])
-    return [column[by_rank] for column in merges], rows[np.argsort(edges[2][rows])]
+    by_rank = row_order(merges[2], merges[3])
+    numbers = np.concatenate([waiting, rest[left]])
+    return [column[by_rank] for column in merges], numbers[row_order(edges[1][numbers])]
 
 
-def _rows_of(statistics: Arrays, rows: NDArray[np.int64], percent: int) -> Arrays:
-    """Return the statistics of some edges. Their histograms stay where they are."""
-    sums, contacts, heads, *entries = statistics
-    return (sums[rows], contacts[rows], heads if percent == MEAN else heads[rows], *entries)
+def _tree(merges: list[NDArray[Any]], rows: RegionRows, regions: Parts, new: Allocate) -> Table:
+    """Return merges as rows of a tree."""
+    first, second, scores, keys, links = merges
+    tree = {"a": rows.names[first], "b": rows.names[second], "score": scores}
+    return {**tree, **_fragments(keys, links, rows, regions, new)}
+
+
+def _fragments(keys: NDArray[Any], links: NDArray[Any], rows: RegionRows, regions: Parts, new: Allocate) -> Table:
+    """Return the fragments that some keys and links stand for."""
+    found: Table = {}
+    for names, numbers in ((("u", "v"), keys), (("link_u", "link_v"), rows.by_rank[links])):
+        columns = read_columns(regions, {name: REGIONS[name] for name in names}, new, rows.place)
+        found |= {name: column[numbers] for name, column in zip(names, columns, strict=True)}
+    return found
 
 
 def edge_scores(edges: Table, bins: Table, scoring: Scoring) -> NDArray[np.float64]:
     """Return the score `(n,)` of each edge before any merge, 1 - statistic. Tables as in `merge_tree`."""
-    statistics = statistics_of(edges, scored_bins(edges, bins, scoring), scoring)
-    scores: NDArray[np.float64] = scores_of_edges(len(edges["u"]), statistics, scoring.percent)
+    bins = scored_bins(edges, bins, scoring)
+    histograms = read_histograms(in_memory([bins])) if scoring.percent != MEAN else NO_HISTOGRAMS
+    sums, contacts = edges["affinity_sum"].astype(np.float64), edges["contact_count"].astype(np.int64)
+    statistics = statistics_of(sums, contacts, histograms, scoring.percent)
+    scores: NDArray[np.float64] = scores_of_edges(statistics, scoring.percent)
     return scores
 
 
 def _left_edges(
-    rows: NDArray[np.int64],
+    numbers: NDArray[Any],
     edges: Arrays,
-    regions: Table,
-    names: tuple[NDArray[np.uint64], NDArray[np.bool_]],
+    is_open: NDArray[np.bool_],
+    rows: RegionRows,
+    regions: Parts,
     statistics: Arrays,
+    new: Allocate,
 ) -> Table:
-    """Return some edges with their current regions, keys, links and sums. Region a is closed.
-
-    `names`: the names of the regions, and whether they are open.
-    """
-    (ids, is_open), (ends, _, keys, links), (sums, contacts, *_) = names, edges, statistics
-    one, other, key, link = ends[rows, 0], ends[rows, 1], keys[rows], links[rows]
+    """Return some edges with their current regions, keys, links and sums. Region a is closed."""
+    ends, keys, links = (column[numbers] for column in edges)
+    one, other = ends[:, 0], ends[:, 1]
     a, b = np.where(is_open[one], other, one), np.where(is_open[one], one, other)
-    return {
-        "u": regions["u"][key], "v": regions["v"][key],
-        "a": ids[a], "b": ids[b], "b_is_closed": (~is_open[b]).astype(np.uint8),
-        "link_u": regions["link_u"][link], "link_v": regions["link_v"][link], "link_sum": regions["link_sum"][link],
-        "contact_count": contacts[rows].astype(np.uint64), "affinity_sum": sums[rows].astype(np.uint64),
+    (link_sums,) = read_columns(regions, {"link_sum": REGIONS["link_sum"]}, new, rows.place)
+    found = {
+        **_fragments(keys, links, rows, regions, new),
+        "a": rows.names[a], "b": rows.names[b], "b_is_closed": (~is_open[b]).astype(np.uint8),
+        "link_sum": link_sums[rows.by_rank[links]],
+        "contact_count": statistics[1][numbers].astype(np.uint64),
+        "affinity_sum": statistics[0][numbers].astype(np.uint64),
     }  # fmt: skip
+    return {name: found[name] for name in REGIONS}
 
 
-def _left_bins(rows: NDArray[np.int64], edges: Table, statistics: Arrays, scoring: Scoring) -> Table:
-    """Return the histograms of the edges `rows`, whose keys are in `edges`."""
+def _left_bins(numbers: NDArray[Any], edges: Table, statistics: Arrays, scoring: Scoring) -> Table:
+    """Return the histograms of some edges, whose keys are in `edges`."""
     if scoring.percent == MEAN:
         return empty(BINS)
-    lengths, values, counts = histograms_of(rows, statistics)
+    lengths, values, counts = histograms_of(numbers, statistics)
     u, v = np.repeat(edges["u"], lengths), np.repeat(edges["v"], lengths)
     return {"u": u, "v": v, "bin": values, "count": counts.astype(np.uint64)}
-
-
-def _distinct(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return the values of a column without those that equal the value before."""
-    distinct: NDArray[np.uint64] = values[np.append(True, values[1:] != values[:-1])]
-    return distinct

@@ -222,6 +222,12 @@ def read_part(folder: Place, block: int, columns: Mapping[str, type[np.generic]]
         raise
 
 
+def rows_of_part(folder: Place, block: int) -> int:
+    """Return the number of rows of one block's part, from the footer of its file. Errors as those of `read_part`."""
+    with _undamaged(path := part_path(folder, block)):
+        return _opened(path, lambda file: int(file.metadata.num_rows))
+
+
 def read_parts(folder: Place, blocks: Iterable[int], columns: Mapping[str, type[np.generic]]) -> list[Table]:
     """Return the parts of `blocks`, in the given order."""
     return [read_table(part_path(folder, block), columns) for block in blocks]

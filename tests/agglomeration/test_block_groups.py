@@ -10,16 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from neuroseg.agglomeration.block_groups import COLUMNS, OpenTables, from_parts, group_lattices, inner_box, merged_group
+from neuroseg.agglomeration.block_groups import COLUMNS, closed_fragments, group_lattices, inner_box, merged_edges
 from neuroseg.agglomeration.evidence import with_evidence
+from neuroseg.agglomeration.region_rows import in_memory
 from neuroseg.agglomeration.scorings import Scoring, parse_scoring
 from neuroseg.agglomeration.tree import merge_tree
 from neuroseg.blocks import Block, Lattice, whole_lattice
 from neuroseg.edges.contacts import block_edges
 from neuroseg.edges.dense import dense_fragments
 from neuroseg.edges.nodes import block_nodes
-from neuroseg.geometry import Triple, contact_channels, grown, long_range_channels, reach_of, slices, triple
+from neuroseg.geometry import Box, Triple, contact_channels, grown, long_range_channels, reach_of, slices, triple
 from neuroseg.tables import BINS, EDGES, NODES, TABLES, TREE, Table, combined, concatenated, empty
+
+Tables = dict[str, Table]
 
 pytestmark = pytest.mark.usefixtures("kernels")
 SCORINGS = ["mean", "quantile:50", "quantile:50:all", "quantile:25", "quantile:75:all"]
@@ -29,7 +32,7 @@ UP_AND_FAR: tuple[Triple, ...] = ((1, 0, 0), (0, -1, 0), (0, 0, 1), (-3, 0, 0), 
 
 def tables_of_block(
     affinities: NDArray[np.uint8], fragments: NDArray[np.uint64], offsets: Sequence[Triple], block: Block
-) -> OpenTables:
+) -> Tables:
     """The tables that the stage `edges` writes for a block."""
     around = grown(block.write_roi, reach_of(offsets), block.read_roi)
     dense, links = dense_fragments(fragments[slices(around)]), affinities[(slice(None), *slices(block.write_roi))]
@@ -45,11 +48,18 @@ def tables_of_block(
             with_bins=True,
         )  # fmt: skip
     tables["nodes"] = block_nodes(dense_fragments(fragments[slices(block.write_roi)]), triple(block.write_roi.begin))
-    return OpenTables(**tables)
+    return tables
+
+
+def merged_group(parts: Sequence[Tables], inner: Box | None, scoring: Scoring) -> tuple[Table, Table, Tables]:
+    """The merges of a group, its closed fragments, and what is left."""
+    nodes, open_nodes = closed_fragments([part["nodes"] for part in parts], inner)
+    tree, left = merged_edges(lambda name: in_memory([part[name] for part in parts]), nodes["fragment"], scoring)
+    return tree, nodes, {**left, "nodes": open_nodes}
 
 
 def merged_in_levels(
-    parts: dict[int, OpenTables],
+    parts: dict[int, Tables],
     blocks: Lattice,
     lattices: Sequence[Lattice],
     offsets: Sequence[Triple],
@@ -62,9 +72,7 @@ def merged_in_levels(
         left, count = {}, 0
         for group in lattice.blocks():
             held = [parts[index] for index in below.indices_touching(group.write_roi) if index in parts]
-            tree, closed, left[group.index] = merged_group(
-                from_parts(held), inner_box(group, lattice, offsets), scoring
-            )
+            tree, closed, left[group.index] = merged_group(held, inner_box(group, lattice, offsets), scoring)
             assert (np.diff(tree["score"]) >= 0).all()
             trees.append(tree)
             nodes.append(closed)
@@ -72,15 +80,15 @@ def merged_in_levels(
         counts.append(count)
         parts, below = left, lattice
     (last,) = parts.values()
-    assert all(not len(column) for name in COLUMNS for column in getattr(last, name).values()), "nothing is left"
+    assert all(not len(column) for name in COLUMNS for column in last[name].values()), "nothing is left"
     rows = concatenated(trees, TREE)
     order = np.lexsort((rows["v"], rows["u"], rows["score"]))
     return {name: column[order] for name, column in rows.items()}, combined(nodes, NODES), counts
 
 
-def whole_tree(parts: Sequence[OpenTables], scoring: Scoring) -> Table:
+def whole_tree(parts: Sequence[Tables], scoring: Scoring) -> Table:
     """The tree of all blocks in one step."""
-    tables = {name: combined([getattr(part, name) for part in parts], columns) for name, columns in TABLES.items()}
+    tables = {name: combined([part[name] for part in parts], columns) for name, columns in TABLES.items()}
     contacts = tables["edges"]
     edges = with_evidence(contacts, tables["long_range"], contacts, EDGES)
     return merge_tree(edges, with_evidence(tables["bins"], tables["long_range_bins"], contacts, BINS), scoring)
@@ -108,7 +116,7 @@ def nearest_fragments(rng: np.random.Generator, shape: Triple, count: int) -> ND
 
 def blockwise(
     seed: int, shape: Triple, block: Triple, offsets: Sequence[Triple], count: int = 60
-) -> tuple[Lattice, dict[int, OpenTables]]:
+) -> tuple[Lattice, dict[int, Tables]]:
     """The tables of all blocks of a random volume with many ties."""
     rng = np.random.default_rng(seed)
     fragments = nearest_fragments(rng, shape, count)
@@ -146,7 +154,7 @@ def test_groups_give_the_tree_of_the_whole_volume(
     expected = whole_tree(list(parts.values()), scoring)
     for column in TREE:
         np.testing.assert_array_equal(tree[column], expected[column], err_msg=column)
-    every = combined([part.nodes for part in parts.values()], NODES)
+    every = combined([part["nodes"] for part in parts.values()], NODES)
     for column in NODES:
         np.testing.assert_array_equal(nodes[column], every[column], err_msg=column)
 
@@ -181,21 +189,21 @@ def test_a_region_waits_for_an_open_neighbour_that_it_likes_best() -> None:
     parts = [tables_of_block(affinities, fragments, DOWN, block) for block in blocks.blocks((1, 1, 1))]
     boxes = [inner_box(block, blocks, DOWN) for block in blocks.blocks()]
     assert boxes == [((0, 1), (0, 1), (0, 11)), ((0, 1), (0, 1), (13, 24))]
-    tree, closed, left = merged_group(from_parts(parts[:1]), boxes[0], parse_scoring("mean"))
+    tree, closed, left = merged_group(parts[:1], boxes[0], parse_scoring("mean"))
     assert list(zip(tree["a"].tolist(), tree["b"].tolist(), strict=True)) == [(1, 5)]
     assert closed["fragment"].tolist() == [1, 5]
-    assert left.nodes["fragment"].tolist() == [9]
+    assert left["nodes"]["fragment"].tolist() == [9]
     names = ("a", "b", "b_is_closed", "u", "v", "link_u", "link_v", "link_sum", "contact_count")
-    assert {name: left.regions[name].tolist() for name in names} == {
+    assert {name: left["regions"][name].tolist() for name in names} == {
         "a": [1], "b": [9], "b_is_closed": [0], "u": [5], "v": [9], "link_u": [5], "link_v": [9], "link_sum": [200],
         "contact_count": [1],
     }  # fmt: skip
     # The pair of 9 and 13 belongs to the block of 13. In it, 9 has no voxel.
-    tree, closed, left = merged_group(from_parts(parts[1:]), boxes[1], parse_scoring("mean"))
+    tree, closed, left = merged_group(parts[1:], boxes[1], parse_scoring("mean"))
     assert list(zip(tree["a"].tolist(), tree["b"].tolist(), strict=True)) == [(17, 21)]
     assert closed["fragment"].tolist() == [17, 21]
-    assert (left.edges["u"].tolist(), left.edges["v"].tolist()) == ([9], [13])
-    assert left.nodes["fragment"].tolist() == [13]
+    assert (left["edges"]["u"].tolist(), left["edges"]["v"].tolist()) == ([9], [13])
+    assert left["nodes"]["fragment"].tolist() == [13]
 
 
 def test_regions_that_wait_make_their_neighbours_wait() -> None:
@@ -203,31 +211,31 @@ def test_regions_that_wait_make_their_neighbours_wait() -> None:
     affinities, fragments = row_of_fragments([100, 150, 200])
     blocks = whole_lattice((1, 1, 24), (1, 1, 16))
     part = tables_of_block(affinities, fragments, DOWN, blocks.block(0))
-    tree, closed, left = merged_group(from_parts([part]), ((0, 1), (0, 1), (0, 15)), parse_scoring("mean"))
+    tree, closed, left = merged_group([part], ((0, 1), (0, 1), (0, 15)), parse_scoring("mean"))
     assert not len(tree["a"])
     assert closed["fragment"].tolist() == [1, 5, 9]
-    assert left.regions["a"].tolist() == [1, 5, 9]
-    assert left.regions["b"].tolist() == [5, 9, 13]
-    assert left.regions["b_is_closed"].tolist() == [1, 1, 0]
+    assert left["regions"]["a"].tolist() == [1, 5, 9]
+    assert left["regions"]["b"].tolist() == [5, 9, 13]
+    assert left["regions"]["b_is_closed"].tolist() == [1, 1, 0]
 
 
 @pytest.mark.parametrize("name", SCORINGS)
 def test_a_group_without_parts_is_empty(name: str) -> None:
-    tree, nodes, left = merged_group(from_parts([]), None, parse_scoring(name))
+    tree, nodes, left = merged_group([], None, parse_scoring(name))
     assert {column: values.dtype for column, values in tree.items()} == {n: np.dtype(d) for n, d in TREE.items()}
-    assert not any(len(column) for table in (tree, nodes, left.regions, left.edges) for column in table.values())
+    assert not any(len(column) for table in (tree, nodes, left["regions"], left["edges"]) for column in table.values())
 
 
 @pytest.mark.parametrize("name", SCORINGS)
 def test_what_is_left_has_the_columns_of_its_tables(name: str) -> None:
     blocks, parts = blockwise(1, (12, 12, 12), (6, 12, 12), UP_AND_FAR, count=80)
     block = blocks.block(0)
-    _, _, left = merged_group(from_parts([parts[0]]), inner_box(block, blocks, UP_AND_FAR), parse_scoring(name))
+    _, _, left = merged_group([parts[0]], inner_box(block, blocks, UP_AND_FAR), parse_scoring(name))
     for table, columns in COLUMNS.items():
-        found = {column: values.dtype for column, values in getattr(left, table).items()}
+        found = {column: values.dtype for column, values in left[table].items()}
         assert found == {column: np.dtype(dtype) for column, dtype in columns.items()}, table
-    assert len(left.regions["a"]) > 20
-    assert (len(left.region_bins["u"]) > 20) == (name != "mean")
+    assert len(left["regions"]["a"]) > 20
+    assert (len(left["region_bins"]["u"]) > 20) == (name != "mean")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from neuroseg.runs import pipeline
 from neuroseg.runs.options import Options
 from neuroseg.runs.stages import StageSummary
 from neuroseg.storage.arrays import open_array
-from neuroseg.storage.merges import levels_of, read_nodes, read_tree
+from neuroseg.storage.merges import has_merges, levels_of, read_nodes, read_tree
 from neuroseg.storage.parts import map_lookup, part_path
 from neuroseg.storage.workspace import Workspace, level_table
 
@@ -133,7 +133,7 @@ def test_an_interrupted_agglomeration_leaves_no_tree_that_looks_complete(
 ) -> None:
     from neuroseg.agglomeration import stage
 
-    before, calls = stage.merged_group, []
+    before, calls = stage.merged_edges, []
 
     def interrupted(*given: object) -> object:
         calls.append(given)
@@ -141,11 +141,11 @@ def test_an_interrupted_agglomeration_leaves_no_tree_that_looks_complete(
             raise KeyboardInterrupt
         return before(*given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(stage, "merged_group", interrupted)
+    monkeypatch.setattr(stage, "merged_edges", interrupted)
     with pytest.raises(KeyboardInterrupt):
         segment_again(affinities, made)
     assert not made.tree.exists()
-    assert not made.all_nodes.exists()
+    assert not has_merges(made)
     _, summaries = segment(affinities, made.path)
     assert [(s.stage, s.blocks) for s in summaries if s.blocks][:2] == [("agglomeration-1", 1), ("agglomeration", 1)]
     require_equal(made, grouped)

@@ -1,0 +1,130 @@
+"""A table of edges between regions, in parts -> arrays for compiled code, and back.
+
+Rows are numbered by their keys (u, v), ascending, over all parts. Columns are read part by part, when they are needed.
+So no table is in memory twice, and fragments have 32 bits while regions are merged.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuroseg.agglomeration.edge_statistics import Histograms
+from neuroseg.agglomeration.ordering import NameIndex, distinct, index_type, row_order
+from neuroseg.tables import REGIONS, Table
+
+Columns = Mapping[str, type[np.generic]]
+Allocate = Callable[[Any, Any], NDArray[Any]]
+"""Returns an array for a shape and a dtype, with any values: np.empty, or memory-mapped."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A table in parts: a function that counts all rows, and one that reads columns of one part after the other."""
+
+    count: Callable[[], int]
+    read: Callable[[Sequence[str]], Iterator[Table]]
+
+
+def in_memory(tables: Sequence[Table]) -> Parts:
+    """Return tables in memory as parts."""
+    return Parts(
+        lambda: sum(len(next(iter(table.values()))) for table in tables),
+        lambda names: ({name: table[name] for name in names} for table in tables),
+    )
+
+
+def chained(first: Parts, second: Parts) -> Parts:
+    """Return the parts of both."""
+    return Parts(
+        lambda: first.count() + second.count(), lambda names: itertools.chain(first.read(names), second.read(names))
+    )
+
+
+@dataclass(frozen=True)
+class RegionRows:
+    """Edges between regions, by their numbers.
+
+    `names`: the smallest fragment of each region, ascending. `is_open`: whether contacts of a region are not known.
+    `ends` `(n, 2)`: the regions of each edge. `links`: the rank of the link of each edge, by the sum of affinities,
+    of equal sums by the fragments. `by_rank`: the edge of each rank. `place`: the number of each row of the parts.
+    """
+
+    names: NDArray[np.uint64]
+    is_open: NDArray[np.bool_]
+    ends: NDArray[Any]
+    links: NDArray[Any]
+    by_rank: NDArray[Any]
+    place: NDArray[Any]
+
+
+def region_rows(parts: Parts, new: Allocate = np.empty) -> RegionRows:
+    """Return the edges of a table with the columns of tables.REGIONS. Keys and pairs of regions are unique."""
+    index = index_type(parts.count())
+    u, v = read_columns(parts, {name: REGIONS[name] for name in ("u", "v")}, new)
+    place = new(len(u), index)
+    place[row_order(u, v)] = np.arange(len(u), dtype=index)
+    del u, v
+    links, by_rank = _links(parts, place, new)
+    names = distinct(
+        np.concatenate(
+            [
+                np.zeros(0, np.uint64),
+                *(distinct(column) for part in parts.read(("a", "b")) for column in (part["a"], part["b"])),
+            ]
+        )
+    )
+    known, is_open, ends = NameIndex(names), np.zeros(len(names), bool), new((len(place), 2), index)
+    start = 0
+    for part in parts.read(("a", "b", "b_is_closed")):
+        rows = place[start : start + len(part["a"])]
+        first, second = known.positions(part["a"]), known.positions(part["b"])
+        ends[rows, 0], ends[rows, 1] = first, second
+        is_open[second[part["b_is_closed"] == 0]] = True
+        start += len(rows)
+    return RegionRows(names, is_open, ends, links, by_rank, place)
+
+
+def read_columns(
+    parts: Parts,
+    columns: Columns,
+    new: Allocate = np.empty,
+    place: NDArray[Any] | None = None,
+) -> list[NDArray[Any]]:
+    """Return columns of all parts. `place`: the number of each row of the parts, without it they keep their order."""
+    arrays, start = [new(parts.count(), dtype) for dtype in columns.values()], 0
+    for part in parts.read(tuple(columns)):
+        stop = start + len(part[next(iter(columns))])
+        rows = slice(start, stop) if place is None else place[start:stop]
+        for array, name in zip(arrays, columns, strict=True):
+            array[rows] = part[name]
+        start = stop
+    return arrays
+
+
+def read_histograms(parts: Parts) -> Histograms:
+    """Return the first entry of each edge and the number of entries, and bin and count of all entries, by (u, v, bin).
+
+    `parts` have the columns of tables.BINS.
+    """
+    columns: Columns = {"u": np.uint64, "v": np.uint64, "bin": np.uint8}
+    u, v, bins = read_columns(parts, columns)
+    order = row_order(u, v, bins)
+    u, v = u[order], v[order]
+    is_first = np.append(True, (u[1:] != u[:-1]) | (v[1:] != v[:-1]))[: len(u)]
+    (counts,) = read_columns(parts, {"count": np.int64})
+    return np.append(np.flatnonzero(is_first), len(u)), bins[order], counts[order]
+
+
+def _links(parts: Parts, place: NDArray[Any], new: Allocate) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the rank of each edge's link, and the edge of each rank."""
+    sums, u, v = read_columns(parts, {"link_sum": np.float64, "link_u": np.uint64, "link_v": np.uint64}, new)
+    by_rank, links = new(len(place), place.dtype), new(len(place), place.dtype)
+    by_rank[:] = place[row_order(sums, u, v)]
+    links[by_rank] = np.arange(len(place), dtype=place.dtype)
+    return links, by_rank
