@@ -45,21 +45,6 @@ def histograms_of(rows: NDArray[Any], statistics: Arrays) -> tuple[NDArray[Any],
     return lengths, values[entries], counts[entries]
 
 
-def rows_of(statistics: Arrays, rows: NDArray[Any]) -> Arrays:
-    """Return the statistics of some edges. Their histograms stay where they are."""
-    sums, contacts, levels, heads, *entries = statistics
-    if len(levels):
-        levels, heads = levels[rows], heads[rows]
-    return (sums[rows], contacts[rows], levels, heads, *entries)
-
-
-def store_rows(statistics: Arrays, rows: NDArray[Any], changed: Arrays, of_changed: NDArray[Any]) -> None:
-    """Replace the statistics of the edges `rows` by those of the edges `of_changed`, which `rows_of` returned."""
-    for column, other in zip(statistics[:4], changed[:4], strict=True):
-        if len(column):
-            column[rows] = other[of_changed]
-
-
 @compiled
 def _entries(rows, heads, nexts):  # type: ignore[no-untyped-def]
     """The number of histogram entries of each edge in `rows`, and the entries."""

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuroseg.agglomeration.edge_statistics import Histograms
+from neuroseg.agglomeration.half_edges import edge_type
 from neuroseg.agglomeration.ordering import NameIndex, distinct, index_type, row_order
 from neuroseg.tables import REGIONS, Table
 
@@ -51,14 +52,13 @@ class RegionRows:
     """Edges between regions, by their numbers.
 
     `names`: the smallest fragment of each region, ascending. `is_open`: whether contacts of a region are not known.
-    `ends` `(n, 2)`: the regions of each edge. `links`: the rank of the link of each edge, by the sum of affinities,
-    of equal sums by the fragments. `by_rank`: the edge of each rank. `place`: the number of each row of the parts.
+    `edges` (half_edges.py): ends, keys, and the rank of the link of each edge, by the sum of affinities, of equal sums
+    by the fragments. `by_rank`: the edge of each rank. `place`: the number of each row of the parts.
     """
 
     names: NDArray[np.uint64]
     is_open: NDArray[np.bool_]
-    ends: NDArray[Any]
-    links: NDArray[Any]
+    edges: NDArray[Any]
     by_rank: NDArray[Any]
     place: NDArray[Any]
 
@@ -70,7 +70,9 @@ def region_rows(parts: Parts, new: Allocate = np.empty) -> RegionRows:
     place = new(len(u), index)
     place[row_order(u, v)] = np.arange(len(u), dtype=index)
     del u, v
-    links, by_rank = _links(parts, place, new)
+    by_rank = _by_rank_of_link(parts, place, new)
+    edges = new(len(place), edge_type(index))
+    edges["key"] = edges["link"][by_rank] = np.arange(len(place), dtype=index)
     names = distinct(
         np.concatenate(
             [
@@ -79,7 +81,7 @@ def region_rows(parts: Parts, new: Allocate = np.empty) -> RegionRows:
             ]
         )
     )
-    known, is_open, ends = NameIndex(names), np.zeros(len(names), bool), new((len(place), 2), index)
+    known, is_open, ends = NameIndex(names), np.zeros(len(names), bool), edges["ends"]
     start = 0
     for part in parts.read(("a", "b", "b_is_closed")):
         rows = place[start : start + len(part["a"])]
@@ -87,7 +89,7 @@ def region_rows(parts: Parts, new: Allocate = np.empty) -> RegionRows:
         ends[rows, 0], ends[rows, 1] = first, second
         is_open[second[part["b_is_closed"] == 0]] = True
         start += len(rows)
-    return RegionRows(names, is_open, ends, links, by_rank, place)
+    return RegionRows(names, is_open, edges, by_rank, place)
 
 
 def read_columns(
@@ -121,10 +123,9 @@ def read_histograms(parts: Parts) -> Histograms:
     return np.append(np.flatnonzero(is_first), len(u)), bins[order], counts[order]
 
 
-def _links(parts: Parts, place: NDArray[Any], new: Allocate) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the rank of each edge's link, and the edge of each rank."""
+def _by_rank_of_link(parts: Parts, place: NDArray[Any], new: Allocate) -> NDArray[Any]:
+    """Return the edge of each rank of a link."""
     sums, u, v = read_columns(parts, {"link_sum": np.float64, "link_u": np.uint64, "link_v": np.uint64}, new)
-    by_rank, links = new(len(place), place.dtype), new(len(place), place.dtype)
+    by_rank = new(len(place), place.dtype)
     by_rank[:] = place[row_order(sums, u, v)]
-    links[by_rank] = np.arange(len(place), dtype=place.dtype)
-    return links, by_rank
+    return by_rank

@@ -12,16 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from neuroseg.agglomeration.chains import merge_along_chains
 from neuroseg.agglomeration.edge_statistics import (
     NO_HISTOGRAMS,
     Arrays,
     histograms_of,
-    rows_of,
     scores_of_edges,
     statistics_of,
-    store_rows,
 )
-from neuroseg.agglomeration.merging import all_merges
 from neuroseg.agglomeration.ordering import row_order
 from neuroseg.agglomeration.region_rows import (
     Allocate,
@@ -32,12 +30,12 @@ from neuroseg.agglomeration.region_rows import (
     read_histograms,
     region_rows,
 )
-from neuroseg.agglomeration.rounds import merge_in_rounds
 from neuroseg.agglomeration.scorings import MEAN, Scoring
 from neuroseg.tables import BINS, REGIONS, TREE, Table, empty
 
-# A round of merges costs as much as this number of edges for one merge with a heap.
-_EDGES_A_MERGE = 200
+# Other numbers give the same tree.
+_HUB_EDGES = 64
+_QUEUE_LENGTH = 32
 
 
 def merge_tree(edges: Table, bins: Table, scoring: Scoring) -> Table:
@@ -87,13 +85,10 @@ def merged_regions(
         return empty(TREE), empty(REGIONS), empty(BINS)
     rows = region_rows(regions, new)
     statistics = _read_statistics(regions, bins, rows, scoring, new)
-    keys = new(len(rows.ends), rows.ends.dtype)
-    keys[:] = np.arange(len(keys), dtype=keys.dtype)
-    edges = (rows.ends, keys, rows.links)
     is_open = rows.is_open.copy()
-    merges, left = _merged(edges, rows.is_open, statistics, scoring.percent, new)
+    merges, left = _merged(rows.edges, rows.is_open, statistics, scoring.percent)
     tree = _tree(merges, rows, regions, new)
-    rest = _left_edges(left, edges, is_open, rows, regions, statistics, new)
+    rest = _left_edges(left, is_open, rows, regions, statistics, new)
     return tree, rest, _left_bins(left, rest, statistics, scoring)
 
 
@@ -105,22 +100,12 @@ def _read_statistics(regions: Parts, bins: Parts, rows: RegionRows, scoring: Sco
 
 
 def _merged(
-    edges: Arrays, is_open: NDArray[np.bool_], statistics: Arrays, percent: int, new: Allocate
+    edges: NDArray[Any], is_open: NDArray[np.bool_], statistics: Arrays, percent: int
 ) -> tuple[list[NDArray[Any]], NDArray[Any]]:
     """Return the merges by (score, key), and the numbers of the edges left, by key. All arguments are changed."""
-    active = new(len(edges[0]), edges[0].dtype)
-    active[:] = np.arange(len(active), dtype=active.dtype)
-    made, rest, waiting = merge_in_rounds(edges, is_open, active, statistics, percent, _EDGES_A_MERGE)
-    rest_edges, rest_statistics = tuple(column[rest] for column in edges), rows_of(statistics, rest)
-    order = row_order(scores_of_edges(rest_statistics, percent), rest_edges[1])
-    more, left = all_merges(rest_edges, is_open, order, rest_statistics, percent)
-    for column, changed in zip(edges, rest_edges, strict=True):
-        column[rest[left]] = changed[left]
-    store_rows(statistics, rest[left], rest_statistics, left)
-    merges = [np.concatenate(pair) for pair in zip(made, more, strict=True)]
-    by_rank = row_order(merges[2], merges[3])
-    numbers = np.concatenate([waiting, rest[left]])
-    return [column[by_rank] for column in merges], numbers[row_order(edges[1][numbers])]
+    made, left = merge_along_chains(edges, is_open, statistics, percent, _HUB_EDGES, _QUEUE_LENGTH)
+    by_rank = row_order(made[2], made[3])
+    return [column[by_rank] for column in made], left[row_order(edges["key"][left])]
 
 
 def _tree(merges: list[NDArray[Any]], rows: RegionRows, regions: Parts, new: Allocate) -> Table:
@@ -151,7 +136,6 @@ def edge_scores(edges: Table, bins: Table, scoring: Scoring) -> NDArray[np.float
 
 def _left_edges(
     numbers: NDArray[Any],
-    edges: Arrays,
     is_open: NDArray[np.bool_],
     rows: RegionRows,
     regions: Parts,
@@ -159,12 +143,12 @@ def _left_edges(
     new: Allocate,
 ) -> Table:
     """Return some edges with their current regions, keys, links and sums. Region a is closed."""
-    ends, keys, links = (column[numbers] for column in edges)
-    one, other = ends[:, 0], ends[:, 1]
+    edges = rows.edges[numbers]
+    links, (one, other) = edges["link"], edges["ends"].T
     a, b = np.where(is_open[one], other, one), np.where(is_open[one], one, other)
     (link_sums,) = read_columns(regions, {"link_sum": REGIONS["link_sum"]}, new, rows.place)
     found = {
-        **_fragments(keys, links, rows, regions, new),
+        **_fragments(edges["key"], links, rows, regions, new),
         "a": rows.names[a], "b": rows.names[b], "b_is_closed": (~is_open[b]).astype(np.uint8),
         "link_sum": link_sums[rows.by_rank[links]],
         "contact_count": statistics[1][numbers].astype(np.uint64),

@@ -88,11 +88,12 @@ def random_graph(
     return graph
 
 
-@pytest.fixture(params=[tree._EDGES_A_MERGE, 0], ids=["rounds", "heap"])
+@pytest.fixture(params=[(tree._HUB_EDGES, tree._QUEUE_LENGTH), (3, 2), (1, 1)], ids=["lists", "hubs", "all-hubs"])
 def kernels(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Merge in rounds, as small graphs do, or after the first round with the heap."""
+    """Merge lists, as small graphs do, or make small regions hubs, with short queues."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tree, "_EDGES_A_MERGE", request.param)
+        patch.setattr(tree, "_HUB_EDGES", request.param[0])
+        patch.setattr(tree, "_QUEUE_LENGTH", request.param[1])
         yield
 
 

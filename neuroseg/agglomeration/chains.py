@@ -1,0 +1,159 @@
+"""Edges between regions -> all merges, along chains of least edges.
+
+    region -> its neighbour over its least edge -> the neighbour's neighbour -> ... -> back: merge these two
+
+An edge is least by (score, key). Two regions merge if their edge is the least of both, in any order of such merges
+(block_groups.py). Along a chain edges become less, so it ends at such a pair, or at an open region.
+
+The edges of the smaller region move to the list of the other one, or are added to its edges to the same neighbours. A
+region with many edges, a hub, absorbs a small one without a look at all its edges (hubs.py).
+
+A region may be open: it has contacts that are not in the table. Then nobody knows its least edge, so it merges with
+none. A region whose least edge joins it to an open one must wait for that one, so it merges with none from then on.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuroseg.agglomeration.edge_statistics import Arrays
+from neuroseg.agglomeration.half_edges import (
+    add_up,
+    find_least_edges,
+    is_gone,
+    joins,
+    least_in_list,
+    link_edges,
+    push_front,
+    remove,
+)
+from neuroseg.agglomeration.hubs import absorb, become_hub, end_hub, least_of_hub, no_hubs, no_pairs
+from neuroseg.kernels import compiled
+
+
+def merge_along_chains(
+    edges: NDArray[Any], is_open: NDArray[np.bool_], statistics: Arrays, percent: int, hub_edges: int, queue_length: int
+) -> tuple[Arrays, NDArray[np.int64]]:
+    """Return the merges, in any order, and the numbers of the edges that are left, in ascending order.
+
+    `edges` (half_edges.py) has ends, keys and links. It is changed, as are `is_open` (for each region) and
+    `statistics`. Of several edges that are added up, the largest key and the largest link stay.
+
+    A merge has the smaller and the larger region, score, key, and link. Each is an array with one value for each merge.
+    A region is a hub from `hub_edges` edges on. Its queue has at most `queue_length` edges.
+    """
+    regions, index = len(is_open), edges.dtype["key"]
+    # numpy asks for large pages of memory, compiled code does not.
+    graph = (edges, np.full(regions, -1, index), np.zeros(regions, index))
+    found = (np.arange(regions, dtype=index), np.full(regions, -1, index))
+    space = (np.zeros(regions, index), np.empty(regions, index))
+    made = (np.empty((regions, 4), index), np.empty(regions, np.float64))
+    hubs = no_hubs(regions, 2 * len(edges) // hub_edges, queue_length, made[0])
+    merges = _merge_all(graph, found, space, made, is_open, hubs, statistics, percent, hub_edges)
+    rows, scores = made[0][:merges], made[1][:merges]
+    left = np.flatnonzero(edges["ends"][:, 0] >= 0)
+    edges["ends"][left] = found[0][edges["ends"][left]]
+    return (rows[:, 0], rows[:, 1], scores, rows[:, 2], rows[:, 3]), left
+
+
+@compiled
+def _merge_all(graph, found, space, made, is_open, hubs, statistics, percent, hub_edges):  # type: ignore[no-untyped-def]
+    """Merge, and return the number of merges, which are written to `made`.
+
+    found: the smallest region that belongs to each one, and its least edge, -1 if it is not known. space: an edge and a
+    region for each region.
+    """
+    edges, (smallest, least), (marks, chain), (rows, scores) = graph[0], found, space, made
+    link_edges(graph, statistics, percent)
+    find_least_edges(edges, least)
+    pairs, merges = no_pairs(chain), 0
+    for start in range(len(least)):
+        chain[0], size = start, 1
+        while size:
+            region = chain[size - 1]
+            if not is_open[region] and least[region] < 0:
+                least[region] = _least_edge(region, graph, hubs, hub_edges)
+            edge = least[region]
+            other = region if edge < 0 else edges[edge].ends[0] + edges[edge].ends[1] - region
+            if is_open[region] or is_open[other]:
+                for at in range(size):
+                    is_open[chain[at]] = True
+                size = 0
+            elif edge < 0:
+                size = 0
+            elif size == 1 or chain[size - 2] != other:
+                chain[size] = other
+                size += 1
+            else:
+                one, another, record = smallest[region], smallest[other], edges[edge]
+                rows[merges, 0], rows[merges, 1] = min(one, another), max(one, another)
+                rows[merges, 2], rows[merges, 3], scores[merges] = record.key, record.link, record.score
+                merges += 1
+                kept, pairs = _merge(edge, graph, least, marks, hubs, pairs, statistics, percent, hub_edges)
+                smallest[kept] = min(one, another)
+                size -= 2
+                if size == 0:
+                    chain[0], size = kept, 1
+    return merges
+
+
+@compiled
+def _least_edge(region, graph, hubs, hub_edges):  # type: ignore[no-untyped-def]
+    """The least edge of a region, -1 without edges."""
+    if hubs[0][region] >= 0:
+        return least_of_hub(region, graph, hubs, hub_edges)
+    return least_in_list(region, graph)
+
+
+@compiled
+def _merge(edge, graph, least, marks, hubs, pairs, statistics, percent, hub_edges):  # type: ignore[no-untyped-def]
+    """Merge the regions of an edge. Return the one that remains, and the table of pairs."""
+    edges, firsts, lengths = graph
+    slots, kept, gone = hubs[0], edges[edge].ends[0], edges[edge].ends[1]
+    if (slots[gone] >= 0, lengths[gone]) > (slots[kept] >= 0, lengths[kept]):
+        kept, gone = gone, kept
+    remove(edges[edge])
+    if slots[gone] >= 0:
+        end_hub(gone, hubs)
+    if slots[kept] >= 0:
+        pairs = absorb(kept, gone, graph, least, hubs, pairs, statistics, percent)
+        least[kept] = -1
+    else:
+        least[kept] = _merge_lists(kept, gone, graph, least, marks, statistics, percent)
+        if lengths[kept] >= hub_edges:
+            pairs = become_hub(kept, graph, hubs, pairs)
+    firsts[gone] = least[gone] = -1
+    return kept, pairs
+
+
+@compiled
+def _merge_lists(kept, gone, graph, least, marks, statistics, percent):  # type: ignore[no-untyped-def]
+    """Move the edges of a region to another one, or add them to those of the other one. Return the least edge.
+
+    marks[region] is the edge from `gone` to this region, if there is one.
+    """
+    edges, firsts, _ = graph
+    half = firsts[gone]
+    while half >= 0:
+        edge, side = half >> 1, half & 1
+        if not is_gone(edges[edge]):
+            marks[edges[edge].ends[1 - side]] = edge
+        half = edges[edge].nexts[side]
+    half = firsts[kept]
+    while half >= 0:
+        edge, side = half >> 1, half & 1
+        half = edges[edge].nexts[side]
+        if not is_gone(edges[edge]):
+            other = edges[edge].ends[1 - side]
+            if joins(edges[marks[other]], gone, other):
+                add_up(edge, marks[other], edges, least, statistics, percent)
+    half = firsts[gone]
+    while half >= 0:
+        edge, side = half >> 1, half & 1
+        half = edges[edge].nexts[side]
+        if not is_gone(edges[edge]):
+            push_front(edge, side, kept, graph)
+    return least_in_list(kept, graph)
