@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuroseg.agglomeration.evidence import with_evidence
-from neuroseg.agglomeration.ordering import NameIndex, row_order
-from neuroseg.agglomeration.region_rows import Allocate, Parts, chained, in_memory
+from neuroseg.agglomeration.ordering import Allocate, NameIndex, row_order
+from neuroseg.agglomeration.region_rows import Parts, chained, in_memory
 from neuroseg.agglomeration.scorings import Scoring
 from neuroseg.agglomeration.tree import as_regions, merged_regions, scored_bins
 from neuroseg.blocks import Block, Lattice
@@ -80,13 +80,16 @@ def closed_fragments(parts: Sequence[Table], inner: Box | None) -> tuple[Table, 
 
 
 def merged_edges(
-    read: Read, closed: NDArray[np.uint64], scoring: Scoring, new: Allocate = np.empty
+    read: Read,
+    closed: NDArray[np.uint64],
+    scoring: Scoring,
+    allocator: Callable[[int], Allocate] = lambda edges: np.empty,
 ) -> tuple[Table, dict[str, Table]]:
     """Return the merges of a group (columns of tables.TREE), and the tables of edges that it leaves (`COLUMNS`).
 
     `read(name)` returns one of the tables that the parts of the group left. `closed`: the ids of the fragments that are
-    closed now. Merges are sorted by (score, u, v). Without parts, all tables are empty. `new` allocates arrays with a
-    value per edge between regions.
+    closed now. Merges are sorted by (score, u, v). Without parts, all tables are empty. `allocator` returns, for a
+    number of edges between regions, the function that allocates arrays for them.
     """
     names, complete, left = NameIndex(closed), {}, {}
     for name, columns in TABLES.items():
@@ -96,12 +99,9 @@ def merged_edges(
             complete[name], left[name] = _rows(whole, known), _rows(whole, ~known)
     regions, bins = _new_regions(complete, names, scoring)
     complete.clear()
-    tree, left["regions"], left["region_bins"] = merged_regions(
-        chained(_also_closed(read("regions"), names), in_memory([regions])),
-        chained(read("region_bins"), in_memory([bins])),
-        scoring,
-        new,
-    )
+    every = chained(_also_closed(read("regions"), names), in_memory([regions]))
+    every_bin = chained(read("region_bins"), in_memory([bins]))
+    tree, left["regions"], left["region_bins"] = merged_regions(every, every_bin, scoring, allocator(every.count()))
     return tree, left
 
 

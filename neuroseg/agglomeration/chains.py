@@ -31,11 +31,18 @@ from neuroseg.agglomeration.half_edges import (
     remove,
 )
 from neuroseg.agglomeration.hubs import absorb, become_hub, end_hub, least_of_hub, no_hubs, no_pairs
+from neuroseg.agglomeration.ordering import Allocate
 from neuroseg.kernels import compiled
 
 
 def merge_along_chains(
-    edges: NDArray[Any], is_open: NDArray[np.bool_], statistics: Arrays, percent: int, hub_edges: int, queue_length: int
+    edges: NDArray[Any],
+    is_open: NDArray[np.bool_],
+    statistics: Arrays,
+    percent: int,
+    hub_edges: int,
+    queue_length: int,
+    new: Allocate = np.empty,
 ) -> tuple[Arrays, NDArray[np.int64]]:
     """Return the merges, in any order, and the numbers of the edges that are left, in ascending order.
 
@@ -43,15 +50,16 @@ def merge_along_chains(
     `statistics`. Of several edges that are added up, the largest key and the largest link stay.
 
     A merge has the smaller and the larger region, score, key, and link. Each is an array with one value for each merge.
-    A region is a hub from `hub_edges` edges on. Its queue has at most `queue_length` edges.
+    A region is a hub from `hub_edges` edges on. Its queue has at most `queue_length` edges. `new` allocates arrays.
     """
     regions, index = len(is_open), edges.dtype["key"]
     # numpy asks for large pages of memory, compiled code does not.
-    graph = (edges, np.full(regions, -1, index), np.zeros(regions, index))
-    found = (np.arange(regions, dtype=index), np.full(regions, -1, index))
-    space = (np.zeros(regions, index), np.empty(regions, index))
-    made = (np.empty((regions, 4), index), np.empty(regions, np.float64))
-    hubs = no_hubs(regions, 2 * len(edges) // hub_edges, queue_length, made[0])
+    firsts, lengths, smallest, least, marks, chain = (new(regions, index) for _ in range(6))
+    firsts[:], lengths[:], least[:], marks[:] = -1, 0, -1, 0
+    smallest[:] = np.arange(regions, dtype=index)
+    graph, found, space = (edges, firsts, lengths), (smallest, least), (marks, chain)
+    made = (new((regions, 4), index), new(regions, np.float64))
+    hubs = no_hubs(regions, 2 * len(edges) // hub_edges, queue_length, chain)
     merges = _merge_all(graph, found, space, made, is_open, hubs, statistics, percent, hub_edges)
     rows, scores = made[0][:merges], made[1][:merges]
     left = np.flatnonzero(edges["ends"][:, 0] >= 0)

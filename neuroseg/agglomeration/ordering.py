@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from neuroseg.kernels import compiled
+
+Allocate = Callable[[Any, Any], NDArray[Any]]
+"""Returns an array for a shape and a dtype, with any values: np.empty, or in a file that is mapped into memory."""
 
 _DIGIT_BITS = 11
 _DIGITS = 6  # of a column of 64 bits
@@ -21,13 +25,14 @@ def index_type(rows: int) -> type[np.signedinteger[Any]]:
     return np.int32 if rows <= _MOST_SMALL_ROWS else np.int64
 
 
-def row_order(*columns: NDArray[Any]) -> NDArray[Any]:
+def row_order(*columns: NDArray[Any], new: Allocate = np.empty) -> NDArray[Any]:
     """Return the order `(n,)` that sorts rows by the first column, of equal ones by the second one, and so on.
 
-    Columns: numbers >= 0, integers or float64. Equal rows keep their order.
+    Columns: numbers >= 0, integers or float64. Equal rows keep their order. `new` allocates arrays with `n` values.
     """
     index = index_type(len(columns[0]))
-    order, spare = np.arange(len(columns[0]), dtype=index), np.empty(len(columns[0]), index)
+    order, spare = new(len(columns[0]), index), new(len(columns[0]), index)
+    order[:] = np.arange(len(order), dtype=index)
     for column in reversed(columns):
         # The bits of floats >= 0 have the order of the floats.
         bits = column.view(np.uint64) if column.dtype == np.float64 else column

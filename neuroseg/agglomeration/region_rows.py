@@ -16,12 +16,10 @@ from numpy.typing import NDArray
 
 from neuroseg.agglomeration.edge_statistics import Histograms
 from neuroseg.agglomeration.half_edges import edge_type
-from neuroseg.agglomeration.ordering import NameIndex, distinct, index_type, row_order
+from neuroseg.agglomeration.ordering import Allocate, NameIndex, distinct, index_type, row_order
 from neuroseg.tables import REGIONS, Table
 
 Columns = Mapping[str, type[np.generic]]
-Allocate = Callable[[Any, Any], NDArray[Any]]
-"""Returns an array for a shape and a dtype, with any values: np.empty, or memory-mapped."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ def region_rows(parts: Parts, new: Allocate = np.empty) -> RegionRows:
     index = index_type(parts.count())
     u, v = read_columns(parts, {name: REGIONS[name] for name in ("u", "v")}, new)
     place = new(len(u), index)
-    place[row_order(u, v)] = np.arange(len(u), dtype=index)
+    place[row_order(u, v, new=new)] = np.arange(len(u), dtype=index)
     del u, v
     by_rank = _by_rank_of_link(parts, place, new)
     edges = new(len(place), edge_type(index))
@@ -127,5 +125,5 @@ def _by_rank_of_link(parts: Parts, place: NDArray[Any], new: Allocate) -> NDArra
     """Return the edge of each rank of a link."""
     sums, u, v = read_columns(parts, {"link_sum": np.float64, "link_u": np.uint64, "link_v": np.uint64}, new)
     by_rank = new(len(place), place.dtype)
-    by_rank[:] = place[row_order(sums, u, v)]
+    by_rank[:] = place[row_order(sums, u, v, new=new)]
     return by_rank

@@ -9,6 +9,7 @@ Each stage merges in groups of the groups before (block_groups.py). The last gro
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,12 +27,15 @@ from neuroseg.agglomeration.block_groups import (
     merged_edges,
 )
 from neuroseg.agglomeration.names import MERGE_TREE
+from neuroseg.agglomeration.ordering import Allocate
 from neuroseg.agglomeration.region_rows import Parts, in_memory
 from neuroseg.agglomeration.scorings import MEAN, Scoring
 from neuroseg.blocks import Block, Lattice
 from neuroseg.errors import DamagedError
 from neuroseg.geometry import Triple, describe
 from neuroseg.stage import Process
+from neuroseg.storage.free_memory import free_memory_bytes
+from neuroseg.storage.mapped import arrays_in_files
 from neuroseg.storage.merges import remove_levels
 from neuroseg.storage.parts import part_path, read_part, remove_parts, rows_of_part, write_table
 from neuroseg.storage.trees import Place, remove_all
@@ -39,13 +43,36 @@ from neuroseg.storage.workspace import MERGES, Workspace, level_table
 from neuroseg.tables import NODES, Table
 
 ALGORITHM = 3
+# Most memory for an edge while a group is merged (scripts/bench_merge_tree.py), and of a worker or head without tables.
+_BYTES_OF_AN_EDGE = 130
+_BYTES_OF_A_PROGRAM = 320 * 2**20
+_SHARE_OF_FREE_MEMORY = 0.8
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TableMemory:
+    """Memory for the tables of the workers of a machine. `limit_bytes`: of all its processes. None: what is free."""
+
+    limit_bytes: int | None
+    workers: int
+
+    def bytes_of_a_group(self, groups: int) -> int:
+        """Return the memory for one of the groups that are merged at a time."""
+        available = int(_SHARE_OF_FREE_MEMORY * free_memory_bytes())
+        if self.limit_bytes is not None:
+            programs = (self.workers + 1) * _BYTES_OF_A_PROGRAM
+            available = min(available, max(self.limit_bytes - programs, self.limit_bytes // 4))
+        return available // max(1, min(self.workers, groups))
 
 
 @dataclass(frozen=True)
 class AgglomerationStage:
     """Merge what is certain in each group of a lattice. `parts`: the lattice of the blocks or groups that it contains.
 
-    `level` counts from 1. `offsets`: those of the affinities whose edges are counted.
+    `level` counts from 1. `offsets`: those of the affinities whose edges are counted. Tables that need more than
+    `memory` are in temporary files in the workspace.
     """
 
     workspace: Workspace
@@ -56,6 +83,7 @@ class AgglomerationStage:
     upstream: str
     scoring: Scoring
     offsets: tuple[Triple, ...]
+    memory: TableMemory
     long_range: bool
 
     halo = (0, 0, 0)
@@ -117,7 +145,8 @@ class AgglomerationStage:
             touched = np.array(self.parts.indices_touching(group.write_roi))
             indices = touched[np.isin(touched, known[_between(known, touched)])].tolist()
             closed = self._close_fragments(group, indices)
-            tree, left = merged_edges(partial(self._read, indices), closed, self.scoring)
+            read = partial(self._read, indices)
+            tree, left = merged_edges(read, closed, self.scoring, self._allocate)
             self._write(group, {"tree": tree}, left)
 
         yield process
@@ -128,6 +157,13 @@ class AgglomerationStage:
         closed, left = closed_fragments(parts, inner_box(group, self.lattice, self.offsets))
         self._write(group, {"nodes": closed}, {"nodes": left})
         return closed["fragment"]
+
+    def _allocate(self, edges: int) -> Allocate:
+        """Return the function that allocates arrays for a number of edges."""
+        if edges * _BYTES_OF_AN_EDGE <= self.memory.bytes_of_a_group(self.lattice.touching):
+            return np.empty
+        logger.info("the tables of %d edges need more memory than there is: they are in temporary files", edges)
+        return arrays_in_files(self.workspace.path)
 
     def _read(self, indices: Sequence[int], table: str) -> Parts:
         """Return one of the tables of some blocks or groups. Empty if the scoring does not need it."""
@@ -184,6 +220,7 @@ def agglomeration_stages(
     upstream: str,
     scoring: Scoring,
     offsets: tuple[Triple, ...],
+    memory: TableMemory,
     *,
     long_range: bool,
 ) -> list[AgglomerationStage]:
@@ -191,7 +228,7 @@ def agglomeration_stages(
     lattices = group_lattices(blocks)
     return [
         AgglomerationStage(
-            workspace, parts, lattice, level, lattice is lattices[-1], upstream, scoring, offsets, long_range
+            workspace, parts, lattice, level, lattice is lattices[-1], upstream, scoring, offsets, memory, long_range
         )
         for level, (parts, lattice) in enumerate(zip([blocks, *lattices], lattices, strict=False), start=1)
     ]

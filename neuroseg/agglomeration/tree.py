@@ -20,9 +20,8 @@ from neuroseg.agglomeration.edge_statistics import (
     scores_of_edges,
     statistics_of,
 )
-from neuroseg.agglomeration.ordering import row_order
+from neuroseg.agglomeration.ordering import Allocate, row_order
 from neuroseg.agglomeration.region_rows import (
-    Allocate,
     Parts,
     RegionRows,
     in_memory,
@@ -86,7 +85,7 @@ def merged_regions(
     rows = region_rows(regions, new)
     statistics = _read_statistics(regions, bins, rows, scoring, new)
     is_open = rows.is_open.copy()
-    merges, left = _merged(rows.edges, rows.is_open, statistics, scoring.percent)
+    merges, left = _merged(rows.edges, rows.is_open, statistics, scoring.percent, new)
     tree = _tree(merges, rows, regions, new)
     rest = _left_edges(left, is_open, rows, regions, statistics, new)
     return tree, rest, _left_bins(left, rest, statistics, scoring)
@@ -100,10 +99,10 @@ def _read_statistics(regions: Parts, bins: Parts, rows: RegionRows, scoring: Sco
 
 
 def _merged(
-    edges: NDArray[Any], is_open: NDArray[np.bool_], statistics: Arrays, percent: int
+    edges: NDArray[Any], is_open: NDArray[np.bool_], statistics: Arrays, percent: int, new: Allocate
 ) -> tuple[list[NDArray[Any]], NDArray[Any]]:
     """Return the merges by (score, key), and the numbers of the edges left, by key. All arguments are changed."""
-    made, left = merge_along_chains(edges, is_open, statistics, percent, _HUB_EDGES, _QUEUE_LENGTH)
+    made, left = merge_along_chains(edges, is_open, statistics, percent, _HUB_EDGES, _QUEUE_LENGTH, new)
     by_rank = row_order(made[2], made[3])
     return [column[by_rank] for column in made], left[row_order(edges["key"][left])]
 

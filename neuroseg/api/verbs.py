@@ -98,6 +98,7 @@ def segment(
     cluster: str | None = None,
     dask_address: str | None = None,
     block_timeout: float | None = None,
+    memory: str | None = None,
     restart: str | None = None,
 ) -> Run:
     """Segment a predicted volume, or `affinities` or `boundaries` of another network; return the run.
@@ -118,7 +119,7 @@ def segment(
         offsets=offsets, axes=axes, channel=channel, time=time, blocks=blocks, threshold=threshold, scoring=scoring,
         agglomeration=agglomeration, fragments=fragments, per_section=per_section, mask_boundary=mask_boundary,
         long_range=long_range, min_size=min_size, small=small, keep=keep, force=force, voxel_size=voxel_size, roi=roi,
-        mask=_text(mask), workers=workers, executor=executor, block_timeout=block_timeout,
+        mask=_text(mask), workers=workers, executor=executor, block_timeout=block_timeout, memory=memory,
     )  # fmt: skip
     workspace, _ = pipeline.segment(options, restart=restart, cluster=_cluster(cluster, dask_address))
     return Run(workspace.path)
@@ -158,6 +159,7 @@ def run(
     cluster: str | None = None,
     dask_address: str | None = None,
     block_timeout: float | None = None,
+    memory: str | None = None,
     restart: str | None = None,
 ) -> Run:
     """Predict and segment a raw volume; return the run. The options are those of `predict` and `segment`.
@@ -178,7 +180,7 @@ def run(
         force=force, threshold=threshold, scoring=scoring, agglomeration=agglomeration, fragments=fragments,
         per_section=per_section, mask_boundary=mask_boundary, long_range=long_range, min_size=min_size, small=small,
         keep=keep, voxel_size=voxel_size, roi=roi, mask=_text(mask), workers=workers, executor=executor,
-        block_timeout=block_timeout,
+        block_timeout=block_timeout, memory=memory,
     )  # fmt: skip
     workspace, _ = pipeline.run(options, restart=restart, cluster=_cluster(cluster, dask_address))
     return Run(workspace.path)

@@ -263,6 +263,15 @@ BlockTimeout = Annotated[
     ),
 ]
 
+Memory = Annotated[
+    str | None,
+    _workers(
+        metavar="SIZE",
+        help="Memory for all processes on this machine (on a cluster, of a job), for example 16G. Tables of the "
+        "agglomeration that need more are in temporary files in the workspace.  [default: the free memory]",
+    ),
+]
+
 # General
 Config = Annotated[
     Path | None,

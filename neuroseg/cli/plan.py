@@ -64,6 +64,7 @@ def plan(
     cluster: option.ClusterName = None,
     dask_address: option.DaskAddress = None,
     block_timeout: option.BlockTimeout = None,
+    memory: option.Memory = None,
     price: Annotated[
         list[str] | None,
         typer.Option(
@@ -105,7 +106,7 @@ def plan(
         range=range, invert=invert, normalise=normalise, force=force, threshold=threshold, scoring=scoring,
         agglomeration=agglomeration, fragments=fragments, per_section=per_section, mask_boundary=mask_boundary,
         long_range=long_range, min_size=min_size, small=small, keep=keep, voxel_size=voxel_size, roi=roi, mask=mask,
-        workers=workers, executor=executor, block_timeout=block_timeout,
+        workers=workers, executor=executor, block_timeout=block_timeout, memory=memory,
     )  # fmt: skip
     where = Cluster(site_named(cluster) if cluster else None, dask_address)
     content = _content(plan_a_run(options, gpus=gpus, cluster=where, begin=progress.begin), prices)

@@ -115,6 +115,7 @@ def segment(
     cluster: option.ClusterName = None,
     dask_address: option.DaskAddress = None,
     block_timeout: option.BlockTimeout = None,
+    memory: option.Memory = None,
     config: option.Config = None,
     restart: _SegmentationRestart = None,
     report: option.Report = True,
@@ -140,7 +141,7 @@ def segment(
         axes=axes, channel=channel, time=time, blocks=blocks, threshold=threshold, scoring=scoring,
         agglomeration=agglomeration, fragments=fragments, per_section=per_section, mask_boundary=mask_boundary,
         long_range=long_range, min_size=min_size, small=small, keep=keep, force=force, voxel_size=voxel_size, roi=roi,
-        mask=mask, workers=workers, executor=executor, block_timeout=block_timeout,
+        mask=mask, workers=workers, executor=executor, block_timeout=block_timeout, memory=memory,
     )  # fmt: skip
     where = _cluster(cluster, dask_address)
     began = monotonic()
@@ -183,6 +184,7 @@ def run(
     cluster: option.ClusterName = None,
     dask_address: option.DaskAddress = None,
     block_timeout: option.BlockTimeout = None,
+    memory: option.Memory = None,
     config: option.Config = None,
     restart: _RunRestart = None,
     report: option.Report = True,
@@ -208,7 +210,7 @@ def run(
         threshold=threshold, scoring=scoring, agglomeration=agglomeration, fragments=fragments,
         per_section=per_section, mask_boundary=mask_boundary, long_range=long_range, min_size=min_size, small=small,
         keep=keep, voxel_size=voxel_size, roi=roi, mask=mask, workers=workers, executor=executor,
-        block_timeout=block_timeout,
+        block_timeout=block_timeout, memory=memory,
     )  # fmt: skip
     where = _cluster(cluster, dask_address)
     began = monotonic()

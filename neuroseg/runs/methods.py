@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from pathlib import Path
 
 from neuroseg.agglomeration.names import GAEC, MERGE_TREE, MULTICUT, WATERZ
 from neuroseg.agglomeration.scorings import MEAN, parse_scoring
@@ -17,6 +16,7 @@ from neuroseg.fragments.settings import DISTANCE_BASINS, DISTANCE_WATERSHED, MUT
 from neuroseg.geometry import long_range_channels
 from neuroseg.runs.options import Options
 from neuroseg.runs.plan import Plan
+from neuroseg.storage.free_memory import free_memory_bytes
 
 _PACKAGES = {
     SEEDED_WATERSHED: "skimage",
@@ -101,22 +101,10 @@ def _check_waterz(plan: Plan) -> None:
             "--long-range on does not work with waterz, which uses only direct neighbours",
             hint="use --long-range off, or another --agglomeration",
         )
-    needed, available = plan.lattice.roi.size * _WATERZ_BYTES_PER_VOXEL, _available_bytes()
+    needed, available = plan.lattice.roi.size * _WATERZ_BYTES_PER_VOXEL, free_memory_bytes()
     if needed > available:
         raise InputError(
             f"waterz needs the whole region in memory, about {needed / 1e9:.1f} GB for {plan.roi}, but only "
             f"{available / 1e9:.1f} GB are free",
             hint="use --agglomeration tree, or a smaller --roi",
         )
-
-
-def _available_bytes() -> int:
-    """Return the free memory of the machine in bytes, or that of the control group if it is less."""
-    lines = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
-    free = next(int(words[1]) * 1024 for words in lines if words[0] == "MemAvailable:")
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
-    except OSError:
-        return free
-    return free if limit == "max" else min(free, int(limit) - int(used))

@@ -26,6 +26,7 @@ NORMALISE = ("none", "sections")
 NO_MASK = "none"
 SWITCH = ("on", "off")
 _MOST_WORKERS, _MOST_LEVELS, _MOST_VOXELS = 100_000, 100, 10**18
+LEAST_MEMORY_BYTES = 2**29
 _LONGEST_TIMEOUT_S = 366 * 86400.0
 
 
@@ -67,6 +68,7 @@ class Options(Section):
     workers: int | None = None
     executor: str | None = None
     block_timeout: float | None = None
+    memory: str | None = None
     keep: str | None = None
 
     @field_validator("blocks", mode="before")
@@ -161,12 +163,25 @@ def _check(options: Options) -> None:
             f"--block-timeout {options.block_timeout:g} is not between 0 (exclusive) and "
             f"{_LONGEST_TIMEOUT_S:g} seconds (a year)"
         )
+    if options.memory is not None:
+        memory_bytes(options.memory)
     if options.threshold is not None and not 0 <= options.threshold <= 1:
         raise InputError(f"--threshold {options.threshold} is not between 0 and 1")
     if options.mask_boundary is not None and not 0 <= options.mask_boundary <= 1:
         raise InputError(f"--mask-boundary {options.mask_boundary} is not between 0 and 1")
     if options.range is not None and not 0 < abs(options.range[1] - options.range[0]) < float("inf"):
         raise InputError(f"--range {options.range[0]:g} {options.range[1]:g} is not two different finite numbers")
+
+
+def memory_bytes(text: str) -> int:
+    """Return a size such as `16G` or `900M` in bytes (1 G = 1024 M). Raises InputError for other texts."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([MGT])i?B?", text.strip(), re.IGNORECASE)
+    if match is None:
+        raise InputError(f"--memory {text!r} is not a number with the unit M, G or T, for example 16G")
+    found = int(float(match[1]) * 2 ** {"M": 20, "G": 30, "T": 40}[match[2].upper()])
+    if found < LEAST_MEMORY_BYTES:
+        raise InputError(f"--memory {text!r} is less than {LEAST_MEMORY_BYTES >> 20}M, which one worker needs")
+    return found
 
 
 def min_size_voxels(text: str, voxel_size_nm: Nanometres) -> int:

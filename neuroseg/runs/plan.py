@@ -15,7 +15,7 @@ from neuroseg.agglomeration.lookup_stage import LookupStage
 from neuroseg.agglomeration.names import AGGLOMERATIONS, MERGE_TREE
 from neuroseg.agglomeration.partition_stage import PartitionStage
 from neuroseg.agglomeration.scorings import parse_scoring
-from neuroseg.agglomeration.stage import AgglomerationStage, agglomeration_stages
+from neuroseg.agglomeration.stage import AgglomerationStage, TableMemory, agglomeration_stages
 from neuroseg.blocks import Lattice
 from neuroseg.configuration import Section, validated
 from neuroseg.edges.stage import EdgesStage
@@ -92,6 +92,7 @@ class Plan(Section):
     edits: tuple[Edit, ...] = ()
     executor: str
     block_timeout_s: float = BLOCK_TIMEOUT_S
+    memory_bytes: int | None = None
     workers: int
     prediction_workers: int
 
@@ -205,7 +206,7 @@ class Plan(Section):
         source = self._links(workspace, long_range=self.long_range)
         if self.agglomeration == MERGE_TREE:
             return agglomeration_stages(
-                workspace, self.lattice, upstream, scoring, source.offsets, long_range=self.long_range
+                workspace, self.lattice, upstream, scoring, source.offsets, self._memory, long_range=self.long_range
             )
         direct = self._links(workspace, long_range=False)
         return [
@@ -213,6 +214,11 @@ class Plan(Section):
                 workspace, self.lattice, upstream, scoring, self.long_range, self.agglomeration, self.threshold, direct
             )
         ]
+
+    @property
+    def _memory(self) -> TableMemory:
+        """The memory for tables of the workers of a machine. On a cluster, each job has one worker."""
+        return TableMemory(self.memory_bytes, self.workers if self.executor == "local" else 1)
 
     def _links(self, workspace: Workspace, *, long_range: bool) -> AffinitySource:
         """Return the channels of direct neighbours. With `long_range`, the long-range channels follow."""

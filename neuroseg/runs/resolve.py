@@ -17,7 +17,7 @@ from neuroseg.networks.card import Card
 from neuroseg.runs.cores import own_cores, predicting_workers
 from neuroseg.runs.inputs import at_input
 from neuroseg.runs.levels import nearest_level, require_suitable_size, size_text
-from neuroseg.runs.options import CLUSTERS, NO_MASK, Options, min_size_voxels
+from neuroseg.runs.options import CLUSTERS, NO_MASK, Options, memory_bytes, min_size_voxels
 from neuroseg.runs.plan import MaskPlan, Plan, read_options, read_plan
 from neuroseg.storage.naming import default_workspace, is_unused, is_workspace
 from neuroseg.storage.workspace import Workspace, named_workspace, workspace_of
@@ -40,7 +40,7 @@ _DEFAULT_THRESHOLD = 0.5
 _OPTION_OF = {
     "blocks": "blocks", "per_section": "per_section", "min_size_voxels": "min_size", "small": "small",
     "executor": "executor", "block_timeout_s": "block_timeout", "workers": "workers", "mask": "mask",
-    "mask_boundary": "mask_boundary",
+    "mask_boundary": "mask_boundary", "memory_bytes": "memory",
     "fragments": "fragments", "long_range": "long_range", "agglomeration": "agglomeration",
 }  # fmt: skip
 # Options that a workspace does not remember: its path, because it may move, and those that apply only to one run.
@@ -290,6 +290,7 @@ def _common(options: Options, shape: Any, grid: Grid, device: str) -> dict[str, 
         "small": options.small or "merge",
         "executor": options.executor or "local",
         "block_timeout_s": options.block_timeout or BLOCK_TIMEOUT_S,
+        "memory_bytes": None if options.memory is None else memory_bytes(options.memory),
         # On a cluster, 0 means the number in the cluster configuration file.
         "workers": options.workers or (0 if options.executor in CLUSTERS else cores),
         "prediction_workers": options.workers or predicting_workers(device),

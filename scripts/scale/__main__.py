@@ -1,6 +1,6 @@
 """Does the cost grow with the volume? Prints JSON.
 
-    python scripts/scale agglomeration FOLDER [--edges 1e6 1e7] [--workers 1 2]
+    python scripts/scale agglomeration FOLDER [--edges 1e6 1e7] [--workers 1 2] [--memory 2G]
     python scripts/scale pipeline FOLDER --affinities A.zarr [--shapes 512,512,512 1024,1024,1024] [--blocks 128]
 
 `agglomeration` agglomerates simulated tables of edges (simulated_edges.py) with the stages of a run. It needs about 40
@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="folder for tables, arrays and workspaces")
     parser.add_argument("--edges", type=float, nargs="+", default=[1e6, 1e7], help="numbers of edges (default 1e6 1e7)")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="numbers of workers (default 1 2)")
+    parser.add_argument("--memory", help="as for neuroseg run")
     parser.add_argument("--affinities", type=Path, help="array (c, z, y, x) of affinities")
     parser.add_argument("--shapes", nargs="+", default=["512,512,512", "1024,1024,1024"], help="multiples of 64 voxels")
     parser.add_argument("--blocks", type=int, default=128, help="block shape in voxels (default 128)")
@@ -50,7 +51,7 @@ def _agglomerated(given: argparse.Namespace) -> list[dict[str, Any]]:
         for workers in given.workers:
             # A new process for each measurement, because the memory of the head is measured.
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-                rows.append({**counts, **process.submit(measured, folder, workers).result()})
+                rows.append({**counts, **process.submit(measured, folder, workers, given.memory).result()})
     return rows
 
 

@@ -50,19 +50,20 @@ def made(folder: Path, edges: int) -> tuple[Path, dict[str, Any]]:
     return folder, {"fragments": cells[0] ** 3, "rows_of_edges": rows, "blocks": len(plan.lattice.blocks())}
 
 
-def planned(folder: Path, workers: int) -> tuple[Workspace, Plan]:
+def planned(folder: Path, workers: int, memory: str | None = None) -> tuple[Workspace, Plan]:
     """Return the workspace of a run in a folder, and its plan, which workers read."""
     given = {"affinities": str(folder / "empty.zarr"), "output": str(folder / "run.neuroseg"), "blocks": str(_BLOCK)}
-    options = Options.model_validate({**given, "executor": "local", "workers": workers, "force": True})
+    how = {"executor": "local", "workers": workers, "memory": memory, "force": True}
+    options = Options.model_validate({**given, **how})
     workspace, plan, options = plan_of_run(options)
     workspace.path.mkdir(exist_ok=True)
     write_plan(workspace, plan, options)
     return workspace, plan
 
 
-def measured(folder: Path, workers: int) -> dict[str, Any]:
+def measured(folder: Path, workers: int, memory: str | None) -> dict[str, Any]:
     """Agglomerate, and look up the segments of a threshold. Return times, rates and memory."""
-    workspace, plan = planned(folder, workers)
+    workspace, plan = planned(folder, workers, memory)
     for name in ("merges", "ledger"):
         shutil.rmtree(workspace.path / name, ignore_errors=True)
     every = plan.stages(workspace)
@@ -78,6 +79,7 @@ def measured(folder: Path, workers: int) -> dict[str, Any]:
     rows = [_rows(workspace, stage) for stage in merging]
     return {
         "workers": workers,
+        "memory": memory,
         "seconds": seconds[0],
         "medges_per_s": round(rows[0] / seconds[0] / 1e6, 2),
         "worker_peak_mib": peaks[0],

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from neuroseg.errors import InputError
 from neuroseg.execution.cluster.site import site_named
-from neuroseg.runs.options import options_from
+from neuroseg.runs.options import memory_bytes, options_from
 
 
 def read(tmp_path: Path, text: str) -> str:
@@ -70,3 +71,26 @@ def test_true_is_no_number_of_gpus(tmp_path: Path) -> None:
     (tmp_path / "site.yaml").write_text("default: {gpus: yes}\n")
     with pytest.raises(InputError, match=r"default\.gpus = True: true and false"):
         site_named(str(tmp_path / "site.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("16G", 2**34), ("900M", 900 * 2**20), ("1.5 GB", 3 * 2**29), ("1TiB", 2**40)]
+)
+    ("text", "expected"), [("16G", 2**34), ("900M", 900 * 2**20), ("1.5 GB", 3 * 2**29), ("1TiB", 2**40)]
+)
+def test_memory_has_a_unit(text: str, expected: int) -> None:
+    assert memory_bytes(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("16", "--memory '16' is not a number with the unit M, G or T, for example 16G"),
+        ("G", "--memory 'G' is not a number"),
+        ("-2G", "--memory '-2G' is not a number"),
+        ("100M", "--memory '100M' is less than 512M, which one worker needs"),
+    ],
+)
+def test_another_memory_is_refused(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        options_from(memory=text)
