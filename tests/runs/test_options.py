@@ -76,8 +76,6 @@ def test_true_is_no_number_of_gpus(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"), [("16G", 2**34), ("900M", 900 * 2**20), ("1.5 GB", 3 * 2**29), ("1TiB", 2**40)]
 )
-    ("text", "expected"), [("16G", 2**34), ("900M", 900 * 2**20), ("1.5 GB", 3 * 2**29), ("1TiB", 2**40)]
-)
 def test_memory_has_a_unit(text: str, expected: int) -> None:
     assert memory_bytes(text) == expected
 
