@@ -47,22 +47,24 @@ def chained(first: Parts, second: Parts) -> Parts:
 
 @dataclass(frozen=True)
 class RegionRows:
-    """Edges between regions, by their numbers.
+    """How edges and regions are numbered.
 
     `names`: the smallest fragment of each region, ascending. `is_open`: whether contacts of a region are not known.
-    `edges` (half_edges.py): ends, keys, and the rank of the link of each edge, by the sum of affinities, of equal sums
-    by the fragments. `by_rank`: the edge of each rank. `place`: the number of each row of the parts.
+    `by_rank`: the edge of each rank of a link. `place`: the number of each row of the parts.
     """
 
     names: NDArray[np.uint64]
     is_open: NDArray[np.bool_]
-    edges: NDArray[Any]
     by_rank: NDArray[Any]
     place: NDArray[Any]
 
 
-def region_rows(parts: Parts, new: Allocate = np.empty) -> RegionRows:
-    """Return the edges of a table with the columns of tables.REGIONS. Keys and pairs of regions are unique."""
+def region_rows(parts: Parts, new: Allocate = np.empty) -> tuple[RegionRows, NDArray[Any]]:
+    """Return the edges (half_edges.py) of a table with the columns of tables.REGIONS, and how they are numbered.
+
+    Keys and pairs of regions are unique. The link of an edge is its rank by the sum of affinities, of equal sums by the
+    fragments.
+    """
     index = index_type(parts.count())
     u, v = read_columns(parts, {name: REGIONS[name] for name in ("u", "v")}, new)
     place = new(len(u), index)
@@ -87,7 +89,7 @@ def region_rows(parts: Parts, new: Allocate = np.empty) -> RegionRows:
         ends[rows, 0], ends[rows, 1] = first, second
         is_open[second[part["b_is_closed"] == 0]] = True
         start += len(rows)
-    return RegionRows(names, is_open, edges, by_rank, place)
+    return RegionRows(names, is_open, by_rank, place), edges
 
 
 def read_columns(

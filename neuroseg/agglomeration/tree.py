@@ -82,13 +82,22 @@ def merged_regions(
     """
     if not regions.count():
         return empty(TREE), empty(REGIONS), empty(BINS)
-    rows = region_rows(regions, new)
-    statistics = _read_statistics(regions, bins, rows, scoring, new)
-    is_open = rows.is_open.copy()
-    merges, left = _merged(rows.edges, rows.is_open, statistics, scoring.percent, new)
-    tree = _tree(merges, rows, regions, new)
-    rest = _left_edges(left, is_open, rows, regions, statistics, new)
-    return tree, rest, _left_bins(left, rest, statistics, scoring)
+    rows, edges = region_rows(regions, new)
+    statistics, is_open = _read_statistics(regions, bins, rows, scoring, new), rows.is_open.copy()
+    (first, second, scores, keys, links), left = _merged(edges, rows.is_open, statistics, scoring.percent, new)
+    rest, sums, contacts = edges[left], statistics[0][left], statistics[1][left]
+    histograms = histograms_of(left, statistics) if scoring.percent != MEAN else None
+    del edges, statistics
+    named = _fragments(np.append(keys, rest["key"]), np.append(links, rest["link"]), rows, regions, new)
+    of_rest = {name: column[len(keys) :] for name, column in named.items()}
+    of_tree = {name: column[: len(keys)] for name, column in named.items()}
+    tree = {**of_tree, "a": rows.names[first], "b": rows.names[second], "score": scores}
+    table = {
+        **of_rest, **_ends(rest["ends"], is_open, rows.names),
+        "contact_count": contacts.astype(np.uint64), "affinity_sum": sums.astype(np.uint64),
+    }  # fmt: skip
+    bins_left = _bins(table, histograms)
+    return {name: tree[name] for name in TREE}, {name: table[name] for name in REGIONS}, bins_left
 
 
 def _read_statistics(regions: Parts, bins: Parts, rows: RegionRows, scoring: Scoring, new: Allocate) -> Arrays:
@@ -107,20 +116,29 @@ def _merged(
     return [column[by_rank] for column in made], left[row_order(edges["key"][left])]
 
 
-def _tree(merges: list[NDArray[Any]], rows: RegionRows, regions: Parts, new: Allocate) -> Table:
-    """Return merges as rows of a tree."""
-    first, second, scores, keys, links = merges
-    tree = {"a": rows.names[first], "b": rows.names[second], "score": scores}
-    return {**tree, **_fragments(keys, links, rows, regions, new)}
-
-
 def _fragments(keys: NDArray[Any], links: NDArray[Any], rows: RegionRows, regions: Parts, new: Allocate) -> Table:
-    """Return the fragments that some keys and links stand for."""
+    """Return the fragments that some keys and links stand for, and the sums of the links."""
     found: Table = {}
-    for names, numbers in ((("u", "v"), keys), (("link_u", "link_v"), rows.by_rank[links])):
+    for names, numbers in ((("u", "v"), keys), (("link_u", "link_v", "link_sum"), rows.by_rank[links])):
         columns = read_columns(regions, {name: REGIONS[name] for name in names}, new, rows.place)
         found |= {name: column[numbers] for name, column in zip(names, columns, strict=True)}
     return found
+
+
+def _ends(ends: NDArray[Any], is_open: NDArray[np.bool_], names: NDArray[np.uint64]) -> Table:
+    """Return the regions of edges. Region a is closed."""
+    one, other = ends.T
+    b = np.where(is_open[one], one, other)
+    return {"a": names[one + other - b], "b": names[b], "b_is_closed": (~is_open[b]).astype(np.uint8)}
+
+
+def _bins(edges: Table, histograms: tuple[NDArray[Any], ...] | None) -> Table:
+    """Return the histograms of edges as a table."""
+    if histograms is None:
+        return empty(BINS)
+    lengths, values, counts = histograms
+    u, v = np.repeat(edges["u"], lengths), np.repeat(edges["v"], lengths)
+    return {"u": u, "v": v, "bin": values, "count": counts.astype(np.uint64)}
 
 
 def edge_scores(edges: Table, bins: Table, scoring: Scoring) -> NDArray[np.float64]:
@@ -131,35 +149,3 @@ def edge_scores(edges: Table, bins: Table, scoring: Scoring) -> NDArray[np.float
     statistics = statistics_of(sums, contacts, histograms, scoring.percent)
     scores: NDArray[np.float64] = scores_of_edges(statistics, scoring.percent)
     return scores
-
-
-def _left_edges(
-    numbers: NDArray[Any],
-    is_open: NDArray[np.bool_],
-    rows: RegionRows,
-    regions: Parts,
-    statistics: Arrays,
-    new: Allocate,
-) -> Table:
-    """Return some edges with their current regions, keys, links and sums. Region a is closed."""
-    edges = rows.edges[numbers]
-    links, (one, other) = edges["link"], edges["ends"].T
-    a, b = np.where(is_open[one], other, one), np.where(is_open[one], one, other)
-    (link_sums,) = read_columns(regions, {"link_sum": REGIONS["link_sum"]}, new, rows.place)
-    found = {
-        **_fragments(edges["key"], links, rows, regions, new),
-        "a": rows.names[a], "b": rows.names[b], "b_is_closed": (~is_open[b]).astype(np.uint8),
-        "link_sum": link_sums[rows.by_rank[links]],
-        "contact_count": statistics[1][numbers].astype(np.uint64),
-        "affinity_sum": statistics[0][numbers].astype(np.uint64),
-    }  # fmt: skip
-    return {name: found[name] for name in REGIONS}
-
-
-def _left_bins(numbers: NDArray[Any], edges: Table, statistics: Arrays, scoring: Scoring) -> Table:
-    """Return the histograms of some edges, whose keys are in `edges`."""
-    if scoring.percent == MEAN:
-        return empty(BINS)
-    lengths, values, counts = histograms_of(numbers, statistics)
-    u, v = np.repeat(edges["u"], lengths), np.repeat(edges["v"], lengths)
-    return {"u": u, "v": v, "bin": values, "count": counts.astype(np.uint64)}
