@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from neuroseg.agglomeration.ordering import Allocate, index_type
 from neuroseg.errors import unknown_name
 from neuroseg.kernels import compiled
 from neuroseg.tables import Table
@@ -54,12 +56,13 @@ def segment_lookup(
     return {"fragment": nodes["fragment"], "segment": numbered(roots)}
 
 
-def numbered(roots: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """Return the segment of each node, 1..N by ascending root, from the row of its root. 0 for a root of -1."""
-    is_root = roots == np.arange(len(roots))
-    numbers = np.cumsum(is_root).astype(np.uint64)
-    segments: NDArray[np.uint64] = numbers[roots]
-    segments[roots < 0] = 0
+def numbered(roots: NDArray[Any], new: Allocate = np.empty) -> NDArray[np.uint64]:
+    """Return the segment of each node, 1..N by ascending root, from the row of its root. 0 for a root of -1.
+
+    The root is the smallest node of a segment. `new` allocates the array.
+    """
+    segments = new(len(roots), np.uint64)
+    _number(roots, segments)
     return segments
 
 
@@ -72,13 +75,16 @@ class Regions:
 
     def __init__(
         self, sizes: NDArray[np.int64], min_size_voxels: int = 0, small: str = "merge",
-        constraints: Constraints = NO_CONSTRAINTS,
+        constraints: Constraints = NO_CONSTRAINTS, new: Allocate = np.empty,
     ) -> None:  # fmt: skip
         if small not in SMALL:
             raise unknown_name("treatment of small segments", small, SMALL)
         self._least, self._wanted = min_size_voxels, min_size_voxels if small == "merge" else 0
-        self._split, self._totals = constraints.split, sizes.copy()
-        self._parents, self._limited = _joined(self._totals, constraints.joined, constraints.split)
+        self._split, self._totals = constraints.split, new(len(sizes), np.int64)
+        self._parents, self._limited = new(len(sizes), index_type(len(sizes))), new(len(sizes), bool)
+        self._totals[:], self._limited[:] = sizes, False
+        self._parents[:] = np.arange(len(sizes), dtype=self._parents.dtype)
+        _join_pairs(self._parents, self._totals, self._limited, constraints.joined, constraints.split)
 
     def merge(self, a: NDArray[np.int64], b: NDArray[np.int64], scores: NDArray[np.float64], threshold: float) -> None:
         """Apply rows of a merge tree by ascending score: the linked nodes, and the scores.
@@ -88,11 +94,13 @@ class Regions:
         state = (self._parents, self._totals, self._limited)
         _merge(a, b, scores, state, float(threshold), self._wanted, self._split)
 
-    def roots(self) -> NDArray[np.int64]:
-        """Return for each node the row of the smallest node of its segment, -1 without a segment."""
-        roots: NDArray[np.int64] = _roots(self._parents)
-        roots[self._totals[roots] < self._least] = -1
-        return roots
+    def roots(self) -> NDArray[Any]:
+        """Return for each node the row of the smallest node of its segment, -1 without a segment.
+
+        No rows can be applied after that.
+        """
+        _replace_by_roots(self._parents, self._totals, self._least)
+        return self._parents
 
 
 @dataclass(frozen=True)
@@ -113,7 +121,7 @@ class MergeRows:
         min_size_voxels: int = 0,
         small: str = "merge",
         constraints: Constraints = NO_CONSTRAINTS,
-    ) -> NDArray[np.int64]:
+    ) -> NDArray[Any]:
         """Return for each node the row of the smallest fragment of its segment, -1 without a segment.
 
         The arguments and errors are those of `segment_lookup`.
@@ -144,15 +152,12 @@ def root(parents, node):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _joined(totals, joined, split):  # type: ignore[no-untyped-def]
-    """Parents of all nodes after the joined pairs are merged, and whether each root has a node of a split pair."""
-    parents = np.arange(len(totals))
+def _join_pairs(parents, totals, is_limited, joined, split):  # type: ignore[no-untyped-def]
+    """Merge the joined pairs, and note which roots have a node of a split pair."""
     for pair in range(len(joined)):
         _join(parents, totals, root(parents, joined[pair, 0]), root(parents, joined[pair, 1]))
-    is_limited = np.zeros(len(totals), np.bool_)
     for pair in range(len(split)):
         is_limited[root(parents, split[pair, 0])] = is_limited[root(parents, split[pair, 1])] = True
-    return parents, is_limited
 
 
 @compiled
@@ -172,12 +177,26 @@ def _merge(a, b, scores, state, threshold, wanted_size, split):  # type: ignore[
 
 
 @compiled
-def _roots(parents):  # type: ignore[no-untyped-def]
-    """Root of every node: the smallest of its segment."""
-    roots = np.empty(len(parents), np.int64)
+def _replace_by_roots(parents, totals, least):  # type: ignore[no-untyped-def]
+    """Replace the parent of every node by its root, the smallest node of its segment. -1 for small segments."""
     for node in range(len(parents)):
-        roots[node] = root(parents, node)
-    return roots
+        # The parent is smaller, so it is the root, or -1.
+        if parents[node] != node:
+            parents[node] = parents[parents[node]]
+        elif totals[node] < least:
+            parents[node] = -1
+
+
+@compiled
+def _number(roots, segments):  # type: ignore[no-untyped-def]
+    """Write the number of each node's segment: that of its root, which is not after it."""
+    count = 0
+    for node in range(len(roots)):
+        if roots[node] == node:
+            count += 1
+            segments[node] = count
+        else:
+            segments[node] = 0 if roots[node] < 0 else segments[roots[node]]
 
 
 @compiled

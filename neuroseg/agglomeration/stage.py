@@ -9,7 +9,6 @@ Each stage merges in groups of the groups before (block_groups.py). The last gro
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,37 +33,16 @@ from neuroseg.blocks import Block, Lattice
 from neuroseg.errors import DamagedError
 from neuroseg.geometry import Triple, describe
 from neuroseg.stage import Process
-from neuroseg.storage.free_memory import free_memory_bytes
-from neuroseg.storage.mapped import arrays_in_files
 from neuroseg.storage.merges import remove_levels
-from neuroseg.storage.parts import part_path, read_part, remove_parts, rows_of_part, write_table
+from neuroseg.storage.parts import count_rows, part_path, read_part, remove_parts, write_table
+from neuroseg.storage.table_memory import TableMemory
 from neuroseg.storage.trees import Place, remove_all
 from neuroseg.storage.workspace import MERGES, Workspace, level_table
 from neuroseg.tables import NODES, Table
 
 ALGORITHM = 3
-# Most memory for an edge while a group is merged (scripts/bench_merge_tree.py), and of a worker or head without tables.
+# Most memory for an edge while a group is merged: scripts/bench_merge_tree.py.
 _BYTES_OF_AN_EDGE = 130
-_BYTES_OF_A_PROGRAM = 320 * 2**20
-_SHARE_OF_FREE_MEMORY = 0.8
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class TableMemory:
-    """Memory for the tables of the workers of a machine. `limit_bytes`: of all its processes. None: what is free."""
-
-    limit_bytes: int | None
-    workers: int
-
-    def bytes_of_a_group(self, groups: int) -> int:
-        """Return the memory for one of the groups that are merged at a time."""
-        available = int(_SHARE_OF_FREE_MEMORY * free_memory_bytes())
-        if self.limit_bytes is not None:
-            programs = (self.workers + 1) * _BYTES_OF_A_PROGRAM
-            available = min(available, max(self.limit_bytes - programs, self.limit_bytes // 4))
-        return available // max(1, min(self.workers, groups))
 
 
 @dataclass(frozen=True)
@@ -146,7 +124,7 @@ class AgglomerationStage:
             indices = touched[np.isin(touched, known[_between(known, touched)])].tolist()
             closed = self._close_fragments(group, indices)
             read = partial(self._read, indices)
-            tree, left = merged_edges(read, closed, self.scoring, self._allocate)
+            tree, left = merged_edges(read, closed, self.scoring, self._allocator)
             self._write(group, {"tree": tree}, left)
 
         yield process
@@ -158,12 +136,9 @@ class AgglomerationStage:
         self._write(group, {"nodes": closed}, {"nodes": left})
         return closed["fragment"]
 
-    def _allocate(self, edges: int) -> Allocate:
+    def _allocator(self, edges: int) -> Allocate:
         """Return the function that allocates arrays for a number of edges."""
-        if edges * _BYTES_OF_AN_EDGE <= self.memory.bytes_of_a_group(self.lattice.touching):
-            return np.empty
-        logger.info("the tables of %d edges need more memory than there is: they are in temporary files", edges)
-        return arrays_in_files(self.workspace.path)
+        return self.memory.allocator(edges * _BYTES_OF_AN_EDGE, self.workspace.path, self.lattice.touching)
 
     def _read(self, indices: Sequence[int], table: str) -> Parts:
         """Return one of the tables of some blocks or groups. Empty if the scoring does not need it."""
@@ -176,7 +151,7 @@ class AgglomerationStage:
             for index in indices:
                 yield read_part(folder, index, {column: COLUMNS[table][column] for column in columns})
 
-        return Parts(lambda: sum(rows_of_part(folder, index) for index in indices), read)
+        return Parts(lambda: sum(count_rows(part_path(folder, index)) for index in indices), read)
 
     def _write(self, group: Block, done: Mapping[str, Table], left: Mapping[str, Table]) -> None:
         """Write tables of merges or closed fragments, and tables that are left open."""

@@ -15,7 +15,7 @@ from neuroseg.agglomeration.lookup_stage import LookupStage
 from neuroseg.agglomeration.names import AGGLOMERATIONS, MERGE_TREE
 from neuroseg.agglomeration.partition_stage import PartitionStage
 from neuroseg.agglomeration.scorings import parse_scoring
-from neuroseg.agglomeration.stage import AgglomerationStage, TableMemory, agglomeration_stages
+from neuroseg.agglomeration.stage import AgglomerationStage, agglomeration_stages
 from neuroseg.blocks import Lattice
 from neuroseg.configuration import Section, validated
 from neuroseg.edges.stage import EdgesStage
@@ -28,6 +28,7 @@ from neuroseg.runs.options import Options
 from neuroseg.segmentation.stage import ALGORITHM, PyramidStage, RelabelStage, pyramid_stages
 from neuroseg.stage import Stage
 from neuroseg.storage.labels import unfinished_name
+from neuroseg.storage.table_memory import TableMemory
 from neuroseg.storage.workspace import Workspace
 from neuroseg.volumes.affinity_source import AffinitySource
 from neuroseg.volumes.content import Content
@@ -185,6 +186,7 @@ class Plan(Section):
             self.threshold,
             self.min_size_voxels,
             self.small,
+            self._memory,
             self.edits,
         )
         return [fragments, edges, *trees, lookup, *self.view_stages(workspace, hash_of(lookup.identity))]

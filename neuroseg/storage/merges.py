@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from neuroseg.storage.parts import parts_in, read_table
+from neuroseg.storage.parts import count_rows, parts_in, read_table
 from neuroseg.storage.trees import Place, remove_all
 from neuroseg.storage.workspace import MERGES, Workspace
 from neuroseg.tables import NODES, TREE, Table, concatenated
@@ -33,6 +33,11 @@ def node_parts(workspace: Workspace, columns: Columns = NODES) -> Iterator[Table
     """Yield the fragments that each group knows completely, by ascending id. Errors as in `read_table`."""
     for place in (*_parts(workspace, "nodes"), workspace.all_nodes):
         yield read_table(place, columns)
+
+
+def count_nodes(workspace: Workspace) -> int:
+    """Return the number of fragments, from the footers of the files. Errors as in `read_table`."""
+    return sum(count_rows(place) for place in (*_parts(workspace, "nodes"), workspace.all_nodes))
 
 
 def read_tree(workspace: Workspace, columns: Columns = TREE) -> Table:

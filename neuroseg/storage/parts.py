@@ -55,6 +55,12 @@ def read_table(path: Place, columns: Mapping[str, type[np.generic]]) -> Table:
     return {name: _as_numpy(stored[name]).astype(dtype, copy=False) for name, dtype in columns.items()}
 
 
+def count_rows(path: Place) -> int:
+    """Return the number of rows of the table at `path`, from the footer of its file. Errors as in `read_table`."""
+    with _undamaged(path):
+        return _opened(path, lambda file: int(file.metadata.num_rows))
+
+
 @contextmanager
 def _undamaged(path: Place) -> Iterator[None]:
     """Raise DamagedError if the file is missing or damaged."""
@@ -220,12 +226,6 @@ def read_part(folder: Place, block: int, columns: Mapping[str, type[np.generic]]
         if isinstance(error.__cause__, FileNotFoundError):
             raise MissingPartError(error.args[0], folder.name, block, hint=error.hint) from error
         raise
-
-
-def rows_of_part(folder: Place, block: int) -> int:
-    """Return the number of rows of one block's part, from the footer of its file. Errors as those of `read_part`."""
-    with _undamaged(path := part_path(folder, block)):
-        return _opened(path, lambda file: int(file.metadata.num_rows))
 
 
 def read_parts(folder: Place, blocks: Iterable[int], columns: Mapping[str, type[np.generic]]) -> list[Table]:

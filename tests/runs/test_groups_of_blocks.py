@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import zarr
-from numpy.typing import NDArray
 from scipy import ndimage
 
-from neuroseg.agglomeration import stage
 from neuroseg.cli.main import exit_code
 from neuroseg.errors import NeurosegError
 from neuroseg.evaluation.artifacts import compared
 from neuroseg.runs import pipeline
 from neuroseg.runs.options import Options
 from neuroseg.runs.stages import StageSummary
+from neuroseg.storage import table_memory
 from neuroseg.storage.arrays import open_array
-from neuroseg.storage.mapped import arrays_in_files
 from neuroseg.storage.merges import has_merges, levels_of, read_nodes, read_tree
 from neuroseg.storage.parts import map_lookup, part_path
+from neuroseg.storage.table_memory import Allocate, arrays_in_files
 from neuroseg.storage.workspace import Workspace, level_table
 
 OFFSETS = ((-1, 0, 0), (0, -1, 0), (0, 0, -1), (0, 0, -4), (0, 3, 3))
@@ -136,6 +133,8 @@ def require_equal_tables(one: Workspace, other: Workspace) -> None:
 def test_an_interrupted_agglomeration_leaves_no_tree_that_looks_complete(
     affinities: str, made: Workspace, grouped: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from neuroseg.agglomeration import stage
+
     before, calls = stage.merged_edges, []
 
     def interrupted(*given: object) -> object:
@@ -159,46 +158,24 @@ def segment_again(affinities: str, made: Workspace) -> None:
     pipeline.segment(Options.model_validate({**given, "threshold": 0.5}), restart="agglomeration")
 
 
-def test_groups_that_need_more_than_the_memory_are_merged_in_files(
-    affinities: str, grouped: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("scoring", ["mean", "quantile:50:all"])
+def test_tables_that_need_more_than_the_memory_are_in_files(
+    affinities: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scoring: str
 ) -> None:
-    mapped: list[int] = []
+    expected, _ = segment(affinities, tmp_path / "in-memory", scoring=scoring)
+    allocated: list[Path] = []
 
-    def allocate(folder: Path) -> Callable[[Any, Any], NDArray[Any]]:
-        mapped.append(len(list(folder.iterdir())))
+    def in_files(folder: Path) -> Allocate:
+        allocated.append(folder)
         return arrays_in_files(folder, small_bytes=0)
 
-    monkeypatch.setattr(stage, "_BYTES_OF_AN_EDGE", 2**40)
-    monkeypatch.setattr(stage, "arrays_in_files", allocate)
-    for scoring in ("mean", "quantile:50:all"):
-        mapped.clear()
-        made, summaries = segment(affinities, tmp_path / scoring.replace(":", "-"), scoring=scoring, memory="600M")
-        assert len(mapped) == sum(s.blocks for s in summaries if s.stage.startswith("agglomeration"))
-        if scoring == "mean":
-            require_equal(made, grouped)
-        else:
-            monkeypatch.setattr(stage, "_BYTES_OF_AN_EDGE", 1)
-            require_equal(made, segment(affinities, tmp_path / "in-memory", scoring=scoring)[0])
-        assert not list(made.path.glob(".table-*"))
-
-
-@pytest.mark.parametrize(
-    ("limit", "workers", "groups", "expected"),
-    [
-        (None, 1, 1, 8_000),  # four fifths of what is free
-        (None, 4, 2, 4_000),
-        (1_000, 1, 1, 800),  # without what two programs need
-        (1_000, 2, 8, 350),
-        (300, 2, 1, 75),  # at least a quarter
-        (50_000, 1, 1, 8_000),  # not more than there is
-    ],
-)
-def test_memory_of_a_group(
-    limit: int | None, workers: int, groups: int, expected: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stage, "free_memory_bytes", lambda: 10_000)
-    monkeypatch.setattr(stage, "_BYTES_OF_A_PROGRAM", 100)
-    assert stage.TableMemory(limit, workers).bytes_of_a_group(groups) == expected
+    monkeypatch.setattr(table_memory, "free_memory_bytes", lambda: 0)
+    monkeypatch.setattr(table_memory, "arrays_in_files", in_files)
+    made, summaries = segment(affinities, tmp_path / "in-files", scoring=scoring, memory="600M")
+    tasks = sum(summary.blocks for summary in summaries if summary.stage.startswith(("agglomeration", "lookup")))
+    assert allocated == [made.path] * tasks
+    require_equal(made, expected)
+    assert not list(made.path.glob(".table-*"))
 
 
 @pytest.mark.parametrize("small", ["merge", "drop"])

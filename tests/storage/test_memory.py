@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from neuroseg.storage import table_memory
 from neuroseg.storage.free_memory import free_memory_bytes
-from neuroseg.storage.mapped import arrays_in_files
+from neuroseg.storage.table_memory import TableMemory, arrays_in_files
 
 GIB = 2**30
 
@@ -82,3 +83,24 @@ def test_a_full_disk_is_an_error_at_once_that_names_the_folder(tmp_path: Path, m
     with pytest.raises(OSError, match="No space left on device") as caught:
         arrays_in_files(tmp_path, small_bytes=0)(10, np.uint8)
     assert caught.value.filename == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("limit", "workers", "tasks", "expected"),
+    [
+        (None, 1, 1, 8_000),  # four fifths of what is free
+        (None, 4, 2, 4_000),
+        (1_000, 1, 1, 800),  # without what two programs need
+        (1_000, 2, 8, 350),
+        (300, 2, 1, 75),  # at least a quarter
+        (50_000, 1, 1, 8_000),  # not more than there is
+    ],
+)
+def test_tables_in_memory_do_not_exceed_the_share_of_a_task(
+    limit: int | None, workers: int, tasks: int, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table_memory, "free_memory_bytes", lambda: 10_000)
+    monkeypatch.setattr(table_memory, "_BYTES_OF_A_PROGRAM", 100)
+    memory = TableMemory(limit, workers)
+    assert memory.allocator(expected, tmp_path, tasks) is np.empty
+    assert memory.allocator(expected + 1, tmp_path, tasks) is not np.empty
