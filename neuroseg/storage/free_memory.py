@@ -19,7 +19,7 @@ def free_memory_bytes(root: Path = _ROOT) -> int:
 
 
 def _free_in_groups(root: Path) -> Iterator[int]:
-    """Yield what each control group of this process leaves, of the groups around it, too."""
+    """Yield what each control group of this process leaves, and each group around it."""
     for folder in _groups(root):
         for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
             try:
