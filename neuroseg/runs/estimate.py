@@ -34,7 +34,7 @@ _DEFAULT_JOBS = 2
 _LEFT_BY_A_LEVEL = 0.45
 # Memory for each edge that a group reads, and in the table of segments for each edge of the region. Measured with
 # python scripts/scale agglomeration.
-_BYTES_OF_AN_EDGE = {"agglomeration": 315, "lookup": 8}
+_BYTES_OF_AN_EDGE = {"agglomeration": 110, "lookup": 9}
 # Memory of the head for each block of the stages that run together. Measured with scripts/bench_schedulers.py, serial:
 # 133 MiB with 480 blocks, 339 MiB with 137,088.
 _HEAD_BYTES_A_BLOCK = 1600
