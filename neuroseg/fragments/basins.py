@@ -13,20 +13,17 @@ entry tables of other blocks leads to the name of the root, for paths of any len
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 
 import numpy as np
 from funlib.geometry import Roi
 from numpy.typing import NDArray
 
-from neuroseg.fragments.heights import heights
+from neuroseg.fragments.heights import UNSEGMENTED, heights
+from neuroseg.fragments.pointers import OUTSIDE, moves, pointers
 from neuroseg.fragments.settings import BasinSettings
 from neuroseg.geometry import Triple, contact_channels, grown, slices, triple
 from neuroseg.kernels import compiled
-
-_ROOT = 13
-_UNSEGMENTED = -1
 
 
 @dataclass(frozen=True)
@@ -61,18 +58,14 @@ def block_fragments(
         affinities = affinities * mask
     channels = contact_channels(offsets)
     links = stored_links(read_roi, volume_shape, offsets, channels)
-    raised = heights(affinities, channels, links, triple(read_roi.begin), settings)
-    if mask is not None:
-        raised[~mask] = -np.inf
     shell = grown(write_roi, [1 if axis in settings.axes else 0 for axis in range(3)], bounds)
-    pointers = _pointers(_with_frame(raised, read_roi, shell), *_neighbours(settings))
-    origin, extent = np.array(shell.begin, np.int64), np.array(volume_shape, np.int64)
-    begin = np.array(write_roi.begin, np.int64) - origin
-    end = np.array(write_roi.end, np.int64) - origin
-    names = _named(pointers, begin, end, origin, extent)
-    voxels, entered = _entries(pointers, names, begin, end, origin, extent)
-    order = np.unique(voxels, return_index=True)[1]
-    return BlockFragments(names[slices(write_roi, shell.begin)].copy(), voxels[order], entered[order])
+    framed = _framed_heights(affinities, channels, links, read_roi, shell, settings, mask)
+    codes = pointers(framed, settings)
+    origin, extent = np.array(shell.begin, np.int64) - 1, np.array(volume_shape, np.int64)
+    begin, end = np.array(write_roi.begin, np.int64) - origin, np.array(write_roi.end, np.int64) - origin
+    names = _named(codes, moves(codes.shape), begin, end, origin, extent)
+    voxels = np.flatnonzero(_entered(codes, begin, end))
+    return BlockFragments(names, _indices(voxels, write_roi, volume_shape), names.reshape(-1)[voxels])
 
 
 def stored_links(roi: Roi, volume_shape: Triple, offsets: tuple[Triple, ...], channels: Triple) -> NDArray[np.int64]:
@@ -91,137 +84,118 @@ def stored_links(roi: Roi, volume_shape: Triple, offsets: tuple[Triple, ...], ch
     return out
 
 
-def _with_frame(raised: NDArray[np.float32], read_roi: Roi, shell: Roi) -> NDArray[np.float32]:
-    """Return the heights of `shell` grown by one voxel on each side. Voxels outside `read_roi` are minus infinity."""
+def _framed_heights(
+    affinities: NDArray[np.uint8],
+    channels: Triple,
+    links: NDArray[np.int64],
+    read_roi: Roi,
+    shell: Roi,
+    settings: BasinSettings,
+    mask: NDArray[np.bool_] | None,
+) -> NDArray[np.int32]:
+    """Return the heights of `shell` and of one more voxel on each side. Voxels outside `read_roi` are UNSEGMENTED."""
     framed_roi = shell.grow((1, 1, 1), (1, 1, 1))
     known = framed_roi.intersect(read_roi)
-    framed = np.full(tuple(framed_roi.shape), -np.inf, np.float32)
-    framed[slices(known, framed_roi.begin)] = raised[slices(known, read_roi.begin)]
+    framed = np.full(tuple(framed_roi.shape), UNSEGMENTED, np.int32)
+    raised = heights(affinities, channels, links, triple(read_roi.begin), settings, known - read_roi.begin)
+    if mask is not None:
+        raised[~mask[slices(known, read_roi.begin)]] = UNSEGMENTED
+    framed[slices(known, framed_roi.begin)] = raised
     return framed
 
 
-def _neighbours(settings: BasinSettings) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Return the steps to the neighbours `(n, 3)` and the reciprocals of their lengths `(n,)`."""
-    reach = [(-1, 0, 1) if axis in settings.axes else (0,) for axis in range(3)]
-    steps = [step for step in itertools.product(*reach) if any(step)]
-    lengths = [
-        np.sqrt(sum((s * edge) ** 2 for s, edge in zip(step, settings.voxel_size, strict=True))) for step in steps
-    ]
-    return np.array(steps, np.int64), (1 / np.array(lengths)).astype(np.float32)
+def _indices(voxels: NDArray[np.int64], roi: Roi, volume_shape: Triple) -> NDArray[np.uint64]:
+    """Return the names of voxels as roots: their linear index in the volume + 1. `voxels` are indices in `roi`."""
+    places = [at + begin for at, begin in zip(np.unravel_index(voxels, roi.shape), roi.begin, strict=True)]
+    names: NDArray[np.uint64] = np.ravel_multi_index(places, volume_shape).astype(np.uint64) + np.uint64(1)
+    return names
 
 
 @compiled
-def _pointers(framed, steps, slopes):  # type: ignore[no-untyped-def]
-    """Code of the neighbour of steepest ascent, 9 (dz + 1) + 3 (dy + 1) + dx + 1. 13: root, -1: no fragment.
+def _named(codes, moves, begin, end, origin, volume_shape):  # type: ignore[no-untyped-def]
+    """Names `(z, y, x)` of the block, which is `begin` to `end` in `codes`.
 
-    Among equally steep neighbours, the one with the smallest global index is chosen: steps are sorted by the index that
-    they add. On a plateau, a voxel points only to neighbours with a smaller index. So (height, -index) increases along
-    every path, and there are no cycles.
+    Each voxel of the block points to another one, until all point to the end of their path: a root, or a voxel outside
+    the block. A voxel without a fragment gets 0, and no path leads to it.
     """
-    depth, height, width = framed.shape[0] - 2, framed.shape[1] - 2, framed.shape[2] - 2
-    pointers = np.empty((depth, height, width), np.int8)
-    best, codes = np.empty(width, np.float32), np.empty(width, np.int32)
-    half = len(steps) // 2
-    for z in range(depth):
-        for y in range(height):
-            best[:] = 0
-            codes[:] = _ROOT
-            here = framed[z + 1, y + 1, 1 : width + 1]
-            for n in range(len(steps)):
-                dz, dy, dx = steps[n]
-                there = framed[z + 1 + dz, y + 1 + dy, 1 + dx : width + 1 + dx]
-                code = np.int32(9 * (dz + 1) + 3 * (dy + 1) + dx + 1)
-                _update_pointers(here, there, slopes[n], code, n < half, best, codes)
-            for x in range(width):
-                if here[x] == -np.inf:
-                    codes[x] = _UNSEGMENTED
-            pointers[z, y] = codes
-    return pointers
+    _, height, width = codes.shape
+    flat = codes.reshape(-1)
+    rows = [(z * height + y) * width + begin[2] for z in range(begin[0], end[0]) for y in range(begin[1], end[1])]
+    length = end[2] - begin[2]
+    targets = np.arange(len(flat)).astype(np.int32)
+    for row in rows:
+        _point(flat[row : row + length], moves, targets[row : row + length])
+    # Most paths end after both sweeps, since a sweep follows all steps against its direction.
+    for row in rows[::-1]:
+        for at in range(row + length - 1, row - 1, -1):
+            targets[at] = targets[targets[at]]
+    for row in rows:
+        for at in range(row, row + length):
+            targets[at] = targets[targets[at]]
+    names = np.empty((end[0] - begin[0], end[1] - begin[1], length), np.uint64)
+    named = names.reshape(-1, length)
+    first_names = _first_names(codes.shape, origin, volume_shape)
+    for n, row in enumerate(rows):
+        _follow(targets, row, row + length)
+        _name(targets[row : row + length], flat[row : row + length], first_names, width, named[n])
+    return names
 
 
 @compiled
-def _update_pointers(here, there, slope, code, follows_plateau, best, codes):  # type: ignore[no-untyped-def]
-    """Point the voxels of a row to one of their neighbours if it is the steepest so far. Both loops are vectorised."""
-    if follows_plateau:
-        for x in range(len(here)):
-            rise = (there[x] - here[x]) * slope
-            take = (rise > best[x]) | ((rise == best[x]) & (codes[x] == _ROOT))
-            best[x] = rise if take else best[x]
-            codes[x] = code if take else codes[x]
-    else:
-        for x in range(len(here)):
-            rise = (there[x] - here[x]) * slope
-            take = rise > best[x]
-            best[x] = rise if take else best[x]
-            codes[x] = code if take else codes[x]
+def _point(codes, moves, targets):  # type: ignore[no-untyped-def]
+    for i in range(len(targets)):
+        if codes[i] != OUTSIDE:
+            targets[i] += moves[codes[i]]
 
 
 @compiled
-def _own_names(shape, begin, end, origin, volume_shape):  # type: ignore[no-untyped-def]
-    """Names `(z, y, x)` of the shell: 0 in the block (begin to end), and the global linear index + 1 outside."""
-    names = np.zeros(shape, np.uint64)
+def _follow(targets, first, last):  # type: ignore[no-untyped-def]
+    """Point the voxels of a row to the ends of their paths."""
+    for at in range(first, last):
+        here = targets[at]
+        while targets[here] != here:
+            here = targets[here]
+        targets[at] = here
+
+
+@compiled
+def _first_names(shape, origin, volume_shape):  # type: ignore[no-untyped-def]
+    """The name of the first voxel of each row as a root: its linear index in the volume + 1."""
+    out = np.empty(shape[0] * shape[1], np.int64)
     for z in range(shape[0]):
         for y in range(shape[1]):
             first = ((z + origin[0]) * volume_shape[1] + y + origin[1]) * volume_shape[2] + origin[2] + 1
-            in_plane = begin[0] <= z < end[0] and begin[1] <= y < end[1]
-            for x in range(shape[2]):
-                if not (in_plane and begin[2] <= x < end[2]):
-                    names[z, y, x] = first + x
-    return names
+            out[z * shape[1] + y] = first
+    return out
 
 
 @compiled
-def _named(pointers, begin, end, origin, volume_shape):  # type: ignore[no-untyped-def]
-    """Names of the shell. Follow each path to its root or to a voxel with a name, then name all voxels of the path.
-
-    Voxels outside the block already have names, so that paths end there. A voxel without a fragment keeps 0, and no
-    path leads to it.
-    """
-    shape = pointers.shape
-    names = _own_names(shape, begin, end, origin, volume_shape)
-    flat, codes = names.reshape(-1), pointers.reshape(-1)
-    moves = np.empty(27, np.int64)
-    for code in range(27):
-        moves[code] = ((code // 9 - 1) * shape[1] + code // 3 % 3 - 1) * shape[2] + code % 3 - 1
-    for start in range(len(flat)):
-        if codes[start] == _UNSEGMENTED:
-            continue
-        at = start
-        while flat[at] == 0 and codes[at] != _ROOT:
-            at += moves[codes[at]]
-        if flat[at] == 0:
-            z, y, x = at // (shape[1] * shape[2]), at // shape[2] % shape[1], at % shape[2]
-            flat[at] = ((z + origin[0]) * volume_shape[1] + y + origin[1]) * volume_shape[2] + x + origin[2] + 1
-        name = flat[at]
-        at = start
-        while flat[at] == 0:
-            flat[at] = name
-            at += moves[codes[at]]
-    return names
+def _name(targets, codes, first_names, width, names):  # type: ignore[no-untyped-def]
+    """Names of a row of voxels."""
+    inverse = 1 / width
+    for i in range(len(names)):
+        row = np.int64((targets[i] + 0.5) * inverse)  # the row of the target, faster than an integer division
+        name = first_names[row] + targets[i] - row * width
+        names[i] = np.uint64(name) if codes[i] != OUTSIDE else np.uint64(0)
 
 
 @compiled
-def _entries(pointers, names, begin, end, origin, volume_shape):  # type: ignore[no-untyped-def]
-    """The voxels of the block to which voxels of the surrounding shell point, and their names. May repeat."""
-    voxels = [np.uint64(0) for _ in range(0)]
-    entered = [np.uint64(0) for _ in range(0)]
-    depth, height, width = pointers.shape
-    for z0 in range(depth):
-        for y0 in range(height):
+def _entered(codes, begin, end):  # type: ignore[no-untyped-def]
+    """Whether a voxel of the surrounding shell points to each voxel of the block, `(z, y, x)`."""
+    out = np.zeros((end[0] - begin[0], end[1] - begin[1], end[2] - begin[2]), np.bool_)
+    depth, height, width = codes.shape
+    for z0 in range(1, depth - 1):
+        for y0 in range(1, height - 1):
             in_plane = begin[0] <= z0 < end[0] and begin[1] <= y0 < end[1]
-            x0 = 0
-            while x0 < width:
+            x0 = 1
+            while x0 < width - 1:
                 if in_plane and begin[2] <= x0 < end[2]:
                     x0 = end[2]
                     continue
-                code = np.int64(pointers[z0, y0, x0])
-                if code == _UNSEGMENTED:
-                    x0 += 1
-                    continue
-                z, y, x = z0 + code // 9 - 1, y0 + code // 3 % 3 - 1, x0 + code % 3 - 1
-                if begin[0] <= z < end[0] and begin[1] <= y < end[1] and begin[2] <= x < end[2]:
-                    index = ((z + origin[0]) * volume_shape[1] + y + origin[1]) * volume_shape[2] + x + origin[2]
-                    voxels.append(np.uint64(index + 1))
-                    entered.append(names[z, y, x])
+                code = np.int64(codes[z0, y0, x0])
+                if code != OUTSIDE:
+                    z, y, x = z0 + code // 9 - 1, y0 + code // 3 % 3 - 1, x0 + code % 3 - 1
+                    if begin[0] <= z < end[0] and begin[1] <= y < end[1] and begin[2] <= x < end[2]:
+                        out[z - begin[0], y - begin[1], x - begin[2]] = True
                 x0 += 1
-    return np.array(voxels, np.uint64), np.array(entered, np.uint64)
+    return out

@@ -37,7 +37,7 @@ def seeded_watershed(
     return labels, count
 
 
-def _section_labels(means: NDArray[np.float32], inside: NDArray[np.bool_]) -> NDArray[np.uint64]:
+def _section_labels(means: NDArray[np.int16], inside: NDArray[np.bool_]) -> NDArray[np.uint64]:
     from scipy import ndimage
     from skimage.morphology import local_maxima
     from skimage.segmentation import watershed

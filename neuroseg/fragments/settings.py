@@ -13,6 +13,9 @@ FRAGMENTS = (DISTANCE_BASINS, SEEDED_WATERSHED, DISTANCE_WATERSHED, MUTEX_WATERS
 
 _PER_SECTION_ANISOTROPY = 3.0
 SMOOTHING_SUM = 256
+# Heights are 16-bit integers in units of 1/1024 voxel; steps along z are counted in 8 bits.
+_MOST_REACH = 30
+_MOST_STEPS = 254
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,15 @@ class BasinSettings:
     ripple: float = 0.5
     per_section: bool = False
     mask_boundary: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.reach > _MOST_REACH:
+            raise ValueError(f"reach is {self.reach:g} voxels, expected at most {_MOST_REACH}")
+        if self.distance_reach_voxels[0] > _MOST_STEPS:
+            raise ValueError(
+                f"the edge of a voxel in z is {self.voxel_size[0]:g} of the edge in xy, expected at least "
+                f"{self.reach / _MOST_STEPS:.3f}"
+            )
 
     @property
     def voxel_size(self) -> tuple[float, float, float]:

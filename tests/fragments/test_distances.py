@@ -1,21 +1,28 @@
-"""Squared distances equal those of a library and do not depend on the crop."""
+"""Signed squared distances equal those of a library and do not depend on the crop."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from funlib.geometry import Coordinate, Roi
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
-from neuroseg.fragments.distances import UNITS_PER_SQUARED_VOXEL, squared_distances
+from neuroseg.fragments.distances import UNITS_PER_SQUARED_VOXEL, signed_squares
 from neuroseg.fragments.settings import BasinSettings
+from neuroseg.geometry import slices, whole
 
 ISOTROPIC = (10.0, 10.0, 10.0)
 TWICE = (20.0, 10.0, 10.0)
 FLAT_Z = (5.0, 10.0, 10.0)
 WIDE_Y = (20.0, 20.0, 10.0)
+
+
+def squared_distances(mask: NDArray[np.bool_], made: BasinSettings) -> NDArray[np.int16]:
+    """The squared distance to the nearest true voxel: the negative side."""
+    return np.maximum(-signed_squares(mask, made, whole(mask.shape)), 0)
 
 
 def library_distances(mask: NDArray[np.bool_], made: BasinSettings) -> NDArray[np.float64]:
@@ -102,6 +109,36 @@ def test_the_error_for_other_voxel_sizes_is_below_a_sixteenth(
 
 @settings(max_examples=30)
 @given(
+    shape=shapes,
+    seed=st.integers(0, 2**32 - 1),
+    density=st.sampled_from([0.0, 0.1, 0.5, 1.0]),
+    voxel_size=st.sampled_from([ISOTROPIC, TWICE, WIDE_Y]),
+    per_section=st.booleans(),
+)
+def test_the_positive_side_is_the_distance_to_false_voxels(
+    shape: tuple[int, int, int],
+    seed: int,
+    density: float,
+    voxel_size: tuple[float, float, float],
+    per_section: bool,
+) -> None:
+    mask = np.random.default_rng(seed).random(shape) < density
+    made = BasinSettings(voxel_size, reach=4, per_section=per_section)
+    found = signed_squares(mask, made, whole(shape))
+    assert ((found > 0) == mask).all()
+    np.testing.assert_array_equal(np.maximum(found, 0), squared_distances(~mask, made))
+
+
+def test_distances_longer_than_a_piece_of_the_loops_are_the_same_everywhere() -> None:
+    # 3 x 40 x 60 voxels a section: the loops process 1024 voxels together.
+    mask = np.random.default_rng(5).random((3, 40, 60)) < 0.02
+    made = BasinSettings(ISOTROPIC, reach=16)
+    found = np.sqrt(squared_distances(mask, made) / UNITS_PER_SQUARED_VOXEL)
+    np.testing.assert_allclose(found, library_distances(mask, made), rtol=1e-6)
+
+
+@settings(max_examples=30)
+@given(
     seed=st.integers(0, 2**32 - 1),
     voxel_size=st.sampled_from([ISOTROPIC, (30.0, 6.3, 6.3), (10.0, 7.0, 9.0)]),
     reach=st.sampled_from([2.0, 3.7, 6.0]),
@@ -111,9 +148,9 @@ def test_a_crop_with_the_reach_around_it_gives_the_volumes_bytes(
 ) -> None:
     mask = np.random.default_rng(seed).random((17, 19, 23)) < 0.02
     made = BasinSettings(voxel_size, reach=reach)
-    z, y, x = made.distance_reach_voxels
-    core = (slice(7, 9), slice(7, 11), slice(8, 12))
-    crop = (slice(7 - z, 9 + z), slice(7 - y, 11 + y), slice(8 - x, 12 + x))
-    cropped = squared_distances(np.ascontiguousarray(mask[crop]), made)
-    inner = cropped[z : z + 2, y : y + 4, x : x + 4]
-    np.testing.assert_array_equal(inner, squared_distances(mask, made)[core])
+    core = Roi((7, 7, 8), (2, 4, 4))
+    crop = core.grow(Coordinate(made.distance_reach_voxels), Coordinate(made.distance_reach_voxels))
+    cropped = np.ascontiguousarray(mask[slices(crop)])
+    inner = signed_squares(cropped, made, core - crop.begin)
+    np.testing.assert_array_equal(inner, signed_squares(mask, made, whole(mask.shape))[slices(core)])
+    np.testing.assert_array_equal(inner, signed_squares(mask, made, core))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from funlib.geometry import Coordinate, Roi
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from neuroseg.fragments.heights import UNITS_PER_VOXEL, _smoothed, heights, ripple
+from neuroseg.fragments.heights import UNITS_PER_VOXEL, UNSEGMENTED, _smoothed, _with_borders, heights, ripple
 from neuroseg.fragments.settings import BasinSettings
+from neuroseg.geometry import slices, whole
 
 ISOTROPIC = (10.0, 10.0, 10.0)
 BARE = BasinSettings(ISOTROPIC, reach=4, sigma=0, ripple=0)
@@ -78,13 +80,12 @@ def test_heights_at_an_offset_are_those_of_the_volume() -> None:
     )
 
 
-def test_heights_are_whole_multiples_that_float32_holds_exactly() -> None:
+def test_heights_are_whole_multiples_that_fit_in_sixteen_bits() -> None:
     made = BasinSettings((30.0, 6.3, 6.3), reach=16, sigma=1.5)
     affinities = np.random.default_rng(2).integers(0, 256, (3, 8, 30, 30)).astype(np.uint8)
     found = heights(affinities, (0, 1, 2), np.tile(np.arange(30), (3, 1)), (0, 0, 0), made)
-    np.testing.assert_array_equal(found, np.floor(found))
-    # The smoothing multiplies by 256 before it rounds.
-    assert np.abs(found).max() * 256 < 2**24
+    assert found.dtype.kind == "i"
+    assert np.abs(found).max() < 1 << 15
 
 
 def test_halo_is_the_sum_of_distance_smoothing_pointer_and_shell() -> None:
@@ -103,12 +104,38 @@ def test_smoothing_weights_are_whole_and_sum_up() -> None:
     assert len(wide.smoothing_weights(2)) == wide.smoothing_reach_voxels[2] + 1 == 7
 
 
-@pytest.mark.parametrize("shape", [(7, 9, 11), (1, 1, 1), (2, 3, 40), (5, 1, 4)])
-@pytest.mark.parametrize("axis", [0, 1, 2])
-def test_smoothing_is_a_convolution_with_repeated_border_values(axis: int, shape: tuple[int, int, int]) -> None:
-    made = BasinSettings(ISOTROPIC, sigma=1.5)
-    values = np.random.default_rng(3).integers(-17000, 17000, shape).astype(np.float32)
-    weights = np.array(made.smoothing_weights(axis))
-    kernel = np.concatenate([weights[:0:-1], weights]) / 256
-    expected = np.floor(ndimage.correlate1d(values.astype(np.float64), kernel, axis, mode="nearest") + 0.5)
-    np.testing.assert_array_equal(_smoothed(values, axis, made), expected)
+@pytest.mark.parametrize("shape", [(7, 9, 11), (5, 20, 30), (1, 1, 1), (2, 3, 40), (5, 1, 4)])
+@pytest.mark.parametrize("voxel_size", [ISOTROPIC, (30.0, 10.0, 15.0)])
+def test_smoothing_is_a_convolution_with_repeated_border_values(
+    voxel_size: tuple[float, float, float], shape: tuple[int, int, int]
+) -> None:
+    made = BasinSettings(voxel_size, sigma=1.5)
+    values = np.random.default_rng(3).integers(-17000, 17000, shape).astype(np.int16)
+    expected = values.astype(np.float64)
+    for axis in range(3):
+        weights = np.array(made.smoothing_weights(axis))
+        kernel = np.concatenate([weights[:0:-1], weights]) / 256
+        expected = np.floor(ndimage.correlate1d(expected, kernel, axis, mode="nearest") + 0.5)
+    reach = made.smoothing_reach_voxels
+    bordered = _with_borders(values, whole(shape), whole(shape).grow(Coordinate(reach), Coordinate(reach)))
+    inner = tuple(slice(far, far + size) for far, size in zip(reach, shape, strict=True))
+    np.testing.assert_array_equal(_smoothed(bordered, made)[inner], expected)
+
+
+def test_heights_of_a_region_are_those_of_the_whole_array() -> None:
+    made = BasinSettings((20.0, 10.0, 10.0), reach=5, sigma=1.5, mask_boundary=0.3)
+    affinities = np.random.default_rng(4).integers(0, 256, (3, 9, 14, 15)).astype(np.uint8)
+    links = np.tile(np.arange(15), (3, 1))
+    region = Roi((0, 3, 5), (4, 11, 6))
+    found = heights(affinities, (0, 1, 2), links, (7, 8, 9), made, region)
+    everywhere = heights(affinities, (0, 1, 2), links, (7, 8, 9), made)
+    np.testing.assert_array_equal(found, everywhere[slices(region)])
+    assert (found == UNSEGMENTED).any()
+    assert (found > UNSEGMENTED).any()
+
+
+def test_heights_that_do_not_fit_in_sixteen_bits_are_refused() -> None:
+    with pytest.raises(ValueError, match="reach is 31 voxels, expected at most 30"):
+        BasinSettings(ISOTROPIC, reach=31)
+    with pytest.raises(ValueError, match=r"0\.01 of the edge in xy"):
+        BasinSettings((0.1, 10.0, 10.0))
