@@ -6,6 +6,7 @@ head.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import sys
@@ -23,6 +24,9 @@ def main(workspace: str, head: str) -> None:
     from neuroseg.runs.worker import work
 
     work(Path(workspace), channel)
+    # All blocks are reported, so there is nothing left to do. The interpreter's own end takes half a second.
+    logging.shutdown()
+    os._exit(0)
 
 
 if __name__ == "__main__":

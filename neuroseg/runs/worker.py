@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import importlib
 import logging
 import signal
@@ -16,6 +18,9 @@ from neuroseg.stage import Stage
 from neuroseg.storage.arrays import use_threads
 from neuroseg.storage.workspace import Workspace
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+_LARGEST_KEPT_BYTES = 1 << 29
+
 
 def set_up() -> None:
     """Set up logging with times, limit this process to one thread, and let Ctrl-C end it."""
@@ -23,7 +28,19 @@ def set_up() -> None:
     # Blocks are atomic, so an interrupted worker may exit in the middle of one.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     use_threads(1)
+    _keep_freed_memory()
     _load_compiler()
+
+
+def _keep_freed_memory() -> None:
+    """Let the C library keep freed memory for the next arrays. Each block needs the same amount.
+
+    By default, glibc returns large arrays to the system, which must then fill new pages with zeros for each array.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        change = ctypes.CDLL(None).mallopt
+        change(_M_MMAP_THRESHOLD, _LARGEST_KEPT_BYTES)
+        change(_M_TRIM_THRESHOLD, _LARGEST_KEPT_BYTES)
 
 
 def _load_compiler() -> None:
