@@ -1,0 +1,63 @@
+"""numba, and its cache of compiled kernels.
+
+If the cache cannot be read or written, the kernel is compiled again. A block never fails because of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import numba
+from numba.core.caching import FunctionCache
+
+logger = logging.getLogger(__name__)
+_warned = False
+
+
+def dispatcher_of(function: Callable[..., Any], folder: str | None, *, is_default: bool) -> Any:
+    """Return numba's dispatcher of a function, with a cache in `folder`, which may be numba's default."""
+    # numba may have been imported before the folder was chosen.
+    numba.config.CACHE_DIR = "" if folder is None or is_default else folder
+    dispatcher: Any = numba.njit(nogil=True)(function)
+    if folder is not None:
+        with contextlib.suppress(RuntimeError):  # numba finds no cache folder for this source file
+            dispatcher._cache = _KernelCache(function)
+    return dispatcher
+
+
+class _KernelCache(FunctionCache):  # type: ignore[misc]
+    """numba's cache of one function. If it fails, the function is compiled again."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Return the compiled code for a signature, or None if there is none or it cannot be read."""
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception as error:
+            # Files left empty by a crash raise many kinds of errors.
+            logger.info("cannot read compiled kernels in %s (%s), compiling again", self.cache_path, error)
+            with contextlib.suppress(OSError):
+                self.flush()
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Save the compiled code for a signature. If the disk refuses, warn once and continue without a cache."""
+        try:
+            super().save_overload(sig, data)
+        except OSError as error:
+            _warn_once(self.cache_path, str(error.strerror))
+            self.disable()
+
+
+def _warn_once(folder: str, reason: str) -> None:
+    global _warned
+    if not _warned:
+        _warned = True
+        logger.warning(
+            "cannot save compiled kernels in %s: %s. Each process compiles them again, which takes longer. "
+            "Set NUMBA_CACHE_DIR to a folder on a disk with free space",
+            folder,
+            reason,
+        )
