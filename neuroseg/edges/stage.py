@@ -22,7 +22,7 @@ from neuroseg.edges.nodes import block_nodes
 from neuroseg.edges.rename import Entries, final_names
 from neuroseg.geometry import Triple, contact_channels, describe, long_range_channels, reach_of, slices, triple
 from neuroseg.stage import Process
-from neuroseg.storage.arrays import ensure_array, open_array, write_region
+from neuroseg.storage.arrays import ensure_array, open_array, read_region, write_region
 from neuroseg.storage.parts import part_path, read_part, write_table
 from neuroseg.storage.trees import Place
 from neuroseg.storage.workspace import Workspace
@@ -137,7 +137,7 @@ class EdgesStage:
             return table["voxel"], table["name"]
 
         def named(block: Block, around: Roi) -> DenseFragments:
-            found = dense_fragments(np.asarray(array[slices(around)]))
+            found = dense_fragments(read_region(array, around))
             if output is None:
                 return found
             final = final_names(found.ids, self.lattice, entries_of)

@@ -11,7 +11,7 @@ from neuroseg.stage import Stage
 from neuroseg.storage.identity_errors import NOT_COMPARABLE
 from neuroseg.storage.workspace import Workspace
 from neuroseg.volumes.addresses import open_any
-from neuroseg.volumes.affinity_source import affinities_content, open_stored
+from neuroseg.volumes.affinity_source import open_stored
 from neuroseg.volumes.content import Content, content_of
 from neuroseg.volumes.input_checks import chunks_of
 from neuroseg.volumes.input_paths import require_exists
@@ -106,8 +106,7 @@ def _volume_now(plan: Plan) -> Volume:
 
 
 def _content_now(plan: Plan) -> Content:
-    volume = _volume_now(plan)
-    return affinities_content(volume) if plan.kind == "affinities" else content_of(volume)
+    return content_of(_volume_now(plan))
 
 
 def _changes(noun: str, old: tuple[str, Content | None], new: tuple[str, Content | None]) -> str:

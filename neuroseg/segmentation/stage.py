@@ -11,11 +11,11 @@ import numpy as np
 from funlib.geometry import Coordinate, Roi
 
 from neuroseg.blocks import Block, Lattice
-from neuroseg.geometry import Nanometres, Triple, describe, slices, triple, whole
+from neuroseg.geometry import Nanometres, Triple, describe, triple, whole
 from neuroseg.segmentation.pyramid import Level, LevelsPass, passes_of
 from neuroseg.segmentation.relabel import downsampled, relabelled
 from neuroseg.stage import Process
-from neuroseg.storage.arrays import create_array, is_array, open_array, require_aligned, write_region
+from neuroseg.storage.arrays import create_array, is_array, open_array, read_region, require_aligned, write_region
 from neuroseg.storage.parts import map_lookup
 from neuroseg.storage.stored import DOWNSAMPLING
 from neuroseg.storage.trees import Place, remove_all
@@ -83,8 +83,7 @@ class RelabelStage:
         lookup = map_lookup(self.workspace.lookup)
 
         def process(block: Block) -> None:
-            box = slices(block.write_roi)
-            write_region(output, block.write_roi, relabelled(np.asarray(fragments[box]), lookup))
+            write_region(output, block.write_roi, relabelled(read_region(fragments, block.write_roi), lookup))
 
         yield process
 
@@ -175,7 +174,7 @@ def _write_level(finer: Any, output: Any, level: Level, before: Triple, region: 
     for shard in Lattice(shape, level.shard, _coarser(region, level.factors)).blocks():
         roi = shard.write_roi
         source = Roi(roi.begin * Coordinate(factors), roi.shape * Coordinate(factors)).intersect(bounds)
-        write_region(output, roi, downsampled(np.asarray(finer[slices(source)]), factors))
+        write_region(output, roi, downsampled(read_region(finer, source), factors))
 
 
 def _coarser(region: Roi, factors: Triple) -> Roi:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,16 @@ import zarr
 from funlib.geometry import Roi
 from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
-from zarr.core.buffer import Buffer, default_buffer_prototype
+from zarr.core.buffer import default_buffer_prototype
 from zarr.core.group import GroupMetadata
-from zarr.storage import LocalStore, MemoryStore
+from zarr.storage import LocalStore
 
 from neuroseg.errors import NeurosegError
-from neuroseg.geometry import describe, slices
+from neuroseg.geometry import slices
+from neuroseg.storage.chunk_files import FilePart, chunk_files, read_box
 from neuroseg.storage.publish import published
 from neuroseg.storage.remote import remote_store
 from neuroseg.storage.remote_path import RemotePath
-from neuroseg.storage.space import path_in_errors
 from neuroseg.storage.trees import Place, remove_all
 
 _CHUNK_VOXELS = 64
@@ -127,43 +126,46 @@ def ensure_array(
     require_aligned(open_array(path), block, stage)
 
 
+def read_region(array: Any, roi: Roi) -> NDArray[Any]:
+    """Return the values `([c,] z, y, x)` of `roi`, of all leading axes."""
+    return read_box(array, (*(slice(None) for _ in array.shape[:-3]), *slices(roi)))
+
+
 def write_region(array: Any, roi: Roi, values: NDArray[np.generic]) -> None:
-    """Write `values` to `roi`, which must cover whole shards. The leading axes are written completely.
+    """Write `values` to `roi`. The leading axes are written completely.
 
-    zarr reads a shard before it replaces it. If the old shard cannot be read, the new one is written without zarr.
+    Each shard is replaced in one step. If `roi` covers only a part of one, the rest of it is kept. No other process may
+    write to the same shard.
     """
-    box = (..., *slices(roi))
-    try:
-        with path_in_errors(array.store_path):
-            array[box] = values
-    except (ValueError, RuntimeError) as error:
-        logger.warning("replacing a damaged part of %s at %s: %s", array.store_path, describe(roi), error)
-        _replace_shards(array, roi, values)
+    files = chunk_files(array)
+    assert files is not None, "the workspace creates its arrays in this layout"
+    folder, box = _folder_of(array), [(0, size) for size in array.shape[:-3]]
+    for part in files.parts([*box, *zip(roi.begin, roi.end, strict=True)]):
+        content = values[part.source].astype(array.dtype, copy=False)
+        if content.shape != part.shape:
+            content = _kept_around(array, part, content)
+        place, encoded = folder / array.metadata.encode_chunk_key(part.cell), files.encoded(content)
+        if encoded is None:
+            place.unlink(missing_ok=True)  # zeros are not written
+            continue
+        with published(place, flush=False) as aside:
+            aside.write_bytes(encoded)
 
 
-def _replace_shards(array: Any, roi: Roi, values: NDArray[np.generic]) -> None:
-    """Write each shard in one step without reading the old one."""
-    content: dict[str, Buffer] = dict(array.metadata.to_buffer_dict(default_buffer_prototype()))
-    zarr.open_array(store=MemoryStore(content), mode="r+")[(..., *slices(roi))] = values
+def _folder_of(array: Any) -> Place:
     store, inside = array.store_path.store, array.path
-    folder: Place = (
-        Path(store.root) / inside if isinstance(store, LocalStore) else RemotePath(str(store), inside, store.store)
-    )
-    for key in _shard_keys(array, roi):
-        if key in content:
-            with published(folder / key) as aside:
-                aside.write_bytes(content[key].to_bytes())
-        else:
-            (folder / key).unlink(missing_ok=True)  # zeros are not written
+    return Path(store.root) / inside if isinstance(store, LocalStore) else RemotePath(str(store), inside, store.store)
 
 
-def _shard_keys(array: Any, roi: Roi) -> Iterator[str]:
-    unit = array.shards or array.chunks
-    begin = (*(0 for _ in unit[:-3]), *roi.begin)
-    end = (*array.shape[: len(unit) - 3], *roi.end)
-    cells = (range(b // width, -(-e // width)) for b, e, width in zip(begin, end, unit, strict=True))
-    for cell in itertools.product(*cells):
-        yield array.metadata.encode_chunk_key(cell)
+def _kept_around(array: Any, part: FilePart, values: NDArray[Any]) -> NDArray[Any]:
+    """Return the content of a shard with `values` in it. If the old shard cannot be read, the rest is 0."""
+    try:
+        whole = read_box(array, part.whole)
+    except (ValueError, RuntimeError) as error:
+        logger.warning("replacing a damaged part of %s: %s", array.store_path, error)
+        whole = np.zeros(part.shape, array.dtype)
+    whole[part.target] = values
+    return whole
 
 
 def create_group(path: Place, attributes: Mapping[str, Any]) -> None:

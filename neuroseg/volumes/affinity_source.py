@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from neuroseg.errors import InputError
 from neuroseg.geometry import Nanometres, Triple, contact_channels, parse_offsets, slices, triple
+from neuroseg.storage.chunk_files import read_box
 from neuroseg.storage.naming import HDF5_SUFFIXES
 from neuroseg.volumes.addresses import open_any
 from neuroseg.volumes.axes import Layout
 from neuroseg.volumes.chunk_cache import cached_read
-from neuroseg.volumes.content import Content, content_of, sample_checksums
+from neuroseg.volumes.content import Content, content_of
 from neuroseg.volumes.input_checks import require_probabilities
 from neuroseg.volumes.placement import UNKNOWN
 from neuroseg.volumes.selection import WHOLE_FILE, Selection
@@ -73,11 +74,12 @@ class AffinitySource:
             return _boundary_reader(open_any(self.path, voxel_size_nm=self.voxel_size_nm, selection=self.selection))
         stored = open_stored(self.path, self.selection)
         array, layout = stored.array, stored.layout
-        selected, channels = (array, slice(None)) if self.channels is None else (array.oindex, list(self.channels))
+        channels: Any = slice(None) if self.channels is None else list(self.channels)
 
         def read(roi: Roi) -> NDArray[np.uint8]:
             require_regular_chunks(array, layout.index(slices(roi)))
-            values = layout.arranged(np.asarray(selected[layout.index(slices(roi), channels)]))
+            index = layout.index(slices(roi), channels)
+            values = layout.arranged(read_box(array, index) if self.channels is None else array.oindex[index])
             require_unit_interval(values, self.path, roi.begin)
             return quantised(values)
 
@@ -203,8 +205,8 @@ def open_affinities(
         )
     require_voxel_size(stored)
     _require_contacts(path, parsed)
-    _require_values(_channels(stored), force=force)
-    return _source(stored, "affinities", parsed, affinities_content(stored), selection)
+    _require_values(stored, force=force)
+    return _source(stored, "affinities", parsed, content_of(stored), selection)
 
 
 def _require_contacts(path: str, offsets: tuple[Triple, ...]) -> None:
@@ -216,17 +218,6 @@ def _require_contacts(path: str, offsets: tuple[Triple, ...]) -> None:
             f"{path}: {error}",
             hint="check the offset of each channel, and correct them with --offsets='-1,0,0;0,-1,0;0,0,-1'",
         ) from error
-
-
-def _channels(stored: Volume) -> list[Volume]:
-    """Return the channels of affinities as volumes."""
-    count = stored.array.shape[stored.layout.channel or 0]
-    return [replace(stored, layout=stored.layout.only(channel)) for channel in range(count)]
-
-
-def affinities_content(stored: Volume) -> Content:
-    """Return the content of affinities: samples of every channel."""
-    return content_of(stored, [checksum for volume in _channels(stored) for checksum in sample_checksums(volume)])
 
 
 def _in_order(row: Triple, layout: Layout) -> list[int]:
@@ -243,7 +234,7 @@ def open_boundaries(
     if volume.dtype != np.uint8 and volume.dtype.kind != "f":
         raise InputError(f"{path} contains {volume.dtype} values, expected boundaries as float in [0, 1] or uint8")
     require_voxel_size(volume)
-    _require_values([volume], force=force)
+    _require_values(volume, force=force)
     return _source(volume, "boundaries", BOUNDARY_OFFSETS, content_of(volume), selection)
 
 
@@ -257,15 +248,14 @@ def _source(
     )  # fmt: skip
 
 
-def _require_values(channels: Sequence[Volume], *, force: bool) -> None:
+def _require_values(stored: Volume, *, force: bool) -> None:
     """Raise InputError for unusable values in the sampled regions of the channels, before anything is written."""
-    require_probabilities(channels, force=force)
-    for volume in channels:
-        if volume.dtype != np.uint8:
-            for roi in volume.checked_regions():
-                require_unit_interval(
-                    volume.read(roi), volume.path, roi.begin, channels=[index for _, index in volume.layout.fixed]
-                )
+    require_probabilities(stored, force=force)
+    for volume in stored.channels() if stored.dtype != np.uint8 else []:
+        for roi in volume.checked_regions():
+            require_unit_interval(
+                volume.read(roi), volume.path, roi.begin, channels=[index for _, index in volume.layout.fixed]
+            )
 
 
 def _boundary_reader(volume: Volume) -> ReadAffinities:

@@ -6,8 +6,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 
-import numpy as np
-
 from neuroseg.configuration import Section
 from neuroseg.errors import InputError
 from neuroseg.geometry import Nanometres, Triple, describe
@@ -54,7 +52,7 @@ class Content(Section):
 
 
 def content_of(volume: Volume, checksums: Sequence[str] | None = None) -> Content:
-    """Return the content of a volume. Without `checksums`, samples of its voxels are read.
+    """Return the content of a volume. Without `checksums`, samples of its voxels are read, of every channel.
 
     Raises InputError if a sample cannot be read.
     """
@@ -69,19 +67,20 @@ def content_of(volume: Volume, checksums: Sequence[str] | None = None) -> Conten
 
 
 def sample_checksums(volume: Volume) -> list[str]:
-    """Return a checksum of each of the volume's samples. Raises InputError if one cannot be read."""
-    checksums = []
+    """Return a checksum of each of the volume's samples, channel by channel. Raises InputError if one is unreadable."""
+    checksums: list[list[str]] = []
     for roi in volume.samples():
         try:
-            values = np.ascontiguousarray(volume.read(roi))
+            values = volume.read(roi)
         except read_errors() as error:
             reason = str(error).partition("\n\n")[0]
             raise InputError(
                 f"cannot read voxels {describe(roi)} of {volume.path}: {reason}",
                 hint="if the file is damaged, copy the volume again",
             ) from error
-        checksums.append(hashlib.sha256(values.tobytes()).hexdigest()[:_CHECKSUM_LENGTH])
-    return checksums
+        channels = values if values.ndim == 4 else values[None]
+        checksums.append([hashlib.sha256(each.tobytes()).hexdigest()[:_CHECKSUM_LENGTH] for each in channels])
+    return [checksum for channel in zip(*checksums, strict=True) for checksum in channel]
 
 
 def _other_voxels(old: Sequence[str], new: Sequence[str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -34,6 +33,13 @@ def sample_values(volume: Volume) -> Sample:
     return sample_of([_read(volume, roi) for roi in sampled_boxes(volume.shape)])
 
 
+def _samples_of_channels(volume: Volume) -> list[Sample]:
+    """Return a sample of each channel. Channels are read together, since one stored chunk may contain several."""
+    boxes = [_read(volume, roi) for roi in sampled_boxes(volume.shape)]
+    boxes = [box if box.ndim == 4 else box[None] for box in boxes]
+    return [sample_of([box[channel] for box in boxes]) for channel in range(len(boxes[0]))]
+
+
 def require_raw(volume: Volume, value_range: Range | None, *, chosen: bool, force: bool) -> None:
     """Raise InputError for values that cannot be segmented, unless `force`. Warn of suspicious values.
 
@@ -53,16 +59,16 @@ def require_label_values(volume: Volume, *, force: bool = False, score: bool = T
         _report(volume, label_findings(sample_values(volume)), force=force or not score, alternative="")
 
 
-def require_probabilities(channels: Sequence[Volume], *, force: bool) -> None:
+def require_probabilities(stored: Volume, *, force: bool) -> None:
     """Raise InputError for affinities or boundaries of 0 and 1 in uint8, unless `force`. Warn of missing chunks.
 
     Only if all channels have this problem: one of them may be nearly empty.
     """
-    for volume in channels:
+    for volume in stored.channels():
         require_stored(volume, force=True)
-    findings = [probability_findings(sample_values(volume)) for volume in channels]
+    findings = [probability_findings(sample) for sample in _samples_of_channels(stored)]
     if all(findings):
-        _report(channels[0], findings[0], force=force)
+        _report(stored, findings[0], force=force)
 
 
 def require_stored(volume: Volume, *, force: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from neuroseg.errors import InputError
 from neuroseg.geometry import Nanometres, Triple, slices, triple, whole
 from neuroseg.storage.arrays import create_array, create_group
+from neuroseg.storage.chunk_files import read_box
 from neuroseg.storage.trees import Place
 from neuroseg.volumes.axes import PLAIN, Layout, named_axes
 from neuroseg.volumes.description import Facts, description_of, plain_facts
@@ -81,11 +82,18 @@ class Volume:
         dtype: np.dtype[Any] = np.dtype(self.array.dtype)
         return dtype
 
+    def channels(self) -> list[Volume]:
+        """Return each channel as a volume. Without a channel dimension, only this volume."""
+        if self.layout.channel is None:
+            return [self]
+        count = self.array.shape[self.layout.channel]
+        return [replace(self, layout=self.layout.only(channel)) for channel in range(count)]
+
     def read(self, roi: Roi) -> NDArray[Any]:
-        """Return the voxels `(z, y, x)` of a region within the volume."""
+        """Return the voxels `([c,] z, y, x)` of a region within the volume, with `c` if channels are kept."""
         index = self.layout.index(slices(roi))
         require_regular_chunks(self.array, index)
-        return self.layout.arranged(np.asarray(self.array[index]))
+        return self.layout.arranged(read_box(self.array, index))
 
     def checked_regions(self) -> list[Roi]:
         """Return the regions to check before a run starts: all of a small volume, samples of a large one.
