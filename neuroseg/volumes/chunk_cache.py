@@ -12,8 +12,10 @@ import numpy as np
 from funlib.geometry import Roi
 from numpy.typing import NDArray
 
-from neuroseg.geometry import Triple, slices, triple, whole
+from neuroseg.geometry import Triple, triple
 
+Span = tuple[int, int]
+Slices = tuple[slice, slice, slice]
 Read = Callable[[Roi], NDArray[Any]]
 # Enough for a block of 64 voxels with its halo. Larger blocks gain little and need much more memory.
 _KEPT_BYTES = 24 << 20
@@ -34,42 +36,53 @@ def cached_read(read: Read, *, shape: Sequence[int], chunk: Sequence[int], voxel
 
 class _ChunkCache:
     def __init__(self, read: Read, shape: Triple, chunk: Triple, voxel_bytes: int) -> None:
-        self._read, self._whole, self._chunk = read, whole(shape), chunk
+        self._read, self._shape, self._chunk = read, shape, chunk
         self._capacity = _KEPT_BYTES // (voxel_bytes * chunk[0] * chunk[1] * chunk[2])
         self._kept: OrderedDict[Triple, NDArray[Any]] = OrderedDict()
         self._lock = threading.Lock()
 
     def __call__(self, roi: Roi) -> NDArray[Any]:
-        indices = self._indices(roi)
+        box = [(int(begin), int(end)) for begin, end in zip(roi.begin, roi.end, strict=True)]
+        cells = (range(begin // width, -(-end // width)) for (begin, end), width in zip(box, self._chunk, strict=True))
+        indices = [triple(index) for index in itertools.product(*cells)]
         if len(indices) > self._capacity:
             return self._read(roi)
         with self._lock:
             self._fetch([index for index in indices if index not in self._kept])
-            parts = {index: self._kept[index] for index in indices}
-            out = np.empty((*parts[indices[0]].shape[:-3], *roi.shape), parts[indices[0]].dtype)
-            for index, values in parts.items():
-                box = self._box(index)
-                common = box.intersect(roi)
-                out[(..., *slices(common, roi.begin))] = values[(..., *slices(common, box.begin))]
+            first = self._kept[indices[0]]
+            out = np.empty((*first.shape[:-3], *(end - begin for begin, end in box)), first.dtype)
+            for index in indices:
+                target, source = _common(box, self._box(index))
+                values = self._kept[index]
+                out[(..., *target)] = values[(..., *source)]
                 self._kept.move_to_end(index)
             while len(self._kept) > self._capacity:
                 self._kept.popitem(last=False)
         return out
 
-    def _indices(self, roi: Roi) -> list[Triple]:
-        """Return the indices (z, y, x) of the chunks that a region touches."""
-        ends = zip(roi.begin, roi.end, self._chunk, strict=True)
-        return [triple(n) for n in itertools.product(*(range(b // c, -(-e // c)) for b, e, c in ends))]
-
-    def _box(self, index: Triple) -> Roi:
-        begin = [n * width for n, width in zip(index, self._chunk, strict=True)]
-        return Roi(begin, self._chunk).intersect(self._whole)
+    def _box(self, index: Triple) -> list[Span]:
+        """Return begin and end of a chunk along each axis."""
+        sizes = zip(index, self._chunk, self._shape, strict=True)
+        return [(n * width, min((n + 1) * width, size)) for n, width, size in sizes]
 
     def _fetch(self, missing: list[Triple]) -> None:
         """Read the missing chunks row by row: each call has a high fixed cost, and a large region needs much memory."""
         for _, row in itertools.groupby(missing, key=lambda index: index[:2]):
             chunks = list(row)
-            around = self._box(chunks[0]).union(self._box(chunks[-1]))
+            begin = [b for b, _ in self._box(chunks[0])]
+            around = Roi(begin, [e - b for b, (_, e) in zip(begin, self._box(chunks[-1]), strict=True)])
             values = self._read(around)
             for index in chunks:
-                self._kept[index] = values[(..., *slices(self._box(index), around.begin))].copy()
+                x = self._box(index)[2]
+                self._kept[index] = values[..., x[0] - begin[2] : x[1] - begin[2]].copy()
+
+
+def _common(box: Sequence[Span], chunk: Sequence[Span]) -> tuple[Slices, Slices]:
+    """Return the common part of two boxes as slices of each."""
+    common = [(max(b, c), min(e, d)) for (b, e), (c, d) in zip(box, chunk, strict=True)]
+    return _slices(common, box), _slices(common, chunk)
+
+
+def _slices(part: Sequence[Span], box: Sequence[Span]) -> Slices:
+    z, y, x = (slice(b - first, e - first) for (b, e), (first, _) in zip(part, box, strict=True))
+    return z, y, x
