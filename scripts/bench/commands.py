@@ -10,21 +10,33 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cube import Cube, command, eightfold
+from cube import Cube, children_cpu_seconds, command, eightfold
 from report import END_TO_END, Row, timed
+
+from neuroseg.execution.block import ledger_of
+from neuroseg.runs.pipeline import workspace_at
 
 
 def measure(data: Cube, block: int, repeat: int) -> list[Row]:
     """Return the time end to end, and the longest time of a stage from its start to its first block."""
-    seconds, starts, peaks = [], [], []
+    seconds, cpu_seconds, starts, peaks = [], [], [], []
     for _ in range(repeat):
+        before = children_cpu_seconds()
         took, content = _segmented(data, block, data.cores)
+        cpu_seconds.append(children_cpu_seconds() - before)
         seconds.append(took)
         starts.append(_start_up_seconds(Path(content["workspace"])))
         peaks.append(_peak_mib(content))
     per_core = data.voxels / data.cores
     return [
-        timed("neuroseg", f"{END_TO_END}, blocks {block}", seconds, round(per_core), peak_mib=max(peaks)),
+        timed(
+            "neuroseg",
+            f"{END_TO_END}, blocks {block}",
+            seconds,
+            round(per_core),
+            cpu_s=round(statistics.median(cpu_seconds), 2),
+            peak_mib=max(peaks),
+        ),
         Row(
             "neuroseg",
             f"worker start, blocks {block}",
@@ -59,12 +71,13 @@ def _peak_mib(content: dict[str, Any]) -> int:
     return max((stage["peak_mib"] or 0 for stage in content["stages"] if stage["blocks"] > 1), default=0)
 
 
-def _start_up_seconds(workspace: Path) -> float:
+def _start_up_seconds(folder: Path) -> float:
     """Return the longest time from the start of a stage with workers to the start of its first block."""
     longest = 0.0
-    for claimed in (workspace / "ledger").glob("*/identity.yaml"):
-        marks = [json.loads(mark.read_text()) for mark in (claimed.parent / "done").iterdir()]
-        if len(marks) > 1:
-            first = min(mark["time"] - mark["seconds"] for mark in marks)
-            longest = max(longest, first - claimed.stat().st_mtime)
+    workspace, plan = workspace_at(str(folder))
+    for stage in plan.stages(workspace):
+        records = ledger_of(workspace, stage).records()
+        if len(records) > 1:
+            first = min(record["time"] - record["seconds"] for record in records)
+            longest = max(longest, first - (folder / "ledger" / stage.name / "identity.yaml").stat().st_mtime)
     return longest

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cube import Cube
+from cube import Cube, children_cpu_seconds
 from report import Row, timed
 
 VOLARA = "volara==1.0.5"
@@ -19,7 +19,9 @@ def measure(data: Cube, block: int, repeat: int) -> list[Row]:
     """Return volara's time from the same affinities to its segmentation, in total and for each step."""
     python = _environment(data.folder / "volara-environment")
     times: dict[str, list[float]] = {}
+    cpu_seconds = []
     for _ in range(repeat):
+        before = children_cpu_seconds()
         work = data.folder / "volara"
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
@@ -31,7 +33,9 @@ def measure(data: Cube, block: int, repeat: int) -> list[Row]:
             raise SystemExit(f"volara failed; {log} ends with:\n{log.read_text()[-2000:]}")
         for step, seconds in json.loads(done.stdout.splitlines()[-1]).items():
             times.setdefault(step, []).append(seconds)
-    return [timed("volara", f"{step}, blocks {block}", seconds, data.voxels) for step, seconds in times.items()]
+        cpu_seconds.append(children_cpu_seconds() - before)
+    rows = [timed("volara", f"{step}, blocks {block}", seconds, data.voxels) for step, seconds in times.items()]
+    return [*rows, timed("volara", f"CPU, blocks {block}", cpu_seconds, data.voxels)]
 
 
 def _environment(folder: Path) -> Path:
