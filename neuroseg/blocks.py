@@ -100,8 +100,10 @@ class Lattice:
             return every
         z, y, x = (self.faces(axis, each)[:, :2] for axis, each in enumerate(cells))
         # Only the wanted cells become numbers of 8 bytes: there may be a hundred times as many others.
-        z, y, x = (at + each.start for at, each in zip(np.nonzero(self.wanted(z, y, x)), cells, strict=True))
-        inside: Numbers = (z * rows + y) * columns + x
+        inside: Numbers = np.flatnonzero(self.wanted(z, y, x))
+        if (counts := tuple(map(len, cells))) != self._counts:
+            z, y, x = (at + each.start for at, each in zip(np.unravel_index(inside, counts), cells, strict=True))
+            inside = (z * rows + y) * columns + x
         return inside
 
     def _cells(self, roi: Roi) -> list[range]:

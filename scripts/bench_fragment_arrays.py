@@ -24,8 +24,11 @@ from numpy.typing import NDArray
 
 from neuroseg.blocks import Block
 from neuroseg.edges.rename import Entries, final_names
+from neuroseg.execution.serial import SerialExecutor
+from neuroseg.execution.task import silent
 from neuroseg.geometry import slices
 from neuroseg.runs import pipeline
+from neuroseg.runs.damage import recompute_far_inputs
 from neuroseg.runs.options import Options
 from neuroseg.runs.plan import read_plan
 from neuroseg.segmentation.relabel import relabelled
@@ -42,10 +45,14 @@ Way = Callable[[Block], Labels | None]
 
 
 def segmented(affinities: Path, folder: Path, block: int) -> Workspace:
-    """Return a workspace with both arrays."""
+    """Return a workspace with both arrays. A run removes provisional.zarr and entries, so they are computed again."""
     shutil.rmtree(folder, ignore_errors=True)
     given = {"affinities": str(affinities), "output": str(folder), "blocks": str(block), "executor": "serial"}
-    return pipeline.segment(Options.model_validate(given))[0]
+    workspace, _ = pipeline.segment(Options.model_validate(given))
+    every = read_plan(workspace).stages(workspace)
+    edges = next(stage for stage in every if stage.name == "edges")
+    recompute_far_inputs(workspace, every, edges, lambda tasks: SerialExecutor(), silent)
+    return workspace
 
 
 def ways(workspace: Workspace) -> Mapping[str, Way]:

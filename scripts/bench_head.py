@@ -5,9 +5,10 @@
 Makes workspaces whose blocks are marked done without being computed, over an empty volume of tiny blocks. One has no
 mask. In the other, the lattice has four times as many cells, and a mask selects a quarter of them. Measured commands:
 
-    finished    segment: all blocks are done, nothing is left
-    resumed     segment: one percent of the fragments is left; until the first block is handed out
+    plan        plan: probes of up to three blocks, and the estimate
     fresh       segment: no block is done; until the first block is handed out
+    resumed     segment: of each stage, one percent of the blocks is left; until the first block is handed out
+    finished    segment: all blocks are done, nothing is left
     status      status
 """
 
@@ -50,7 +51,7 @@ cpu = round(used.ru_utime + used.ru_stime, 2)  # the machine may be busy with ot
 print(json.dumps({"cpu_seconds": cpu, "peak_mib": used.ru_maxrss // 1024, "exit": code}))
 """
 _SHARE_INSIDE = 4  # one cell of this many is inside the mask
-_LEFT = 100  # one block of this many is left in `resumed`
+_LEFT = 100  # one block of this many is left of each stage in `resumed`
 
 
 def main() -> None:
@@ -81,16 +82,30 @@ def measured(folder: Path, blocks: int, *, masked: bool) -> Iterator[dict[str, o
         workspace.path.mkdir(parents=True)
         write_plan(workspace, plan, merged)
     marked = marked_done(workspace, plan)
-    done, fresh = str(place / "finished.neuroseg"), str(place / "fresh.neuroseg")
+    done, fresh, left = (str(place / f"{name}.neuroseg") for name in ("finished", "fresh", "interrupted"))
+    shutil.copytree(done, left)
+    _unmark(Workspace(Path(left)), plan)
     about = {"blocks": marked, "mask": masked}
+    yield about | {"command": "plan"} | timed(["plan", *_planned(options(place / "planned.neuroseg"))], idle="")
     yield about | {"command": "fresh"} | timed(["segment", fresh, *_OPTIONS])
     for command in ("finished", "finished again"):  # the first one publishes the segmentation
         yield about | {"command": command} | timed(["segment", done, *_OPTIONS])
     yield about | {"command": "status"} | timed(["status", done])
-    ledger, blocks_of = ledger_of(workspace, plan.stages(workspace)[0]), plan.stages(workspace)[0].lattice.blocks()
-    ledger.clear(blocks_of[::_LEFT])
-    yield about | {"command": "resumed"} | timed(["segment", done, *_OPTIONS])
+    yield about | {"command": "resumed"} | timed(["segment", left, *_OPTIONS])
     shutil.rmtree(place)
+
+
+def _planned(options: Options) -> list[str]:
+    """Return the options of a run as arguments of `plan`."""
+    given = {"affinities": options.affinities, "mask": options.mask, "blocks": options.blocks, "output": options.output}
+    named = [part for name, value in given.items() if value for part in (f"--{name}", str(value))]
+    return [*named, "--executor", "serial", "--force"]
+
+
+def _unmark(workspace: Workspace, plan: Plan) -> None:
+    """Unmark one percent of the blocks of each stage."""
+    for stage in plan.stages(workspace):
+        ledger_of(workspace, stage).clear(stage.lattice.blocks(stage.halo)[::_LEFT])
 
 
 def made_volume(place: Path, blocks: int, *, masked: bool):  # type: ignore[no-untyped-def]
@@ -152,10 +167,13 @@ def _make_tables(workspace: Workspace, stage: Stage) -> None:
             place.mkdir(parents=True, exist_ok=True)
 
 
-def timed(arguments: Sequence[str]) -> dict[str, object]:
-    """Run a command until it ends or hands out its first block. Return its exit code, seconds and peak memory."""
+def timed(arguments: Sequence[str], idle: str = "first") -> dict[str, object]:
+    """Run a command until it ends or hands out its first block. Return its exit code, seconds and peak memory.
+
+    With an empty `idle`, blocks are processed.
+    """
     environment = {
-        **os.environ, "PYTHONPATH": str(Path(__file__).parent / "idle_blocks"), "IDLE_BLOCKS": "first",
+        **os.environ, "PYTHONPATH": str(Path(__file__).parent / "idle_blocks"), "IDLE_BLOCKS": idle,
         "OMP_NUM_THREADS": "1",
     }  # fmt: skip
     began = time.monotonic()

@@ -25,6 +25,8 @@ import numpy as np
 import psutil
 import zarr
 
+from neuroseg.execution.block import ledger_of
+from neuroseg.runs.pipeline import workspace_at
 from neuroseg.storage.workspace import Workspace
 
 CELLS = (24, 21, 34)
@@ -57,10 +59,21 @@ def measured(volume: Path, workspace: Path, executor: str) -> Iterator[dict[str,
     shutil.rmtree(workspace, ignore_errors=True)
     both = ["--affinities", str(volume), "-o", str(workspace), "--blocks", str(BLOCK), "--workers", "2", "--force"]
     yield interrupted([*both, "--executor", executor], workspace, executor, ("fragments", "edges"))
-    (workspace / "entries").mkdir()  # the idle blocks wrote no part of this table
-    Workspace(workspace).ledger("edges", {}).forget()
+    _fragments_only(workspace)
     yield interrupted([str(workspace), "--executor", executor], workspace, executor, ("edges",))
     shutil.rmtree(workspace)
+
+
+def _fragments_only(folder: Path) -> None:
+    """Mark all blocks of fragments done, and none of edges. The first run may have removed the fragments after use."""
+    workspace, plan = workspace_at(str(folder))
+    stage = plan.stage(workspace, "fragments")
+    stage.prepare()
+    workspace.artifact("entries").mkdir(exist_ok=True)  # the idle blocks write no part of this table
+    ledger = ledger_of(workspace, stage)
+    for block in stage.lattice.blocks(stage.halo):
+        ledger.mark_done(block, {})
+    workspace.ledger("edges", {}).forget()
 
 
 def interrupted(options: list[str], workspace: Path, executor: str, stages: Sequence[str]) -> dict[str, object]:

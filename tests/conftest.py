@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +54,21 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
 def raw_volume(tmp_path: Path) -> str:
     """A smooth random volume of 40 x 50 x 45 voxels, 10 nm, offset in space."""
     return make_volume(tmp_path / "V.zarr", (40, 50, 45))
+
+
+@contextmanager
+def temporary_kept() -> Iterator[None]:
+    """Runs keep their temporary artifacts, as if they were killed before removing them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("neuroseg.runs.groups.remove_temporary", lambda *given: None)
+        yield
+
+
+@pytest.fixture
+def keep_temporary() -> Iterator[None]:
+    """As `temporary_kept`, for a whole test."""
+    with temporary_kept():
+        yield
 
 
 def make_volume(path: Path, shape: tuple[int, ...], **attributes: object) -> str:

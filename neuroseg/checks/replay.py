@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
-from neuroseg.errors import InputError
+from neuroseg.blocks import Block
+from neuroseg.errors import InputError, MissingPartError, NeurosegError
 from neuroseg.execution.block import completed, record
 from neuroseg.execution.failures import forget_failure
-from neuroseg.runs.damage import counted, missing_blocks
+from neuroseg.execution.serial import SerialExecutor
+from neuroseg.execution.task import Task, silent
+from neuroseg.runs.damage import counted, missing_blocks, recompute_far_inputs, recompute_released
 from neuroseg.runs.inputs import at_input, reads_input, require_input
 from neuroseg.runs.options import Options
+from neuroseg.runs.pending import released_inputs
 from neuroseg.runs.pipeline import workspace_at
 from neuroseg.runs.plan import Plan
+from neuroseg.runs.temporary import is_temporary, remove_temporary
 from neuroseg.stage import Stage
 from neuroseg.storage.workspace import Workspace
 
@@ -43,13 +49,35 @@ def replay_block(path: str, stage_name: str, index: int, place: str | None = Non
         ledger.require_same(stage_name, blocks=stage.lattice.blocks(stage.halo))
         _require_complete_inputs(workspace, plan, stage)
         block = stage.lattice.block(index, stage.halo)
+        every = plan.stages(workspace)
         started = time.monotonic()
-        with stage.open() as process:
-            if (finish := process(block)) is not None:
-                finish()
+        _process(workspace, every, stage, block)
         record(completed(block, stage, workspace, started), block, ledger)
         forget_failure(workspace.path, stage.name, index)
+        remove_temporary(workspace, every)
     return workspace
+
+
+def _process(workspace: Workspace, every: Sequence[Stage], stage: Stage, block: Block) -> None:
+    """Process a block in this process, after recomputing what it reads and a run removed after use."""
+    found = released_inputs(workspace, every, stage, [block])
+    if not recompute_released(workspace, every, found, _in_this_process, silent):
+        raise NeurosegError(f"cannot recompute {counted(found[0][1])} of stage {found[0][0].name}")
+    if is_temporary(stage):
+        stage.prepare()
+    with stage.open() as process:
+        try:
+            finish = process(block)
+        except MissingPartError:
+            if not recompute_far_inputs(workspace, every, stage, _in_this_process, silent):
+                raise
+            finish = process(block)
+        if finish is not None:
+            finish()
+
+
+def _in_this_process(tasks: Sequence[Task]) -> SerialExecutor:
+    return SerialExecutor()
 
 
 def _require_complete_inputs(workspace: Workspace, plan: Plan, stage: Stage) -> None:

@@ -35,7 +35,8 @@ def clean(
     """
     from neuroseg.runs.finished import is_finished
     from neuroseg.runs.pipeline import workspace_at
-    from neuroseg.storage.cleaning import KEEP, intermediates, remove
+    from neuroseg.runs.temporary import remove_temporary
+    from neuroseg.storage.cleaning import KEEP, intermediates, remove, temporary
     from neuroseg.storage.trees import bytes_at
 
     if keep not in KEEP:
@@ -47,10 +48,11 @@ def clean(
                 f"{workspace} has no finished segmentation, and an unfinished run needs all its files",
                 hint="run the same neuroseg run or neuroseg segment command again to finish it",
             )
-        paths = intermediates(opened, keep)
+        paths = list(dict.fromkeys([*temporary(opened), *intermediates(opened, keep)]))
         size = sum(map(bytes_at, paths))
         if not dry_run:
-            remove(paths)
+            remove_temporary(opened, plan.stages(opened))
+            remove(intermediates(opened, keep))
     names = [str(path).removeprefix(f"{opened.artifacts}/") for path in paths]
     if json:
         print_json({"workspace": workspace, "removed": [] if dry_run else names, "bytes": size, "would_remove": names})

@@ -209,7 +209,7 @@ Keep = Annotated[
     str | None,
     typer.Option(
         metavar="WHAT",
-        help="Files to keep. all: everything. fragments: enough to change the threshold. segmentation: only the "
+        help="Files to keep. all: all results. fragments: enough to change the threshold. segmentation: only the "
         "result. stream: delete affinities during the run, for small disks.  [default: all]",
         rich_help_panel=OUTPUT,
     ),

@@ -2,7 +2,7 @@
 
 done marks + listed files          ->  blocks whose files are missing or have another size  ->  recompute before use
 failed blocks + their inputs       ->  blocks whose files cannot be decoded                 ->  recompute, then retry
-blocks to recompute                ->  their inputs that were released (--keep stream)      ->  recompute first
+blocks to recompute                ->  their inputs that were released (pending.py)         ->  recompute first
 
 Recomputing gives the same bytes, and the new file replaces the damaged one in one step. So the marks of the block and
 everything computed from it stay valid, even after an interruption. zarr reads a missing file as zeros. So blocks that
@@ -17,14 +17,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from neuroseg.blocks import Block, chosen, voxels_of
+from neuroseg.blocks import Block, Blocks, chosen, voxels_of
 from neuroseg.errors import BlocksFailedError, DamagedError, NeurosegError
 from neuroseg.execution.block import ledger_of
-from neuroseg.execution.failures import message_and_hint
+from neuroseg.execution.failures import forget_failures, message_and_hint
 from neuroseg.execution.serial import SerialExecutor
 from neuroseg.execution.task import Begin, Choose, Task
-from neuroseg.runs.pending import released, released_inputs
+from neuroseg.runs.pending import released_blocks, released_inputs
 from neuroseg.runs.plan import PREDICTION
+from neuroseg.runs.temporary import is_temporary
 from neuroseg.segmentation.stage import PyramidStage, RelabelStage
 from neuroseg.stage import Stage
 from neuroseg.storage.file_counts import file_counts
@@ -77,7 +78,7 @@ def require_whole(workspace: Workspace, stages: Sequence[Stage], artifact: str) 
     """Raise DamagedError if files of an artifact are missing, because zarr would read them as zeros."""
     for stage in as_published(workspace, stages):
         for name in stage.outputs:
-            if name == artifact and ledger_of(workspace, stage).released():
+            if name == artifact and len(ledger_of(workspace, stage).released()):
                 raise DamagedError(
                     f"blocks of {artifact} in {workspace.path} were deleted during the run (--keep stream)",
                     hint=f"run neuroseg predict {workspace.path} to recompute them",
@@ -163,7 +164,9 @@ def _recompute_or_fail(
 def _is_gone(workspace: Workspace, every: Sequence[Stage], name: str) -> bool:
     """Return whether an artifact that a stage wrote was removed. If it was only released, it can be recomputed."""
     makers = [stage for stage in every if name in stage.outputs]
-    return bool(makers) and not workspace.artifact(name).exists() and not released(workspace, makers[0])
+    return (
+        bool(makers) and not workspace.artifact(name).exists() and not len(ledger_of(workspace, makers[0]).released())
+    )
 
 
 def recompute_vanished_inputs(
@@ -239,11 +242,41 @@ def recompute(
     workspace: Workspace, every: Sequence[Stage], maker: Stage, blocks: Sequence[Block], choose: Choose, begin: Begin
 ) -> bool:
     """Recompute done blocks, and before them their released inputs. Return whether no block failed."""
-    for earlier, needed in released_inputs(workspace, every, maker, blocks):
-        logger.info("recomputing %s of stage %s that were released", counted(needed), earlier.name)
-        earlier.prepare()
-        if not recompute(workspace, every, earlier, needed, choose, begin):
+    if not recompute_released(workspace, every, released_inputs(workspace, every, maker, blocks), choose, begin):
+        return False
+    if _recompute(workspace, maker, blocks, choose, begin):
+        return True
+    if not recompute_far_inputs(workspace, every, maker, choose, begin):
+        return False
+    forget_failures(workspace, maker.name)
+    return _recompute(workspace, maker, blocks, choose, begin)
+
+
+def recompute_far_inputs(
+    workspace: Workspace, every: Sequence[Stage], reader: Stage, choose: Choose, begin: Begin
+) -> bool:
+    """Recompute all released blocks of the temporary stages that a stage reads. Return whether it can read more now.
+
+    A fragment may continue through blocks far away, and only their entry tables show that.
+    """
+    makers = [stage for stage in every if is_temporary(stage) and not set(stage.outputs).isdisjoint(reader.inputs)]
+    far = [(maker, blocks) for maker in makers if (blocks := released_blocks(workspace, maker))]
+    return bool(far) and recompute_released(workspace, every, far, choose, begin)
+
+
+def recompute_released(
+    workspace: Workspace, every: Sequence[Stage], found: Sequence[tuple[Stage, Blocks]], choose: Choose, begin: Begin
+) -> bool:
+    """Recompute released blocks of stages. Return whether no block failed."""
+    for stage, blocks in found:
+        logger.info("recomputing %s of stage %s that were released", counted(blocks), stage.name)
+        stage.prepare()
+        if not recompute(workspace, every, stage, blocks, choose, begin):
             return False
+    return True
+
+
+def _recompute(workspace: Workspace, maker: Stage, blocks: Sequence[Block], choose: Choose, begin: Begin) -> bool:
     ledger = ledger_of(workspace, maker)
     ledger.clear_failures(blocks)
     observe = begin(maker.name, len(blocks), voxels_of(blocks))

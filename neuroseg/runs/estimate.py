@@ -21,6 +21,7 @@ from neuroseg.runs.plan import Plan
 from neuroseg.runs.probe_processes import Probed
 from neuroseg.runs.probing import is_of_tables
 from neuroseg.runs.streaming import blocks_held
+from neuroseg.runs.temporary import most_at_a_time
 from neuroseg.segmentation.stage import PyramidStage
 from neuroseg.stage import Stage
 from neuroseg.storage.workspace import Workspace
@@ -59,7 +60,7 @@ class StageEstimate(Section):
 
 
 class Estimate(Section):
-    """The estimated needs of a whole run. `peak_disk_bytes`: the largest size of all artifacts during the run.
+    """The estimated needs of a whole run. `peak_disk_bytes`, `files`: of all artifacts, the most during the run.
 
     `is_streamed`: affinities are deleted during the run (--keep stream).
     """
@@ -113,8 +114,8 @@ def estimated(plan: Plan, workspace: Workspace, measured: Probed, setting: Setti
         seconds=setting.head_s + measured.worker_s + seconds,
         core_hours=sum(row.core_hours for row in every),
         gpu_hours=sum(row.gpu_hours for row in every),
-        peak_disk_bytes=sum(sum(row.disk_bytes.values()) for row in every),
-        files=sum(row.files + _LEDGER_FILES for row in every),
+        peak_disk_bytes=round(most_at_a_time(stages, {row.stage: sum(row.disk_bytes.values()) for row in every})),
+        files=round(most_at_a_time(stages, {row.stage: row.files for row in every})) + _LEDGER_FILES * len(every),
         worker_peak_mib=max(row.peak_mib for row in every),
         head_peak_mib=setting.head_mib + math.ceil(blocks * _HEAD_BYTES_A_BLOCK / 2**20),
         is_streamed=setting.is_streamed,

@@ -23,6 +23,7 @@ from neuroseg.runs.pending import Pending, with_released
 from neuroseg.runs.plan import PREDICTION, Plan
 from neuroseg.runs.stages import StageSummary, run_stages
 from neuroseg.runs.streaming import Streaming
+from neuroseg.runs.temporary import remove_temporary
 from neuroseg.segmentation.stage import PyramidStage, RelabelStage, finish_metadata
 from neuroseg.stage import Stage
 from neuroseg.storage.labels import publish_segmentation, remove_unfinished
@@ -49,8 +50,8 @@ def run_all(
 ) -> list[StageSummary]:
     """Run the pending blocks of each group.
 
-    If a stage runs, all stages after it are unmarked and run again. With `stream`, affinities are deleted as soon as
-    all blocks that read them are done.
+    If a stage runs, all stages after it are unmarked and run again. Temporary artifacts are removed after the group
+    that reads them. With `stream`, the affinities of a block are deleted as soon as all blocks that read them are done.
     """
     stages = [stage for group in groups for stage in group]
     views = views_of(stages)
@@ -66,10 +67,11 @@ def run_all(
     for number, group in enumerate(groups):
         if group[0] in views and is_published(workspace, published, wanted):
             summaries += _recompute_published(workspace, every, group, choose, begin)
-            continue
-        pending = _prepare_group(workspace, plan, every, groups[number:], choose, begin)
-        with _unchanged(workspace, plan, pending):
-            summaries += _run_together(workspace, every, pending, choose, begin, stream=stream)
+        else:
+            pending = _prepare_group(workspace, plan, every, groups[number:], choose, begin)
+            with _unchanged(workspace, plan, pending):
+                summaries += _run_together(workspace, every, pending, choose, begin, stream=stream)
+        remove_temporary(workspace, every)
     if views and not is_published(workspace, published, wanted):
         made_by = {name: getattr(plan, name) for name in _SETTINGS}
         levels = [stage for stage in views if isinstance(stage, PyramidStage)]

@@ -8,7 +8,7 @@ from neuroseg.blocks import Block
 from neuroseg.errors import InputError
 from neuroseg.execution.block import ledger_of
 from neuroseg.runs.damage import counted, restart_of
-from neuroseg.runs.pending import Pending, released, released_inputs
+from neuroseg.runs.pending import Pending, released_blocks, released_inputs
 from neuroseg.runs.plan import PREDICTION
 from neuroseg.segmentation.stage import PyramidStage, RelabelStage
 from neuroseg.stage import Stage
@@ -33,7 +33,7 @@ def require_inputs(workspace: Workspace, every: Sequence[Stage], first: int) -> 
 def removed(workspace: Workspace, made: Sequence[Stage], reading: Sequence[Stage]) -> list[tuple[Stage, str]]:
     """Return the artifacts that the stages `made` wrote, the stages `reading` read, and that no longer exist.
 
-    Artifacts that were released during a run (`--keep stream`) do not count.
+    Artifacts whose blocks were released during a run do not count.
     """
     needed = {name for stage in reading for name in stage.inputs}
     return [
@@ -58,7 +58,7 @@ def require_held(
     `pending` contains the pending blocks of the first group, if known. A group after one that runs is recomputed
     completely, and so are `restarted` stages.
     """
-    makers = [stage for stage in every if released(workspace, stage)]
+    makers = [stage for stage in every if stage not in restarted and released_blocks(workspace, stage)]
     known = {each.stage.name: each.blocks for each in pending}
     is_redone = False
     for group in groups if makers else ():
@@ -68,10 +68,10 @@ def require_held(
             if not (is_redone or stage in restarted):
                 blocks = known[stage.name] if stage.name in known else ledger_of(workspace, stage).pending(blocks)
             will_run = will_run or bool(blocks)
-            for maker, needed in released_inputs(workspace, makers, stage, blocks):
-                if maker not in group:
-                    is_predicted = any(maker in each for each in groups)
-                    raise _released_error(workspace, stage, maker, needed, is_predicted=is_predicted)
+            others = [maker for maker in makers if maker not in group]
+            for maker, needed in released_inputs(workspace, others, stage, blocks):
+                is_predicted = any(maker in each for each in groups)
+                raise _released_error(workspace, stage, maker, needed, is_predicted=is_predicted)
         is_redone = is_redone or will_run
 
 

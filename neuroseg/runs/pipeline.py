@@ -141,7 +141,7 @@ def _require_possible(
 def _remove_what_is_not_kept(workspace: Workspace, every: Sequence[Stage], keep: str) -> None:
     """Remove the intermediate artifacts that are not kept, and partly released ones, which must not look complete."""
     for ledger in [ledger_of(workspace, stage) for stage in every if stage.name == PREDICTION[-1]]:
-        if keep == STREAM or ledger.released():
+        if keep == STREAM or len(ledger.released()):
             ledger.release_all()
             remove(intermediates(workspace, STREAM))
     remove(intermediates(workspace, keep))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from neuroseg.geometry import whole
 from neuroseg.runs.streaming import blocks_held
+from neuroseg.runs.temporary import is_temporary, most_at_a_time
 from neuroseg.stage import Stage
 from neuroseg.storage.workspace import Workspace
 
@@ -20,8 +21,11 @@ BYTES_PER_VOXEL: Mapping[str, float] = {
 
 
 def bytes_of_run(voxels: int) -> float:
-    """Return the estimated bytes that a whole run writes."""
-    return voxels * sum(BYTES_PER_VOXEL.values())
+    """Return the estimated bytes of a whole run: the most at any time.
+
+    `provisional.zarr` and `entries` are removed before the later stages write more than that.
+    """
+    return voxels * sum(size for stage, size in BYTES_PER_VOXEL.items() if stage != "fragments")
 
 
 def needed_bytes(
@@ -29,17 +33,23 @@ def needed_bytes(
 ) -> dict[str, float]:
     """Return the estimated bytes that each stage still has to write, by name. `channels` is that of the affinities.
 
-    With `stream`, affinities count only as many blocks as exist at a time.
+    The sum is the most that the disk holds at a time. So temporary artifacts count only as far as they exceed what is
+    written after their removal. With `stream`, affinities count only as many blocks as exist at a time.
     """
-    needed: dict[str, float] = {}
+    sizes: dict[str, float] = {}
     for stage in stages:
         name = stage.name.split("-")[0]
         per_voxel = BYTES_PER_VOXEL.get(name, 0.0) * (channels / 3 if name == "affinities" else 1)
         left = _voxels_left(workspace, stage) if per_voxel else 0
         if stream and name == "affinities":
             left = min(left, blocks_held(stage.lattice) * math.prod(stage.lattice.block_shape))
-        if left:
-            needed[name] = needed.get(name, 0.0) + per_voxel * left
+        sizes[stage.name] = per_voxel * left
+    again = sum(sizes.values()) - most_at_a_time(stages, sizes)  # written where temporary artifacts were
+    needed: dict[str, float] = {}
+    for stage in stages:
+        name, size = stage.name.split("-")[0], sizes[stage.name] - (again if is_temporary(stage) else 0)
+        if size > 0:
+            needed[name] = needed.get(name, 0.0) + size
     return needed
 
 

@@ -17,6 +17,7 @@ from neuroseg.execution.block import ledger_of, peak_memory_mib
 from neuroseg.runs.estimate import Estimate
 from neuroseg.runs.plan import Plan, hash_of
 from neuroseg.runs.stages import StageSummary
+from neuroseg.runs.temporary import most_at_a_time
 from neuroseg.stage import Stage
 from neuroseg.storage.publish import publish_text
 from neuroseg.storage.state import mapping_in
@@ -79,21 +80,17 @@ def deviations(
         "worker_peak_mib": Deviation(estimate.worker_peak_mib, max(each.peak_mib for each in summaries)),
         "head_peak_mib": Deviation(estimate.head_peak_mib, peak_memory_mib()),
     }
-    released = sum(each.peak_disk_bytes for each in summaries)
-    if bool(released) == estimate.is_streamed:
-        found["disk_bytes"] = Deviation(estimate.peak_disk_bytes, stored_bytes(workspace, stages) + released)
+    streamed = {each.stage: each.peak_disk_bytes for each in summaries if each.peak_disk_bytes}
+    if bool(streamed) == estimate.is_streamed:
+        sizes = {stage.name: _bytes_written(workspace, stage) for stage in stages} | streamed
+        found["disk_bytes"] = Deviation(estimate.peak_disk_bytes, most_at_a_time(stages, sizes))
     return found
 
 
-def stored_bytes(workspace: Workspace, stages: Sequence[Stage]) -> int:
-    """Return the bytes of all artifacts that a run wrote and did not release, from its ledger."""
-    counts = (
-        each
-        for stage in stages
-        for _, stored in ledger_of(workspace, stage).stored(list(stage.lattice.blocks(stage.halo)))
-        for each in stored
-    )
-    return sum(each.size for each in counts)
+def _bytes_written(workspace: Workspace, stage: Stage) -> int:
+    """Return the bytes of all artifacts that a stage wrote, also those that were removed after use."""
+    blocks = stage.lattice.blocks(stage.halo)
+    return int(ledger_of(workspace, stage).written(blocks).sizes.sum())
 
 
 def _settings(workspace: Workspace, plan: Plan) -> str:

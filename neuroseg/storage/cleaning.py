@@ -1,8 +1,9 @@
-"""Remove the intermediate artifacts of a finished run."""
+"""Remove the intermediate artifacts of a run."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 
 from neuroseg.storage.merges import level_places
 from neuroseg.storage.remote_path import RemotePath
@@ -12,6 +13,8 @@ from neuroseg.storage.workspace import Workspace
 _REMOVED = ".removed"
 STREAM = "stream"
 KEEP = ("all", STREAM, "fragments", "segmentation")
+TEMPORARY = ("provisional.zarr", "entries")
+"""Artifacts that no stage after `edges` reads. A finished run never keeps them."""
 
 
 def intermediates(workspace: Workspace, keep: str) -> list[Place]:
@@ -30,8 +33,6 @@ def intermediates(workspace: Workspace, keep: str) -> list[Place]:
         STREAM: [workspace.affinities],
         "fragments": [
             workspace.affinities,
-            workspace.provisional,
-            workspace.entries,
             workspace.edges,
             workspace.nodes,
             workspace.bins,
@@ -41,11 +42,22 @@ def intermediates(workspace: Workspace, keep: str) -> list[Place]:
         ],
     }
     removed["segmentation"] = [*removed["fragments"], workspace.fragments, workspace.tree, *trees]
-    return [path for path in removed[keep] if path.is_dir() or path.is_file()] + _left_by_removals(workspace)
+    left = [path for path in workspace.artifacts.iterdir() if path.name.endswith(_REMOVED)]
+    return left + _existing(removed[keep])
 
 
-def _left_by_removals(workspace: Workspace) -> list[Place]:
-    return [path for path in workspace.artifacts.iterdir() if path.name.endswith(_REMOVED)]
+def temporary(workspace: Workspace) -> list[Place]:
+    """Return the temporary artifacts in the workspace. Include files that an interrupted removal left."""
+    return _existing(workspace.artifacts / each for name in TEMPORARY for each in (_while_removed(name), name))
+
+
+def _existing(places: Iterable[Place]) -> list[Place]:
+    return [place for place in places if place.is_dir() or place.is_file()]
+
+
+def _while_removed(name: str) -> str:
+    """Return the name of a folder while it is removed."""
+    return f".{name}{_REMOVED}"
 
 
 def remove(paths: list[Place]) -> None:
@@ -54,7 +66,7 @@ def remove(paths: list[Place]) -> None:
         if isinstance(path, RemotePath) or path.is_file():
             remove_all(path)
             continue
-        aside = path if path.name.endswith(_REMOVED) else path.with_name(f".{path.name}{_REMOVED}")
+        aside = path if path.name.endswith(_REMOVED) else path.with_name(_while_removed(path.name))
         if aside != path:
             shutil.rmtree(aside, ignore_errors=True)
             path.rename(aside)

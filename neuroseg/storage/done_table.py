@@ -125,6 +125,12 @@ class DoneTable(Mapping[int, Done]):
                 elif (place := _place(self._columns["block"], block)) is not None:
                     self._columns["released"][place] = True
 
+    def release_all(self) -> None:
+        """Mark all blocks released."""
+        with self._lock:
+            columns = self._merged()
+            self._columns = {**columns, "released": np.ones(len(columns["block"]), bool)}
+
     def __getitem__(self, block: int) -> Done:
         with self._lock:
             if block in self._recent:
@@ -160,8 +166,7 @@ class DoneTable(Mapping[int, Done]):
         """Return whether each block is done with the token that it must have."""
         columns = self._merged()
         places, are_done = _places(columns["block"], blocks)
-        are_done[are_done] = columns["token"][places[are_done]] == tokens[are_done]
-        return are_done
+        return are_done & (columns["token"][places] == tokens) if len(columns["block"]) else are_done
 
     def lines(self, blocks: Numbers) -> Numbers:
         """Return where the lines of done blocks begin."""
@@ -170,18 +175,28 @@ class DoneTable(Mapping[int, Done]):
         return offsets
 
     def are_released(self, blocks: Numbers) -> NDArray[np.bool_]:
-        """Return whether done blocks are released."""
+        """Return whether each block is done and released."""
         columns = self._merged()
-        released: NDArray[np.bool_] = columns["released"][_places(columns["block"], blocks)[0]]
+        if not columns["released"].any():
+            return np.zeros(len(blocks), bool)
+        places, are_done = _places(columns["block"], blocks)
+        released: NDArray[np.bool_] = columns["released"][places] & are_done
         return released
 
-    def counts(self, blocks: Numbers) -> tuple[Numbers, Numbers]:
-        """Return number and bytes of the files of done blocks in each artifact, `(blocks, artifacts)`; -1: no count."""
+    def counts(self, blocks: Numbers) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+        """Return number and bytes of the files of done blocks in each artifact, `(blocks, artifacts)`; -1: no count.
+
+        The types of the numbers are small, because there may be millions of blocks.
+        """
         columns = self._merged()
-        places, width = _places(columns["block"], blocks)[0], columns["sizes"].shape[1]
+        width = columns["sizes"].shape[1]
         padded = [(*each.files, *[_NO_COUNT] * width)[:width] for each in list(self._common)]
-        files = np.array(padded, np.int64).reshape(len(padded), width)
-        return files[columns["about"][places]], columns["sizes"][places].astype(np.int64)
+        files = np.array(padded, np.int32).reshape(len(padded), width)
+        files = files.astype(np.promote_types(np.int8, np.min_scalar_type(files.max(initial=0))))
+        if np.array_equal(columns["block"], blocks):
+            return files[columns["about"]], columns["sizes"]
+        places = _places(columns["block"], blocks)[0]
+        return files[columns["about"][places]], columns["sizes"][places]
 
     def records(self) -> DoneRecords:
         """Return how the blocks were computed."""
@@ -240,6 +255,10 @@ def _places(known: Numbers, blocks: Numbers) -> tuple[Numbers, NDArray[np.bool_]
     """Return the place of each block in `known` blocks, ascending, and whether it is there. If not, the place is 0."""
     if not len(known):
         return np.zeros(len(blocks), np.int64), np.zeros(len(blocks), bool)
-    places = np.minimum(np.searchsorted(known, blocks), len(known) - 1)
+    if np.array_equal(known, blocks):  # often all are asked for
+        return np.arange(len(known)), np.ones(len(known), bool)
+    places = np.searchsorted(known, blocks)
+    places[places == len(known)] = 0
     is_there = known[places] == blocks
-    return np.where(is_there, places, 0), is_there
+    places[~is_there] = 0
+    return places, is_there

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import os
 from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from neuroseg.blocks import Block, Blocks, Numbers, indices_of
 from neuroseg.storage.remote_path import RemotePath
@@ -17,6 +15,8 @@ from neuroseg.storage.stored import Artifact, file_size, sizes_in, stored_now
 from neuroseg.storage.trees import Place
 
 _CHUNKS = "c"  # the folder of an array's shards
+
+Faces = tuple[Numbers, Numbers]
 
 
 def file_counts(artifact: Artifact, blocks: Sequence[Block]) -> tuple[Numbers, Numbers]:
@@ -26,54 +26,71 @@ def file_counts(artifact: Artifact, blocks: Sequence[Block]) -> tuple[Numbers, N
         return np.full(len(blocks), size is not None, np.int64), np.full(len(blocks), size or 0, np.int64)
     if artifact.shape is None:
         return _of(indices_of(blocks), *_numbered(_files(artifact.place)))
-    if isinstance(blocks, Blocks) and _has_one_shard_a_block(artifact, blocks):
-        grid = blocks.lattice.counts
-        return _of(blocks.indices, *_numbered(_files(artifact.place / _CHUNKS), grid))
+    if isinstance(blocks, Blocks) and len(blocks) and artifact.separator == "/":
+        faces = [_cells_of_blocks(artifact, blocks, axis) for axis in range(3)]
+        if all((begin[1:] >= end[:-1]).all() for begin, end in faces):
+            *cells, sizes = _shards(_files(artifact.place / _CHUNKS))
+            return _of(blocks.indices, *_blocks_of_cells(blocks, faces, cells, sizes))
     size_of = sizes_in(artifact)
     counts = np.array([stored_now(artifact, size_of, block) for block in blocks], np.int64).reshape(-1, 2)
     return counts[:, 0], counts[:, 1]
 
 
-def _has_one_shard_a_block(artifact: Artifact, blocks: Blocks) -> bool:
-    """Return whether the shards are the cells of the blocks' lattice, so that a shard has the number of its block."""
-    assert artifact.shape is not None
-    *lead, depth, rows, columns = artifact.shape
-    return (
-        artifact.separator == "/"
-        and artifact.factors == (1, 1, 1)
-        and artifact.shard == (*lead, *blocks.lattice.block_shape)
-        and (depth, rows, columns) == blocks.lattice.volume_shape
-    )
+def _cells_of_blocks(artifact: Artifact, blocks: Blocks, axis: int) -> Faces:
+    """Return begin and end of the blocks at each place along an axis of their lattice, in shards."""
+    assert artifact.shard is not None
+    lattice, width = blocks.lattice, artifact.factors[axis] * artifact.shard[axis - 3]
+    faces = lattice.faces(axis, lattice.cells[axis])
+    return faces[:, 0] // width, -(-faces[:, 1] // width)
+
+
+def _blocks_of_cells(
+    blocks: Blocks, faces: Sequence[Faces], cells: Sequence[Numbers], sizes: Numbers
+) -> tuple[Numbers, Numbers]:
+    """Return the block of each shard, given by its cell along each axis, and its size. Omit shards of no block."""
+    numbers, is_inside = np.zeros(len(sizes), np.int64), np.ones(len(sizes), bool)
+    for (begin, end), cell, places, count in zip(
+        faces, cells, blocks.lattice.cells, blocks.lattice.counts, strict=True
+    ):
+        at = np.searchsorted(begin, cell, side="right") - 1
+        is_inside &= (at >= 0) & (cell < end[at])
+        numbers = numbers * count + at + places.start
+    return numbers[is_inside], sizes[is_inside]
 
 
 def _of(blocks: Numbers, numbers: Numbers, sizes: Numbers) -> tuple[Numbers, Numbers]:
-    """Return one file or none, and its size, for each block, from the numbers and sizes of all files."""
-    order = np.argsort(numbers)
-    numbers, sizes = numbers[order], sizes[order]
-    if not len(numbers):
-        return np.zeros(len(blocks), np.int64), np.zeros(len(blocks), np.int64)
-    at = np.minimum(np.searchsorted(numbers, blocks), len(numbers) - 1)
-    is_there: NDArray[np.bool_] = numbers[at] == blocks
-    return is_there.astype(np.int64), np.where(is_there, sizes[at], 0)
+    """Return number and bytes of the files of each block, from the blocks of all files, and their sizes."""
+    files, total = np.zeros(len(blocks), np.int64), np.zeros(len(blocks), np.int64)
+    if len(blocks) and len(numbers):
+        order = np.argsort(blocks, kind="stable")
+        places = order[np.minimum(np.searchsorted(blocks, numbers, sorter=order), len(blocks) - 1)]
+        are_theirs = blocks[places] == numbers
+        np.add.at(files, places[are_theirs], 1)
+        np.add.at(total, places[are_theirs], sizes[are_theirs])
+    return files, total
 
 
-def _numbered(files: Iterator[tuple[str, int]], grid: Sequence[int] | None = None) -> tuple[Numbers, Numbers]:
-    """Return number and size of each file. Without `grid`, its number is its name; else its path is a cell of the grid.
-
-    Other files, such as half-written ones, are left out.
-    """
+def _numbered(files: Iterator[tuple[str, int]]) -> tuple[Numbers, Numbers]:
+    """Return number and size of each part of a table. Its number is its name. Omit half-written files."""
     numbers, sizes = array("q"), array("q")
     for path, size in files:
-        *cell, name = path.split("/")
-        last = name if grid else name.partition(".")[0]
-        if last.isdecimal() and all(each.isdecimal() for each in cell if grid):
-            number = int(last)
-            if grid:
-                steps = (math.prod(grid[axis + 1 :]) for axis in range(len(grid) - 1))
-                number += sum(int(each) * step for each, step in zip(cell[-2:], steps, strict=True))
-            numbers.append(number)
+        name = path.rpartition("/")[2].partition(".")[0]
+        if name.isdecimal():
+            numbers.append(int(name))
             sizes.append(size)
-    return np.array(numbers, np.int64), np.array(sizes, np.int64)
+    return np.frombuffer(numbers, np.int64), np.frombuffer(sizes, np.int64)
+
+
+def _shards(files: Iterator[tuple[str, int]]) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+    """Return the cell (z, y, x) of each shard, and its size. Omit other files, such as half-written ones."""
+    columns = array("q"), array("q"), array("q"), array("q")
+    for path, size in files:
+        cell = path.split("/")
+        if all(each.isdecimal() for each in cell):
+            for column, value in zip(columns, (*map(int, cell[-3:]), size), strict=True):
+                column.append(value)
+    z, y, x, sizes = (np.frombuffer(column, np.int64) for column in columns)
+    return z, y, x, sizes
 
 
 def _files(folder: Place) -> Iterator[tuple[str, int]]:

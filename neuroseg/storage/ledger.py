@@ -43,8 +43,8 @@ class StoredBlocks:
     """Done blocks with number and bytes of their files in each artifact, `(blocks, artifacts)`; -1: no count."""
 
     blocks: Sequence[Block]
-    files: Numbers
-    sizes: Numbers
+    files: NDArray[np.integer]
+    sizes: NDArray[np.integer]
 
     def __iter__(self) -> Iterator[tuple[Block, list[Stored]]]:
         """Yield each block with its counts."""
@@ -133,9 +133,15 @@ class StageLedger:
 
         Omits released blocks, and blocks without counts.
         """
-        found = self._kept(blocks)
+        return self.written(self._kept(blocks))
+
+    def written(self, blocks: Sequence[Block]) -> StoredBlocks:
+        """As `stored`, but include released blocks, with the counts of the files that they had."""
+        found = chosen(blocks, self._are_done(blocks))
         files, sizes = self._marks.done.counts(indices_of(found))
         known: NDArray[np.bool_] = np.any(files >= 0, axis=1)
+        if known.all():  # millions of rows need no copy
+            return StoredBlocks(found, files, sizes)
         return StoredBlocks(chosen(found, known), files[known], sizes[known])
 
     def release(self, block: Block) -> bool:
@@ -145,9 +151,16 @@ class StageLedger:
             self._file.append("released", block.index)
         return is_done
 
-    def released(self) -> set[int]:
-        """Return the done blocks whose files were removed after all of their readers were done."""
-        return self._marks.released
+    def released(self) -> Numbers:
+        """Return the done blocks of any identity whose files were removed after use, ascending."""
+        return self._marks.done.released
+
+    def released_of(self, blocks: Blocks) -> Blocks:
+        """Return the blocks that are done with this identity and released."""
+        done = self._marks.done
+        if not len(done.released):
+            return blocks[:0]
+        return blocks.where(self._are_done(blocks) & done.are_released(blocks.indices))
 
     def holds_any(self) -> bool:
         """Return whether any done block was not released."""
@@ -155,7 +168,9 @@ class StageLedger:
 
     def release_all(self) -> None:
         """Mark all done blocks: their files are about to be removed."""
-        self._append_for("released", self._marks.done)
+        if self.holds_any():
+            # Without this mark, files that are gone would count as missing.
+            self._file.append("all_released", flush=True)
 
     def mark_begun(self, block: Block) -> None:
         """Mark a block as begun."""
@@ -287,8 +302,7 @@ class StageLedger:
 
     def _kept(self, blocks: Sequence[Block]) -> Sequence[Block]:
         """Return the blocks that are done with this identity and not released."""
-        done = chosen(blocks, self._are_done(blocks))
-        return chosen(done, ~self._marks.done.are_released(indices_of(done)))
+        return chosen(blocks, self._are_done(blocks) & ~self._marks.done.are_released(indices_of(blocks)))
 
     def _lines(self, blocks: Sequence[Block]) -> Iterator[tuple[Block, list[str]]]:
         """Yield the blocks that are done with this identity and not released, with the parts of their lines."""

@@ -74,11 +74,6 @@ class Marks:
             bool(arrays["is_verified"]),
         )
 
-    @property
-    def released(self) -> set[int]:
-        """The done blocks whose files were removed after all of their readers were done."""
-        return set(self.done.released.tolist())
-
     def apply(self, words: Sequence[str], offset: int, details: str = "") -> None:
         """Change the state by an event whose line begins at `offset`. Ignore events of other versions.
 
@@ -109,6 +104,8 @@ class Marks:
                     self.lost.add(index)
             case "released":
                 self.done.release(map(int, rest))
+            case "all_released":
+                self.done.release_all()
             case "cleared":
                 self.done.remove(map(int, rest))
                 for index in map(int, rest):

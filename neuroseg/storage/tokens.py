@@ -18,6 +18,8 @@ from neuroseg.blocks import Block, Blocks
 _MODULUS = 2**64
 # The first bit is set, so that every hash has 16 digits.
 _FIRST_BIT = 2**63
+# The hashes of so many blocks are computed together, to need little memory for intermediate values.
+_TOGETHER = 2**17
 
 
 def _number(text: str) -> int:
@@ -45,8 +47,14 @@ def tokens_of(seed: int, blocks: Sequence[Block]) -> NDArray[np.uint64]:
     """Return the hash of each block."""
     if not isinstance(blocks, Blocks):
         return np.fromiter((token_of(seed, block) for block in blocks), np.uint64, len(blocks))
+    parts = [_tokens(seed, blocks[begin : begin + _TOGETHER]) for begin in range(0, len(blocks), _TOGETHER)]
+    return np.concatenate([np.zeros(0, np.uint64), *parts])
+
+
+def _tokens(seed: int, blocks: Blocks) -> NDArray[np.uint64]:
     total = np.full(len(blocks), seed, np.uint64)
     for axis, factors in enumerate(np.array(_FACTORS, np.uint64)):
         places, faces = blocks.along(axis)
         total += (faces.astype(np.uint64) * factors).sum(axis=1, dtype=np.uint64)[places]
-    return total | np.uint64(_FIRST_BIT)
+    total |= np.uint64(_FIRST_BIT)
+    return total

@@ -11,13 +11,15 @@ import pytest
 
 from neuroseg.cli.main import exit_code
 from neuroseg.runs import pipeline
+from tests.conftest import temporary_kept
 from tests.runs.test_damage import alter, cut_short, largest_file
 from tests.runs.test_stages import boundaries
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return pipeline.segment(boundaries(tmp_path_factory.mktemp("finished"), "serial"))[0].path
+    with temporary_kept():
+        return pipeline.segment(boundaries(tmp_path_factory.mktemp("finished"), "serial"))[0].path
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from neuroseg.runs import pipeline
 from neuroseg.runs.options import Options
 from neuroseg.storage.arrays import open_array
 from neuroseg.storage.workspace import Workspace
-from tests.conftest import make_volume
+from tests.conftest import make_volume, temporary_kept
 
 Run = tuple[Workspace, Options]
 
@@ -51,11 +51,7 @@ def test_clean_keeps_what_another_threshold_needs(finished: Run, capsys: pytest.
     assert announced["bytes"] > 0
     assert exit_code(["clean", str(workspace.path), "--json"]) == 0
     done = json.loads(capsys.readouterr().out)
-    assert (
-        done["removed"]
-        == announced["would_remove"]
-        == ["affinities.zarr", "provisional.zarr", "entries", "edges", "nodes"]
-    )
+    assert done["removed"] == announced["would_remove"] == ["affinities.zarr", "edges", "nodes"]
     assert not any((workspace.path / name).exists() for name in done["removed"])
     _, summaries = pipeline.run(options)
     assert not any(summary.blocks for summary in summaries), "a finished run stays finished"
@@ -118,7 +114,8 @@ def test_predict_makes_removed_affinities_again(finished: Run) -> None:
 def test_an_array_that_was_barely_begun_is_made_again(finished: Run) -> None:
     workspace, options = finished
     before = labels(workspace)
-    pipeline.run(options, restart="fragments")
+    with temporary_kept():
+        pipeline.run(options, restart="fragments")
     for name in ("provisional.zarr", "fragments.zarr", "entries"):
         shutil.rmtree(workspace.path / name)
         (workspace.path / name).mkdir()

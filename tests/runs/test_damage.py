@@ -16,6 +16,7 @@ from neuroseg.runs import pipeline
 from neuroseg.runs.options import Options
 from neuroseg.storage.arrays import open_array
 from neuroseg.storage.workspace import Workspace
+from tests.conftest import temporary_kept
 
 OFFSETS = [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]
 
@@ -34,14 +35,15 @@ READERS = [
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with affinities and their finished segmentation."""
+    """A folder with affinities and their finished segmentation, with its temporary artifacts."""
     folder = tmp_path_factory.mktemp("whole")
     smooth = ndimage.gaussian_filter(np.random.default_rng(5).random((3, 20, 30, 34)), (0, 1.5, 2, 2))
     values = np.round(255 * (smooth - smooth.min()) / np.ptp(smooth)).astype(np.uint8)
     attributes = {"offsets": OFFSETS, "voxel_size": [10, 10, 10]}
     array = zarr.create_array(str(folder / "A.zarr"), shape=values.shape, dtype="u1", attributes=attributes)
     array[:] = values
-    pipeline.segment(options_in(folder))
+    with temporary_kept():
+        pipeline.segment(options_in(folder))
     return folder
 
 
@@ -101,6 +103,7 @@ CASES = [(*reader, damage, "serial") for reader in READERS for damage in damages
 CASES += [(*reader, cut_short, "local") for reader in READERS if reader[0] in ("entries", "merges/lookup.npy")]
 
 
+@pytest.mark.usefixtures("keep_temporary")
 @pytest.mark.parametrize(("artifact", "reader", "maker", "damage", "executor"), CASES)
 def test_what_is_damaged_is_made_again(
     options: Options, artifact: str, reader: str, maker: str, damage: Callable[[Path], None], executor: str,
@@ -118,6 +121,7 @@ def test_what_is_damaged_is_made_again(
     assert not list((workspace.path / "failures").glob("*"))
 
 
+@pytest.mark.usefixtures("keep_temporary")
 def test_damage_of_what_cannot_be_made_again_is_named(options: Options) -> None:
     workspace, _ = pipeline.segment(options)
     expected = labels(workspace)
@@ -155,6 +159,7 @@ def test_a_recomputation_that_fails_costs_nothing(
     assert workspace.ledger("agglomeration", {}).done() == marks
 
 
+@pytest.mark.usefixtures("keep_temporary")
 def test_two_stages_that_are_damaged_are_made_again(options: Options) -> None:
     workspace, _ = pipeline.segment(options)
     expected = labels(workspace)

@@ -22,6 +22,7 @@ from neuroseg.runs.finished import is_finished
 from neuroseg.runs.options import Options
 from neuroseg.storage.cleaning import intermediates, remove
 from neuroseg.storage.workspace import Workspace
+from tests.conftest import temporary_kept
 from tests.runs.test_damage import alter
 from tests.runs.test_stages import boundaries
 
@@ -31,7 +32,8 @@ OTHER = Path("fragments.zarr/c/1/1/0")
 
 @pytest.fixture
 def whole(tmp_path: Path) -> Workspace:
-    return pipeline.segment(boundaries(tmp_path, "serial", "whole"))[0]
+    with temporary_kept():
+        return pipeline.segment(boundaries(tmp_path, "serial", "whole"))[0]
 
 
 def differing(one: Workspace, other: Workspace) -> list[str]:

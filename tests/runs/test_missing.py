@@ -26,7 +26,7 @@ from neuroseg.storage.arrays import open_array
 from neuroseg.storage.cleaning import intermediates, remove
 from neuroseg.storage.stored import Stored
 from neuroseg.storage.workspace import Workspace
-from tests.conftest import make_volume
+from tests.conftest import make_volume, temporary_kept
 from tests.runs.test_damage import emptied, largest_file
 
 ARRAYS = ("affinities.zarr", "provisional.zarr", "fragments.zarr", "segmentation.zarr/0", "segmentation.zarr/1")
@@ -34,10 +34,11 @@ ARRAYS = ("affinities.zarr", "provisional.zarr", "fragments.zarr", "segmentation
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, tiny_model: str) -> Path:
-    """A folder with a finished run of a volume of two pyramid levels, in eight blocks."""
+    """A folder with a finished run of a volume of two pyramid levels, in eight blocks, with its temporary artifacts."""
     folder = tmp_path_factory.mktemp("finished")
     volume = make_volume(folder / "V.zarr", (40, 72, 150))
-    pipeline.run(options(volume, tiny_model))
+    with temporary_kept():
+        pipeline.run(options(volume, tiny_model))
     return folder
 
 

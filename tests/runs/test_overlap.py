@@ -25,7 +25,7 @@ from neuroseg.runs.options import Options
 from neuroseg.runs.plan import read_plan
 from neuroseg.runs.stages import StageSummary
 from neuroseg.storage.workspace import Workspace
-from tests.conftest import make_volume
+from tests.conftest import make_volume, temporary_kept
 
 OFFSETS = [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]
 
@@ -201,7 +201,8 @@ def test_a_part_that_is_lost_for_good_is_made_again(tmp_path: Path, monkeypatch:
     """The run must not wait for a part that was removed."""
     affinities = snake((6, 30, 36))
     whole = segmented(tmp_path, affinities, "whole", blocks="64")
-    made = segmented(tmp_path, affinities, "w", blocks="4,9,9")
+    with temporary_kept():
+        made = segmented(tmp_path, affinities, "w", blocks="4,9,9")
     plan = read_plan(made)
     stage = next(stage for stage in plan.stages(made) if stage.name == "edges")
     ledger = made.ledger(stage.name, stage.identity, stage.scope)

@@ -51,7 +51,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, Plan]
 def stored(workspace: Workspace, plan: Plan, stage: str, block: int) -> dict[str, tuple[int, int]]:
     """Files and bytes of a block in a finished workspace."""
     found = plan.stage(workspace, stage)
-    ((_, counts),) = ledger_of(workspace, found).stored([found.lattice.block(block, found.halo)])
+    ((_, counts),) = ledger_of(workspace, found).written([found.lattice.block(block, found.halo)])
     return {name: tuple(each) for name, each in zip(found.outputs, counts, strict=True) if each.files}
 
 

@@ -25,7 +25,7 @@ def predicted(raw_volume: str, tiny_model: str, tmp_path: Path) -> tuple[Workspa
 
 def test_a_pyramid_needs_a_seventh_of_the_labels() -> None:
     assert BYTES_PER_VOXEL["pyramid"] == pytest.approx(BYTES_PER_VOXEL["relabel"] / 7, rel=0.05)
-    assert bytes_of_run(700) == pytest.approx(700 * sum(BYTES_PER_VOXEL.values()))
+    assert bytes_of_run(700) == pytest.approx(700 * (sum(BYTES_PER_VOXEL.values()) - BYTES_PER_VOXEL["fragments"]))
     assert bytes_of_run(0) == 0
 
 
@@ -43,4 +43,16 @@ def test_what_is_done_needs_nothing(predicted: tuple[Workspace, list[Stage]]) ->
     workspace, stages = predicted
     needed = needed_bytes(workspace, stages, 3)
     assert "affinities" not in needed
-    assert needed["fragments"] == pytest.approx(VOXELS * BYTES_PER_VOXEL["fragments"])
+    assert needed["edges"] == pytest.approx(VOXELS * BYTES_PER_VOXEL["edges"])
+
+
+def test_temporary_artifacts_make_room_for_later_ones(predicted: tuple[Workspace, list[Stage]]) -> None:
+    """After the edges, more is written than was removed. Without the labels, less."""
+    workspace, stages = predicted
+    left = {stage.name.split("-")[0] for stage in stages} - {"affinities", "fragments"}
+    assert sum(needed_bytes(workspace, stages, 3).values()) == pytest.approx(
+        VOXELS * sum(BYTES_PER_VOXEL[name] for name in left)
+    )
+    few = [stage for stage in stages if stage.name not in ("relabel", "pyramid")]
+    kept = [VOXELS * BYTES_PER_VOXEL[name] for name in ("fragments", "edges")]
+    assert sum(needed_bytes(workspace, few, 3).values()) == pytest.approx(sum(kept))

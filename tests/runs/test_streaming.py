@@ -22,7 +22,7 @@ from neuroseg.runs.stages import StageSummary
 from neuroseg.runs.streaming import blocks_held
 from neuroseg.stage import Stage
 from neuroseg.storage.workspace import Workspace
-from tests.conftest import make_volume
+from tests.conftest import make_volume, temporary_kept
 from tests.runs.test_damage import alter, largest_file
 from tests.runs.test_overlap import done_at, failing
 
@@ -61,7 +61,7 @@ def stage_of(workspace: Workspace, name: str) -> Stage:
 
 
 def released(workspace: Workspace) -> set[int]:
-    return ledger_of(workspace, stage_of(workspace, "affinities")).released()
+    return set(ledger_of(workspace, stage_of(workspace, "affinities")).released().tolist())
 
 
 @pytest.mark.parametrize("executor", ["serial", "local"])
@@ -199,7 +199,8 @@ def test_a_file_that_is_lost_after_a_run_is_made_again(
     lost: str, segment: bool, volume: str, tiny_model: str, kept: Workspace, tmp_path: Path
 ) -> None:
     """The missing affinities are not those that were released. They are recomputed."""
-    made, _ = run(volume, tiny_model, tmp_path / "w")
+    with temporary_kept():
+        made, _ = run(volume, tiny_model, tmp_path / "w")
     assert made.segmentation.exists()
     (made.path / lost).unlink()
     if segment:
@@ -213,7 +214,8 @@ def test_a_file_that_is_lost_after_a_run_is_made_again(
 def test_a_prediction_that_fails_when_it_is_needed_again_ends_the_run(
     volume: str, tiny_model: str, kept: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made, _ = run(volume, tiny_model, tmp_path / "w")
+    with temporary_kept():
+        made, _ = run(volume, tiny_model, tmp_path / "w")
     (made.entries / "00000008.parquet").unlink()
     repair = failing(7, monkeypatch)
     with pytest.raises(NeurosegError, match=r"1 block of stage fragments is missing .*, and recomputing failed"):
