@@ -28,6 +28,7 @@ from neuroseg.runs.plan import PREDICTION
 from neuroseg.runs.temporary import is_temporary
 from neuroseg.segmentation.stage import PyramidStage, RelabelStage
 from neuroseg.stage import Stage
+from neuroseg.storage.cleaning import TEMPORARY
 from neuroseg.storage.file_counts import file_counts
 from neuroseg.storage.integrity import damaged_blocks
 from neuroseg.storage.labels import finished_name
@@ -246,7 +247,9 @@ def recompute(
         return False
     if _recompute(workspace, maker, blocks, choose, begin):
         return True
-    if not recompute_far_inputs(workspace, every, maker, choose, begin):
+    causes = ledger_of(workspace, maker).failures().values()
+    lacks_tables = any(f"{workspace.artifact(name)}/" in cause for cause in causes for name in TEMPORARY)
+    if not (lacks_tables and recompute_far_inputs(workspace, every, maker, choose, begin)):
         return False
     forget_failures(workspace, maker.name)
     return _recompute(workspace, maker, blocks, choose, begin)

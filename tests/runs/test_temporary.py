@@ -12,6 +12,7 @@ import pytest
 from neuroseg.checks.replay import replay_block
 from neuroseg.checks.run_state import DONE, run_state
 from neuroseg.cli.main import exit_code
+from neuroseg.errors import NeurosegError
 from neuroseg.evaluation.artifacts import compared
 from neuroseg.execution.block import ledger_of
 from neuroseg.runs import damage, groups, pipeline
@@ -150,6 +151,25 @@ def test_fragments_that_continue_far_away_are_recomputed(
     assert far, "no fragment of this volume continues through a second block"
     assert left(workspace) == []
     assert not list((workspace.path / "failures").glob("*"))
+
+
+def test_edges_that_fail_for_another_reason_recompute_only_what_they_read(
+    copied: Workspace, whole: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*given: object, **more: object) -> None:
+        raise ValueError("injected")
+
+    (copied.edges / "00000006.parquet").unlink()
+    before = done_at(copied, "fragments")
+    with monkeypatch.context() as patch:
+        patch.setattr("neuroseg.edges.stage.block_nodes", broken)
+        with pytest.raises(NeurosegError, match="injected"):
+            again(copied)
+    after = done_at(copied, "fragments")
+    assert {index for index, time in after.items() if time != before[index]} == {5, 6, 7}
+    again(copied)
+    assert differing(copied, whole) == []
+    assert left(copied) == []
 
 
 def test_restarted_edges_recompute_fragments(copied: Workspace, whole: Workspace) -> None:

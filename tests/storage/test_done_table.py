@@ -51,6 +51,7 @@ events = st.one_of(
     st.tuples(st.just("add"), blocks, st.integers(1, 2**64 - 1)),
     st.tuples(st.just("remove"), st.lists(blocks, max_size=4), st.just(0)),
     st.tuples(st.just("release"), st.lists(blocks, max_size=4), st.just(0)),
+    st.tuples(st.just("release_all"), st.just(0), st.just(0)),
     st.tuples(st.just("read"), st.just(0), st.just(0)),
 )
 
@@ -74,6 +75,9 @@ def test_a_table_and_a_dictionary_agree(made: list[tuple[str, object, int]], mos
             elif event == "release":
                 table.release(what)
                 released |= expected.keys() & set(what)
+            elif event == "release_all":
+                table.release_all()
+                released = set(expected)
             else:
                 assert len(table) == len(expected)
             assert [table.get(block) for block in range(13)] == [expected.get(block) for block in range(13)]
@@ -82,7 +86,7 @@ def test_a_table_and_a_dictionary_agree(made: list[tuple[str, object, int]], mos
         assert dict(found) == expected
         assert known.tolist() == sorted(expected)
         assert found.released.tolist() == sorted(released)
-        assert found.are_released(known).tolist() == [block in released for block in sorted(expected)]
+        assert found.are_released(np.arange(13)).tolist() == [block in released for block in range(13)]
         assert found.lines(known).tolist() == [expected[block].offset for block in sorted(expected)]
         assert found.records().times.tolist() == [expected[block].offset for block in sorted(expected)]
         assert found.records().voxels.tolist() == sorted(expected)

@@ -12,7 +12,7 @@ from neuroseg.blocks import Lattice
 from neuroseg.storage.arrays import create_array, open_array
 from neuroseg.storage.file_counts import file_counts
 from neuroseg.storage.parts import part_path
-from neuroseg.storage.stored import artifact_at, sizes_in, stored_now
+from neuroseg.storage.stored import DOWNSAMPLING, artifact_at, sizes_in, stored_now
 
 LATTICE = Lattice((20, 40, 34), (8, 16, 16), Roi((4, 0, 0), (16, 40, 34)))
 
@@ -41,6 +41,32 @@ def test_shards_are_counted_for_their_blocks(
     expected = counts_of_each(place, LATTICE)
     assert list(zip(files.tolist(), sizes.tolist(), strict=True)) == expected
     assert 0 < sum(files) < len(files) * 2
+
+
+@pytest.mark.parametrize(("factors", "shard"), [((1, 2, 2), (4, 8, 8)), ((2, 2, 2), (2, 4, 8)), ((1, 4, 2), (8, 8, 8))])
+def test_shards_of_a_level_are_counted_for_their_blocks(
+    tmp_path: Path, factors: tuple[int, int, int], shard: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the last case, a shard belongs to two blocks, and each block must be looked at."""
+    place = tmp_path / "1"
+    shape = [-(-size // factor) for size, factor in zip(LATTICE.volume_shape, factors, strict=True)]
+    create_array(place, shape=shape, dtype=np.uint8, block=shard, attributes={DOWNSAMPLING: factors})
+    values = np.random.default_rng(0).integers(1, 255, shape, np.uint8)
+    values[:4] = 0
+    open_array(place, writable=True)[:] = values
+    artifact = artifact_at(place)
+    assert artifact is not None
+    slow = []
+
+    def noted(*given: object) -> object:
+        slow.append(given)
+        return sizes_in(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("neuroseg.storage.file_counts.sizes_in", noted)
+    files, sizes = file_counts(artifact, LATTICE.blocks())
+    assert list(zip(files.tolist(), sizes.tolist(), strict=True)) == counts_of_each(place, LATTICE)
+    assert bool(slow) == (factors == (1, 4, 2))
+    assert files.any()
 
 
 def test_parts_of_tables_are_counted(tmp_path: Path) -> None:

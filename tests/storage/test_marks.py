@@ -38,7 +38,12 @@ def test_the_states_of_a_block(marks: MarksFile) -> None:
     assert (marks.state().done[7].token, set(marks.state().failed), marks.state().running) == ("9f2c", set(), set())
     marks.append("released", 7, 8)
     assert marks.state().done.released.tolist() == [7], "8 is not done"
-    marks.append("cleared", 7)
+    marks.append("done", 9, "9f2c")
+    marks.append("all_released")
+    assert marks.state().done.released.tolist() == [7, 9]
+    marks.append("done", 9, "9f2c")
+    assert marks.state().done.released.tolist() == [7], "9 was computed once more"
+    marks.append("cleared", 7, 9)
     assert (marks.state().done, marks.state().done.released.tolist()) == ({}, [])
 
 
