@@ -9,12 +9,15 @@ first (pending.py, damage.py), and removed again.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 
 from neuroseg.execution.block import ledger_of
 from neuroseg.stage import Stage
 from neuroseg.storage.cleaning import TEMPORARY, remove, temporary
 from neuroseg.storage.workspace import Workspace
+
+logger = logging.getLogger(__name__)
 
 
 def is_temporary(stage: Stage) -> bool:
@@ -28,13 +31,19 @@ def readers_of(every: Sequence[Stage], maker: Stage) -> list[Stage]:
 
 
 def remove_temporary(workspace: Workspace, every: Sequence[Stage]) -> None:
-    """Remove temporary artifacts, or what is left of them, if all blocks that read them are done."""
+    """Remove temporary artifacts, or what is left of them, if all blocks that read them are done.
+
+    If the disk refuses it, the run goes on: a later call tries again.
+    """
     for maker in [stage for stage in every if is_temporary(stage)]:
         places = temporary(workspace)
         if places and not any(_has_pending(workspace, reader) for reader in readers_of(every, maker)):
             # Mark first: a released block may still have files, but a stored block must have them.
             ledger_of(workspace, maker).release_all()
-            remove(places)
+            try:
+                remove(places)
+            except OSError as error:
+                logger.warning("cannot remove %s: %s", ", ".join(map(str, places)), error)
 
 
 def most_at_a_time(every: Sequence[Stage], sizes: Mapping[str, float]) -> float:

@@ -239,6 +239,25 @@ def test_a_removal_that_is_interrupted(
         assert left(each) == []
 
 
+def test_a_removal_that_the_disk_refuses_does_not_end_the_run(
+    volume: str, tiny_model: str, whole: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """A file that another machine has open may keep a folder on a network disk."""
+
+    def refused(*given: object) -> None:
+        raise OSError(39, "Directory not empty")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("neuroseg.runs.temporary.remove", refused)
+        workspace, _ = pipeline.run(options(volume, tiny_model, tmp_path / "w"))
+    assert "cannot remove" in caplog.text
+    assert sorted(left(workspace)) == sorted(TEMPORARY)
+    again(workspace)
+    assert differing(workspace, whole) == []
+    assert left(workspace) == []
+
+
 @pytest.mark.parametrize("stage", ["fragments", "edges"])
 def test_replay_recomputes_what_the_block_reads(stage: str, copied: Workspace, whole: Workspace) -> None:
     (copied.edges / "00000006.parquet").unlink()
