@@ -6,8 +6,11 @@ If the cache cannot be read or written, the kernel is compiled again. A block ne
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -17,15 +20,27 @@ logger = logging.getLogger(__name__)
 _warned = False
 
 
-def dispatcher_of(function: Callable[..., Any], folder: str | None, *, is_default: bool) -> Any:
-    """Return numba's dispatcher of a function, with a cache in `folder`, which may be numba's default."""
+def dispatcher_of(
+    function: Callable[..., Any], sources: Collection[str], folder: str | None, *, is_default: bool
+) -> Any:
+    """Return numba's dispatcher of a function, with a cache in `folder`, which may be numba's default.
+
+    `sources`: the files of the function and of all kernels that it calls. If one changes, the function is compiled
+    again. numba itself looks only at the file of the function.
+    """
     # numba may have been imported before the folder was chosen.
     numba.config.CACHE_DIR = "" if folder is None or is_default else folder
     dispatcher: Any = numba.njit(nogil=True)(function)
     if folder is not None:
-        with contextlib.suppress(RuntimeError):  # numba finds no cache folder for this source file
+        with contextlib.suppress(RuntimeError, OSError):  # no cache folder for this source file, or no source file
             dispatcher._cache = _KernelCache(function)
+            dispatcher._cache._cache_file._source_stamp = [_hash_of(file) for file in sorted(sources)]
     return dispatcher
+
+
+@cache
+def _hash_of(file: str) -> str:
+    return hashlib.blake2b(Path(file).read_bytes(), digest_size=16).hexdigest()
 
 
 class _KernelCache(FunctionCache):  # type: ignore[misc]

@@ -31,7 +31,19 @@ class Kernel:
         """numba's object that compiles the function for the types of its arguments, and calls it."""
         from neuroseg.compiler import dispatcher_of
 
-        return dispatcher_of(self._function, _FOLDER, is_default=str(_SOURCES / "__pycache__") == _FOLDER)
+        is_default = str(_SOURCES / "__pycache__") == _FOLDER
+        return dispatcher_of(self._function, self.sources(), _FOLDER, is_default=is_default)
+
+    def sources(self) -> frozenset[str]:
+        """Return the source files of this kernel and of all kernels that it calls."""
+        kernels, found = [self], set()
+        while kernels:
+            function = kernels.pop()._function
+            if function not in found:
+                found.add(function)
+                named = (function.__globals__.get(name) for name in function.__code__.co_names)
+                kernels += [value for value in named if isinstance(value, Kernel)]
+        return frozenset(function.__code__.co_filename for function in found)
 
     @property
     def _numba_type_(self) -> Any:

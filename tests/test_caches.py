@@ -161,3 +161,24 @@ def test_a_cache_that_cannot_be_written_or_read_costs_a_compilation(tmp_path: Pa
     for index in (tmp_path / "kernels").rglob("*.nbi"):
         index.write_bytes(b"")  # as after a crash of the machine
     assert kernel(tmp_path, "kept").stdout == "3 1 2\n"
+
+
+def test_a_kernel_is_compiled_again_when_a_kernel_that_it_calls_changes(tmp_path: Path) -> None:
+    header = "from neuroseg.kernels import compiled\n"
+    (tmp_path / "outer.py").write_text(
+        f"{header}from inner import inner\n@compiled\ndef outer(a):\n    return 10 * inner(a)\n"
+        "if __name__ == '__main__':\n    print(outer(2))\n"
+    )
+
+    def outcome(step: int) -> str:
+        (tmp_path / "inner.py").write_text(f"{header}@compiled\ndef inner(a):\n    return a + {step}\n")
+        command, environment = (
+            [sys.executable, "outer.py"],
+            {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "kernels")},
+        )
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    assert [outcome(1), outcome(1), outcome(5), outcome(1)] == ["30", "30", "70", "30"]
+    assert len(list((tmp_path / "kernels").rglob("*.nbc"))) >= 2, "kernels are kept"

@@ -30,9 +30,11 @@ from neuroseg.agglomeration.half_edges import (
     push_front,
     remove,
 )
-from neuroseg.agglomeration.hubs import absorb, become_hub, end_hub, least_of_hub, no_hubs, no_pairs
+from neuroseg.agglomeration.hubs import absorb, become_hub, end_hub, least_of_hub, no_hubs
 from neuroseg.agglomeration.ordering import Allocate
 from neuroseg.kernels import compiled
+
+_WIDER = 4
 
 
 def merge_along_chains(
@@ -41,7 +43,7 @@ def merge_along_chains(
     statistics: Arrays,
     percent: int,
     hub_edges: int,
-    queue_length: int,
+    width: int,
     new: Allocate = np.empty,
 ) -> tuple[Arrays, NDArray[np.int64]]:
     """Return the merges, in any order, and the numbers of the edges that are left, in ascending order.
@@ -50,7 +52,8 @@ def merge_along_chains(
     `statistics`. Of several edges that are added up, the largest key and the largest link stay.
 
     A merge has the smaller and the larger region, score, key, and link. Each is an array with one value for each merge.
-    A region is a hub from `hub_edges` edges on. Its queue has at most `queue_length` edges. `new` allocates arrays.
+    A region is a hub from `hub_edges` edges on. First, chains stay in ranges of `width` regions, which are often near
+    each other, then in larger ones: they read less memory. `new` allocates arrays.
     """
     regions, index = len(is_open), edges.dtype["key"]
     # numpy asks for large pages of memory, compiled code does not.
@@ -59,8 +62,16 @@ def merge_along_chains(
     smallest[:] = np.arange(regions, dtype=index)
     graph, found, space = (edges, firsts, lengths), (smallest, least), (marks, chain)
     made = (new((regions, 4), index), new(regions, np.float64))
-    hubs = no_hubs(regions, 2 * len(edges) // hub_edges, queue_length, chain)
-    merges = _merge_all(graph, found, space, made, is_open, hubs, statistics, percent, hub_edges)
+    link_edges(graph, statistics, percent)
+    find_least_edges(edges, least)
+    hubs, tables = no_hubs(regions, 2 * len(edges) // hub_edges, chain)
+    merges = 0
+    while True:
+        counts = merges, width, hub_edges
+        merges, tables = _merge_all(graph, found, space, made, is_open, hubs, tables, statistics, percent, counts)
+        if width >= regions:
+            break
+        width *= _WIDER
     rows, scores = made[0][:merges], made[1][:merges]
     left = np.flatnonzero(edges["ends"][:, 0] >= 0)
     edges["ends"][left] = found[0][edges["ends"][left]]
@@ -68,29 +79,28 @@ def merge_along_chains(
 
 
 @compiled
-def _merge_all(graph, found, space, made, is_open, hubs, statistics, percent, hub_edges):  # type: ignore[no-untyped-def]
-    """Merge, and return the number of merges, which are written to `made`.
+def _merge_all(graph, found, space, made, is_open, hubs, tables, statistics, percent, counts):  # type: ignore[no-untyped-def]
+    """Merge in ranges of regions. Return the number of merges, which are written to `made`, and the tables of hubs.
 
     found: the smallest region that belongs to each one, and its least edge, -1 if it is not known. space: an edge and a
-    region for each region.
+    region for each region. counts: the number of merges before, regions in a range, and edges of a hub.
     """
     edges, (smallest, least), (marks, chain), (rows, scores) = graph[0], found, space, made
-    link_edges(graph, statistics, percent)
-    find_least_edges(edges, least)
-    pairs, merges = no_pairs(chain), 0
+    merges, width, hub_edges = counts
     for start in range(len(least)):
+        begin = start // width * width
         chain[0], size = start, 1
         while size:
             region = chain[size - 1]
             if not is_open[region] and least[region] < 0:
-                least[region] = _least_edge(region, graph, hubs, hub_edges)
+                least[region], tables = _least_edge(region, graph, hubs, tables, hub_edges)
             edge = least[region]
             other = region if edge < 0 else edges[edge].ends[0] + edges[edge].ends[1] - region
             if is_open[region] or is_open[other]:
                 for at in range(size):
                     is_open[chain[at]] = True
                 size = 0
-            elif edge < 0:
+            elif edge < 0 or other < begin or other >= begin + width:
                 size = 0
             elif size == 1 or chain[size - 2] != other:
                 chain[size] = other
@@ -100,25 +110,25 @@ def _merge_all(graph, found, space, made, is_open, hubs, statistics, percent, hu
                 rows[merges, 0], rows[merges, 1] = min(one, another), max(one, another)
                 rows[merges, 2], rows[merges, 3], scores[merges] = record.key, record.link, record.score
                 merges += 1
-                kept, pairs = _merge(edge, graph, least, marks, hubs, pairs, statistics, percent, hub_edges)
+                kept, tables = _merge(edge, graph, least, marks, hubs, tables, statistics, percent, hub_edges)
                 smallest[kept] = min(one, another)
                 size -= 2
                 if size == 0:
                     chain[0], size = kept, 1
-    return merges
+    return merges, tables
 
 
 @compiled
-def _least_edge(region, graph, hubs, hub_edges):  # type: ignore[no-untyped-def]
-    """The least edge of a region, -1 without edges."""
+def _least_edge(region, graph, hubs, tables, hub_edges):  # type: ignore[no-untyped-def]
+    """The least edge of a region, -1 without edges, and the tables of hubs."""
     if hubs[0][region] >= 0:
-        return least_of_hub(region, graph, hubs, hub_edges)
-    return least_in_list(region, graph)
+        return least_of_hub(region, graph, hubs, tables, hub_edges)
+    return least_in_list(region, graph), tables
 
 
 @compiled
-def _merge(edge, graph, least, marks, hubs, pairs, statistics, percent, hub_edges):  # type: ignore[no-untyped-def]
-    """Merge the regions of an edge. Return the one that remains, and the table of pairs."""
+def _merge(edge, graph, least, marks, hubs, tables, statistics, percent, hub_edges):  # type: ignore[no-untyped-def]
+    """Merge the regions of an edge. Return the one that remains, and the tables of hubs."""
     edges, firsts, lengths = graph
     slots, kept, gone = hubs[0], edges[edge].ends[0], edges[edge].ends[1]
     if (slots[gone] >= 0, lengths[gone]) > (slots[kept] >= 0, lengths[kept]):
@@ -127,14 +137,14 @@ def _merge(edge, graph, least, marks, hubs, pairs, statistics, percent, hub_edge
     if slots[gone] >= 0:
         end_hub(gone, hubs)
     if slots[kept] >= 0:
-        pairs = absorb(kept, gone, graph, least, hubs, pairs, statistics, percent)
+        tables = absorb(kept, gone, graph, least, hubs, tables, statistics, percent)
         least[kept] = -1
     else:
         least[kept] = _merge_lists(kept, gone, graph, least, marks, statistics, percent)
         if lengths[kept] >= hub_edges:
-            pairs = become_hub(kept, graph, hubs, pairs)
+            tables = become_hub(kept, graph, hubs, tables)
     firsts[gone] = least[gone] = -1
-    return kept, pairs
+    return kept, tables
 
 
 @compiled

@@ -1,14 +1,15 @@
-"""Regions with many edges, hubs: their least edges in a queue, and the edges between two hubs in a hash table.
+"""Regions with many edges, hubs: their least edges in heaps, and the edges between two hubs in a hash table.
 
-    hubs = (slots, free, edges, scores, keys, lengths, limits)
+    hubs = (slots, free, heaps)
 
-slots[region] is the row of a hub's queue, -1 for other regions. A queue has the least edges of its hub, the least one
-last, with the scores and keys that they had. Edges of the hub that are not in the queue are not less than its limit
-(score, key), since edges never become less. free[0] counts the free rows, which follow.
+slots[region] is the heap of a hub, -1 for other regions. free[0] counts the free heaps, which follow. heaps[heap] has
+begin, capacity and size in `entries`. With a capacity of 0 it must be made anew from the list of the hub's edges.
 
-    pairs = (table, filled)
+    tables = (pairs, filled, entries, used)
 
-The hash table has all edges between two hubs, and edges that were, in `filled` of its places.
+pairs: a hash table with all edges between two hubs, and edges that were, in `filled` of its places. entries: (score,
+key, edge), of which `used` belong to heaps. A heap has all edges of its hub with the scores and keys that they had when
+they were entered. Since edges never become less, its first edge is the least one if it is still as it was entered.
 """
 
 from __future__ import annotations
@@ -22,40 +23,36 @@ _FREE = -1  # a slot without an edge in the hash table
 
 
 @compiled
-def no_hubs(regions, rows, queue_length, index):  # type: ignore[no-untyped-def]
-    """Space for some hubs. `index`: an array of the type that numbers edges."""
-    free = np.arange(-1, rows).astype(index.dtype)
-    free[0] = rows
-    return (
-        np.full(regions, -1, index.dtype),
-        free,
-        np.empty((rows, queue_length), index.dtype),
-        np.empty((rows, queue_length), np.float64),
-        np.empty((rows, queue_length), index.dtype),
-        np.zeros(rows, np.int64),
-        np.empty((rows, 2), np.float64),
-    )
+def no_hubs(regions, most, like):  # type: ignore[no-untyped-def]
+    """Space for some hubs, and empty tables. `like`: an array of the type that numbers edges."""
+    free = np.arange(-1, most).astype(like.dtype)
+    free[0] = most
+    hubs = (np.full(regions, -1, like.dtype), free, np.zeros((most, 3), np.int64))
+    return hubs, (np.full(1024, _FREE, like.dtype), 0, _entries(1024, like), 0)
 
 
 @compiled
-def become_hub(region, graph, hubs, pairs):  # type: ignore[no-untyped-def]
-    """Make a region a hub if there is a free queue. Return the table of pairs."""
-    slots, free = hubs[:2]
+def _entries(count, like):  # type: ignore[no-untyped-def]
+    return np.empty(count, np.float64), np.empty(count, like.dtype), np.empty(count, like.dtype)
+
+
+@compiled
+def become_hub(region, graph, hubs, tables):  # type: ignore[no-untyped-def]
+    """Make a region a hub if there is a free heap. Return the tables."""
+    slots, free, heaps = hubs
     if free[0] == 0:
-        return pairs
-    row = free[free[0]]
+        return tables
+    slots[region] = free[free[0]]
     free[0] -= 1
-    slots[region] = row
-    # Nothing is known of its edges.
-    hubs[5][row], hubs[6][row, 0], hubs[6][row, 1] = 0, -1.0, -1.0
+    heaps[slots[region], 1] = 0
     edges, firsts, _ = graph
     half = firsts[region]
     while half >= 0:
         edge, side = half >> 1, half & 1
         if not is_gone(edges[edge]) and slots[edges[edge].ends[1 - side]] >= 0:
-            pairs = _with_pair(edge, edges, slots, pairs)
+            tables = _with_pair(edge, edges, slots, tables)
         half = edges[edge].nexts[side]
-    return pairs
+    return tables
 
 
 @compiled
@@ -68,8 +65,8 @@ def end_hub(region, hubs):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def absorb(hub, gone, graph, least, hubs, pairs, statistics, percent):  # type: ignore[no-untyped-def]
-    """Move the edges of a region to a hub, or add them to those of the hub. Return the table of pairs."""
+def absorb(hub, gone, graph, least, hubs, tables, statistics, percent):  # type: ignore[no-untyped-def]
+    """Move the edges of a region to a hub, or add them to those of the hub. Return the tables."""
     edges, firsts, _ = graph
     slots, half = hubs[0], firsts[gone]
     while half >= 0:
@@ -78,67 +75,96 @@ def absorb(hub, gone, graph, least, hubs, pairs, statistics, percent):  # type: 
         if is_gone(edges[edge]):
             continue
         other = edges[edge].ends[1 - side]
-        known = _edge_of_pair(pairs, edges, hub, other) if slots[other] >= 0 else edge_in_list(other, hub, graph)
+        known = _edge_of_pair(tables, edges, hub, other) if slots[other] >= 0 else edge_in_list(other, hub, graph)
         if known >= 0 and add_up(known, edge, edges, least, statistics, percent) == known:
             continue
         push_front(edge, side, hub, graph)
-        _offer(edge, slots[hub], edges, hubs)
+        _enter_in_heap(edge, hubs[2][slots[hub]], edges, tables[2])
         if slots[other] >= 0:
-            pairs = _with_pair(edge, edges, slots, pairs)
-    return pairs
+            tables = _with_pair(edge, edges, slots, tables)
+    return tables
 
 
 @compiled
-def least_of_hub(hub, graph, hubs, hub_edges):  # type: ignore[no-untyped-def]
-    """The least edge of a hub, -1 without edges. It ceases to be a hub if it has less than half of `hub_edges`."""
-    edges, firsts, lengths = graph
-    slots, _, queue, scores, keys, queued, limits = hubs
-    row = slots[hub]
-    for _ in range(2):
-        while queued[row]:
-            last = queued[row] - 1
-            edge = queue[row, last]
-            is_there = not is_gone(edges[edge])
-            if is_there and scores[row, last] == edges[edge].score and keys[row, last] == edges[edge].key:
-                return edge
-            queued[row] = last
-            if is_there:
-                _offer(edge, row, edges, hubs)
+def least_of_hub(hub, graph, hubs, tables, hub_edges):  # type: ignore[no-untyped-def]
+    """The least edge of a hub, -1 without edges, and the tables. It ceases to be a hub if it has few edges."""
+    edges, _, lengths = graph
+    heap = hubs[2][hubs[0][hub]]
+    if heap[1] == 0:
         least = least_in_list(hub, graph)
         if 2 * lengths[hub] < hub_edges:
             end_hub(hub, hubs)
-            return least
-        limits[row, 0] = np.inf
-        half = firsts[hub]
-        while half >= 0:
-            _offer(half >> 1, row, edges, hubs)
-            half = edges[half >> 1].nexts[half & 1]
-    raise AssertionError("a queue that was just filled has a least edge")
+            return least, tables
+        tables = _with_heap(hub, graph, hubs, tables)
+    scores, keys, items = tables[2]
+    begin = heap[0]
+    while heap[2] > 0:
+        edge = items[begin]
+        if is_gone(edges[edge]):
+            heap[2] -= 1
+            last = begin + heap[2]
+            _sink(scores[last], keys[last], items[last], heap, tables[2])
+        elif scores[begin] != edges[edge].score or keys[begin] != edges[edge].key:
+            _sink(edges[edge].score, edges[edge].key, edge, heap, tables[2])
+        else:
+            return edge, tables
+    return -1, tables
 
 
 @compiled
-def _offer(edge, row, edges, hubs):  # type: ignore[no-untyped-def]
-    """Put an edge into a queue if it is less than the limit of the queue."""
-    _, _, queue, scores, keys, queued, limits = hubs
-    score, key, length = edges[edge].score, edges[edge].key, queued[row]
-    if not _precedes(score, key, limits[row, 0], limits[row, 1]):
+def _with_heap(hub, graph, hubs, tables):  # type: ignore[no-untyped-def]
+    """The tables after the heap of a hub was made from the list of its edges. Without space, all heaps are dropped."""
+    (edges, firsts, lengths), (slots, _, heaps) = graph, hubs
+    pairs, filled, entries, used = tables
+    heap, capacity = heaps[slots[hub]], 2 * np.int64(lengths[hub])
+    if used + capacity > len(entries[0]):
+        every = 0
+        for region in range(len(slots)):
+            every += lengths[region] if slots[region] >= 0 else 0
+        entries, used = _entries(4 * every + capacity, pairs), 0
+        heaps[:, 1] = 0
+    heap[0], heap[1], heap[2] = used, capacity, 0
+    half = firsts[hub]
+    while half >= 0:
+        _enter_in_heap(half >> 1, heap, edges, entries)
+        half = edges[half >> 1].nexts[half & 1]
+    return pairs, filled, entries, used + capacity
+
+
+@compiled
+def _enter_in_heap(edge, heap, edges, entries):  # type: ignore[no-untyped-def]
+    """Enter an edge into the heap of a hub. A heap without space is dropped."""
+    scores, keys, items = entries
+    begin, capacity, size = heap
+    if size >= capacity:
+        heap[1] = 0
         return
-    at = length
-    if length == queue.shape[1]:
-        if not _precedes(score, key, scores[row, 0], keys[row, 0]):
-            limits[row, 0], limits[row, 1] = score, key
-            return
-        limits[row, 0], limits[row, 1] = scores[row, 0], keys[row, 0]
-        at = 0
-        while at + 1 < length and _precedes(score, key, scores[row, at + 1], keys[row, at + 1]):
-            _move(at + 1, at, row, queue, scores, keys)
-            at += 1
-    else:
-        queued[row] = length + 1
-        while at > 0 and _precedes(scores[row, at - 1], keys[row, at - 1], score, key):
-            _move(at - 1, at, row, queue, scores, keys)
-            at -= 1
-    queue[row, at], scores[row, at], keys[row, at] = edge, score, key
+    score, key, at = edges[edge].score, edges[edge].key, size
+    while at > 0:
+        above = begin + ((at - 1) >> 1)
+        if not _precedes(score, key, scores[above], keys[above]):
+            break
+        scores[begin + at], keys[begin + at], items[begin + at] = scores[above], keys[above], items[above]
+        at = (at - 1) >> 1
+    scores[begin + at], keys[begin + at], items[begin + at] = score, key, edge
+    heap[2] = size + 1
+
+
+@compiled
+def _sink(score, key, edge, heap, entries):  # type: ignore[no-untyped-def]
+    """Replace the first entry of a heap."""
+    scores, keys, items = entries
+    begin, _, size = heap
+    at = 0
+    while 2 * at + 1 < size:
+        below = begin + 2 * at + 1
+        if 2 * at + 2 < size and _precedes(scores[below + 1], keys[below + 1], scores[below], keys[below]):
+            below += 1
+        if not _precedes(scores[below], keys[below], score, key):
+            break
+        scores[begin + at], keys[begin + at], items[begin + at] = scores[below], keys[below], items[below]
+        at = below - begin
+    scores[begin + at], keys[begin + at], items[begin + at] = score, key, edge
 
 
 @compiled
@@ -147,29 +173,18 @@ def _precedes(score, key, other_score, other_key):  # type: ignore[no-untyped-de
 
 
 @compiled
-def _move(at, to, row, queue, scores, keys):  # type: ignore[no-untyped-def]
-    queue[row, to], scores[row, to], keys[row, to] = queue[row, at], scores[row, at], keys[row, at]
-
-
-@compiled
-def no_pairs(index):  # type: ignore[no-untyped-def]
-    """An empty table of pairs. `index`: an array of the type that numbers edges."""
-    return np.full(1024, _FREE, index.dtype), 0
-
-
-@compiled
-def _edge_of_pair(pairs, edges, one, other):  # type: ignore[no-untyped-def]
+def _edge_of_pair(tables, edges, one, other):  # type: ignore[no-untyped-def]
     """The edge between two hubs, or -1."""
-    table = pairs[0]
-    return table[_place(table, edges, one, other)]
+    pairs = tables[0]
+    return pairs[_place(pairs, edges, one, other)]
 
 
 @compiled
-def _with_pair(edge, edges, slots, pairs):  # type: ignore[no-untyped-def]
-    """The table of pairs, with one edge more."""
-    table, filled = pairs
-    if 2 * (filled + 1) > len(table):
-        known = table[table != _FREE]
+def _with_pair(edge, edges, slots, tables):  # type: ignore[no-untyped-def]
+    """The tables, with one edge more between two hubs."""
+    pairs, filled, entries, used = tables
+    if 2 * (filled + 1) > len(pairs):
+        known = pairs[pairs != _FREE]
         valid = np.zeros(len(known), np.bool_)
         for at in range(len(known)):
             each = edges[known[at]]
@@ -177,15 +192,14 @@ def _with_pair(edge, edges, slots, pairs):  # type: ignore[no-untyped-def]
         size = 1024
         while size < 4 * (valid.sum() + 1):
             size *= 2
-        table, filled = np.full(size, _FREE, table.dtype), 0
+        pairs, filled = np.full(size, _FREE, pairs.dtype), 0
         for each in known[valid]:
-            filled += _enter(each, edges, table)
-    filled += _enter(edge, edges, table)
-    return table, filled
+            filled += _enter_pair(each, edges, pairs)
+    return pairs, filled + _enter_pair(edge, edges, pairs), entries, used
 
 
 @compiled
-def _enter(edge, edges, table):  # type: ignore[no-untyped-def]
+def _enter_pair(edge, edges, table):  # type: ignore[no-untyped-def]
     """Enter an edge into a table of pairs. Return the number of places that it fills: 0 or 1."""
     at = _place(table, edges, edges[edge].ends[0], edges[edge].ends[1])
     is_free = table[at] == _FREE

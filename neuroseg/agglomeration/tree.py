@@ -34,7 +34,7 @@ from neuroseg.tables import BINS, REGIONS, TREE, Table, empty
 
 # Other numbers give the same tree.
 _HUB_EDGES = 64
-_QUEUE_LENGTH = 32
+_WIDTH = 16384
 
 
 def merge_tree(edges: Table, bins: Table, scoring: Scoring) -> Table:
@@ -111,7 +111,7 @@ def _merged(
     edges: NDArray[Any], is_open: NDArray[np.bool_], statistics: Arrays, percent: int, new: Allocate
 ) -> tuple[list[NDArray[Any]], NDArray[Any]]:
     """Return the merges by (score, key), and the numbers of the edges left, by key. All arguments are changed."""
-    made, left = merge_along_chains(edges, is_open, statistics, percent, _HUB_EDGES, _QUEUE_LENGTH, new)
+    made, left = merge_along_chains(edges, is_open, statistics, percent, _HUB_EDGES, _WIDTH, new)
     by_rank = row_order(made[2], made[3])
     return [column[by_rank] for column in made], left[row_order(edges["key"][left])]
 

@@ -88,12 +88,12 @@ def random_graph(
     return graph
 
 
-@pytest.fixture(params=[(tree._HUB_EDGES, tree._QUEUE_LENGTH), (3, 2), (1, 1)], ids=["lists", "hubs", "all-hubs"])
+@pytest.fixture(params=[(tree._HUB_EDGES, tree._WIDTH), (3, 5), (1, 1)], ids=["lists", "hubs", "all-hubs"])
 def kernels(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Merge lists, as small graphs do, or make small regions hubs, with short queues."""
+    """Merge lists, as small graphs do, or make small regions hubs, in small ranges first."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tree, "_HUB_EDGES", request.param[0])
-        patch.setattr(tree, "_QUEUE_LENGTH", request.param[1])
+        patch.setattr(tree, "_WIDTH", request.param[1])
         yield
 
 
