@@ -17,12 +17,12 @@ _DIGIT_BITS = 11
 _DIGITS = 6  # of a column of 64 bits
 _NONE = -1
 # Rows are numbered with 32 bits up to this number. Half-edges need twice the number.
-_MOST_SMALL_ROWS = 2**30 - 1
+MOST_SMALL_ROWS = 2**30 - 1
 
 
 def index_type(rows: int) -> type[np.signedinteger[Any]]:
     """Return the integer type that numbers the rows of a table."""
-    return np.int32 if rows <= _MOST_SMALL_ROWS else np.int64
+    return np.int32 if rows <= MOST_SMALL_ROWS else np.int64
 
 
 def row_order(*columns: NDArray[Any], new: Allocate = np.empty) -> NDArray[Any]:

@@ -39,7 +39,7 @@ from neuroseg.volumes.raw import RawSource
 from neuroseg.volumes.selection import WHOLE_FILE, Selection
 
 # Fragment ids are voxel indices in signed 64 bits. No region needs more blocks than this.
-_MOST_VOXELS, _MOST_BLOCKS = 2**63 - 1, 10**8
+MOST_VOXELS, MOST_BLOCKS = 2**63 - 1, 10**8
 _KINDS = ("raw", "affinities", "boundaries")
 PREDICTION = ("sections", "affinities")
 SEGMENTATION = ("fragments", "edges", "agglomeration", "lookup", "relabel", "pyramid")
@@ -273,18 +273,18 @@ def _impossible(plan: Plan) -> str:
     """Return a description of the first invalid value of a plan, or an empty string."""
     triples = {"shape": plan.shape, "blocks": plan.blocks, "predicted_blocks": plan.predicted_blocks}
     for key, value in {**triples, "tile_voxels": plan.tile_voxels or (1, 1, 1)}.items():
-        if min(value) < 1 or math.prod(value) > _MOST_VOXELS:
+        if min(value) < 1 or math.prod(value) > MOST_VOXELS:
             return f"{key} = {list(value)}, expected three positive numbers with a product below 2^63"
     for key, blocks in (("blocks", plan.blocks), ("predicted_blocks", plan.predicted_blocks)):
-        if Lattice(plan.shape, blocks, parse_roi(plan.roi, plan.shape)).touching > _MOST_BLOCKS:
-            return f"{key} = {list(blocks)}, which cuts the region {plan.roi} into more than {_MOST_BLOCKS} blocks"
+        if Lattice(plan.shape, blocks, parse_roi(plan.roi, plan.shape)).touching > MOST_BLOCKS:
+            return f"{key} = {list(blocks)}, which cuts the region {plan.roi} into more than {MOST_BLOCKS} blocks"
     if not all(0 < edge < math.inf for edge in plan.voxel_size_nm):
         return f"voxel_size_nm = {list(plan.voxel_size_nm)}, expected three positive lengths"
     if not all(map(math.isfinite, (*plan.offset_nm, *(plan.value_range or ()), plan.threshold, plan.mask_boundary))):
         return "offset_nm, value_range, threshold or mask_boundary is not a finite number"
     counts = {"level": plan.level, "workers": plan.workers, "prediction_workers": plan.prediction_workers}
     for key, count in {**counts, "min_size_voxels": plan.min_size_voxels}.items():
-        if not 0 <= count <= _MOST_VOXELS:
+        if not 0 <= count <= MOST_VOXELS:
             return f"{key} = {count}, expected a number from 0 to 2^63 - 1"
     if not plan.block_timeout_s > 0:
         return f"block_timeout_s = {plan.block_timeout_s}, expected more than 0"

@@ -25,7 +25,7 @@ _PAUSES_S = (0.05, 0.5)
 _COPIED_BYTES = 1 << 24
 _PART = ".parquet"
 # Large folders are slow on network disks: 25 million blocks have 5000 files and 5000 folders in one.
-_FILES_A_FOLDER = 5000
+FILES_A_FOLDER = 5000
 
 Read = TypeVar("Read")
 
@@ -190,7 +190,7 @@ def _load(path: str) -> NDArray[np.uint64]:
 
 def part_path(folder: Place, block: int) -> Place:
     """Return the file of one block's part. From the 5000th part on, parts lie in folders of 5000 files."""
-    inside = folder / f"{block // _FILES_A_FOLDER:05d}" if block >= _FILES_A_FOLDER else folder
+    inside = folder / f"{block // FILES_A_FOLDER:05d}" if block >= FILES_A_FOLDER else folder
     return inside / f"{block:08d}{_PART}"
 
 

@@ -47,7 +47,10 @@ def made(folder: Path, edges: int) -> tuple[Path, dict[str, Any]]:
             write_table(part_path(workspace.nodes, block.index), nodes)
             write_table(path, found)
         rows += len(read_part(workspace.edges, block.index, {"u": EDGES["u"]})["u"])
-    return folder, {"fragments": cells[0] ** 3, "rows_of_edges": rows, "blocks": len(plan.lattice.blocks())}
+    return folder, {
+        "shape": list(plan.shape), "block_voxels": _BLOCK, "fragments": cells[0] ** 3, "rows_of_edges": rows,
+        "blocks": len(plan.lattice.blocks()),
+    }  # fmt: skip
 
 
 def planned(folder: Path, workers: int, memory: str | None = None) -> tuple[Workspace, Plan]:
@@ -76,7 +79,7 @@ def measured(folder: Path, workers: int, memory: str | None) -> dict[str, Any]:
             run_stages(workspace, stages, [pending_of(workspace, stage) for stage in stages], executors.choose, silent)
         seconds.append(round(time.perf_counter() - began, 1))
         peaks.append(max(_peak_mib(workspace, stage) for stage in stages))
-    rows = [_rows(workspace, stage) for stage in merging]
+    rows = [rows_read(workspace, stage) for stage in merging]
     return {
         "workers": workers,
         "memory": memory,
@@ -84,9 +87,15 @@ def measured(folder: Path, workers: int, memory: str | None) -> dict[str, Any]:
         "medges_per_s": round(rows[0] / seconds[0] / 1e6, 2),
         "worker_peak_mib": peaks[0],
         "rows_read_by_level": rows,
+        "worker_seconds_by_level": [round(worker_seconds(workspace, stage), 1) for stage in merging],
         "lookup_seconds": seconds[1],
         "lookup_peak_mib": peaks[1],
     }
+
+
+def worker_seconds(workspace: Workspace, stage: Stage) -> float:
+    """Return the sum of the seconds that each block of a stage took."""
+    return sum(float(record["seconds"]) for record in ledger_of(workspace, stage).records())
 
 
 def _peak_mib(workspace: Workspace, stage: Stage) -> int:
@@ -94,7 +103,7 @@ def _peak_mib(workspace: Workspace, stage: Stage) -> int:
     return max(int(record["peak_mib"]) for record in ledger_of(workspace, stage).records())
 
 
-def _rows(workspace: Workspace, stage: Stage) -> int:
+def rows_read(workspace: Workspace, stage: Stage) -> int:
     """Return the rows of edges that the groups of a stage read."""
     tables = [name for name in stage.inputs if name.rpartition("/")[2] in ("edges", "open_edges", "open_regions")]
     files = [file for name in tables for file in parts_in(workspace.path / name).values()]
