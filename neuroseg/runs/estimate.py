@@ -31,8 +31,9 @@ _HOUR_S = 3600.0
 # Files of a stage apart from its blocks: its identity and its marks.
 _LEDGER_FILES = 2
 _DEFAULT_JOBS = 2
-# The share of edges that groups leave to groups twice as wide. Measured with python scripts/scale.
-_LEFT_BY_A_LEVEL = 0.45
+# The share of edges that waits for the last group, and the share of the others that groups leave to groups twice as
+# wide. Measured with python scripts/scale.
+_WAITING, _LEFT_BY_A_LEVEL = 0.057, 0.45
 # Memory for each edge that a group reads, and in the table of segments for each edge of the region. Measured with
 # python scripts/scale agglomeration.
 _BYTES_OF_AN_EDGE = {"agglomeration": 110, "lookup": 9}
@@ -168,7 +169,7 @@ def _scale_of(stage: Stage, plan: Plan, probes: Sequence[Probe], inside: Inside)
         voxels = voxel_count(plan.lattice) * inside.voxels
         edges = round(sum(probe.edges for probe in probes) / sum(probe.voxels for probe in probes) * voxels)
         if isinstance(stage, AgglomerationStage):
-            edges = round(edges * _LEFT_BY_A_LEVEL ** (stage.level - 1))
+            edges = round(edges * (_WAITING + (1 - _WAITING) * _LEFT_BY_A_LEVEL ** (stage.level - 1)))
         blocks = block_count(lattice)
         return blocks, edges, edges, -(-edges // max(1, blocks))
     work = work_of(stage)
