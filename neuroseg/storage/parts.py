@@ -24,7 +24,7 @@ from neuroseg.tables import LOOKUP, Table
 _PAUSES_S = (0.05, 0.5)
 _COPIED_BYTES = 1 << 24
 _PART = ".parquet"
-# Large folders are slow on network disks: 25 million blocks have 5000 files and 5000 folders in one.
+# Large folders are slow on network disks.
 FILES_A_FOLDER = 5000
 
 Read = TypeVar("Read")
@@ -189,9 +189,17 @@ def _load(path: str) -> NDArray[np.uint64]:
 
 
 def part_path(folder: Place, block: int) -> Place:
-    """Return the file of one block's part. From the 5000th part on, parts lie in folders of 5000 files."""
-    inside = folder / f"{block // FILES_A_FOLDER:05d}" if block >= FILES_A_FOLDER else folder
-    return inside / f"{block:08d}{_PART}"
+    """Return the file of one block's part. A folder has at most 5000 files, and as many folders.
+
+    The first 5000 parts lie in the table's folder, 5000 more in each of 4999 folders in it, and so on.
+    """
+    groups, group = [], block // FILES_A_FOLDER
+    while group:
+        groups.append(group)
+        group //= FILES_A_FOLDER
+    for group in reversed(groups):
+        folder = folder / f"{group:05d}"
+    return folder / f"{block:08d}{_PART}"
 
 
 def parts_in(folder: Place) -> dict[int, Place]:

@@ -99,8 +99,9 @@ def cube(voxels: float) -> tuple[int, int, int]:
 
 
 def entries_of_a_folder(blocks: int) -> int:
-    """Return the most files and folders that a folder of tables has: FILES_A_FOLDER files, then folders of as many."""
-    return min(blocks, FILES_A_FOLDER) + max(0, -(-blocks // FILES_A_FOLDER) - 1)
+    """Return the most files and folders that a folder of tables has: as many of each as FILES_A_FOLDER."""
+    folders = max(0, -(-blocks // FILES_A_FOLDER) - 1)
+    return min(blocks, FILES_A_FOLDER) + min(folders, FILES_A_FOLDER)
 
 
 def _levels(shape: Sequence[int], constants: Constants, law: Law) -> tuple[Level, ...]:

@@ -96,11 +96,12 @@ def test_a_missing_part_and_a_damaged_part_raise_different_errors(tmp_path: Path
 
 def test_no_folder_of_parts_has_more_than_some_thousand_files(tmp_path: Path) -> None:
     names = {0: "00000000", 4999: "00004999", 5000: "00001/00005000", 24_999_999: "04999/24999999"}
+    names |= {25_000_000: "00001/05000/25000000", 99_999_999: "00003/19999/99999999"}
     for block, name in names.items():
         assert part_path(tmp_path, block) == tmp_path / f"{name}.parquet"
         write_table(part_path(tmp_path, block), TABLE)
     (tmp_path / ".00000003.parquet.8f.partial").write_bytes(b"half")
     assert list(parts_in(tmp_path)) == list(names)
     remove_parts(tmp_path, lambda block: block in (0, 5000))
-    assert list(parts_in(tmp_path)) == [4999, 24_999_999]
+    assert list(parts_in(tmp_path)) == [4999, 24_999_999, 25_000_000, 99_999_999]
     assert parts_in(tmp_path / "none") == {}
