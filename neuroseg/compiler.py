@@ -8,25 +8,26 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numba
 from numba.core.caching import FunctionCache
+
+if TYPE_CHECKING:
+    from neuroseg.kernels import Frozen
 
 logger = logging.getLogger(__name__)
 _warned = False
 
 
-def dispatcher_of(
-    function: Callable[..., Any], sources: Collection[str], folder: str | None, *, is_default: bool
-) -> Any:
+def dispatcher_of(function: Callable[..., Any], frozen: Frozen, folder: str | None, *, is_default: bool) -> Any:
     """Return numba's dispatcher of a function, with a cache in `folder`, which may be numba's default.
 
-    `sources`: the files of the function and of all kernels that it calls. If one changes, the function is compiled
-    again. numba itself looks only at the file of the function.
+    If something that is frozen in the compiled code changes, the function is compiled again. numba itself looks only at
+    the file of the function.
     """
     # numba may have been imported before the folder was chosen.
     numba.config.CACHE_DIR = "" if folder is None or is_default else folder
@@ -34,7 +35,7 @@ def dispatcher_of(
     if folder is not None:
         with contextlib.suppress(RuntimeError, OSError):  # no cache folder for this source file, or no source file
             dispatcher._cache = _KernelCache(function)
-            dispatcher._cache._cache_file._source_stamp = [_hash_of(file) for file in sorted(sources)]
+            dispatcher._cache._cache_file._source_stamp = [*map(_hash_of, frozen.files), *frozen.constants]
     return dispatcher
 
 
@@ -58,7 +59,7 @@ class _KernelCache(FunctionCache):  # type: ignore[misc]
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        """Save the compiled code for a signature. If the disk refuses, warn once and continue without a cache."""
+        """Save the compiled code for a signature. If that fails, warn once and continue without a cache."""
         try:
             super().save_overload(sig, data)
         except OSError as error:

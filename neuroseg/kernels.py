@@ -8,12 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cached_property, update_wrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from neuroseg.caches import choose_kernel_folder
 
 _SOURCES = Path(__file__).parent
 _FOLDER = choose_kernel_folder(_SOURCES)
+
+
+class Frozen(NamedTuple):
+    """What the compiled code of a kernel contains: source files, and constants from any file with their values."""
+
+    files: tuple[str, ...]
+    constants: tuple[str, ...]
 
 
 class Kernel:
@@ -32,18 +39,26 @@ class Kernel:
         from neuroseg.compiler import dispatcher_of
 
         is_default = str(_SOURCES / "__pycache__") == _FOLDER
-        return dispatcher_of(self._function, self.sources(), _FOLDER, is_default=is_default)
+        return dispatcher_of(self._function, self.frozen(), _FOLDER, is_default=is_default)
 
-    def sources(self) -> frozenset[str]:
-        """Return the source files of this kernel and of all kernels that it calls."""
-        kernels, found = [self], set()
-        while kernels:
-            function = kernels.pop()._function
-            if function not in found:
-                found.add(function)
-                named = (function.__globals__.get(name) for name in function.__code__.co_names)
-                kernels += [value for value in named if isinstance(value, Kernel)]
-        return frozenset(function.__code__.co_filename for function in found)
+    def frozen(self) -> Frozen:
+        """Return what the compiled code contains: this kernel, those that it calls, and the constants that they use."""
+        kernels, files, constants = {self}, set(), set()
+        seen: set[Kernel] = set()
+        while kernels - seen:
+            kernel = (kernels - seen).pop()
+            seen.add(kernel)
+            code, names = kernel._function.__code__, kernel._function.__globals__
+            files.add(code.co_filename)
+            for name in set(code.co_names) & set(names):
+                value = names[name]
+                if isinstance(value, Kernel):
+                    kernels.add(value)
+                elif isinstance(value, bool | int | float | tuple):
+                    constants.add(f"{name} = {value!r}")
+                elif hasattr(value, "tobytes"):  # numbers and arrays of numpy
+                    constants.add(f"{name} = {value.tobytes()!r}")
+        return Frozen(tuple(sorted(files)), tuple(sorted(constants)))
 
     @property
     def _numba_type_(self) -> Any:

@@ -182,3 +182,19 @@ def test_a_kernel_is_compiled_again_when_a_kernel_that_it_calls_changes(tmp_path
 
     assert [outcome(1), outcome(1), outcome(5), outcome(1)] == ["30", "30", "70", "30"]
     assert len(list((tmp_path / "kernels").rglob("*.nbc"))) >= 2, "kernels are kept"
+
+
+def test_a_kernel_is_compiled_again_when_a_constant_of_another_file_changes(tmp_path: Path) -> None:
+    (tmp_path / "kernel_of_a_constant.py").write_text(
+        "from neuroseg.kernels import compiled\nfrom constant import STEP\n@compiled\ndef more(a):\n    return a + STEP\n"
+        "if __name__ == '__main__':\n    print(more(2))\n"
+    )
+
+    def outcome(step: int) -> str:
+        (tmp_path / "constant.py").write_text(f"STEP = {step}\n")
+        command = [sys.executable, "kernel_of_a_constant.py"]
+        environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "kernels")}
+        run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+        return run.stdout.strip()
+
+    assert [outcome(1), outcome(1), outcome(5)] == ["3", "3", "7"]

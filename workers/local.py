@@ -6,6 +6,7 @@ head.
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import socket
@@ -26,6 +27,8 @@ def main(workspace: str, head: str) -> None:
     work(Path(workspace), channel)
     # All blocks are reported, so there is nothing left to do. The interpreter's own end takes half a second.
     logging.shutdown()
+    sys.stdout.flush()
+    ctypes.CDLL(None).fflush(None)  # output of compiled libraries
     os._exit(0)
 
 

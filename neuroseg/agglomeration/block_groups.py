@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from neuroseg.agglomeration.evidence import with_evidence
 from neuroseg.agglomeration.ordering import Allocate, NameIndex, row_order
 from neuroseg.agglomeration.region_rows import Parts, chained, in_memory
-from neuroseg.agglomeration.scorings import Scoring
+from neuroseg.agglomeration.scorings import MEAN, Scoring
 from neuroseg.agglomeration.tree import as_regions, merged_regions, scored_bins
 from neuroseg.blocks import Block, Lattice
 from neuroseg.geometry import Box, Triple, triple
@@ -83,13 +83,13 @@ def merged_edges(
     read: Read,
     closed: NDArray[np.uint64],
     scoring: Scoring,
-    allocator: Callable[[int], Allocate] = lambda edges: np.empty,
+    allocator: Callable[[int, int], Allocate] = lambda edges, bins: np.empty,
 ) -> tuple[Table, dict[str, Table]]:
     """Return the merges of a group (columns of tables.TREE), and the tables of edges that it leaves (`COLUMNS`).
 
     `read(name)` returns one of the tables that the parts of the group left. `closed`: the ids of the fragments that are
-    closed now. Merges are sorted by (score, u, v). Without parts, all tables are empty. `allocator` returns, for a
-    number of edges between regions, the function that allocates arrays for them.
+    closed now. Merges are sorted by (score, u, v). Without parts, all tables are empty. `allocator` returns, for
+    the numbers of edges between regions and of entries of histograms, the function that allocates arrays for them.
     """
     names, complete, left = NameIndex(closed), {}, {}
     for name, columns in TABLES.items():
@@ -101,7 +101,8 @@ def merged_edges(
     complete.clear()
     every = chained(_also_closed(read("regions"), names), in_memory([regions]))
     every_bin = chained(read("region_bins"), in_memory([bins]))
-    tree, left["regions"], left["region_bins"] = merged_regions(every, every_bin, scoring, allocator(every.count()))
+    new = allocator(every.count(), 0 if scoring.percent == MEAN else every_bin.count())
+    tree, left["regions"], left["region_bins"] = merged_regions(every, every_bin, scoring, new)
     return tree, left
 
 

@@ -8,8 +8,8 @@ An edge is least by (score, key). Two regions merge if their edge is the least o
 The edges of the smaller region move to the list of the other one, or are added to its edges to the same neighbours. A
 region with many edges, a hub, absorbs a small one without a look at all its edges (hubs.py).
 
-A region may be open: it has contacts that are not in the table. Then nobody knows its least edge, so it merges with
-none. A region whose least edge joins it to an open one must wait for that one, so it merges with none from then on.
+A region may be open: it has contacts that are not in the table. Then its least edge is unknown, so it merges with none.
+A region whose least edge joins it to an open one must wait for that one, so it merges with none from then on.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from neuroseg.agglomeration.half_edges import (
     push_front,
     remove,
 )
-from neuroseg.agglomeration.hubs import absorb, become_hub, end_hub, least_of_hub, no_hubs
+from neuroseg.agglomeration.hubs import absorb, become_hub, end_hub, least_of_hub, make_hubs, no_hubs
 from neuroseg.agglomeration.ordering import Allocate
 from neuroseg.kernels import compiled
 
@@ -65,6 +65,7 @@ def merge_along_chains(
     link_edges(graph, statistics, percent)
     find_least_edges(edges, least)
     hubs, tables = no_hubs(regions, 2 * len(edges) // hub_edges, chain)
+    tables = make_hubs(graph, hubs, tables, hub_edges)
     merges = 0
     while True:
         counts = merges, width, hub_edges

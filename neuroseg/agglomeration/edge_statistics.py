@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from neuroseg.agglomeration.ordering import Allocate
 from neuroseg.kernels import compiled
 
 Arrays = tuple[NDArray[Any], ...]
@@ -22,18 +23,22 @@ NO_HISTOGRAMS: Histograms = (np.zeros(1, np.int64), np.zeros(0, np.uint8), np.ze
 
 
 def statistics_of(
-    sums: NDArray[np.float64], contacts: NDArray[np.int64], histograms: Histograms, percent: int
+    sums: NDArray[np.float64],
+    contacts: NDArray[np.int64],
+    histograms: Histograms,
+    percent: int,
+    new: Allocate = np.empty,
 ) -> Arrays:
     """Return the statistics of all edges. `sums` and `contacts` become part of them, `contacts` changed.
 
     `histograms`: the first entry of each edge and the number of entries, and bin and count of each entry. For the mean
-    (a percent below 0): NO_HISTOGRAMS.
+    (a percent below 0): NO_HISTOGRAMS. `new` allocates arrays.
     """
     starts, values, counts = histograms
     assert percent < 0 or len(starts) == len(sums) + 1, "every edge has a histogram"
-    levels = np.empty(len(starts) - 1, np.uint8)
-    nexts = np.full(len(values), -1, np.int64)
-    statistics = (sums, contacts, levels, starts[:-1].copy(), nexts, values, counts)
+    levels, nexts, heads = new(len(starts) - 1, np.uint8), new(len(values), np.int64), new(len(starts) - 1, np.int64)
+    nexts[:], heads[:] = -1, starts[:-1]
+    statistics = (sums, contacts, levels, heads, nexts, values, counts)
     _link(starts, statistics, percent)
     return statistics
 

@@ -4,8 +4,8 @@
 
 `edges` has the type `edge_type`: what is read together lies side by side in memory. Half-edge 2 e + side is edge e,
 seen from the region edges[e].ends[side]. edges[e].nexts[side] is the next half-edge of this region, and firsts[region]
-its first one. -1 ends a list. An edge that is gone has ends of -1. Its half-edges stay in the lists until somebody
-reads them, so lengths[region] may count edges that are gone.
+its first one. -1 ends a list. An edge that is gone has ends of -1. Its half-edges stay in the lists until these are
+read, so lengths[region] may count edges that are gone.
 
 An edge is less than another one by (score, key).
 """

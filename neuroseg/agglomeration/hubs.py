@@ -37,6 +37,16 @@ def _entries(count, like):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def make_hubs(graph, hubs, tables, hub_edges):  # type: ignore[no-untyped-def]
+    """Make all regions with many edges hubs. Return the tables."""
+    lengths = graph[2]
+    for region in range(len(lengths)):
+        if lengths[region] >= hub_edges:
+            tables = become_hub(region, graph, hubs, tables)
+    return tables
+
+
+@compiled
 def become_hub(region, graph, hubs, tables):  # type: ignore[no-untyped-def]
     """Make a region a hub if there is a free heap. Return the tables."""
     slots, free, heaps = hubs

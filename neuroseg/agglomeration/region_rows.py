@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from neuroseg.agglomeration.edge_statistics import Histograms
 from neuroseg.agglomeration.half_edges import edge_type
 from neuroseg.agglomeration.ordering import Allocate, NameIndex, distinct, index_type, row_order
+from neuroseg.kernels import compiled
 from neuroseg.tables import REGIONS, Table
 
 Columns = Mapping[str, type[np.generic]]
@@ -109,18 +110,20 @@ def read_columns(
     return arrays
 
 
-def read_histograms(parts: Parts) -> Histograms:
+def read_histograms(parts: Parts, new: Allocate = np.empty) -> Histograms:
     """Return the first entry of each edge and the number of entries, and bin and count of all entries, by (u, v, bin).
 
     `parts` have the columns of tables.BINS.
     """
     columns: Columns = {"u": np.uint64, "v": np.uint64, "bin": np.uint8}
-    u, v, bins = read_columns(parts, columns)
-    order = row_order(u, v, bins)
-    u, v = u[order], v[order]
-    is_first = np.append(True, (u[1:] != u[:-1]) | (v[1:] != v[:-1]))[: len(u)]
-    (counts,) = read_columns(parts, {"count": np.int64})
-    return np.append(np.flatnonzero(is_first), len(u)), bins[order], counts[order]
+    u, v, bins = read_columns(parts, columns, new)
+    order = row_order(u, v, bins, new=new)
+    starts, values, counts = _first_entries(u, v, order), new(len(u), np.uint8), new(len(u), np.int64)
+    np.take(bins, order, out=values, mode="clip")  # another mode makes a copy
+    del u, v, bins
+    (unsorted,) = read_columns(parts, {"count": np.int64}, new)
+    np.take(unsorted, order, out=counts, mode="clip")
+    return starts, values, counts
 
 
 def _by_rank_of_link(parts: Parts, place: NDArray[Any], new: Allocate) -> NDArray[Any]:
@@ -129,3 +132,18 @@ def _by_rank_of_link(parts: Parts, place: NDArray[Any], new: Allocate) -> NDArra
     by_rank = new(len(place), place.dtype)
     by_rank[:] = place[row_order(sums, u, v, new=new)]
     return by_rank
+
+
+@compiled
+def _first_entries(u, v, order):  # type: ignore[no-untyped-def]
+    """The first of the ordered rows of each pair (u, v), and the number of rows."""
+    pairs = 0
+    for at in range(len(order)):
+        pairs += at == 0 or u[order[at]] != u[order[at - 1]] or v[order[at]] != v[order[at - 1]]
+    starts, pair = np.empty(pairs + 1, np.int64), 0
+    for at in range(len(order)):
+        if at == 0 or u[order[at]] != u[order[at - 1]] or v[order[at]] != v[order[at - 1]]:
+            starts[pair] = at
+            pair += 1
+    starts[pairs] = len(order)
+    return starts

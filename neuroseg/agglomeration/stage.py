@@ -43,6 +43,8 @@ from neuroseg.tables import NODES, Table
 ALGORITHM = 3
 # Most memory for an edge while a group is merged: scripts/bench_merge_tree.py.
 _BYTES_OF_AN_EDGE = 130
+# Of an entry of a histogram: keys, order and counts while they are sorted.
+_BYTES_OF_A_BIN = 50
 
 
 @dataclass(frozen=True)
@@ -136,9 +138,10 @@ class AgglomerationStage:
         self._write(group, {"nodes": closed}, {"nodes": left})
         return closed["fragment"]
 
-    def _allocator(self, edges: int) -> Allocate:
-        """Return the function that allocates arrays for a number of edges."""
-        return self.memory.allocator(edges * _BYTES_OF_AN_EDGE, self.workspace.path, self.lattice.touching)
+    def _allocator(self, edges: int, bins: int) -> Allocate:
+        """Return the function that allocates arrays for numbers of edges and of entries of their histograms."""
+        needed = edges * _BYTES_OF_AN_EDGE + bins * _BYTES_OF_A_BIN
+        return self.memory.allocator(needed, self.workspace.path, self.lattice.touching)
 
     def _read(self, indices: Sequence[int], table: str) -> Parts:
         """Return one of the tables of some blocks or groups. Empty if the scoring does not need it."""

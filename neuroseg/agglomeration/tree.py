@@ -103,8 +103,8 @@ def merged_regions(
 def _read_statistics(regions: Parts, bins: Parts, rows: RegionRows, scoring: Scoring, new: Allocate) -> Arrays:
     columns = {"affinity_sum": np.float64, "contact_count": np.int64}
     sums, contacts = read_columns(regions, columns, new, rows.place)
-    histograms = read_histograms(bins) if scoring.percent != MEAN else NO_HISTOGRAMS
-    return statistics_of(sums, contacts, histograms, scoring.percent)
+    histograms = read_histograms(bins, new) if scoring.percent != MEAN else NO_HISTOGRAMS
+    return statistics_of(sums, contacts, histograms, scoring.percent, new)
 
 
 def _merged(

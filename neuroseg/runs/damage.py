@@ -248,7 +248,7 @@ def recompute(
     if _recompute(workspace, maker, blocks, choose, begin):
         return True
     causes = ledger_of(workspace, maker).failures().values()
-    lacks_tables = any(f"{workspace.artifact(name)}/" in cause for cause in causes for name in TEMPORARY)
+    lacks_tables = any(f"/{name}/" in cause for cause in causes for name in TEMPORARY)
     if not (lacks_tables and recompute_far_inputs(workspace, every, maker, choose, begin)):
         return False
     forget_failures(workspace, maker.name)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from neuroseg.geometry import whole
 from neuroseg.runs.streaming import blocks_held
-from neuroseg.runs.temporary import is_temporary, most_at_a_time
+from neuroseg.runs.temporary import is_temporary, most_at_a_time, readers_of
 from neuroseg.stage import Stage
 from neuroseg.storage.workspace import Workspace
 
@@ -41,6 +41,8 @@ def needed_bytes(
         name = stage.name.split("-")[0]
         per_voxel = BYTES_PER_VOXEL.get(name, 0.0) * (channels / 3 if name == "affinities" else 1)
         left = _voxels_left(workspace, stage) if per_voxel else 0
+        if is_temporary(stage) and any(_voxels_left(workspace, reader) for reader in readers_of(stages, stage)):
+            left += _voxels_released(workspace, stage)
         if stream and name == "affinities":
             left = min(left, blocks_held(stage.lattice) * math.prod(stage.lattice.block_shape))
         sizes[stage.name] = per_voxel * left
@@ -51,6 +53,12 @@ def needed_bytes(
         if size > 0:
             needed[name] = needed.get(name, 0.0) + size
     return needed
+
+
+def _voxels_released(workspace: Workspace, stage: Stage) -> int:
+    """Return the number of voxels in blocks whose files were removed, and which must be computed again."""
+    ledger = workspace.ledger(stage.name, stage.identity, stage.scope)
+    return ledger.released_of(stage.lattice.blocks(stage.halo)).voxels if ledger.is_same() else 0
 
 
 def _voxels_left(workspace: Workspace, stage: Stage) -> int:

@@ -33,7 +33,7 @@ def readers_of(every: Sequence[Stage], maker: Stage) -> list[Stage]:
 def remove_temporary(workspace: Workspace, every: Sequence[Stage]) -> None:
     """Remove temporary artifacts, or what is left of them, if all blocks that read them are done.
 
-    If the disk refuses it, the run goes on: a later call tries again.
+    If the removal fails, the run goes on: a later call tries again.
     """
     for maker in [stage for stage in every if is_temporary(stage)]:
         places = temporary(workspace)

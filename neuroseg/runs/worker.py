@@ -20,6 +20,7 @@ from neuroseg.storage.workspace import Workspace
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _LARGEST_KEPT_BYTES = 1 << 29
+_LARGEST_KEPT_BY_OLD_BYTES = 1 << 25
 
 
 def set_up() -> None:
@@ -39,8 +40,9 @@ def _keep_freed_memory() -> None:
     """
     with contextlib.suppress(OSError, AttributeError):  # another C library
         change = ctypes.CDLL(None).mallopt
-        change(_M_MMAP_THRESHOLD, _LARGEST_KEPT_BYTES)
-        change(_M_TRIM_THRESHOLD, _LARGEST_KEPT_BYTES)
+        # Older versions refuse more than 32 MiB. With the other limit alone, they would return every large array.
+        if change(_M_MMAP_THRESHOLD, _LARGEST_KEPT_BYTES) or change(_M_MMAP_THRESHOLD, _LARGEST_KEPT_BY_OLD_BYTES):
+            change(_M_TRIM_THRESHOLD, _LARGEST_KEPT_BYTES)
 
 
 def _load_compiler() -> None:

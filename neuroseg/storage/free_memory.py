@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 _ROOT = Path("/")
@@ -13,9 +15,16 @@ def free_memory_bytes(root: Path = _ROOT) -> int:
 
     `root`: the folder that contains `proc` and `sys`.
     """
-    lines = (line.split() for line in (root / "proc/meminfo").read_text().splitlines())
-    machine = next(int(words[1]) * 1024 for words in lines if words[0] == "MemAvailable:")
-    return max(0, min([machine, *_free_in_groups(root)]))
+    return max(0, min([_free_in_machine(root), *_free_in_groups(root)]))
+
+
+def _free_in_machine(root: Path) -> int:
+    """Return what the machine has free. Without /proc/meminfo, files in memory do not count as free."""
+    with suppress(OSError):
+        for line in (root / "proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _free_in_groups(root: Path) -> Iterator[int]:

@@ -51,7 +51,7 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(
     assert exit_code(["segment", "--affinities", affinities, "-o", str(disk / "w"), "--executor", "serial"]) == 2
     message = capfd.readouterr().err
     assert "has 1.0 MB free" in message
-    assert "fragments 69 kB" in message
+    assert "edges 88 kB" in message
     assert "--force" in message
     assert list(disk.iterdir()) == []
 
