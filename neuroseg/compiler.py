@@ -8,26 +8,30 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numba
 from numba.core.caching import FunctionCache
-
-if TYPE_CHECKING:
-    from neuroseg.kernels import Frozen
 
 logger = logging.getLogger(__name__)
 _warned = False
 
 
-def dispatcher_of(function: Callable[..., Any], frozen: Frozen, folder: str | None, *, is_default: bool) -> Any:
+def dispatcher_of(
+    function: Callable[..., Any],
+    files: Sequence[str],
+    constants: Sequence[str],
+    folder: str | None,
+    *,
+    is_default: bool,
+) -> Any:
     """Return numba's dispatcher of a function, with a cache in `folder`, which may be numba's default.
 
-    If something that is frozen in the compiled code changes, the function is compiled again. numba itself looks only at
-    the file of the function.
+    If one of the files or constants that are frozen in the compiled code changes, the function is compiled again. numba
+    itself looks only at the file of the function.
     """
     # numba may have been imported before the folder was chosen.
     numba.config.CACHE_DIR = "" if folder is None or is_default else folder
@@ -35,7 +39,7 @@ def dispatcher_of(function: Callable[..., Any], frozen: Frozen, folder: str | No
     if folder is not None:
         with contextlib.suppress(RuntimeError, OSError):  # no cache folder for this source file, or no source file
             dispatcher._cache = _KernelCache(function)
-            dispatcher._cache._cache_file._source_stamp = [*map(_hash_of, frozen.files), *frozen.constants]
+            dispatcher._cache._cache_file._source_stamp = [*map(_hash_of, files), *constants]
     return dispatcher
 
 

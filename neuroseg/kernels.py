@@ -8,19 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cached_property, update_wrapper
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from neuroseg.caches import choose_kernel_folder
 
 _SOURCES = Path(__file__).parent
 _FOLDER = choose_kernel_folder(_SOURCES)
-
-
-class Frozen(NamedTuple):
-    """What the compiled code of a kernel contains: source files, and constants from any file with their values."""
-
-    files: tuple[str, ...]
-    constants: tuple[str, ...]
 
 
 class Kernel:
@@ -39,10 +32,13 @@ class Kernel:
         from neuroseg.compiler import dispatcher_of
 
         is_default = str(_SOURCES / "__pycache__") == _FOLDER
-        return dispatcher_of(self._function, self.frozen(), _FOLDER, is_default=is_default)
+        return dispatcher_of(self._function, *self.frozen(), _FOLDER, is_default=is_default)
 
-    def frozen(self) -> Frozen:
-        """Return what the compiled code contains: this kernel, those that it calls, and the constants that they use."""
+    def frozen(self) -> tuple[list[str], list[str]]:
+        """Return what the compiled code contains: the files of this kernel and of those that it calls, and constants.
+
+        Constants are those that the kernels use from any file, with their values.
+        """
         kernels, files, constants = {self}, set(), set()
         seen: set[Kernel] = set()
         while kernels - seen:
@@ -58,7 +54,7 @@ class Kernel:
                     constants.add(f"{name} = {value!r}")
                 elif hasattr(value, "tobytes"):  # numbers and arrays of numpy
                     constants.add(f"{name} = {value.tobytes()!r}")
-        return Frozen(tuple(sorted(files)), tuple(sorted(constants)))
+        return sorted(files), sorted(constants)
 
     @property
     def _numba_type_(self) -> Any:

@@ -186,7 +186,8 @@ def test_a_kernel_is_compiled_again_when_a_kernel_that_it_calls_changes(tmp_path
 
 def test_a_kernel_is_compiled_again_when_a_constant_of_another_file_changes(tmp_path: Path) -> None:
     (tmp_path / "kernel_of_a_constant.py").write_text(
-        "from neuroseg.kernels import compiled\nfrom constant import STEP\n@compiled\ndef more(a):\n    return a + STEP\n"
+        "from neuroseg.kernels import compiled\nfrom constant import STEP\n"
+        "@compiled\ndef more(a):\n    return a + STEP\n"
         "if __name__ == '__main__':\n    print(more(2))\n"
     )
 
