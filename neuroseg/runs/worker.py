@@ -40,7 +40,8 @@ def _keep_freed_memory() -> None:
     """
     with contextlib.suppress(OSError, AttributeError):  # another C library
         change = ctypes.CDLL(None).mallopt
-        # Older versions refuse more than 32 MiB. With the other limit alone, they would return every large array.
+        # glibc before 2.35 refuses a first limit above 32 MiB. If only the second limit were set, every array above
+        # 128 KiB would be returned, which is slower than the default.
         if change(_M_MMAP_THRESHOLD, _LARGEST_KEPT_BYTES) or change(_M_MMAP_THRESHOLD, _LARGEST_KEPT_BY_OLD_BYTES):
             change(_M_TRIM_THRESHOLD, _LARGEST_KEPT_BYTES)
 

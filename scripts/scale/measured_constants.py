@@ -1,6 +1,7 @@
 """The JSON of measurements -> constants for each voxel, row, fragment and block.
 
-What grows with the volume is a share of the largest measurement. Memory is a line through all measurements.
+Times, bytes and files grow with the volume: their constants come from the largest measurement. Memory grows along a
+straight line through all measurements.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Constants:
-    """What the model needs to know. Bytes and seconds (of one worker) for each voxel, row, fragment or block.
+    """The constants of the model: bytes, and seconds of one worker, for each voxel, row, fragment or block.
 
     `stage_seconds`, `artifact_bytes`: for each voxel. `artifact_files`, `stage_blocks`: for each block, which is
     `block_voxels` long. `block_peak_mib`: the largest worker of the stages of blocks. `open_rows`: by what was
