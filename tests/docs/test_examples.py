@@ -86,8 +86,9 @@ def _run(command: list[str], folder: Path) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return a text with each number as 0 and each run of spaces as one: both differ between machines."""
-    return re.sub(r"\s+", " ", re.sub(r"\d+([.,]\d+)*", "0", text)).strip()
+    """Return a text without what differs between machines: each number is 0, each run of spaces one, `% less` is `% more`."""
+    numbers_alike = re.sub(r"\d+([.,]\d+)*", "0", text)
+    return re.sub(r"\s+", " ", numbers_alike.replace("% less", "% more")).strip()
 
 
 def _pattern(shown: str) -> re.Pattern[str]:
