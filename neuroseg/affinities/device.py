@@ -50,6 +50,13 @@ def own_gpus(device: str) -> list[str]:
     return [name for name, kind in zip(names, kinds, strict=True) if kind == kinds[0]]
 
 
+def decoding_threads(device: torch.device) -> int:
+    """Return the number of threads that decode raw for a device: the cores of this machine for each of its GPUs."""
+    if device.type != "cuda":
+        return 1  # the other cores predict
+    return max(1, len(os.sched_getaffinity(0)) // torch.cuda.device_count())
+
+
 def gpu_kind(device: torch.device) -> dict[str, str]:
     """Return the kind of a GPU: name without memory size, compute capability and number of multiprocessors.
 

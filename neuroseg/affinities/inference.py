@@ -1,4 +1,7 @@
-"""Input windows -> uint8 affinities of output tiles, by a reproducible forward pass of the network.
+"""Raw of a region and its context -> uint8 affinities of the region, by a reproducible forward pass of the network.
+
+    read once -> upload -> cut windows -> network -> sigmoid -> add up or crop -> uint8 -> download once
+                 |____________________________ on the device __________________________|
 
 On a CPU, every forward pass uses one intra-op thread and the recorded batch size: other numbers would give different
 bytes. Several workers use several cores.
@@ -6,12 +9,9 @@ bytes. Several workers use several cores.
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,13 +20,20 @@ from numpy.typing import NDArray
 from torch import nn
 
 from neuroseg.affinities.device import precision_of
-from neuroseg.affinities.tiles import blending_weights, read_window, tiles_covering, windows_covering
+from neuroseg.affinities.tiles import (
+    blending_weights,
+    box_of_windows,
+    read_reflected,
+    tiles_covering,
+    windows_covering,
+)
+from neuroseg.affinities.transfers import Transfers
 from neuroseg.errors import NeurosegError
-from neuroseg.geometry import Triple
+from neuroseg.geometry import Triple, slices, triple
 from neuroseg.networks.windows import WindowRule, checked_margin
 
 ReadRaw = Callable[[Roi], NDArray[np.generic]]
-Predict = Callable[[Sequence[NDArray[np.generic]]], NDArray[np.generic]]
+Finish = Callable[[], NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,16 @@ class TileSettings:
     channels: int
     blend: str = "centre"
 
+    @property
+    def window(self) -> Triple:
+        """The shape of an input window."""
+        return triple([o + 2 * c for o, c in zip(self.output, self.context, strict=True)])
+
+    def window_of(self, tile: Roi) -> Roi:
+        """Return the box of the input window of a tile."""
+        context = Coordinate(self.context)
+        return tile.grow(context, context)
+
     def tiles(self, roi: Roi) -> list[Roi]:
         """Return the output tiles whose affinities contribute to `roi`."""
         if self.blend == "gaussian":
@@ -48,7 +65,7 @@ class TileSettings:
 
 
 class Predictor:
-    """A network on a device. A call computes the affinities of input windows; only one thread computes at a time."""
+    """A network on a device. It predicts the affinities of regions; only one thread computes at a time."""
 
     def __init__(self, network: nn.Module, settings: TileSettings, device: torch.device) -> None:
         rule = network.windows
@@ -57,49 +74,106 @@ class Predictor:
         if device.type == "cpu":
             torch.set_num_threads(1)
         make_repeatable(device)
-        self._settings, self._device, self._precision = settings, device, precision_of(device)
-        self._lock = threading.Lock()
+        self.settings, self._device, self._precision = settings, device, precision_of(device)
+        self._lock, self._transfers = threading.Lock(), Transfers(device)
         self._weights: torch.Tensor | None = None
         if settings.blend == "gaussian":
             self._weights = torch.from_numpy(blending_weights(settings.output, settings.context)).to(device)
         self._network = network.eval().to(device=device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
-    @torch.inference_mode()
-    def __call__(self, windows: Sequence[NDArray[np.generic]]) -> NDArray[np.generic]:
-        """Return the affinities `(n, c, z, y, x)` of n <= batch input windows `(z, y, x)`.
+    def predict(
+        self, read: ReadRaw, shape: Sequence[int], roi: Roi, observe: Callable[[int], object] = lambda windows: None
+    ) -> NDArray[np.uint8]:
+        """Return the affinities `(c, z, y, x)` uint8, round(255 a), of `roi`, a region of the volume of `shape`.
 
-        Blend `centre`: of the output tiles, uint8, round(255 a). Blend `gaussian`: of the windows, float32, multiplied
-        by their weights; the caller sums them.
+        Complete tiles are computed, then cropped to `roi`. `read(roi)` returns raw of a region inside the volume; it is
+        called once. `observe` is called with the number of windows after each batch.
 
         Raises NeurosegError if the network returns NaN, which would be stored as 0.
         """
-        settings = self._settings
-        stacked = np.zeros((settings.batch, 1, *windows[0].shape), np.float32)
-        for place, window in zip(stacked, windows, strict=False):
-            place[0] = window
-        with self._lock:
-            raw = torch.from_numpy(stacked).to(self._device) / settings.raw_scale
-            with torch.autocast(self._device.type, self._precision, enabled=self._precision != torch.float32):
-                logits = self._network(raw.contiguous(memory_format=torch.channels_last_3d))
-            logits = logits[: len(windows), : settings.channels]
-            if self._weights is not None:
-                return (self._affinities(logits) * self._weights).contiguous().cpu().numpy()
-            # The output of valid convolutions is already smaller than the window.
-            left = [c - m for c, m in zip(settings.context, self._margin, strict=True)]
-            z, y, x = (slice(rest, rest + o) for rest, o in zip(left, settings.output, strict=True))
-            affinities = self._affinities(logits[..., z, y, x])
-            return (affinities * 255.0 + 0.5).to(torch.uint8).contiguous().cpu().numpy()
+        return self.begin(read, shape, roi, observe)()
 
-    def _affinities(self, logits: torch.Tensor) -> torch.Tensor:
-        affinities = torch.sigmoid(logits.float())
-        if bool(torch.isnan(affinities).any()):
+    def begin(
+        self, read: ReadRaw, shape: Sequence[int], roi: Roi, observe: Callable[[int], object] = lambda windows: None
+    ) -> Finish:
+        """Read raw of `roi` and its context. Return the function that computes the affinities, see `predict`.
+
+        On a GPU, one region is read while another one is computed. A CPU computes here, and nothing is left to do.
+        """
+        tiles = self.settings.tiles(roi)
+        around = box_of_windows(tiles, self.settings.context)
+        upload = self._transfers.upload(read_reflected(read, around, shape))
+
+        def finish() -> NDArray[np.uint8]:
+            with self._lock:
+                affinities, has_nan = self._compute(upload(), around, tiles, roi, observe)
+                downloads = [self._transfers.download(each) for each in (affinities, has_nan)]
+            values, flag = (download() for download in downloads)
+            self._refuse_nan(bool(flag))
+            return values
+
+        if self._device.type != "cpu":
+            return finish
+        computed = finish()
+        return lambda: computed
+
+    @torch.inference_mode()
+    def _compute(
+        self, raw: torch.Tensor, around: Roi, tiles: Sequence[Roi], roi: Roi, observe: Callable[[int], object]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the affinities of `roi` as uint8, and whether the network returned NaN. `raw` has the box `around`."""
+        settings, device = self.settings, self._device
+        kind = torch.uint8 if self._weights is None else torch.float32
+        out = torch.zeros((settings.channels, *roi.shape), dtype=kind, device=device)
+        has_nan = torch.zeros((), dtype=torch.bool, device=device)
+        windows = torch.zeros((settings.batch, 1, *settings.window), dtype=raw.dtype, device=device)
+        for at in range(0, len(tiles), settings.batch):
+            batch = tiles[at : at + settings.batch]
+            for window, tile in zip(windows, batch, strict=False):
+                window[0] = raw[slices(settings.window_of(tile), around.begin)]
+            windows[len(batch) :] = 0
+            affinities = torch.sigmoid(self.logits(windows)[: len(batch)].float())
+            has_nan |= torch.isnan(affinities).any()
+            # The order of windows is that of the lattice, so the sum at a voxel does not depend on the region.
+            for tile, values in zip(batch, affinities, strict=True):
+                self._add(out, roi, tile, values)
+            observe(len(batch))
+        return (out if self._weights is None else out.mul_(255.0).add_(0.5).to(torch.uint8)), has_nan
+
+    @torch.inference_mode()
+    def logits(self, windows: torch.Tensor) -> torch.Tensor:
+        """Return the logits `(n, c, z, y, x)` of input windows `(n, 1, z, y, x)`, on the device, n = batch.
+
+        They are those of the output tiles. If windows are blended, they are those of the whole windows.
+        """
+        settings = self.settings
+        scaled = (windows.float() / settings.raw_scale).contiguous(memory_format=torch.channels_last_3d)
+        with torch.autocast(self._device.type, self._precision, enabled=self._precision != torch.float32):
+            logits: torch.Tensor = self._network(scaled)[:, : settings.channels]
+        if self._weights is not None:
+            return logits
+        # The output of valid convolutions is already smaller than the window.
+        left = [c - m for c, m in zip(settings.context, self._margin, strict=True)]
+        z, y, x = (slice(rest, rest + o) for rest, o in zip(left, settings.output, strict=True))
+        return logits[..., z, y, x]
+
+    def _add(self, out: torch.Tensor, roi: Roi, tile: Roi, affinities: torch.Tensor) -> None:
+        """Add the affinities of a tile, or the weighted ones of its window, to those of `roi` where both overlap."""
+        if self._weights is None:
+            box, values = tile, affinities.mul(255.0).add_(0.5).to(torch.uint8)
+        else:
+            box, values = self.settings.window_of(tile), affinities * self._weights
+        part = box.intersect(roi)
+        out[(slice(None), *slices(part, roi.begin))] += values[(slice(None), *slices(part, box.begin))]
+
+    def _refuse_nan(self, has_nan: bool) -> None:
+        if has_nan:
             precision = str(self._precision).removeprefix("torch.")
             raise NeurosegError(
                 "the network returned NaN: its weights contain NaN, or its values exceed the range of "
                 f"{precision} on this {self._device.type}",
                 hint="try another device with --device",
             )
-        return affinities
 
 
 def make_repeatable(device: torch.device) -> None:
@@ -107,57 +181,3 @@ def make_repeatable(device: torch.device) -> None:
     if device.type == "cuda":
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.backends.cudnn.benchmark = False
-
-
-def predict_region(
-    predictor: Predict, read: ReadRaw, shape: Sequence[int], settings: TileSettings, roi: Roi
-) -> NDArray[np.uint8]:
-    """Return the affinities `(c, z, y, x)` uint8 of `roi`, a region of the volume of `shape`.
-
-    Complete tiles are computed, then cropped to `roi`.
-    """
-    return begin_region(predictor, read, shape, settings, roi)()
-
-
-def begin_region(
-    predictor: Predict, read: ReadRaw, shape: Sequence[int], settings: TileSettings, roi: Roi
-) -> Callable[[], NDArray[np.uint8]]:
-    """Read `roi` and compute all but the last batch of its tiles. Return a function that computes the last batch.
-
-    The next batch is read while the network computes the current one. With the returned function, the caller can read
-    the next region while the last batch of this one is computed.
-    """
-    tiles = settings.tiles(roi)
-    batches = [tiles[at : at + settings.batch] for at in range(0, len(tiles), settings.batch)]
-    context = Coordinate(settings.context)
-    blended = settings.blend == "gaussian"
-    out = np.zeros((settings.channels, *roi.shape), np.float32 if blended else np.uint8)
-
-    def windows(batch: Sequence[Roi]) -> list[NDArray[np.generic]]:
-        return [read_window(read, tile.grow(context, context), shape) for tile in batch]
-
-    def compute(batch: Sequence[Roi], windows: Sequence[NDArray[np.generic]]) -> None:
-        for tile, affinities in zip(batch, predictor(windows), strict=True):
-            # The order of windows is that of the lattice, so the sum at a voxel does not depend on the region.
-            _add(out, roi, tile.grow(context, context) if blended else tile, affinities)
-
-    ready = windows(batches[0])
-    with ThreadPoolExecutor(1, "read") as reader:
-        for batch, following in itertools.pairwise(batches):
-            upcoming = reader.submit(windows, following)
-            compute(batch, ready)
-            ready = upcoming.result()
-
-    def finish() -> NDArray[np.uint8]:
-        compute(batches[-1], ready)
-        return (out * np.float32(255) + np.float32(0.5)).astype(np.uint8) if blended else out
-
-    return finish
-
-
-def _add(out: NDArray[Any], roi: Roi, box: Roi, affinities: NDArray[Any]) -> None:
-    """Add the affinities of `box` to `out`, the affinities of `roi`, where both overlap."""
-    part = box.intersect(roi)
-    target = tuple(slice(b - o, e - o) for b, e, o in zip(part.begin, part.end, roi.begin, strict=True))
-    source = tuple(slice(b - o, e - o) for b, e, o in zip(part.begin, part.end, box.begin, strict=True))
-    out[(slice(None), *target)] += affinities[(slice(None), *source)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from funlib.geometry import Roi
 from numpy.typing import NDArray
 
 from neuroseg.affinities.sections import GREY_VALUES, normalised, section_histograms, section_lookup
-from neuroseg.affinities.tiles import rounded_to_tiles
+from neuroseg.affinities.tiles import box_of_windows, rounded_to_tiles
 from neuroseg.blocks import Block, Lattice, whole_lattice
 from neuroseg.geometry import Triple
 from neuroseg.networks.bundle import open_bundle
@@ -156,35 +156,28 @@ class AffinitiesStage:
 
     @contextmanager
     def open(self) -> Iterator[Process]:
-        """Load the model once. Tiles are read and blocks are written while the network computes."""
-        from neuroseg.affinities.device import choose_device, gpu_kind, require_device, require_kind
-        from neuroseg.affinities.inference import Predictor, TileSettings, begin_region
+        """Load the model once. Blocks are written, and on a GPU also read, while the network computes another one."""
+        from neuroseg.affinities.device import choose_device, decoding_threads, gpu_kind, require_device, require_kind
+        from neuroseg.affinities.predictors import open_predictor
 
-        bundle = open_bundle(self.model)
-        card = bundle.card
-        settings = TileSettings(
-            card.tile.output_voxels,
-            card.tile.context_voxels,
-            card.tile.batch,
-            card.raw_scale,
-            len(card.offsets),
-            self.blend,
-        )
         device = choose_device(self.device)
         require_device(device, self.device_identity)
         if device.type == "cuda":
             record = self.workspace.path / "ledger" / self.name / "gpu.yaml"
             require_kind(gpu_kind(device), first_recorded(record, gpu_kind(device)), record)
-        predictor = Predictor(bundle.network(), settings, device)
-        read, shape = self._reader(), self.lattice.volume_shape
+        predictor = open_predictor(open_bundle(self.model), device, self.blend)
+        shape = self.lattice.volume_shape
+        tiles = predictor.settings.tiles(Roi((0, 0, 0), self.lattice.block_shape))
+        around = box_of_windows(tiles, predictor.settings.context)
+        read = self._reader(around.shape, decoding_threads(device))
         output = open_array(self.workspace.affinities, writable=True)
         inside = self.mask.open() if self.mask else None
 
         def process(block: Block) -> Finish:
-            compute_rest = begin_region(predictor, read, shape, settings, block.write_roi)
+            compute = predictor.begin(read, shape, block.write_roi)
 
             def finish() -> None:
-                affinities = compute_rest()
+                affinities = compute()
                 if inside is not None:
                     affinities[:, ~inside(block.write_roi)] = 0
                 write_region(output, block.write_roi, affinities)
@@ -193,9 +186,9 @@ class AffinitiesStage:
 
         yield process
 
-    def _reader(self) -> Callable[[Roi], NDArray[np.uint8]]:
-        """Return a function that reads a region of raw, normalised if requested."""
-        read = self.raw.open()
+    def _reader(self, region: Sequence[int], threads: int) -> Callable[[Roi], NDArray[np.uint8]]:
+        """Return a function that reads regions of this shape from raw, normalised if requested."""
+        read = self.raw.open(region, threads)
         if self.normalise == "none":
             return read
         lookup = SectionsStage(self.workspace, self.raw, self.requested).lookup()

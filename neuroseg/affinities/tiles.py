@@ -67,13 +67,22 @@ def reflected_indices(begin: int, end: int, size: int) -> NDArray[np.int64]:
     return np.where(folded < size, folded, 2 * size - 2 - folded)
 
 
-def read_window(read: Callable[[Roi], NDArray[np.generic]], window: Roi, shape: Sequence[int]) -> NDArray[np.generic]:
-    """Return the voxels of `window`, reflected outside of the volume of `shape`.
+def box_of_windows(tiles: Sequence[Roi], context: Triple) -> Roi:
+    """Return the smallest box that contains the input windows of some tiles. It may reach beyond the volume."""
+    begin = [min(tile.begin[axis] for tile in tiles) - context[axis] for axis in range(3)]
+    end = [max(tile.end[axis] for tile in tiles) + context[axis] for axis in range(3)]
+    return Roi(begin, Coordinate(end) - Coordinate(begin))
 
-    `read(roi)` returns the voxels of a region inside the volume.
+
+def read_reflected(read: Callable[[Roi], NDArray[np.generic]], box: Roi, shape: Sequence[int]) -> NDArray[np.generic]:
+    """Return the voxels of `box`, reflected outside of the volume of `shape`.
+
+    `read(roi)` returns the voxels of a region inside the volume. It is called once.
     """
-    indices = [reflected_indices(b, e, s) for b, e, s in zip(window.begin, window.end, shape, strict=True)]
+    indices = [reflected_indices(b, e, s) for b, e, s in zip(box.begin, box.end, shape, strict=True)]
     begin = [int(i.min()) for i in indices]
-    known = read(Roi(begin, [int(i.max()) + 1 - b for i, b in zip(indices, begin, strict=True)]))
-    z, y, x = (i - b for i, b in zip(indices, begin, strict=True))
-    return known[np.ix_(z, y, x)]
+    voxels = read(Roi(begin, [int(i.max()) + 1 - b for i, b in zip(indices, begin, strict=True)]))
+    for axis, (index, first) in enumerate(zip(indices, begin, strict=True)):
+        if (np.diff(index) != 1).any():
+            voxels = voxels.take(index - first, axis)
+    return voxels

@@ -6,6 +6,7 @@ import itertools
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -23,21 +24,37 @@ _KEPT_BYTES = 24 << 20
 _CHUNK_WIDTHS = range(32, 129)
 
 
-def cached_read(read: Read, *, shape: Sequence[int], chunk: Sequence[int], voxel_bytes: int) -> Read:
-    """Return a function that reads like `read` and keeps up to 24 MiB of decoded chunks, the most recently used.
+def cached_read(
+    read: Read,
+    *,
+    shape: Sequence[int],
+    chunk: Sequence[int],
+    voxel_bytes: int,
+    kept_bytes: int = _KEPT_BYTES,
+    threads: int = 1,
+) -> Read:
+    """Return a function that reads like `read` and keeps some decoded chunks, the most recently used.
 
     `read` returns `(..., z, y, x)` of a region within a volume of `shape`, whose voxels must not change. It is called
-    for whole chunks of `chunk` voxels. If caching does not pay for this chunk size, `read` itself is returned.
+    for rows of whole chunks of `chunk` voxels, by several `threads`. The default of `kept_bytes` is 24 MiB. If caching
+    does not pay for this chunk size, `read` itself is returned.
     """
     if not all(width in _CHUNK_WIDTHS for width in chunk):
         return read
-    return _ChunkCache(read, triple(shape), triple(chunk), voxel_bytes)
+    capacity = kept_bytes // (voxel_bytes * chunk[0] * chunk[1] * chunk[2])
+    return _ChunkCache(read, triple(shape), triple(chunk), capacity, threads)
+
+
+def bytes_of_chunks(region: Sequence[int], chunk: Sequence[int], voxel_bytes: int) -> int:
+    """Return the bytes of all chunks that a region of some shape touches, wherever it lies."""
+    touched = [(-(-(size - 1) // width) + 1) * width for size, width in zip(region, chunk, strict=True)]
+    return voxel_bytes * touched[0] * touched[1] * touched[2]
 
 
 class _ChunkCache:
-    def __init__(self, read: Read, shape: Triple, chunk: Triple, voxel_bytes: int) -> None:
-        self._read, self._shape, self._chunk = read, shape, chunk
-        self._capacity = _KEPT_BYTES // (voxel_bytes * chunk[0] * chunk[1] * chunk[2])
+    def __init__(self, read: Read, shape: Triple, chunk: Triple, capacity: int, threads: int) -> None:
+        self._read, self._shape, self._chunk, self._capacity = read, shape, chunk, capacity
+        self._threads = ThreadPoolExecutor(threads, "read") if threads > 1 else None
         self._kept: OrderedDict[Triple, NDArray[Any]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -67,14 +84,14 @@ class _ChunkCache:
 
     def _fetch(self, missing: list[Triple]) -> None:
         """Read the missing chunks row by row: each call has a high fixed cost, and a large region needs much memory."""
-        for _, row in itertools.groupby(missing, key=lambda index: index[:2]):
-            chunks = list(row)
-            begin = [b for b, _ in self._box(chunks[0])]
-            around = Roi(begin, [e - b for b, (_, e) in zip(begin, self._box(chunks[-1]), strict=True)])
-            values = self._read(around)
-            for index in chunks:
-                x = self._box(index)[2]
-                self._kept[index] = values[..., x[0] - begin[2] : x[1] - begin[2]].copy()
+        rows = [list(row) for _, row in itertools.groupby(missing, key=lambda index: index[:2])]
+        boxes = [[(self._box(row[0])[axis][0], self._box(row[-1])[axis][1]) for axis in range(3)] for row in rows]
+        regions = [Roi([b for b, _ in box], [e - b for b, e in box]) for box in boxes]
+        found = map(self._read, regions) if self._threads is None else self._threads.map(self._read, regions)
+        for row, region, values in zip(rows, regions, found, strict=True):
+            for index in row:
+                begin, end = (int(at - region.begin[2]) for at in self._box(index)[2])
+                self._kept[index] = values[..., begin:end].copy()
 
 
 def _common(box: Sequence[Span], chunk: Sequence[Span]) -> tuple[Slices, Slices]:

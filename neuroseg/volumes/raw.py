@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 from neuroseg.errors import InputError
 from neuroseg.geometry import Nanometres
 from neuroseg.volumes.addresses import open_any
+from neuroseg.volumes.chunk_cache import bytes_of_chunks, cached_read
 from neuroseg.volumes.scaling import inverted, scaled
 from neuroseg.volumes.selection import WHOLE_FILE, Selection
 from neuroseg.volumes.volume import Volume
+
+ReadRaw = Callable[[Roi], NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,12 @@ class RawSource:
         """Return the volume with its stored values."""
         return open_any(self.path, level=self.level, voxel_size_nm=self.voxel_size_nm, selection=self.selection)
 
-    def open(self) -> Callable[[Roi], NDArray[np.uint8]]:
-        """Return the function that reads a region as uint8 `(z, y, x)`."""
+    def open(self, kept: Sequence[int] | None = None, threads: int = 1) -> ReadRaw:
+        """Return the function that reads a region as uint8 `(z, y, x)`.
+
+        With the shape of regions in `kept`, the chunks of one region stay in memory for the next one. Several `threads`
+        decode them.
+        """
         volume = self.volume()
         value_range = self.value_range
 
@@ -46,7 +53,12 @@ class RawSource:
             require_finite(values, volume.path, roi.begin)
             return scaled(values, value_range)
 
-        return read
+        if kept is None or volume.chunks is None or volume.dtype.kind != "u":
+            return read  # do not read beyond the region: a value that is not finite must fail in its own block
+        size = bytes_of_chunks(kept, volume.chunks, 1)
+        return cached_read(
+            read, shape=volume.shape, chunk=volume.chunks, voxel_bytes=1, kept_bytes=size, threads=threads
+        )
 
 
 def require_finite(values: NDArray[Any], path: str, begin: Sequence[int]) -> None:

@@ -9,13 +9,14 @@ import subprocess
 import time
 
 import numpy as np
+import torch
 import zarr
 from cube import Cube, command
 from report import Row, timed
 
 from neuroseg.affinities.device import choose_device
-from neuroseg.affinities.inference import Predictor, TileSettings
-from neuroseg.affinities.tiles import read_window, tiles_covering
+from neuroseg.affinities.predictors import open_predictor
+from neuroseg.affinities.tiles import read_reflected, tiles_covering
 from neuroseg.geometry import slices, whole
 from neuroseg.networks.bundle import bundled_names, open_bundle
 
@@ -43,21 +44,17 @@ def measure(data: Cube, repeat: int) -> list[Row]:
 
 def _bare_seconds_per_tile(data: Cube, repeat: int) -> tuple[float, tuple[int, int, int]]:
     """Return the median time per tile in seconds, and the shape of a tile."""
-    bundle = open_bundle(bundled_names()[0])
-    card = bundle.card
-    settings = TileSettings(
-        card.tile.output_voxels, card.tile.context_voxels, card.tile.batch, card.raw_scale, len(card.offsets)
-    )
-    predictor = Predictor(bundle.network(), settings, choose_device("cpu"))
+    predictor = open_predictor(open_bundle(bundled_names()[0]), choose_device("cpu"))
+    settings = predictor.settings
     raw = np.asarray(zarr.open_array(str(data.raw), mode="r")[:])
-    context = settings.context
     tiles = tiles_covering(whole(raw.shape), settings.output)[:_MOST_TILES]
-    windows = [read_window(lambda roi: raw[slices(roi)], tile.grow(context, context), raw.shape) for tile in tiles]
-    predictor(windows[: settings.batch])
+    cut = [read_reflected(lambda roi: raw[slices(roi)], settings.window_of(tile), raw.shape) for tile in tiles]
+    windows = torch.from_numpy(np.stack(cut)[:, None])
+    predictor.logits(windows[: settings.batch])
     seconds = []
     for _ in range(repeat):
         began = time.perf_counter()
         for at in range(0, len(windows), settings.batch):
-            predictor(windows[at : at + settings.batch])
+            predictor.logits(windows[at : at + settings.batch])
         seconds.append((time.perf_counter() - began) / len(windows))
     return statistics.median(seconds), settings.output

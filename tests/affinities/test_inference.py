@@ -11,8 +11,8 @@ import torch
 from funlib.geometry import Roi
 
 from neuroseg.affinities.device import choose_device
-from neuroseg.affinities.inference import Predictor, TileSettings, begin_region, predict_region
-from neuroseg.affinities.tiles import read_window, tiles_covering
+from neuroseg.affinities.inference import Predictor, TileSettings
+from neuroseg.affinities.tiles import blending_weights, read_reflected
 from neuroseg.errors import InputError, NeurosegError
 from neuroseg.geometry import slices, whole
 from neuroseg.networks.architectures import build_network
@@ -23,6 +23,11 @@ SETTINGS = TileSettings((16, 16, 16), (8, 8, 8), 2, 255.0, 3)
 
 
 BLENDED = replace(SETTINGS, blend="gaussian")
+
+
+def predicted(predictor: Predictor, raw: np.ndarray) -> np.ndarray:
+    """The affinities of a whole volume."""
+    return predictor.predict(lambda roi: raw[slices(roi)], raw.shape, whole(raw.shape))
 
 
 @pytest.fixture
@@ -42,13 +47,34 @@ def test_any_region_has_the_bytes_of_the_whole(tiny_model: str, raw: np.ndarray,
     def read(roi: Roi) -> np.ndarray:
         return raw[slices(roi)]
 
-    complete = predict_region(predictor, read, SHAPE, settings, whole(SHAPE))
+    complete = predictor.predict(read, SHAPE, whole(SHAPE))
     assert complete.dtype == np.uint8
     assert complete.std() > 0
     for roi in (Roi((3, 5, 7), (20, 30, 9)), Roi((16, 16, 16), (1, 1, 1)), Roi((0, 0, 0), (30, 41, 1))):
-        assert np.array_equal(
-            predict_region(predictor, read, SHAPE, settings, roi), complete[(slice(None), *slices(roi))]
-        )
+        assert np.array_equal(predictor.predict(read, SHAPE, roi), complete[(slice(None), *slices(roi))])
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, BLENDED], ids=["centre", "gaussian"])
+def test_a_region_has_the_bytes_of_its_windows_one_by_one(
+    tiny_model: str, raw: np.ndarray, settings: TileSettings
+) -> None:
+    """The twin: each window is read, computed and added up by itself, on the host."""
+    predictor = Predictor(open_bundle(tiny_model).network(), settings, torch.device("cpu"))
+    roi = Roi((3, 5, 7), (20, 30, 9))
+    total = np.zeros((3, *SHAPE), np.float32)
+    for tile in settings.tiles(roi):
+        window = read_reflected(lambda at: raw[slices(at)], settings.window_of(tile), SHAPE)
+        batch = torch.zeros((2, 1, *window.shape))
+        batch[0, 0] = torch.from_numpy(window)
+        affinities = torch.sigmoid(predictor.logits(batch)[0].float()).numpy()
+        box = tile
+        if settings.blend == "gaussian":
+            box = settings.window_of(tile)
+            affinities = affinities * blending_weights(settings.output, settings.context)
+        part = box.intersect(whole(SHAPE))
+        total[(slice(None), *slices(part))] += affinities[(slice(None), *slices(part, box.begin))]
+    expected = (total * np.float32(255) + np.float32(0.5)).astype(np.uint8)[(slice(None), *slices(roi))]
+    assert np.array_equal(predictor.predict(lambda at: raw[slices(at)], SHAPE, roi), expected)
 
 
 def test_the_gaussian_blend_is_the_weighted_mean_of_the_windows(tiny_model: str, raw: np.ndarray) -> None:
@@ -56,12 +82,12 @@ def test_the_gaussian_blend_is_the_weighted_mean_of_the_windows(tiny_model: str,
     blending = Predictor(network, BLENDED, torch.device("cpu"))
     bare = Predictor(network, TileSettings((32, 32, 32), (0, 0, 0), 2, 255.0, 3), torch.device("cpu"))
     roi = Roi((16, 16, 0), (1, 1, 22))
-    found = predict_region(blending, lambda at: raw[slices(at)], SHAPE, BLENDED, roi)
+    found = blending.predict(lambda at: raw[slices(at)], SHAPE, roi)
     # The voxel (16, 16, x) lies 24 or 8 voxels deep in the windows that begin at -8 and 8 along z and y.
     total, weights = np.zeros((3, 22)), np.zeros(22)
     for z, y, x in itertools.product((-8, 8), (-8, 8), (-24, -8, 8)):
-        window = read_window(lambda at: raw[slices(at)], Roi((z, y, x), (32, 32, 32)), SHAPE)
-        affinities = bare([window])[0][:, 16 - z, 16 - y] / 255
+        window = read_reflected(lambda at: raw[slices(at)], Roi((z, y, x), (32, 32, 32)), SHAPE)
+        affinities = predicted(bare, window)[:, 16 - z, 16 - y] / 255
         inside = np.arange(max(0, x), min(22, x + 32))
         place = [(2 * (16 - begin) / 31 - 1) for begin in (z, y)]
         distance = place[0] ** 2 + place[1] ** 2 + (2 * (inside - x) / 31 - 1) ** 2
@@ -73,10 +99,10 @@ def test_the_gaussian_blend_is_the_weighted_mean_of_the_windows(tiny_model: str,
 
 def test_values_are_the_rounded_sigmoid_of_the_network(tiny_model: str, raw: np.ndarray) -> None:
     network = open_bundle(tiny_model).network()
-    settings = TileSettings((16, 16, 16), (8, 8, 8), 1, 255.0, 3)
     window = raw[:, :32, :].repeat(2, axis=2)[:32, :32, :32]
     window = np.pad(window, [(0, 32 - s) for s in window.shape], mode="edge")
-    found = Predictor(network, settings, torch.device("cpu"))([window])[0]
+    bare = Predictor(network, TileSettings((32, 32, 32), (0, 0, 0), 1, 255.0, 3), torch.device("cpu"))
+    found = predicted(bare, window)[:, 8:24, 8:24, 8:24]
     with torch.inference_mode():
         exact = torch.sigmoid(network(torch.from_numpy(window / 255.0).float()[None, None]))[0].numpy()
     expected = np.round(255 * exact[:, 8:24, 8:24, 8:24])
@@ -89,10 +115,11 @@ def test_nan_is_refused(tiny_model: str, blend: str) -> None:
     bias: torch.Tensor = network.head.bias.data  # type: ignore[union-attr,operator,assignment]
     predictor = Predictor(network, TileSettings((16, 16, 16), (8, 8, 8), 2, 255.0, 3, blend), torch.device("cpu"))
     bias[1] = math.inf
-    assert predictor([np.zeros((32, 32, 32), np.uint8)])[0, 1].max() > 0, "a large logit is valid"
+    blank = np.zeros((16, 16, 16), np.uint8)
+    assert predicted(predictor, blank)[1].max() > 0, "a large logit is valid"
     bias[1] = math.nan
     with pytest.raises(NeurosegError, match="the network returned NaN: its weights contain NaN, or"):
-        predictor([np.zeros((32, 32, 32), np.uint8)])
+        predicted(predictor, blank)
 
 
 def test_windows_that_the_network_cannot_pool_are_refused(tiny_model: str) -> None:
@@ -108,14 +135,16 @@ def test_a_network_of_valid_convolutions_predicts_the_tile_in_the_middle(raw: np
     torch.manual_seed(0)
     network = build_network("mala", {"widths": [4, 6]}).eval()
     predictor = Predictor(network, VALID, torch.device("cpu"))
-    complete = predict_region(predictor, lambda at: raw[slices(at)], SHAPE, VALID, whole(SHAPE))
-    window = read_window(lambda at: raw[slices(at)], Roi((8, 16, 8), (8, 8, 8)).grow((6, 10, 10), (6, 10, 10)), SHAPE)
+    complete = predictor.predict(lambda at: raw[slices(at)], SHAPE, whole(SHAPE))
+    window = read_reflected(
+        lambda at: raw[slices(at)], Roi((8, 16, 8), (8, 8, 8)).grow((6, 10, 10), (6, 10, 10)), SHAPE
+    )
     with torch.inference_mode():
         expected = torch.sigmoid(network(torch.from_numpy(window)[None, None] / 255.0))[0].numpy() * 255
     found = complete[:, 8:16, 16:24, 8:16].astype(float)
     assert found.std() > 0
     assert np.abs(found - expected).max() <= 4, "bfloat16 moves a value by no more"
-    part = predict_region(predictor, lambda at: raw[slices(at)], SHAPE, VALID, Roi((3, 5, 7), (9, 20, 9)))
+    part = predictor.predict(lambda at: raw[slices(at)], SHAPE, Roi((3, 5, 7), (9, 20, 9)))
     assert np.array_equal(part, complete[:, 3:12, 5:25, 7:16])
 
 
@@ -135,26 +164,32 @@ def test_a_missing_device_is_refused(name: str) -> None:
         choose_device(name)
 
 
-def test_the_last_tiles_are_computed_when_all_is_read(predictor: Predictor, raw: np.ndarray) -> None:
+@pytest.mark.parametrize("settings", [SETTINGS, BLENDED], ids=["centre", "gaussian"])
+def test_a_region_is_read_once(tiny_model: str, raw: np.ndarray, settings: TileSettings) -> None:
     read: list[Roi] = []
+    windows: list[int] = []
 
     def counting(roi: Roi) -> np.ndarray:
         read.append(roi)
         return raw[slices(roi)]
 
-    roi = Roi((0, 0, 0), (16, 41, 16))
-    finish = begin_region(predictor, counting, SHAPE, SETTINGS, roi)
-    tiles = len(tiles_covering(roi, SETTINGS.output))
-    assert len(read) == tiles == 3
+    predictor = Predictor(open_bundle(tiny_model).network(), settings, torch.device("cpu"))
+    roi = Roi((0, 16, 0), (16, 16, 16))
+    finish = predictor.begin(counting, SHAPE, roi, windows.append)
+    reach = 8 if settings.blend == "centre" else 24
+    assert read == [
+        Roi((0, max(0, 16 - reach), 0), (min(30, 16 + reach), min(41, 16 + 2 * reach), min(22, 16 + reach)))
+    ]
     affinities = finish()
-    assert len(read) == tiles
-    assert np.array_equal(affinities, predict_region(predictor, counting, SHAPE, SETTINGS, roi))
+    assert len(read) == 1
+    assert sum(windows) == len(settings.tiles(roi))
+    assert np.array_equal(affinities, predictor.predict(counting, SHAPE, roi))
 
 
 def test_two_threads_share_a_predictor(predictor: Predictor, raw: np.ndarray) -> None:
-    windows = [raw[:, :32, :].repeat(2, axis=2)[np.arange(32) % 30][:, :, :32] + np.uint8(shift) for shift in range(8)]
-    alone = [predictor([window]) for window in windows]
+    volumes = [raw + np.uint8(shift) for shift in range(8)]
+    alone = [predicted(predictor, volume) for volume in volumes]
     with ThreadPoolExecutor(2) as threads:
-        together = list(threads.map(lambda window: predictor([window]), windows))
+        together = list(threads.map(lambda volume: predicted(predictor, volume), volumes))
     for expected, found in zip(alone, together, strict=True):
         assert np.array_equal(found, expected)

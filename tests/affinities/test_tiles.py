@@ -6,7 +6,8 @@ from funlib.geometry import Roi
 
 from neuroseg.affinities.tiles import (
     blending_weights,
-    read_window,
+    box_of_windows,
+    read_reflected,
     reflected_indices,
     rounded_to_tiles,
     tiles_covering,
@@ -39,10 +40,21 @@ def test_a_window_past_a_face_reflects_and_reads_only_the_volume() -> None:
         asked.append(roi)
         return volume[slices(roi)]
 
-    window = read_window(read, Roi((-2, 1, 3), (5, 3, 6)), volume.shape)
+    window = read_reflected(read, Roi((-2, 1, 3), (5, 3, 6)), volume.shape)
     expected = np.pad(volume, [(2, 0), (0, 0), (0, 3)], mode="reflect")[0:5, 1:4, 3:9]
     assert np.array_equal(window, expected)
     assert asked == [Roi((0, 1, 2), (3, 3, 4))]
+
+
+def test_a_box_beyond_the_volume_is_its_mirror_image() -> None:
+    volume = np.arange(8).reshape(8, 1, 1)
+    found = read_reflected(lambda roi: volume[slices(roi)], Roi((-5, 0, 0), (3, 1, 1)), volume.shape)
+    assert found.ravel().tolist() == [5, 4, 3]
+
+
+def test_the_box_of_windows_contains_all_of_them() -> None:
+    tiles = tiles_covering(Roi((5, 0, 16), (10, 4, 1)), (4, 4, 16))
+    assert box_of_windows(tiles, (1, 2, 3)) == Roi((3, -2, 13), (14, 8, 22))
 
 
 @pytest.mark.parametrize(("tile", "context"), [((4, 6, 5), (2, 3, 5)), ((10, 8, 8), (4, 4, 4)), ((1, 3, 2), (0, 4, 7))])

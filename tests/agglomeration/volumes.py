@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from neuroseg.affinities.device import choose_device
-from neuroseg.affinities.inference import Predictor, TileSettings, predict_region
+from neuroseg.affinities.predictors import open_predictor
 from neuroseg.agglomeration.partition import segment_lookup
 from neuroseg.fragments.settings import BasinSettings
 from neuroseg.geometry import Triple, slices, whole
@@ -74,12 +74,10 @@ def random_affinities(shape: Triple) -> NDArray[np.uint8]:
 def predicted_affinities(file: Path, shape: Triple) -> NDArray[np.uint8]:
     """Return the bundled model's affinities of the first voxels of a volume."""
     bundle = open_bundle("fib25_light")
-    card = bundle.card
     with h5py.File(file) as opened:
         raw = opened["raw"][tuple(slice(0, size + context) for size, context in zip(shape, (32, 32, 32), strict=True))]
-    settings = TileSettings(card.tile.output_voxels, card.tile.context_voxels, 1, card.raw_scale, len(card.offsets))
-    predictor = Predictor(bundle.network(), settings, choose_device("cpu"))
-    return predict_region(predictor, lambda roi: raw[slices(roi)], raw.shape, settings, whole(shape))
+    predictor = open_predictor(bundle, choose_device("cpu"))
+    return predictor.predict(lambda roi: raw[slices(roi)], raw.shape, whole(shape))
 
 
 def dithered(affinities: NDArray[np.uint8]) -> NDArray[np.float32]:

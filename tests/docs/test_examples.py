@@ -86,7 +86,7 @@ def _run(command: list[str], folder: Path) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return a text without what differs between machines: each number is 0, each run of spaces one, `% less` is `% more`."""
+    """Return a text without what differs between machines: numbers are 0, `% less` is `% more`, spaces are single."""
     numbers_alike = re.sub(r"\d+([.,]\d+)*", "0", text)
     return re.sub(r"\s+", " ", numbers_alike.replace("% less", "% more")).strip()
 

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from neuroseg.affinities.inference import Predictor, TileSettings, predict_region
+from neuroseg.affinities.inference import Predictor
+from neuroseg.affinities.predictors import tile_settings
 from neuroseg.agglomeration.scorings import parse_scoring
 from neuroseg.evaluation.contingency import contingency
 from neuroseg.evaluation.metrics import entropy, scores_of
@@ -56,19 +57,15 @@ class Agreement:
 
 def agreement(network: nn.Module, card: Card, crops: Sequence[Float], device: torch.device, seed: int) -> Agreement:
     """Return the agreement of a network on `crops` `(z, y, x)` in [0, 1]. The same seed gives the same result."""
-    tiles = TileSettings(
-        card.tile.output_voxels, card.tile.context_voxels, card.tile.batch, card.raw_scale, len(card.offsets),
-        card.tile.blend,
-    )  # fmt: skip
-    predictor = Predictor(network, tiles, device)
+    predictor = Predictor(network, tile_settings(card), device)
     apart, joint, entropies = [], [], []
     for number, crop in enumerate(crops):
         rng = np.random.default_rng([seed, number])
-        one, other = (_segmented(predictor, tiles, card, perturbed(crop, PERTURBATIONS, rng).raw) for _ in range(2))
+        one, other = (_segmented(predictor, card, perturbed(crop, PERTURBATIONS, rng).raw) for _ in range(2))
         table = contingency(one, other)
         apart.append(scores_of(table).voi_sum)
         joint.append(entropy(table["count"]))
-        segments = _segmented(predictor, tiles, card, crop)
+        segments = _segmented(predictor, card, crop)
         entropies.append(entropy(np.unique(segments[segments > 0], return_counts=True)[1]))
     return Agreement(float(np.mean(apart)), float(np.mean(entropies)), tuple(apart), tuple(joint))
 
@@ -98,11 +95,10 @@ def _share(apart: NDArray[np.float64], joint: NDArray[np.float64]) -> float:
     return float(apart.sum() / joint.sum()) if joint.sum() > 0 else 0.0
 
 
-def _segmented(predictor: Predictor, tiles: TileSettings, card: Card, raw: Float) -> NDArray[np.uint64]:
+def _segmented(predictor: Predictor, card: Card, raw: Float) -> NDArray[np.uint64]:
     """Return the segmentation of a crop with the scoring and threshold of the card."""
     grey = np.clip(np.rint(raw * card.raw_scale), 0, 255).astype(np.uint8)
-    roi = whole(triple(raw.shape))
-    affinities = predict_region(predictor, lambda at: grey[slices(at)], raw.shape, tiles, roi)
+    affinities = predictor.predict(lambda at: grey[slices(at)], raw.shape, whole(triple(raw.shape)))
     basins = BasinSettings(card.voxel_size_nm, per_section=wants_sections(card.voxel_size_nm))
     chosen = card.segmentation
     scoring = parse_scoring(chosen.scoring)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from neuroseg.affinities.inference import Predictor, TileSettings, predict_region
+from neuroseg.affinities.inference import Predictor, TileSettings
 from neuroseg.affinities.tiles import tiles_covering
 from neuroseg.geometry import triple
 from neuroseg.networks.windows import WindowRule
@@ -36,7 +36,7 @@ def context_effect(
     for factor in (1, 2):
         wider = [factor * width for width in context]
         tiles = TileSettings(tile, triple(wider), 1, 255.0, len(settings.targets.offsets), wanted.blend)
-        made.append(predict_region(Predictor(network, tiles, device), opened.raw.read, opened.raw.shape, tiles, roi))
+        made.append(Predictor(network, tiles, device).predict(opened.raw.read, opened.raw.shape, roi))
     difference = np.abs(made[0].astype(np.int16) - made[1])
     return {
         "changed": round(float((difference > 0).mean()), 6),

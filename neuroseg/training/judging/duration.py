@@ -13,6 +13,7 @@ from funlib.geometry import Coordinate, Roi
 from torch import nn
 
 from neuroseg.affinities.inference import Predictor
+from neuroseg.geometry import slices, whole
 from neuroseg.networks.windows import WindowRule
 from neuroseg.training.data.affinity_targets import affinity_targets
 from neuroseg.training.data.labelled import OpenedVolume
@@ -71,10 +72,11 @@ def validation_count(steps: int, every: int) -> int:
 
 def _timed_window(network: nn.Module, settings: TrainingSettings, device: torch.device, clock: Clock) -> float:
     tiles = tiles_of(settings)
-    predictor = Predictor(network, tiles, device)
-    shape = [o + 2 * c for o, c in zip(tiles.output, tiles.context, strict=True)]
-    window = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    return _seconds_of_second_call(lambda: predictor([window]), clock)
+    predictor = Predictor(network, replace(tiles, blend="centre"), device)
+    raw = np.random.default_rng(0).integers(0, 256, tiles.output, np.uint8)
+    return _seconds_of_second_call(
+        lambda: predictor.predict(lambda roi: raw[slices(roi)], raw.shape, whole(raw.shape)), clock
+    )
 
 
 def _part(opened: OpenedVolume, settings: TrainingSettings) -> OpenedVolume:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
 
-from neuroseg.affinities.inference import Predict, Predictor, TileSettings, predict_region
+from neuroseg.affinities.inference import Predictor, TileSettings
 from neuroseg.agglomeration.scorings import parse_scoring
 from neuroseg.evaluation.contingency import contingency
 from neuroseg.evaluation.metrics import Scores
@@ -90,23 +88,12 @@ def validate(
         leave=False,
         mininterval=2,
     ) as bar:
-        predictor = _counted(Predictor(network, tiles, device), bar)
-        affinities = predict_region(predictor, opened.raw.read, opened.raw.shape, tiles, segmented)
+        predictor = Predictor(network, tiles, device)
+        affinities = predictor.predict(opened.raw.read, opened.raw.shape, segmented, bar.update)
         predicted = time.monotonic()
         bar.set_postfix_str("segmenting and scoring")
         choices = choose(affinities, segmented, opened, settings)
     return Validated(choices, Seconds(predicted - began, time.monotonic() - predicted))
-
-
-def _counted(predict: Predict, bar: Any) -> Predict:
-    """Return a prediction that also advances a progress bar."""
-
-    def counted(windows: Sequence[NDArray[np.generic]]) -> NDArray[np.generic]:
-        found = predict(windows)
-        bar.update(len(windows))
-        return found
-
-    return counted
 
 
 def choose(
