@@ -30,6 +30,8 @@ from neuroseg.affinities.tiles import (
 from neuroseg.affinities.transfers import Transfers
 from neuroseg.errors import NeurosegError
 from neuroseg.geometry import Triple, slices, triple
+from neuroseg.networks.folding import folded
+from neuroseg.networks.padding import padded
 from neuroseg.networks.windows import WindowRule, checked_margin
 
 ReadRaw = Callable[[Roi], NDArray[np.generic]]
@@ -79,7 +81,12 @@ class Predictor:
         self._weights: torch.Tensor | None = None
         if settings.blend == "gaussian":
             self._weights = torch.from_numpy(blending_weights(settings.output, settings.context)).to(device)
-        self._network = network.eval().to(device=device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        folds = folded(network)
+        if device.type == "cuda":
+            folds = padded(folds)
+        self._network = folds.to(  # type: ignore[call-overload]
+            device=device, dtype=self._precision, memory_format=torch.channels_last_3d
+        )
 
     def predict(
         self, read: ReadRaw, shape: Sequence[int], roi: Roi, observe: Callable[[int], object] = lambda windows: None
@@ -147,9 +154,9 @@ class Predictor:
         They are those of the output tiles. If windows are blended, they are those of the whole windows.
         """
         settings = self.settings
-        scaled = (windows.float() / settings.raw_scale).contiguous(memory_format=torch.channels_last_3d)
-        with torch.autocast(self._device.type, self._precision, enabled=self._precision != torch.float32):
-            logits: torch.Tensor = self._network(scaled)[:, : settings.channels]
+        scaled = windows.float() / settings.raw_scale
+        converted = scaled.to(dtype=self._precision, memory_format=torch.channels_last_3d)
+        logits: torch.Tensor = self._network(converted)[:, : settings.channels]
         if self._weights is not None:
             return logits
         # The output of valid convolutions is already smaller than the window.

@@ -26,7 +26,8 @@ from neuroseg.volumes.mask import MaskSource
 from neuroseg.volumes.metadata import array_attributes
 from neuroseg.volumes.raw import RawSource
 
-ALGORITHM = 1
+_SECTIONS_ALGORITHM = 1
+_AFFINITIES_ALGORITHM = 2
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class SectionsStage:
     def identity(self) -> Mapping[str, Any]:
         """Input, range of values and slabs."""
         return {
-            "algorithm": ALGORITHM,
+            "algorithm": _SECTIONS_ALGORITHM,
             "input": self.raw.identity,
             "value_range": list(self.raw.value_range) if self.raw.value_range else None,
             "slab_voxels": self.lattice.block_shape[0],
@@ -127,7 +128,7 @@ class AffinitiesStage:
     def identity(self) -> Mapping[str, Any]:
         """Input, model, blend and device. Tile and batch are part of the hash of the model."""
         return {
-            "algorithm": ALGORITHM,
+            "algorithm": _AFFINITIES_ALGORITHM,
             "model": self.model_sha256,
             "input": self.raw.identity,
             "blend": self.blend,

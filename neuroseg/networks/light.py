@@ -7,6 +7,7 @@ of its level. On CPUs with matrix units, the widths 16, 32, 64, 128 cost hardly 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -28,6 +29,8 @@ def _normalisation(kind: str, width: int) -> nn.Module:
 
 class ResidualBlock(nn.Module):
     """Two 3x3x3 convolutions with normalisation, and a 1x1x1 shortcut if the width changes."""
+
+    normalised: ClassVar = {"first": "first_norm", "second": "second_norm"}
 
     def __init__(self, width_in: int, width_out: int, norm: str) -> None:
         super().__init__()

@@ -55,6 +55,7 @@ class MalaUNet(nn.Module):
         super().__init__()
         self.windows = _window_rule(len(widths))
         self.reach = Reach(len(widths), pool=_POOL, block=(2, 2, 2))
+        self.joined = [f"merges.{level}.first" for level in range(len(widths) - 1)]
         self.down = nn.ModuleList(
             Convolutions(source, width) for source, width in zip([1, *widths[:-1]], widths, strict=True)
         )

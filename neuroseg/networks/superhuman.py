@@ -8,6 +8,7 @@ Prediction applies the sigmoid.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -25,6 +26,8 @@ def _norm(width: int) -> nn.BatchNorm3d:
 
 class ResidualBlock(nn.Module):
     """r = ELU(BN(conv 1x3x3)); out = ELU(BN(r + conv 3x3x3(ELU(BN(conv 3x3x3 r)))))."""
+
+    normalised: ClassVar = {"planar": "planar_norm", "first": "first_norm"}
 
     def __init__(self, width_in: int, width_out: int) -> None:
         super().__init__()
@@ -82,6 +85,8 @@ class SuperhumanUNet(nn.Module):
         self.windows = WindowRule((1, 2 ** (len(widths) - 1), 2 ** (len(widths) - 1)))
         self.reach = Reach(len(widths), pool=(1, 2, 2), block=(2, 3, 3), stem=(0, 2, 2), end=(0, 2, 2))
         self._skips = skips
+        levels = range(len(widths) - 1) if skips else ()
+        self.joined = [f"merges.{level}.{module}" for level in levels for module in ("norm", "block.planar")]
         self.stem = nn.Conv3d(1, widths[0], (1, 5, 5), padding=(0, 2, 2))
         sources = [widths[0], *widths[:-1]]
         self.encoder = nn.ModuleList(

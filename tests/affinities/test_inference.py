@@ -113,13 +113,12 @@ def test_values_are_the_rounded_sigmoid_of_the_network(tiny_model: str, raw: np.
 def test_nan_is_refused(tiny_model: str, blend: str) -> None:
     network = open_bundle(tiny_model).network()
     bias: torch.Tensor = network.head.bias.data  # type: ignore[union-attr,operator,assignment]
-    predictor = Predictor(network, TileSettings((16, 16, 16), (8, 8, 8), 2, 255.0, 3, blend), torch.device("cpu"))
+    settings, blank = TileSettings((16, 16, 16), (8, 8, 8), 2, 255.0, 3, blend), np.zeros((16, 16, 16), np.uint8)
     bias[1] = math.inf
-    blank = np.zeros((16, 16, 16), np.uint8)
-    assert predicted(predictor, blank)[1].max() > 0, "a large logit is valid"
+    assert predicted(Predictor(network, settings, torch.device("cpu")), blank)[1].max() > 0, "a large logit is valid"
     bias[1] = math.nan
     with pytest.raises(NeurosegError, match="the network returned NaN: its weights contain NaN, or"):
-        predicted(predictor, blank)
+        predicted(Predictor(network, settings, torch.device("cpu")), blank)
 
 
 def test_windows_that_the_network_cannot_pool_are_refused(tiny_model: str) -> None:

@@ -25,7 +25,7 @@ class Mean(nn.Module):
         self._reach = reach
 
     def forward(self, raw: torch.Tensor) -> torch.Tensor:
-        mean = functional.avg_pool3d(raw, 2 * self._reach + 1, 1, self._reach)
+        mean = functional.avg_pool3d(raw.float(), 2 * self._reach + 1, 1, self._reach)
         return (8 * mean - 4).expand(-1, 3, -1, -1, -1)
 
 
