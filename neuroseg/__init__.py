@@ -5,16 +5,16 @@
     run.segmentation[40]
 
 `predict`, `segment` and `run` take the options of the commands of the same names. `demo_volume` writes a synthetic
-volume to try them on. See neuroseg.api and docs/reference/python.md.
+volume to try them on. `Predictor` predicts arrays in memory. See neuroseg.api and docs/reference/python.md.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from neuroseg.api import DemoVolume, Run, demo_volume, open_run, predict, run, segment
+    from neuroseg.api import DemoVolume, Predictor, Run, demo_volume, open_run, predict, run, segment
 
 __version__ = "0.1.0"
-__all__ = ["DemoVolume", "Run", "__version__", "demo_volume", "open_run", "predict", "run", "segment"]
+__all__ = ["DemoVolume", "Predictor", "Run", "__version__", "demo_volume", "open_run", "predict", "run", "segment"]
 
 
 def __getattr__(name: str) -> Any:

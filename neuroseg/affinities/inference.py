@@ -10,7 +10,8 @@ bytes. Several workers use several cores.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,8 +74,6 @@ class Predictor:
         rule = network.windows
         assert isinstance(rule, WindowRule)
         self._margin = checked_margin(rule, settings.output, settings.context, settings.blend)
-        if device.type == "cpu":
-            torch.set_num_threads(1)
         make_repeatable(device)
         self.settings, self._device, self._precision = settings, device, precision_of(device)
         self._lock, self._transfers = threading.Lock(), Transfers(device)
@@ -112,7 +111,7 @@ class Predictor:
         upload = self._transfers.upload(read_reflected(read, around, shape))
 
         def finish() -> NDArray[np.uint8]:
-            with self._lock:
+            with self._lock, _one_thread(self._device):
                 affinities, has_nan = self._compute(upload(), around, tiles, roi, observe)
                 downloads = [self._transfers.download(each) for each in (affinities, has_nan)]
             values, flag = (download() for download in downloads)
@@ -181,6 +180,18 @@ class Predictor:
                 f"{precision} on this {self._device.type}",
                 hint="try another device with --device",
             )
+
+
+@contextmanager
+def _one_thread(device: torch.device) -> Iterator[None]:
+    """Compute with one thread on a CPU, then with as many as before."""
+    before = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def make_repeatable(device: torch.device) -> None:

@@ -119,9 +119,7 @@ def adapt(
         if not is_over(trainer):
             check_gradients(settings, chosen)  # the machine and the number of threads can differ
     score = _score_by_labels if labelled is not None else _score_by_agreement
-    threads = torch.get_num_threads()
     before = score(bundle.network().to(chosen), settings, card, raw, labelled, request)
-    torch.set_num_threads(threads)  # prediction sets it to one
     if not is_over(trainer):
         samples = _samples(settings, raw, labelled, request, trainer.step)
         run_training(trainer, samples, lambda step: {}, progress=progress)

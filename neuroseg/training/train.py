@@ -285,14 +285,6 @@ class _BestBundle:
         self._device, self._origin, self._progress = device, origin, progress
 
     def __call__(self, network: nn.Module, step: int) -> dict[str, float]:
-        # Prediction sets the number of threads to one. Restore it for training.
-        threads = torch.get_num_threads()
-        try:
-            return self._validate(network, step)
-        finally:
-            torch.set_num_threads(threads)
-
-    def _validate(self, network: nn.Module, step: int) -> dict[str, float]:
         """Validate, keep the bundle if it is the best so far, and return the scores to log."""
         made = validate(network, self._opened, self._settings, self._device, progress=self._progress)
         choices, best = made.choices, made.choices[0]

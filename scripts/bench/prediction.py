@@ -44,6 +44,7 @@ def measure(data: Cube, repeat: int) -> list[Row]:
 
 def _bare_seconds_per_tile(data: Cube, repeat: int) -> tuple[float, tuple[int, int, int]]:
     """Return the median time per tile in seconds, and the shape of a tile."""
+    torch.set_num_threads(1)
     predictor = open_predictor(open_bundle(bundled_names()[0]), choose_device("cpu"))
     settings = predictor.settings
     raw = np.asarray(zarr.open_array(str(data.raw), mode="r")[:])

@@ -192,3 +192,17 @@ def test_two_threads_share_a_predictor(predictor: Predictor, raw: np.ndarray) ->
         together = list(threads.map(lambda volume: predicted(predictor, volume), volumes))
     for expected, found in zip(alone, together, strict=True):
         assert np.array_equal(found, expected)
+
+
+def test_prediction_uses_one_thread_and_restores_the_number(predictor: Predictor, raw: np.ndarray) -> None:
+    seen = []
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        predictor.predict(
+            lambda roi: raw[slices(roi)], SHAPE, whole(SHAPE), lambda windows: seen.append(torch.get_num_threads())
+        )
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
+    assert set(seen) == {1}

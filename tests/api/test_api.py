@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 
 import neuroseg
 from neuroseg.cli import run as commands
@@ -111,3 +112,27 @@ def test_fragments_of_no_segment_and_no_fragments_at_all() -> None:
     none = {name: np.zeros(0, dtype) for name, dtype in NODES.items()}
     empty = segments_table(none, {name: np.zeros(0, np.uint64) for name in ("fragment", "segment")})
     assert {len(column) for column in empty.values()} == {0}
+
+
+def test_a_predictor_gives_the_bytes_of_a_run(made: neuroseg.Run, tiny_model: str) -> None:
+    raw = zarr.open_array(str(made.path.parent / "V.zarr"), mode="r")
+    predictor = neuroseg.Predictor(tiny_model, device="cpu")
+    expected = np.asarray(made.affinities)
+    assert np.array_equal(predictor.affinities(raw), expected)
+    assert np.array_equal(predictor.affinities(raw[:], roi="3:20,:,7:40"), expected[:, 3:20, :, 7:40])
+    assert predictor.offsets == ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
+    assert len(predictor.voxel_size_nm) == 3
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (np.zeros((3, 4), np.uint8), r"shape \(3, 4\), expected three axes"),
+        (np.zeros((3, 0, 4), np.uint8), "at least one voxel"),
+        (np.zeros((3, 4, 4), np.float32), "data type float32, expected uint8"),
+        ([[[1]]], "expected three axes"),
+    ],
+)
+def test_a_predictor_refuses_other_arrays(raw: object, message: str, tiny_model: str) -> None:
+    with pytest.raises(InputError, match=message):
+        neuroseg.Predictor(tiny_model).affinities(raw)

@@ -43,11 +43,7 @@ def validation_seconds(
     context, which only a new best validation predicts.
     """
     validation, batch = settings.validation, settings.optimiser.batch
-    threads = torch.get_num_threads()
-    try:
-        window = _timed_window(network, settings, device, clock)
-    finally:
-        torch.set_num_threads(threads)  # prediction sets it to one
+    window = _timed_window(network, settings, device, clock)
     part = _part(opened, settings)
     segmented = segmented_region(opened, settings)
     scale = float(segmented.size) / float(segmented_region(part, settings).size)
