@@ -29,6 +29,15 @@ from neuroseg.affinities.tiles import (
     windows_covering,
 )
 from neuroseg.affinities.transfers import Transfers
+from neuroseg.affinities.turned_windows import (
+    MEAN,
+    NO_AUGMENTATION,
+    Augmentation,
+    check_augmentation,
+    sources,
+    turned,
+    turned_back,
+)
 from neuroseg.errors import NeurosegError
 from neuroseg.geometry import Triple, slices, triple
 from neuroseg.networks.folding import folded
@@ -41,13 +50,13 @@ Finish = Callable[[], NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class TileSettings:
-    """Shapes of output tile and context in voxels, batch size, divisor of raw, number of channels, and blend."""
+    """Shapes of output tile and context in voxels, batch size, divisor of raw, offset of each channel, and blend."""
 
     output: Triple
     context: Triple
     batch: int
     raw_scale: float
-    channels: int
+    offsets: tuple[Triple, ...]
     blend: str = "centre"
 
     @property
@@ -70,15 +79,27 @@ class TileSettings:
 class Predictor:
     """A network on a device. It predicts the affinities of regions; only one thread computes at a time."""
 
-    def __init__(self, network: nn.Module, settings: TileSettings, device: torch.device) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        settings: TileSettings,
+        device: torch.device,
+        augmentation: Augmentation = NO_AUGMENTATION,
+    ) -> None:
         rule = network.windows
         assert isinstance(rule, WindowRule)
-        self._margin = checked_margin(rule, settings.output, settings.context, settings.blend)
+        margin = checked_margin(rule, settings.output, settings.context, settings.blend)
+        is_blended = settings.blend == "gaussian"
+        self._first = (0, 0, 0) if is_blended else [c - m for c, m in zip(settings.context, margin, strict=True)]
+        self._kept = settings.window if is_blended else settings.output
+        check_augmentation(augmentation, settings.offsets, settings.window, self._first, settings.blend)
+        self._augmentation = augmentation
+        self._turns = [(turn, sources(turn, settings.offsets)) for turn in augmentation.orientations()]
         make_repeatable(device)
         self.settings, self._device, self._precision = settings, device, precision_of(device)
         self._lock, self._transfers = threading.Lock(), Transfers(device)
         self._weights: torch.Tensor | None = None
-        if settings.blend == "gaussian":
+        if is_blended:
             self._weights = torch.from_numpy(blending_weights(settings.output, settings.context)).to(device)
         folds = folded(network)
         if device.type == "cuda":
@@ -130,7 +151,7 @@ class Predictor:
         """Return the affinities of `roi` as uint8, and whether the network returned NaN. `raw` has the box `around`."""
         settings, device = self.settings, self._device
         kind = torch.uint8 if self._weights is None else torch.float32
-        out = torch.zeros((settings.channels, *roi.shape), dtype=kind, device=device)
+        out = torch.zeros((len(settings.offsets), *roi.shape), dtype=kind, device=device)
         has_nan = torch.zeros((), dtype=torch.bool, device=device)
         windows = torch.zeros((settings.batch, 1, *settings.window), dtype=raw.dtype, device=device)
         for at in range(0, len(tiles), settings.batch):
@@ -138,7 +159,7 @@ class Predictor:
             for window, tile in zip(windows, batch, strict=False):
                 window[0] = raw[slices(settings.window_of(tile), around.begin)]
             windows[len(batch) :] = 0
-            affinities = torch.sigmoid(self.logits(windows)[: len(batch)].float())
+            affinities = self._affinities(windows)[: len(batch)]
             has_nan |= torch.isnan(affinities).any()
             # The order of windows is that of the lattice, so the sum at a voxel does not depend on the region.
             for tile, values in zip(batch, affinities, strict=True):
@@ -147,21 +168,36 @@ class Predictor:
         return (out if self._weights is None else out.mul_(255.0).add_(0.5).to(torch.uint8)), has_nan
 
     @torch.inference_mode()
-    def logits(self, windows: torch.Tensor) -> torch.Tensor:
+    def outputs(self, windows: torch.Tensor) -> torch.Tensor:
         """Return the logits `(n, c, z, y, x)` of input windows `(n, 1, z, y, x)`, on the device, n = batch.
 
-        They are those of the output tiles. If windows are blended, they are those of the whole windows.
+        Valid convolutions return fewer voxels than the windows have.
         """
-        settings = self.settings
-        scaled = windows.float() / settings.raw_scale
+        scaled = windows.float() / self.settings.raw_scale
         converted = scaled.to(dtype=self._precision, memory_format=torch.channels_last_3d)
-        logits: torch.Tensor = self._network(converted)[:, : settings.channels]
-        if self._weights is not None:
-            return logits
-        # The output of valid convolutions is already smaller than the window.
-        left = [c - m for c, m in zip(settings.context, self._margin, strict=True)]
-        z, y, x = (slice(rest, rest + o) for rest, o in zip(left, settings.output, strict=True))
-        return logits[..., z, y, x]
+        logits: torch.Tensor = self._network(converted)
+        return logits
+
+    def _affinities(self, windows: torch.Tensor) -> torch.Tensor:
+        """Return the affinities `(n, c, z, y, x)` of the output tiles, or of whole windows if these are blended."""
+        found: torch.Tensor | None = None
+        for orientation, wanted in self._turns:
+            logits = turned_back(self.outputs(turned(windows, orientation)), orientation)
+            parts = [logits[:, channel, *self._crop(shift)] for channel, shift in wanted]
+            affinities = torch.sigmoid(torch.stack(parts, 1).float())
+            if found is None:
+                found = affinities
+            elif self._augmentation.combine == MEAN:
+                found += affinities
+            else:
+                found = torch.minimum(found, affinities)
+        assert found is not None
+        return found.div_(len(self._turns)) if self._augmentation.combine == MEAN else found
+
+    def _crop(self, shift: Sequence[int]) -> tuple[slice, slice, slice]:
+        """Return the slices of what is kept from the network's output, moved by a shift."""
+        z, y, x = (slice(f + s, f + s + k) for f, s, k in zip(self._first, shift, self._kept, strict=True))
+        return z, y, x
 
     def _add(self, out: torch.Tensor, roi: Roi, tile: Roi, affinities: torch.Tensor) -> None:
         """Add the affinities of a tile, or the weighted ones of its window, to those of `roi` where both overlap."""

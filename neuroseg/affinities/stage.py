@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from neuroseg.affinities.sections import GREY_VALUES, normalised, section_histograms, section_lookup
 from neuroseg.affinities.tiles import box_of_windows, rounded_to_tiles
+from neuroseg.affinities.turned_windows import Augmentation
 from neuroseg.blocks import Block, Lattice, whole_lattice
 from neuroseg.geometry import Triple
 from neuroseg.networks.bundle import open_bundle
@@ -105,6 +106,7 @@ class AffinitiesStage:
     requested: Lattice
     tile: Triple
     blend: str
+    augmentation: Augmentation
     mask: MaskSource | None
 
     name = "affinities"
@@ -132,6 +134,7 @@ class AffinitiesStage:
             "model": self.model_sha256,
             "input": self.raw.identity,
             "blend": self.blend,
+            "tta": str(self.augmentation),
             "mask": self.mask.identity if self.mask else None,
             "value_range": list(self.raw.value_range) if self.raw.value_range else None,
             "normalise": self.normalise,
@@ -166,7 +169,7 @@ class AffinitiesStage:
         if device.type == "cuda":
             record = self.workspace.path / "ledger" / self.name / "gpu.yaml"
             require_kind(gpu_kind(device), first_recorded(record, gpu_kind(device)), record)
-        predictor = open_predictor(open_bundle(self.model), device, self.blend)
+        predictor = open_predictor(open_bundle(self.model), device, self.blend, self.augmentation)
         shape = self.lattice.volume_shape
         tiles = predictor.settings.tiles(Roi((0, 0, 0), self.lattice.block_shape))
         around = box_of_windows(tiles, predictor.settings.context)

@@ -28,6 +28,7 @@ def predict(
     model: str | Path | None = None,
     device: str | None = None,
     blend: str | None = None,
+    tta: int | str | None = None,
     level: int | None = None,
     axes: str | None = None,
     channel: int | None = None,
@@ -60,7 +61,7 @@ def predict(
 
     options = options_from(
         volume=_text(volume), output=_text(output), blocks=blocks, model=_text(model), device=device, blend=blend,
-        level=level, axes=axes, channel=channel, time=time, range=range, invert=invert, normalise=normalise,
+        tta=tta, level=level, axes=axes, channel=channel, time=time, range=range, invert=invert, normalise=normalise,
         force=force, voxel_size=voxel_size, roi=roi, mask=_text(mask), workers=workers, executor=executor,
         block_timeout=block_timeout,
     )  # fmt: skip
@@ -133,6 +134,7 @@ def run(
     model: str | Path | None = None,
     device: str | None = None,
     blend: str | None = None,
+    tta: int | str | None = None,
     level: int | None = None,
     axes: str | None = None,
     channel: int | None = None,
@@ -176,7 +178,7 @@ def run(
 
     options = options_from(
         volume=_text(volume), output=_text(output), blocks=blocks, model=_text(model), device=device, blend=blend,
-        level=level, axes=axes, channel=channel, time=time, range=range, invert=invert, normalise=normalise,
+        tta=tta, level=level, axes=axes, channel=channel, time=time, range=range, invert=invert, normalise=normalise,
         force=force, threshold=threshold, scoring=scoring, agglomeration=agglomeration, fragments=fragments,
         per_section=per_section, mask_boundary=mask_boundary, long_range=long_range, min_size=min_size, small=small,
         keep=keep, voxel_size=voxel_size, roi=roi, mask=_text(mask), workers=workers, executor=executor,

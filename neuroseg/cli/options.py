@@ -121,6 +121,14 @@ Model = Annotated[
         help="Name of a bundled model (list them with neuroseg models), or a bundle folder.  [default: fib25_light]",
     ),
 ]
+Tta = Annotated[
+    str | None,
+    _prediction(
+        metavar="N[:minimum]",
+        help="Test-time augmentation: predict in 4, 8 or 16 orientations and keep the mean, or the minimum. 4 flips y "
+        "and x, 8 also exchange them, 16 also flip z. Takes N times as long. 1: none.  [default: 1]",
+    ),
+]
 Blend = Annotated[
     str | None,
     _prediction(

@@ -30,6 +30,7 @@ def plan(
     model: option.Model = None,
     device: option.Device = None,
     blend: option.Blend = None,
+    tta: option.Tta = None,
     level: option.Level = None,
     axes: option.Axes = None,
     channel: option.Channel = None,
@@ -101,7 +102,7 @@ def plan(
         executor = "slurm"
     options = options_from(
         config, volume=volume, output=output, input=input, affinities=affinities, boundaries=boundaries,
-        offsets=offsets,
+        offsets=offsets, tta=tta,
         blocks=blocks, model=model, device=device, blend=blend, level=level, axes=axes, channel=channel, time=time,
         range=range, invert=invert, normalise=normalise, force=force, threshold=threshold, scoring=scoring,
         agglomeration=agglomeration, fragments=fragments, per_section=per_section, mask_boundary=mask_boundary,

@@ -37,6 +37,7 @@ def predict(
     model: option.Model = None,
     device: option.Device = None,
     blend: option.Blend = None,
+    tta: option.Tta = None,
     level: option.Level = None,
     axes: option.Axes = None,
     channel: option.Channel = None,
@@ -72,7 +73,7 @@ def predict(
 
     options = _options(
         config, volume=volume, output=output, input=input, blocks=blocks, model=model, device=device, blend=blend,
-        level=level,
+        tta=tta, level=level,
         axes=axes, channel=channel, time=time, range=range, invert=invert, normalise=normalise, force=force,
         voxel_size=voxel_size, roi=roi, mask=mask, workers=workers, executor=executor, block_timeout=block_timeout,
     )  # fmt: skip
@@ -158,6 +159,7 @@ def run(
     model: option.Model = None,
     device: option.Device = None,
     blend: option.Blend = None,
+    tta: option.Tta = None,
     level: option.Level = None,
     axes: option.Axes = None,
     channel: option.Channel = None,
@@ -205,7 +207,7 @@ def run(
 
     options = _options(
         config, volume=volume, output=output, input=input, blocks=blocks, model=model, device=device, blend=blend,
-        level=level,
+        tta=tta, level=level,
         axes=axes, channel=channel, time=time, range=range, invert=invert, normalise=normalise, force=force,
         threshold=threshold, scoring=scoring, agglomeration=agglomeration, fragments=fragments,
         per_section=per_section, mask_boundary=mask_boundary, long_range=long_range, min_size=min_size, small=small,

@@ -59,6 +59,7 @@ def verify(
     model: option.Model = None,
     device: option.Device = None,
     blend: option.Blend = None,
+    tta: option.Tta = None,
     level: option.Level = None,
     range: option.Range = None,
     invert: option.Invert = False,
@@ -94,7 +95,7 @@ def verify(
     use_threads(1)
     options = options_from(
         config, volume=volume, affinities=affinities, boundaries=boundaries, offsets=offsets, blocks=blocks,
-        model=model, device=device, blend=blend, level=level, range=range, invert=invert, normalise=normalise,
+        model=model, device=device, blend=blend, tta=tta, level=level, range=range, invert=invert, normalise=normalise,
         force=force, threshold=threshold, scoring=scoring, per_section=per_section, long_range=long_range, mask=mask,
         mask_boundary=mask_boundary, min_size=min_size, voxel_size=voxel_size, workers=workers,
     )  # fmt: skip

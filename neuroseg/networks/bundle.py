@@ -16,6 +16,7 @@ import yaml
 from neuroseg.configuration import read_yaml, validated
 from neuroseg.errors import InputError, unknown_name
 from neuroseg.networks.card import Card
+from neuroseg.networks.windows import WindowRule, checked_margin
 from neuroseg.storage.publish import publish_text, published
 
 if TYPE_CHECKING:
@@ -49,7 +50,6 @@ class Bundle:
         import torch
 
         from neuroseg.networks.architectures import build_network
-        from neuroseg.networks.windows import WindowRule, checked_margin
 
         card, tile = self.card, self.card.tile
         try:
@@ -67,6 +67,18 @@ class Bundle:
                 hint="set network.parameters.outputs to the number of offsets or more",
             )
         _check_weights(self.path / WEIGHTS, wanted)
+
+    @property
+    def windows(self) -> WindowRule:
+        """The window sizes that the network accepts."""
+        import torch
+
+        from neuroseg.networks.architectures import build_network
+
+        with torch.device("meta"):
+            network = build_network(self.card.network.architecture, self.card.network.parameters)
+        assert isinstance(network.windows, WindowRule)
+        return network.windows
 
     def network(self) -> nn.Module:
         """Return the network with its weights, in evaluation mode. Raises InputError if they do not fit."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ConfigDict, field_validator
 
+from neuroseg.affinities.turned_windows import parse_augmentation
 from neuroseg.agglomeration.names import AGGLOMERATIONS
 from neuroseg.agglomeration.partition import SMALL
 from neuroseg.agglomeration.scorings import parse_scoring
@@ -53,6 +54,7 @@ class Options(Section):
     blocks: str | None = None
     model: str | None = None
     blend: str | None = None
+    tta: str | None = None
     device: str | None = None
     force: bool = False
     mask: str | None = None
@@ -139,6 +141,8 @@ def _check(options: Options) -> None:
         parse_triple(options.blocks, "--blocks")
     if options.scoring is not None:
         parse_scoring(options.scoring)
+    if options.tta is not None:
+        parse_augmentation(options.tta)
     if options.min_size is not None:
         min_size_voxels(options.min_size, (1.0, 1.0, 1.0))
     for value, kind, valid in (

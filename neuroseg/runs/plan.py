@@ -10,6 +10,7 @@ from typing import Any
 
 from neuroseg import __version__
 from neuroseg.affinities.stage import AffinitiesStage, SectionsStage
+from neuroseg.affinities.turned_windows import NO_AUGMENTATION, parse_augmentation
 from neuroseg.agglomeration.constraints import Edit
 from neuroseg.agglomeration.lookup_stage import LookupStage
 from neuroseg.agglomeration.names import AGGLOMERATIONS, MERGE_TREE
@@ -75,6 +76,7 @@ class Plan(Section):
     model_identity: str | None
     tile_voxels: Triple | None
     blend: str
+    tta: str = str(NO_AUGMENTATION)
     predicted_mask: MaskPlan | None
     predicted_blocks: Triple
     mask: MaskPlan | None
@@ -134,7 +136,7 @@ class Plan(Section):
         return AffinitiesStage(
             workspace, self.raw_source(), self.normalise, self.model, self.model_identity, self.device,
             self.device_identity, self._predicted_lattice, self.tile_voxels, self.blend,
-            self.mask_source(self.predicted_mask),
+            parse_augmentation(self.tta), self.mask_source(self.predicted_mask),
         )  # fmt: skip
 
     def raw_source(self) -> RawSource:

@@ -163,6 +163,8 @@ def _with_remembered(workspace: Workspace, options: Options) -> Options:
 def _plan_of_raw(options: Options) -> Plan:
     """Return the plan of predicting a raw volume."""
     assert options.volume is not None
+    from neuroseg.affinities.predictors import checked_augmentation
+
     bundle = open_bundle(options.model or _default_model())
     bundle.check(options.blend)
     card = bundle.card
@@ -184,6 +186,7 @@ def _plan_of_raw(options: Options) -> Plan:
         model_identity=f"{card.name}@{bundle.sha256[:16]}",
         tile_voxels=card.tile.output_voxels,
         blend=options.blend or card.tile.blend,
+        tta=str(checked_augmentation(bundle, options.blend, options.tta)),
         predicted_mask=common["mask"],
         predicted_blocks=common["blocks"],
         device=device,

@@ -19,6 +19,7 @@ from neuroseg.errors import InputError
 from neuroseg.geometry import contact_channels
 from neuroseg.networks.architectures import build_network, parameter_count
 from neuroseg.networks.bundle import CARD, WEIGHTS
+from neuroseg.networks.orientations import orientations
 from neuroseg.networks.windows import WindowRule, checked_margin
 from neuroseg.storage.publish import publish_text
 from neuroseg.training.data.labelled import OpenedVolume, open_labelled, read_labelled
@@ -42,7 +43,6 @@ from neuroseg.training.learning.precision import warn_if_emulated
 from neuroseg.training.learning.processes import ProcessGroup, local_device, process_group
 from neuroseg.training.learning.statistics import with_recomputed_statistics
 from neuroseg.training.learning.trainer import Trainer, output_channels
-from neuroseg.training.perturbations.orientations import orientations
 from neuroseg.training.reading import read_settings
 from neuroseg.training.relative_paths import located
 from neuroseg.training.settings import TargetSettings, TrainingOptimiserSettings, TrainingSettings

@@ -51,11 +51,11 @@ def _bare_seconds_per_tile(data: Cube, repeat: int) -> tuple[float, tuple[int, i
     tiles = tiles_covering(whole(raw.shape), settings.output)[:_MOST_TILES]
     cut = [read_reflected(lambda roi: raw[slices(roi)], settings.window_of(tile), raw.shape) for tile in tiles]
     windows = torch.from_numpy(np.stack(cut)[:, None])
-    predictor.logits(windows[: settings.batch])
+    predictor.outputs(windows[: settings.batch])
     seconds = []
     for _ in range(repeat):
         began = time.perf_counter()
         for at in range(0, len(windows), settings.batch):
-            predictor.logits(windows[at : at + settings.batch])
+            predictor.outputs(windows[at : at + settings.batch])
         seconds.append((time.perf_counter() - began) / len(windows))
     return statistics.median(seconds), settings.output

@@ -19,7 +19,8 @@ from neuroseg.networks.architectures import build_network
 from neuroseg.networks.bundle import open_bundle
 
 SHAPE = (30, 41, 22)
-SETTINGS = TileSettings((16, 16, 16), (8, 8, 8), 2, 255.0, 3)
+OFFSETS = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
+SETTINGS = TileSettings((16, 16, 16), (8, 8, 8), 2, 255.0, OFFSETS)
 
 
 BLENDED = replace(SETTINGS, blend="gaussian")
@@ -66,10 +67,11 @@ def test_a_region_has_the_bytes_of_its_windows_one_by_one(
         window = read_reflected(lambda at: raw[slices(at)], settings.window_of(tile), SHAPE)
         batch = torch.zeros((2, 1, *window.shape))
         batch[0, 0] = torch.from_numpy(window)
-        affinities = torch.sigmoid(predictor.logits(batch)[0].float()).numpy()
-        box = tile
-        if settings.blend == "gaussian":
-            box = settings.window_of(tile)
+        affinities = torch.sigmoid(predictor.outputs(batch)[0].float()).numpy()
+        box = settings.window_of(tile)
+        if settings.blend == "centre":
+            box, affinities = tile, affinities[:, 8:24, 8:24, 8:24]
+        else:
             affinities = affinities * blending_weights(settings.output, settings.context)
         part = box.intersect(whole(SHAPE))
         total[(slice(None), *slices(part))] += affinities[(slice(None), *slices(part, box.begin))]
@@ -80,7 +82,7 @@ def test_a_region_has_the_bytes_of_its_windows_one_by_one(
 def test_the_gaussian_blend_is_the_weighted_mean_of_the_windows(tiny_model: str, raw: np.ndarray) -> None:
     network = open_bundle(tiny_model).network()
     blending = Predictor(network, BLENDED, torch.device("cpu"))
-    bare = Predictor(network, TileSettings((32, 32, 32), (0, 0, 0), 2, 255.0, 3), torch.device("cpu"))
+    bare = Predictor(network, TileSettings((32, 32, 32), (0, 0, 0), 2, 255.0, OFFSETS), torch.device("cpu"))
     roi = Roi((16, 16, 0), (1, 1, 22))
     found = blending.predict(lambda at: raw[slices(at)], SHAPE, roi)
     # The voxel (16, 16, x) lies 24 or 8 voxels deep in the windows that begin at -8 and 8 along z and y.
@@ -101,7 +103,7 @@ def test_values_are_the_rounded_sigmoid_of_the_network(tiny_model: str, raw: np.
     network = open_bundle(tiny_model).network()
     window = raw[:, :32, :].repeat(2, axis=2)[:32, :32, :32]
     window = np.pad(window, [(0, 32 - s) for s in window.shape], mode="edge")
-    bare = Predictor(network, TileSettings((32, 32, 32), (0, 0, 0), 1, 255.0, 3), torch.device("cpu"))
+    bare = Predictor(network, TileSettings((32, 32, 32), (0, 0, 0), 1, 255.0, OFFSETS), torch.device("cpu"))
     found = predicted(bare, window)[:, 8:24, 8:24, 8:24]
     with torch.inference_mode():
         exact = torch.sigmoid(network(torch.from_numpy(window / 255.0).float()[None, None]))[0].numpy()
@@ -113,7 +115,7 @@ def test_values_are_the_rounded_sigmoid_of_the_network(tiny_model: str, raw: np.
 def test_nan_is_refused(tiny_model: str, blend: str) -> None:
     network = open_bundle(tiny_model).network()
     bias: torch.Tensor = network.head.bias.data  # type: ignore[union-attr,operator,assignment]
-    settings, blank = TileSettings((16, 16, 16), (8, 8, 8), 2, 255.0, 3, blend), np.zeros((16, 16, 16), np.uint8)
+    settings, blank = TileSettings((16, 16, 16), (8, 8, 8), 2, 255.0, OFFSETS, blend), np.zeros((16, 16, 16), np.uint8)
     bias[1] = math.inf
     assert predicted(Predictor(network, settings, torch.device("cpu")), blank)[1].max() > 0, "a large logit is valid"
     bias[1] = math.nan
@@ -122,12 +124,12 @@ def test_nan_is_refused(tiny_model: str, blend: str) -> None:
 
 
 def test_windows_that_the_network_cannot_pool_are_refused(tiny_model: str) -> None:
-    settings = TileSettings((15, 16, 16), (8, 8, 8), 1, 255.0, 3)
+    settings = TileSettings((15, 16, 16), (8, 8, 8), 1, 255.0, OFFSETS)
     with pytest.raises(InputError, match="the network does not accept windows"):
         Predictor(open_bundle(tiny_model).network(), settings, torch.device("cpu"))
 
 
-VALID = TileSettings((8, 8, 8), (6, 10, 10), 1, 255.0, 3)
+VALID = TileSettings((8, 8, 8), (6, 10, 10), 1, 255.0, OFFSETS)
 
 
 def test_a_network_of_valid_convolutions_predicts_the_tile_in_the_middle(raw: np.ndarray) -> None:

@@ -16,10 +16,11 @@ from neuroseg.volumes.raw import RawSource
 from neuroseg.volumes.volume import Volume
 
 CHUNK = 64
-LIGHT = TileSettings((64, 64, 64), (32, 32, 32), 1, 255.0, 3)
-SUPERHUMAN = TileSettings((10, 80, 80), (4, 40, 40), 1, 255.0, 3)
-BLENDED = TileSettings((10, 80, 80), (4, 40, 40), 1, 255.0, 3, "gaussian")
-MALA = TileSettings((25, 56, 56), (14, 106, 106), 1, 255.0, 3)
+OFFSETS = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
+LIGHT = TileSettings((64, 64, 64), (32, 32, 32), 1, 255.0, OFFSETS)
+SUPERHUMAN = TileSettings((10, 80, 80), (4, 40, 40), 1, 255.0, OFFSETS)
+BLENDED = TileSettings((10, 80, 80), (4, 40, 40), 1, 255.0, OFFSETS, "gaussian")
+MALA = TileSettings((25, 56, 56), (14, 106, 106), 1, 255.0, OFFSETS)
 
 
 @pytest.mark.parametrize("threads", [1, 3])

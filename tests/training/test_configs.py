@@ -19,11 +19,11 @@ from neuroseg.configuration import load_configuration
 from neuroseg.errors import InputError
 from neuroseg.networks.architectures import build_network
 from neuroseg.networks.encoder import load_encoder
+from neuroseg.networks.orientations import orientations
 from neuroseg.training.data.catalogue import catalogue, found
 from neuroseg.training.data.labelled import open_labelled, read_labelled
 from neuroseg.training.data_settings import VolumeSettings
 from neuroseg.training.perturbations.draw import PUBLISHED
-from neuroseg.training.perturbations.orientations import orientations
 from neuroseg.training.pretraining_settings import PretrainingSettings
 from neuroseg.training.reading import read_settings
 from neuroseg.training.settings import TrainingSettings

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from neuroseg.errors import InputError
 from neuroseg.geometry import Nanometres, Triple, describe, parse_roi, triple
+from neuroseg.networks.orientations import Orientation
 from neuroseg.training.data.affinity_targets import UNLABELLED
 from neuroseg.training.data.catalogue import found
 from neuroseg.training.data.descriptors import shape_descriptors
 from neuroseg.training.data.samples import LabelledVolume
 from neuroseg.training.data.value_checks import require_labels, require_raw
 from neuroseg.training.data_settings import VolumeSettings
-from neuroseg.training.perturbations.orientations import Orientation
 from neuroseg.volumes.addresses import open_any
 from neuroseg.volumes.volume import Volume, require_voxel_size
 

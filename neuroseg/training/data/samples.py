@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from neuroseg.networks.orientations import orientations
 from neuroseg.training.data.affinity_targets import UNLABELLED, affinity_targets, with_widened_borders
 from neuroseg.training.data.augmentation import augmented_intensities, deformation
 from neuroseg.training.data.descriptors import CHANNELS
 from neuroseg.training.perturbations.draw import UNTURNED, perturbed
-from neuroseg.training.perturbations.orientations import orientations
 from neuroseg.training.settings import AugmentationSettings, TargetSettings
 
 

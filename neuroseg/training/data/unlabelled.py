@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from neuroseg.errors import InputError
 from neuroseg.geometry import parse_roi
+from neuroseg.networks.orientations import orientations
 from neuroseg.storage.remote import is_remote
 from neuroseg.training.data.catalogue import found
 from neuroseg.training.data.samples import Samples
 from neuroseg.training.data_settings import UnlabelledSettings
 from neuroseg.training.perturbations.appearance import Float
 from neuroseg.training.perturbations.draw import perturbed
-from neuroseg.training.perturbations.orientations import orientations
 from neuroseg.training.settings import PerturbationSettings
 from neuroseg.volumes.addresses import open_any
 from neuroseg.volumes.volume import Volume

@@ -35,7 +35,7 @@ def context_effect(
     made = []
     for factor in (1, 2):
         wider = [factor * width for width in context]
-        tiles = TileSettings(tile, triple(wider), 1, 255.0, len(settings.targets.offsets), wanted.blend)
+        tiles = TileSettings(tile, triple(wider), 1, 255.0, settings.targets.offsets, wanted.blend)
         made.append(Predictor(network, tiles, device).predict(opened.raw.read, opened.raw.shape, roi))
     difference = np.abs(made[0].astype(np.int16) - made[1])
     return {

@@ -61,8 +61,7 @@ def segmented_region(opened: OpenedVolume, settings: TrainingSettings) -> Roi:
 def tiles_of(settings: TrainingSettings) -> TileSettings:
     """Return the tiles of a training's model, for validation and for its card."""
     wanted = settings.validation
-    channels = len(settings.targets.offsets)
-    return TileSettings(wanted.tile_voxels, wanted.context_voxels, 1, 255.0, channels, wanted.blend)
+    return TileSettings(wanted.tile_voxels, wanted.context_voxels, 1, 255.0, settings.targets.offsets, wanted.blend)
 
 
 def validate(

@@ -13,10 +13,10 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from neuroseg.networks.orientations import Orientation
 from neuroseg.training.learning.losses import MeanOverProcesses, centre, divisor, keep
 from neuroseg.training.perturbations.draw import IN_PLANE, UNTURNED
 from neuroseg.training.perturbations.moved_affinities import Offset, displaced_affinities, turned_affinities
-from neuroseg.training.perturbations.orientations import Orientation
 from neuroseg.training.settings import ConsistencySettings
 
 # Additional orientations for the teacher: z flipped and y, x exchanged; y and x flipped; both. Each is its own inverse.

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuroseg.errors import InputError, unknown_name
+from neuroseg.networks.orientations import Orientation, orientations
 from neuroseg.training.perturbations import appearance, movement
 from neuroseg.training.perturbations.appearance import Float
-from neuroseg.training.perturbations.orientations import Orientation, orientations
 
 IN_PLANE: Sequence[Orientation] = orientations("in_plane")
 UNTURNED = IN_PLANE.index(Orientation((0, 1, 2), (False, False, False)))

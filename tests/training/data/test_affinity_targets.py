@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from neuroseg.networks.orientations import orientations
 from neuroseg.training.data.affinity_targets import UNLABELLED, affinity_targets, with_widened_borders
 from neuroseg.training.data.descriptors import shape_descriptors
 from neuroseg.training.learning.losses import balanced_cross_entropy, training_loss
-from neuroseg.training.perturbations.orientations import orientations
 
 ROW = np.array([[[1, 1, 1, 2, 2, 0]]])
 

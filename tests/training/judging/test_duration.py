@@ -40,7 +40,7 @@ def test_a_dry_run_counts_the_work_of_a_validation(
     path = changed(configuration, blend=blend, surround_voxels=[4, 0, 0])
     found = dry_run_training(path, tmp_path / "dry", device="cpu", clock=ticking())
     counts = {"windows": 0, "voxels": 0, "batches": 0}
-    predict, passed = Predictor.logits, statistics._tensors
+    predict, passed = Predictor.outputs, statistics._tensors
 
     def counted(predictor: Predictor, windows: torch.Tensor) -> object:
         counts["windows"] += len(windows)
@@ -52,7 +52,7 @@ def test_a_dry_run_counts_the_work_of_a_validation(
             counts["batches"] += 1
             yield batch
 
-    monkeypatch.setattr(Predictor, "logits", counted)
+    monkeypatch.setattr(Predictor, "outputs", counted)
     monkeypatch.setattr(statistics, "_tensors", counted_batches)
     monkeypatch.setattr("neuroseg.training.train.context_effect", lambda *given: {})
     train(path, tmp_path / "run", device="cpu", progress=False)
@@ -74,13 +74,13 @@ def test_the_first_validation_also_predicts_twice_the_context(
 ) -> None:
     path = changed(configuration, statistics_samples=0, every_steps=5)
     found = dry_run_training(path, tmp_path / "dry", device="cpu", clock=ticking())
-    voxels, predict = [0], Predictor.logits
+    voxels, predict = [0], Predictor.outputs
 
     def counted(predictor: Predictor, windows: torch.Tensor) -> object:
         voxels[0] += windows.numel()
         return predict(predictor, windows)
 
-    monkeypatch.setattr(Predictor, "logits", counted)
+    monkeypatch.setattr(Predictor, "outputs", counted)
     train(path, tmp_path / "run", device="cpu", progress=False)
     parts = found["validation_parts_seconds"]
     # The region has 8 sections: its tiles at z 16 to 32, windows of 32 x 32 x 32 voxels.

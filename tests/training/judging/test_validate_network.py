@@ -11,12 +11,12 @@ import torch
 import zarr
 from torch import nn
 
+from neuroseg.networks.orientations import orientations
 from neuroseg.networks.windows import WindowRule
 from neuroseg.training.data.affinity_targets import UNLABELLED
 from neuroseg.training.data.labelled import OpenedVolume, open_labelled, read_labelled
 from neuroseg.training.data_settings import VolumeSettings
 from neuroseg.training.judging.validate_network import validate
-from neuroseg.training.perturbations.orientations import orientations
 from neuroseg.training.settings import TrainingSettings
 
 

@@ -26,6 +26,11 @@ class Orientation:
             source[origin] = shape[axis]
         return (source[0], source[1], source[2])
 
+    def turned(self, offset: tuple[int, int, int]) -> tuple[int, int, int]:
+        """Return the offset between two voxels after the turn."""
+        z, y, x = (-offset[o] if flip else offset[o] for o, flip in zip(self.permutation, self.flips, strict=True))
+        return (z, y, x)
+
     def apply(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return the oriented view of an array with the last three axes z, y, x."""
         lead = array.ndim - 3
