@@ -162,8 +162,10 @@ class Predictor:
             affinities = self._affinities(windows)[: len(batch)]
             has_nan |= torch.isnan(affinities).any()
             # The order of windows is that of the lattice, so the sum at a voxel does not depend on the region.
-            for tile, values in zip(batch, affinities, strict=True):
-                self._add(out, roi, tile, values)
+            for tile, values in zip(batch, self._addends(affinities), strict=True):
+                box = tile if self._weights is None else settings.window_of(tile)
+                part = box.intersect(roi)
+                out[(slice(None), *slices(part, roi.begin))] += values[(slice(None), *slices(part, box.begin))]
             observe(len(batch))
         return (out if self._weights is None else out.mul_(255.0).add_(0.5).to(torch.uint8)), has_nan
 
@@ -199,14 +201,11 @@ class Predictor:
         z, y, x = (slice(f + s, f + s + k) for f, s, k in zip(self._first, shift, self._kept, strict=True))
         return z, y, x
 
-    def _add(self, out: torch.Tensor, roi: Roi, tile: Roi, affinities: torch.Tensor) -> None:
-        """Add the affinities of a tile, or the weighted ones of its window, to those of `roi` where both overlap."""
+    def _addends(self, affinities: torch.Tensor) -> torch.Tensor:
+        """Return what is added to the result: rounded affinities of tiles, or weighted ones of windows."""
         if self._weights is None:
-            box, values = tile, affinities.mul(255.0).add_(0.5).to(torch.uint8)
-        else:
-            box, values = self.settings.window_of(tile), affinities * self._weights
-        part = box.intersect(roi)
-        out[(slice(None), *slices(part, roi.begin))] += values[(slice(None), *slices(part, box.begin))]
+            return affinities.mul_(255.0).add_(0.5).to(torch.uint8)
+        return affinities.mul_(self._weights)
 
     def _refuse_nan(self, has_nan: bool) -> None:
         if has_nan:
@@ -234,4 +233,6 @@ def make_repeatable(device: torch.device) -> None:
     """Use deterministic kernels on a GPU if there are any."""
     if device.type == "cuda":
         torch.use_deterministic_algorithms(True, warn_only=True)
+        # Every array is written before it is read.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         torch.backends.cudnn.benchmark = False
