@@ -6,7 +6,6 @@ It measures one block of the plan in FOLDER. HEAD is the process id of the comma
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 
 from neuroseg.execution.parent import die_with_parent
@@ -19,7 +18,7 @@ def main(folder: str, block: str, head: str) -> None:
     from neuroseg.runs.worker import set_up
 
     set_up()
-    measure_and_write(Path(folder), int(block), time.time())
+    measure_and_write(Path(folder), int(block))
 
 
 if __name__ == "__main__":

@@ -1,24 +1,21 @@
-"""The main program of the job of `neuroseg cluster check`: `python -m neuroseg.workers.probe FOLDER TOKEN HEAD`."""
+"""Program of the job of `neuroseg cluster check`: `python -m neuroseg.workers.probe FOLDER TOKEN HEAD KIND`."""
 
 from __future__ import annotations
 
 import os
 import platform
 import sys
-from pathlib import Path
 
 from neuroseg import __version__
-from neuroseg.execution.channel import connect
-from neuroseg.execution.listener import secret_path
+from neuroseg.execution.cluster.program import Head
 
 
-def main(folder: str, token: str, head: str) -> None:
+def main(folder: str, token: str, head: str, kind: str) -> None:
     """Connect to the head like a worker, and report the software and hardware of this machine."""
-    addresses = [(host, int(port)) for host, _, port in (one.rpartition(":") for one in head.split(","))]
-    secret = secret_path(Path(folder), token).read_bytes()
+    found = Head(folder, token, head)
     about = _about()  # before connecting, because it may take long and the head waits for connected jobs
-    channel = connect(addresses, secret)
-    channel.send(about)
+    channel = found.connect()
+    channel.send({"kind": kind, **about})
     channel.close()
 
 

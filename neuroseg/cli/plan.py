@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -66,6 +66,21 @@ def plan(
     dask_address: option.DaskAddress = None,
     block_timeout: option.BlockTimeout = None,
     memory: option.Memory = None,
+    probe_jobs: Annotated[
+        bool,
+        typer.Option(
+            "--probe-jobs",
+            help="Measure in jobs of the cluster, on each kind of machine in the cluster file, instead of on this "
+            "machine.",
+            rich_help_panel=WORKERS,
+        ),
+    ] = False,
+    probe_wait: Annotated[
+        float,
+        typer.Option(
+            min=1, metavar="SECONDS", help="Time limit of --probe-jobs, with the queue.", rich_help_panel=WORKERS
+        ),
+    ] = 3600.0,
     price: Annotated[
         list[str] | None,
         typer.Option(
@@ -80,14 +95,15 @@ def plan(
     """Estimate time, disk, memory and cost of a run.
 
     Use it before a long run, with the options of neuroseg run. It computes up to three blocks of the volume in a
-    temporary folder, and scales their measurements up. After the run, the summary compares both. With --affinities or
-    --boundaries, -o is required.
+    temporary folder, and scales their measurements up. With --probe-jobs, it computes them on the machines of the
+    cluster. After the run, the summary compares both. With --affinities or --boundaries, -o is required.
 
     \b
     Examples:
       neuroseg plan volume.zarr
       neuroseg plan volume.zarr --blocks 128 --workers 8
       neuroseg plan volume.zarr --executor slurm --cluster lab.yaml --gpus 4 --price gpu_hour=2 --price core_hour=0.05
+      neuroseg plan volume.zarr --executor slurm --cluster lab.yaml --device cuda --probe-jobs
     """
     from neuroseg.execution.cluster.site import Cluster, site_named
     from neuroseg.runs.options import options_from
@@ -110,7 +126,8 @@ def plan(
         workers=workers, executor=executor, block_timeout=block_timeout, memory=memory,
     )  # fmt: skip
     where = Cluster(site_named(cluster) if cluster else None, dask_address)
-    content = _content(plan_a_run(options, gpus=gpus, cluster=where, begin=progress.begin), prices)
+    wait_s = probe_wait if probe_jobs else None
+    content = _content(plan_a_run(options, gpus=gpus, cluster=where, jobs_wait_s=wait_s, begin=progress.begin), prices)
     if json:
         print_json(content)
     else:
@@ -134,12 +151,14 @@ def _prices(given: Sequence[str]) -> dict[str, float]:
 
 
 def _content(planned: Planned, prices: dict[str, float]) -> dict[str, Any]:
-    """Return the plan as one object: stages, totals, cost, advice."""
-    found = planned.estimate.model_dump(mode="json")
-    content = {"workspace": str(planned.workspace.path), "plan": str(planned.path), **found}
-    content["disk_bytes"] = planned.estimate.disk_by_artifact
+    """Return the plan as one object: stages, totals, cost of each stage and of all, advice."""
+    estimate = planned.estimate
+    content = {"workspace": str(planned.workspace.path), "plan": str(planned.path), **estimate.model_dump(mode="json")}
+    content["disk_bytes"] = estimate.disk_by_artifact
     if prices:
-        content["cost"] = round(planned.estimate.cost(prices.get("gpu_hour", 0.0), prices.get("core_hour", 0.0)), 2)
+        costs = [row.cost(prices.get("gpu_hour", 0.0), prices.get("core_hour", 0.0)) for row in estimate.stages]
+        content["stages"] = [{**row, "cost": cost} for row, cost in zip(content["stages"], costs, strict=True)]
+        content["cost"] = sum(costs)
     return {**content, "advice": list(planned.advice)}
 
 
@@ -147,17 +166,7 @@ def plan_lines(content: dict[str, Any]) -> list[str]:
     """Return the plan as a table, totals and advice for people."""
     from neuroseg.storage.space import readable
 
-    has_jobs = any(row["jobs"] for row in content["stages"])
-    lines = [
-        f"{'stage':>14} {'blocks':>9} {'workers':>7} {'time':>9} {'core-hours':>10} {'GPU-hours':>9} {'disk':>9} "
-        f"{'files':>9} {'peak MiB':>8}" + (f" {'jobs':>5}" if has_jobs else "")
-    ]
-    for row in content["stages"]:
-        lines.append(
-            f"{row['stage']:>14} {row['blocks']:9d} {row['workers']:7d} {duration(row['seconds']):>9} "
-            f"{row['core_hours']:10.3f} {row['gpu_hours']:9.3f} {readable(sum(row['disk_bytes'].values())):>9} "
-            f"{row['files']:9d} {row['peak_mib']:8d}" + (f" {row['jobs']:5d}" if has_jobs else "")
-        )
+    lines = _table(content["stages"])
     for name, size in content["disk_bytes"].items():
         lines.append(f"{'disk':>14} {name}: {readable(size)}")
     lines += [
@@ -168,5 +177,41 @@ def plan_lines(content: dict[str, Any]) -> list[str]:
     ]
     if "cost" in content:
         lines.append(f"{'cost':>14} {content['cost']:.2f}")
+    lines += [f"{'measured':>14} {each}" for each in _where_measured(content["stages"])]
     lines += [f"{'advice':>14} {each}" for each in content["advice"]]
     return [*lines, f"{'stored':>14} {content['plan']}; the run will be compared with it"]
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the head of the table and a line for each stage. Jobs and costs have columns if there are any."""
+    from neuroseg.storage.space import readable
+
+    columns: dict[str, tuple[int, Callable[[dict[str, Any]], str]]] = {
+        "stage": (14, lambda row: row["stage"]),
+        "blocks": (9, lambda row: str(row["blocks"])),
+        "workers": (7, lambda row: str(row["workers"])),
+        "time": (9, lambda row: duration(row["seconds"])),
+        "core-hours": (10, lambda row: f"{row['core_hours']:.3f}"),
+        "GPU-hours": (9, lambda row: f"{row['gpu_hours']:.3f}"),
+        "disk": (9, lambda row: readable(sum(row["disk_bytes"].values()))),
+        "files": (9, lambda row: str(row["files"])),
+        "peak MiB": (8, lambda row: str(row["peak_mib"])),
+    }
+    if any(row["jobs"] for row in rows):
+        columns["jobs"] = 5, lambda row: str(row["jobs"])
+    if any("cost" in row for row in rows):
+        columns["cost"] = 9, lambda row: f"{row['cost']:.2f}"
+    head = " ".join(f"{name:>{width}}" for name, (width, _) in columns.items())
+    return [head, *(" ".join(f"{text(row):>{width}}" for width, text in columns.values()) for row in rows)]
+
+
+def _where_measured(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Return a line for each kind of machine that measured: its stages, the kind of job, hosts and GPU."""
+    places: dict[str, list[str]] = {}
+    for row in rows:
+        how = f"in jobs of kind {row['kind']}" if row["kind"] else "on this machine"
+        gpu = "" if row["device"] == "cpu" else f" ({row['device']})"
+        places.setdefault(f"{how}: {', '.join(row['hosts'])}{gpu}", []).append(row["stage"])
+    if len(places) == 1:
+        return [f"all stages {place}" for place in places]
+    return [f"{', '.join(stages)} {place}" for place, stages in places.items()]

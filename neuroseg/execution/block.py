@@ -94,7 +94,7 @@ def completed(block: Block, stage: Stage, workspace: Workspace, started: float) 
         "seconds": round(time.monotonic() - started, 4),
         "voxels": block.voxels,
         "peak_mib": peak_memory_mib(),
-        "host": os.environ.get("SLURMD_NODENAME", platform.node()),
+        "host": own_host(),
         "process": os.getpid(),
         "job": own_job(),
         "device": device_in_use(),
@@ -138,6 +138,11 @@ def _failed(error: Exception, block: Block, stage: Stage, workspace: Workspace) 
         f"{where}: {cause[:_TRACE_LENGTH]}"
         + ("" if isinstance(error, NeurosegError) else f"\n{trace[-_TRACE_LENGTH:]}")
     )
+
+
+def own_host() -> str:
+    """Return the name of this machine, inside a SLURM job that of the node."""
+    return os.environ.get("SLURMD_NODENAME", platform.node())
 
 
 def own_job() -> str | None:

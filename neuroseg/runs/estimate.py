@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from neuroseg.agglomeration.stage import AgglomerationStage
 from neuroseg.configuration import Section
-from neuroseg.execution.cluster.site import NO_SITE, Site
+from neuroseg.execution.cluster.site import DEFAULT_JOBS, NO_SITE, PREDICTING, Site
 from neuroseg.runs.block_sums import Inside, block_count, inside_mask, largest, summed, voxel_count
 from neuroseg.runs.groups import in_groups
 from neuroseg.runs.measuring import Measured, Probe, work_of
@@ -26,17 +26,15 @@ from neuroseg.segmentation.stage import PyramidStage
 from neuroseg.stage import Stage
 from neuroseg.storage.workspace import Workspace
 
-PREDICTING = "affinities"
 _HOUR_S = 3600.0
 # Files of a stage apart from its blocks: its identity and its marks.
 _LEDGER_FILES = 2
-_DEFAULT_JOBS = 2
 # The share of edges that waits for the last group, and the share of the others that groups leave to groups twice as
 # wide. Measured with python scripts/scale.
 _WAITING, _LEFT_BY_A_LEVEL = 0.057, 0.45
-# Memory for each edge that a group reads, and in the table of segments for each edge of the region. Measured with
-# python scripts/scale agglomeration.
-_BYTES_OF_AN_EDGE = {"agglomeration": 110, "lookup": 9}
+# Peak memory of a worker for each edge that a group reads, and of the table of segments for each edge of the region.
+# Measured with python scripts/scale agglomeration.
+_PEAK_BYTES_OF_AN_EDGE = {"agglomeration": 110, "lookup": 9}
 # Memory of the head for each block of the stages that run together. Measured with scripts/bench_schedulers.py, serial:
 # 133 MiB with 480 blocks, 339 MiB with 137,088.
 _HEAD_BYTES_A_BLOCK = 1600
@@ -46,6 +44,8 @@ class StageEstimate(Section):
     """The estimated needs of one stage. `seconds`: from its first block to its last, if no other stage runs meanwhile.
 
     `disk_bytes` has the bytes of each artifact, `peak_mib` is the memory of one worker. `jobs` is 0 without a cluster.
+    `hosts` measured it, in jobs of `kind`, or in processes of the command if that is empty. `device` is `cpu`, or the
+    GPU that predicted in the measurement.
     """
 
     stage: str
@@ -58,6 +58,13 @@ class StageEstimate(Section):
     files: int
     peak_mib: int
     jobs: int = 0
+    kind: str = ""
+    hosts: tuple[str, ...] = ()
+    device: str = "cpu"
+
+    def cost(self, gpu_hour: float, core_hour: float) -> float:
+        """Return the cost at the prices of an hour of a GPU and of a core."""
+        return self.gpu_hours * gpu_hour + self.core_hours * core_hour
 
 
 class Estimate(Section):
@@ -83,10 +90,6 @@ class Estimate(Section):
         names = dict.fromkeys(name for row in self.stages for name in row.disk_bytes)
         return {name: sum(row.disk_bytes.get(name, 0) for row in self.stages) for name in names}
 
-    def cost(self, gpu_hour: float, core_hour: float) -> float:
-        """Return the cost at the prices of an hour of a GPU and of a core."""
-        return self.gpu_hours * gpu_hour + self.core_hours * core_hour
-
 
 @dataclass(frozen=True)
 class Setting:
@@ -99,20 +102,25 @@ class Setting:
     head_mib: int = 0
 
 
-def estimated(plan: Plan, workspace: Workspace, measured: Probed, setting: Setting) -> Estimate:
-    """Return the estimate of a run of all stages, from measurements at some of its blocks."""
+def estimated(plan: Plan, workspace: Workspace, measured: Mapping[str, Probed], setting: Setting) -> Estimate:
+    """Return the estimate of a run of all stages, from measurements at some of its blocks.
+
+    `measured` has the measurements for each stage, by its name without a number. Those on other machines also contain
+    the other stages, which are not used.
+    """
     inside = inside_mask(plan.lattice)
     stages = plan.stages(workspace)
-    rows = {stage.name: _stage_estimate(stage, plan, measured.probes, inside, setting) for stage in stages}
-    starts = {stage.name: min(each.start_s for each in _of(stage, measured.probes)) for stage in stages}
+    of_stage = {stage.name: measured[stage.name.split("-")[0]] for stage in stages}
+    rows = {stage.name: _stage_estimate(stage, plan, of_stage[stage.name], inside, setting) for stage in stages}
+    starts = {stage.name: min(each.start_s for each in _of(stage, of_stage[stage.name].probes)) for stage in stages}
     groups = [[stage.name for stage in group] for group in in_groups(stages)]
     seconds = sum(_seconds_of_group(group, rows, starts, plan) for group in groups)
     blocks = max(sum(rows[name].blocks for name in group) for group in groups)
     every = list(rows.values())
     return Estimate(
         stages=tuple(every),
-        probed_blocks=tuple(probe.block for probe in measured.probes),
-        seconds=setting.head_s + measured.worker_s + seconds,
+        probed_blocks=tuple(probe.block for probe in of_stage[stages[0].name].probes),
+        seconds=setting.head_s + max(each.worker_s for each in of_stage.values()) + seconds,
         core_hours=sum(row.core_hours for row in every),
         gpu_hours=sum(row.gpu_hours for row in every),
         peak_disk_bytes=round(most_at_a_time(stages, {row.stage: sum(row.disk_bytes.values()) for row in every})),
@@ -123,9 +131,8 @@ def estimated(plan: Plan, workspace: Workspace, measured: Probed, setting: Setti
     )
 
 
-def _stage_estimate(
-    stage: Stage, plan: Plan, probes: Sequence[Probe], inside: Inside, setting: Setting
-) -> StageEstimate:
+def _stage_estimate(stage: Stage, plan: Plan, measured: Probed, inside: Inside, setting: Setting) -> StageEstimate:
+    probes = measured.probes
     found = _of(stage, probes)
     blocks, work, size, most = _scale_of(stage, plan, probes, inside)
     work_s = sum(each.seconds for each in found) * work / max(1, sum(each.work for each in found))
@@ -148,6 +155,9 @@ def _stage_estimate(
         files=files,
         peak_mib=_peak_mib(stage, probes, most),
         jobs=workers if plan.executor in CLUSTERS else 0,
+        kind=measured.kind,
+        hosts=tuple(sorted({probe.host for probe in probes})),
+        device=probes[0].device if stage.name == PREDICTING else "cpu",
     )
 
 
@@ -188,7 +198,7 @@ def _workers(stage: Stage, plan: Plan, setting: Setting) -> int:
     if stage.name == PREDICTING and setting.gpus:
         return setting.gpus
     if plan.executor in CLUSTERS:
-        return plan.workers or setting.site.resources(stage.name).workers or _DEFAULT_JOBS
+        return plan.workers or setting.site.resources(stage.name).workers or DEFAULT_JOBS
     return plan.prediction_workers if stage.name == PREDICTING else plan.workers
 
 
@@ -221,7 +231,7 @@ def _peak_mib(stage: Stage, probes: Sequence[Probe], most: int) -> int:
         before = [row.base_mib for row in probe.stages[: probe.stages.index(own)] if row.stage != PREDICTING]
         more = own.more_mib * most / max(1, own.work)
         if is_of_tables(stage):  # the small tables of a probe need more memory for each row
-            more = min(more, own.more_mib + most * _BYTES_OF_AN_EDGE[stage.name.split("-")[0]] / 2**20)
+            more = min(more, own.more_mib + most * _PEAK_BYTES_OF_AN_EDGE[stage.name.split("-")[0]] / 2**20)
         peaks.append(max([own.base_mib, *before]) + more)
     return round(max(peaks))
 

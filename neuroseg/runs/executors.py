@@ -7,24 +7,19 @@ from contextlib import ExitStack
 from functools import partial
 from types import TracebackType
 
-from neuroseg.execution.cluster.dask import DaskConnection, DaskJobs
 from neuroseg.execution.cluster.launcher import WORKER, ClusterLauncher, Jobs
-from neuroseg.execution.cluster.site import NO_SITE, STAGES, Cluster, Resources
-from neuroseg.execution.cluster.slurm import SlurmJobs
-from neuroseg.execution.listener import own_hosts
+from neuroseg.execution.cluster.program import Program
+from neuroseg.execution.cluster.site import COMPUTE, DEFAULT_JOBS, PREDICT, PREDICTING, Cluster
 from neuroseg.execution.local import LocalWorkers
 from neuroseg.execution.pool import Launcher, Pool
 from neuroseg.execution.serial import SerialExecutor
 from neuroseg.execution.task import Executor, Task
 from neuroseg.execution.workers import Allocation, WorkersExecutor
+from neuroseg.runs.cluster_jobs import ClusterJobs
 from neuroseg.runs.options import CLUSTERS
 from neuroseg.runs.plan import Plan
 from neuroseg.stage import Stage
 from neuroseg.storage.workspace import Workspace
-
-_PREDICT, _COMPUTE = "predict", "compute"
-_PREDICTION = "affinities"
-_DEFAULT_JOBS = 2
 
 
 class Executors:
@@ -32,13 +27,12 @@ class Executors:
 
     def __init__(self, workspace: Workspace, plan: Plan, stages: Sequence[Stage], cluster: Cluster) -> None:
         self._workspace, self._plan, self._stages = workspace, plan, list(stages)
-        self._site = cluster.loaded_site() if plan.executor in CLUSTERS else NO_SITE
-        self._dask = DaskConnection(cluster.dask_address, plan.workers or _DEFAULT_JOBS)
+        self._cluster = ClusterJobs(plan, cluster)
         self._pools: dict[str, Pool] = {}
         self._held = ExitStack()
 
     def __enter__(self) -> Executors:
-        self._held.enter_context(self._dask)
+        self._held.enter_context(self._cluster)
         return self
 
     def __exit__(
@@ -64,7 +58,7 @@ class Executors:
         for task in tasks:
             kind, most = kinds[task.name], self._count(task.stage)
             if kind not in self._pools:
-                self._pools[kind] = Pool(partial(self._launcher, kind, task.stage))
+                self._pools[kind] = Pool(partial(self._launcher, kind))
             allocations[task.name] = Allocation(self._pools[kind], most, last=kind not in later)
         for pool in self._pools.values():
             pool.max_workers = max(
@@ -84,43 +78,25 @@ class Executors:
         On this machine, prediction has its own kind on GPUs. On CPUs, it shares the kind of the other stages, so that
         no more processes than cores compute.
         """
-        name = stage.name.split("-")[0]
-        if self._plan.executor not in CLUSTERS:
-            return _PREDICT if name == _PREDICTION and self._plan.device.startswith("cuda") else _COMPUTE
-        alike = [other for other in STAGES if self._requested(other) == self._requested(name)]
-        if alike == [_PREDICTION]:
-            return _PREDICT
-        others = [other for other in STAGES if other != _PREDICTION]
-        first = next(other for other in alike if other != _PREDICTION)
-        return _COMPUTE if first == others[0] else f"{_COMPUTE}-{first}"
-
-    def _requested(self, stage: str) -> Resources:
-        """Return the resources of one worker for a stage, without the number of workers."""
-        return self._site.resources(stage).model_copy(update={"workers": None})
+        if self._plan.executor in CLUSTERS:
+            return self._cluster.site.kind_of(stage.name)
+        return PREDICT if stage.name == PREDICTING and self._plan.device.startswith("cuda") else COMPUTE
 
     def _count(self, stage: Stage) -> int:
         """Return the maximum number of workers that process a stage at a time."""
         if self._plan.executor in CLUSTERS:
-            return self._plan.workers or self._site.resources(stage.name).workers or _DEFAULT_JOBS
-        return self._plan.prediction_workers if stage.name == _PREDICTION else self._plan.workers
+            return self._plan.workers or self._cluster.site.resources(stage.name).workers or DEFAULT_JOBS
+        return self._plan.prediction_workers if stage.name == PREDICTING else self._plan.workers
 
-    def _launcher(self, kind: str, stage: Stage) -> Launcher:
-        workspace, logs, site = self._workspace.path, self._workspace.logs, self._site
-        requested = site.resources(stage.name)
-
-        def as_slurm_jobs(token: str, head: str) -> Jobs:
-            return SlurmJobs(workspace, logs / "slurm", site, kind, requested, WORKER, token, head)
-
-        def as_dask_tasks(token: str, head: str) -> Jobs:
-            return DaskJobs(self._dask.client(), workspace, logs / "dask", kind, requested.gpus, token, head)
-
+    def _launcher(self, kind: str) -> Launcher:
+        workspace, logs = self._workspace.path, self._workspace.logs
         if self._plan.executor == "local":
-            return LocalWorkers(workspace, logs, kind, self._gpus() if kind == _PREDICT else ())
-        hosts = [site.host] if site.host else own_hosts()
-        if self._plan.executor == "slurm":
-            return ClusterLauncher(workspace, as_slurm_jobs, hosts, site.port)
-        # The Dask cluster may run on this machine, and the name of this machine may not resolve.
-        return ClusterLauncher(workspace, as_dask_tasks, hosts if site.host else ["127.0.0.1", *hosts], site.port)
+            return LocalWorkers(workspace, logs, kind, self._gpus() if kind == PREDICT else ())
+
+        def create_jobs(token: str, head: str) -> Jobs:
+            return self._cluster.of(Program(WORKER, workspace, logs / self._plan.executor, token, head, kind))
+
+        return ClusterLauncher(workspace, create_jobs, self._cluster.hosts, self._cluster.site.port)
 
     def _gpus(self) -> list[str]:
         from neuroseg.affinities.device import own_gpus

@@ -49,12 +49,19 @@ class Measured(Section):
 
 
 class Probe(Section):
-    """The measurements at one place: the block, its voxels, and the edges whose first fragment lies in it."""
+    """The measurements at one place: the block, its voxels, and the edges whose first fragment lies in it.
+
+    `host` is the machine that measured, `device` what it predicted on, and `start_s` the time from the start of its
+    process until it was ready.
+    """
 
     block: int
     voxels: int
     edges: int
     stages: tuple[Measured, ...]
+    host: str
+    device: str
+    start_s: float
 
 
 def work_of(stage: Stage) -> Length:
@@ -126,6 +133,13 @@ class Memory:
 def index_at(lattice: Lattice, voxel: Sequence[int]) -> int:
     """Return the index of the block that contains a voxel."""
     return lattice.index_of(triple([at // width for at, width in zip(voxel, lattice.block_shape, strict=True)]))
+
+
+def seconds_since_start() -> float:
+    """Return how long this process has existed. In a job, that includes the configured lines before the program."""
+    # The 22nd field of the line is the start, in ticks since the machine was started. The second may contain spaces.
+    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _resident_mib() -> int:

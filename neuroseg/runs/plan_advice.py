@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from neuroseg.execution.cluster.site import PREDICTING
 from neuroseg.geometry import triple
 from neuroseg.runs.block_sums import block_count, read_length, summed, voxel_count
-from neuroseg.runs.estimate import PREDICTING, Estimate, Setting
+from neuroseg.runs.estimate import Estimate, Setting
 from neuroseg.runs.options import CLUSTERS
 from neuroseg.runs.plan import Plan
 from neuroseg.runs.streaming import blocks_held
@@ -32,9 +33,16 @@ def advice_for(plan: Plan, workspace: Workspace, estimate: Estimate, setting: Se
         *_on_workers(plan, estimate),
         *_on_blocks(plan, workspace, estimate, memory),
     ]
-    if plan.kind == "raw" and setting.site.resources(PREDICTING).gpus and not plan.device.startswith("cuda"):
-        found.append("the probes predicted on a CPU; run neuroseg plan on a node with a GPU to measure its speed")
-    return found
+    return [*found, *(_on_device(plan, estimate, setting) if plan.kind == "raw" else ())]
+
+
+def _on_device(plan: Plan, estimate: Estimate, setting: Setting) -> Iterator[str]:
+    """Name a difference between the devices that are requested, that predict, and that were measured."""
+    if not plan.device.startswith("cuda"):
+        if setting.site.resources(PREDICTING).gpus:
+            yield "the jobs of affinities request GPUs, but predict on CPUs; add --device cuda"
+    elif next(row for row in estimate.stages if row.stage == PREDICTING).device == "cpu":
+        yield "the probes predicted on a CPU; add --probe-jobs to measure the GPUs of the cluster"
 
 
 def _on_disk(plan: Plan, workspace: Workspace, estimate: Estimate, setting: Setting, free: int) -> Iterator[str]:

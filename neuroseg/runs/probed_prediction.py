@@ -27,8 +27,8 @@ _COPIES = 2
 
 def measured_prediction(plan: Plan, block: Block, region: Roi, workspace: Workspace) -> Measured:
     """Predict tiles around the centre of the block, and fill the rest of the region with their mirror image."""
-    # Without a mask, because it may exclude all of these tiles.
-    plain = plan.model_copy(update={"normalise": "none", "predicted_mask": None})
+    # Without a mask, because it may exclude all of these tiles. Any device may measure: the result is not kept.
+    plain = plan.model_copy(update={"normalise": "none", "predicted_mask": None, "device_identity": {}})
 
     def stage_of(roi: Roi) -> AffinitiesStage:
         return plain.model_copy(update={"roi": describe(roi)}).affinities_stage(workspace)

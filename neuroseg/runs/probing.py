@@ -17,8 +17,9 @@ from funlib.geometry import Roi
 
 from neuroseg.affinities.sections import section_histograms
 from neuroseg.blocks import Block
+from neuroseg.execution.block import device_in_use, own_host
 from neuroseg.geometry import describe, grown, parse_roi
-from neuroseg.runs.measuring import Measured, Memory, Probe, index_at, opened
+from neuroseg.runs.measuring import Measured, Memory, Probe, index_at, opened, seconds_since_start
 from neuroseg.runs.plan import Plan
 from neuroseg.runs.probed_prediction import measured_prediction
 from neuroseg.stage import Stage
@@ -40,6 +41,7 @@ def probe_block(plan: Plan, index: int, folder: Path) -> Probe:
 
     Raises NeurosegError if a stage fails.
     """
+    start_s = seconds_since_start()
     workspace = Workspace(folder)
     block = plan.lattice.block(index)
     region = _region_around(plan, block, workspace)
@@ -60,7 +62,10 @@ def probe_block(plan: Plan, index: int, folder: Path) -> Probe:
         edges = edges_in(small, workspace, block) if edges is None else edges
         measured.append(_measured_tables(stage, workspace, edges[1]))
     assert edges is not None
-    return Probe(block=index, voxels=block.voxels, edges=edges[0], stages=tuple(measured))
+    return Probe(
+        block=index, voxels=block.voxels, edges=edges[0], stages=tuple(measured),
+        host=own_host(), device=device_in_use(), start_s=start_s,
+    )  # fmt: skip
 
 
 def _region_around(plan: Plan, block: Block, workspace: Workspace) -> Roi:

@@ -14,6 +14,7 @@ import zarr
 from neuroseg.cli.main import exit_code
 from neuroseg.cli.plan import plan_lines
 from neuroseg.cli.summary import about_plan, duration
+from neuroseg.execution.block import own_host
 from tests.conftest import make_volume
 
 pytestmark = pytest.mark.xdist_group("plan")  # they share a plan
@@ -34,7 +35,11 @@ def test_a_plan_prints_stages_totals_and_cost(planned: tuple[list[str], Path, di
     _, folder, found = planned
     assert [row["stage"] for row in found["stages"]][:3] == ["affinities", "fragments", "edges"]
     assert found["stages"][0]["blocks"] == 2 * 3 * 3
-    assert found["cost"] == pytest.approx(3600 * found["core_hours"], abs=0.01)
+    assert [row["cost"] for row in found["stages"]] == pytest.approx(
+        [3600 * row["core_hours"] for row in found["stages"]]
+    )
+    assert found["cost"] == pytest.approx(3600 * found["core_hours"])
+    assert {(row["kind"], *row["hosts"]) for row in found["stages"]} == {("", own_host())}
     sizes = found["disk_bytes"]
     temporary = sizes["provisional.zarr"] + sizes["entries"]
     before = temporary + sum(sizes[name] for name in ("affinities.zarr", "fragments.zarr", "edges", "nodes"))
@@ -43,8 +48,11 @@ def test_a_plan_prints_stages_totals_and_cost(planned: tuple[list[str], Path, di
     assert len(found["probed_blocks"]) == 3
     assert found["plan"] == str(folder / "V.plan.json")
     text = "\n".join(plan_lines(found))
-    for word in ("affinities", "core-hours", "disk affinities.zarr", "MiB a worker", "cost", "V.plan.json"):
+    measured = f"all stages on this machine: {own_host()}"
+    for word in ("affinities", "core-hours", "disk affinities.zarr", "MiB a worker", "cost", "V.plan.json", measured):
         assert word in text
+    head, first = text.splitlines()[:2]
+    assert (head.split()[-1], first.split()[-1]) == ("cost", f"{found['stages'][0]['cost']:.2f}")
     assert "jobs" not in text
 
 
@@ -90,6 +98,13 @@ def test_a_run_without_a_plan_is_not_compared(
 def test_a_wrong_price_is_refused(price: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert exit_code(["plan", "V.zarr", "--price", price]) == 2
     assert "is not a price" in capfd.readouterr().err
+
+
+def test_jobs_that_measure_need_a_cluster(
+    planned: tuple[list[str], Path, dict[str, Any]], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_code(["plan", *planned[0], "--probe-jobs"]) == 2
+    assert "--probe-jobs needs a cluster, but --executor is serial" in capfd.readouterr().err
 
 
 def test_no_gpus_are_refused(capfd: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from neuroseg.execution.block import ledger_of
-from neuroseg.execution.cluster.site import Cluster, site_named
+from neuroseg.execution.cluster.site import STAGES, Cluster, Site, site_named
 from neuroseg.execution.serial import SerialExecutor
 from neuroseg.execution.task import Task
 from neuroseg.execution.workers import WorkersExecutor
@@ -61,6 +61,23 @@ def test_on_a_cluster(
     found = kinds(workspace, plan.model_copy(update={"executor": "slurm"}), cluster)
     assert found.pop("affinities") == predicting
     assert set(found.values()) == others
+
+
+@pytest.mark.parametrize(("site", "predicting", "others"), SITES)
+def test_each_stage_has_one_kind(site: dict[str, object], predicting: str, others: set[str]) -> None:
+    found = Site.model_validate(site).kinds()
+    assert sorted(stage for stages in found.values() for stage in stages) == sorted(STAGES)
+    assert found.keys() == others | {predicting}
+    assert "affinities" in found[predicting]
+
+
+def test_the_number_of_workers_makes_no_kind() -> None:
+    site = Site.model_validate({"stages": {"edges": {"workers": 9}, "lookup": {"memory": "64G", "workers": 1}}})
+    assert site.kinds() == {
+        "compute": tuple(stage for stage in STAGES if stage != "lookup"),
+        "compute-lookup": ("lookup",),
+    }
+    assert site.kind_of("agglomeration-2") == "compute"
 
 
 def test_one_block_of_each_is_not_worth_a_worker(planned: tuple[Workspace, Plan]) -> None:

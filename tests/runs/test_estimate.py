@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from neuroseg.execution.cluster.site import Resources, Site
+from neuroseg.execution.cluster.site import STAGES, Resources, Site
 from neuroseg.runs.block_sums import read_length, summed
 from neuroseg.runs.estimate import Estimate, Setting, StageEstimate, estimated
 from neuroseg.runs.measuring import Measured, Probe
@@ -33,7 +34,7 @@ def planned(tmp_path: Path) -> tuple[Workspace, Plan]:
     return workspace, plan
 
 
-def probed_once(workspace: Workspace, plan: Plan, **more: float) -> Probed:
+def probed_once(workspace: Workspace, plan: Plan, **more: float) -> dict[str, Probed]:
     """One block of 1000 voxels with 10 edges. Each stage takes 1 s for them, and writes 1000 bytes, or 10 for edges."""
     rows = []
     for stage in plan.stages(workspace):
@@ -43,7 +44,16 @@ def probed_once(workspace: Workspace, plan: Plan, **more: float) -> Probed:
             stored={stage.outputs[0]: (1, amount)},
         )  # fmt: skip
         rows.append(row.model_copy(update=more))
-    return Probed((Probe(block=0, voxels=1000, edges=10, stages=tuple(rows)),), 2.0)
+    return probed_as(probe_of(rows), 2.0)
+
+
+def probe_of(rows: Sequence[Measured], host: str = "lab1", device: str = "cpu") -> Probe:
+    return Probe(block=0, voxels=1000, edges=10, stages=tuple(rows), host=host, device=device, start_s=1.0)
+
+
+def probed_as(probe: Probe, worker_s: float) -> dict[str, Probed]:
+    """The same measurements for all stages."""
+    return dict.fromkeys(STAGES, Probed((probe,), worker_s))
 
 
 def rows_of(estimate: Estimate) -> dict[str, StageEstimate]:
@@ -88,9 +98,9 @@ def test_disk_grows_with_what_blocks_write(planned: tuple[Workspace, Plan]) -> N
 def large_rows(workspace: Workspace, plan: Plan) -> dict[str, StageEstimate]:
     """The estimate of a volume with several groups of blocks and two passes of the pyramid, from a small region."""
     large = plan.model_copy(update={"shape": (2000, 2000, 2000), "roi": "0:2000,0:2000,0:2000"})
-    (probe,) = probed_once(workspace, large).probes
+    (probe,) = probed_once(workspace, large)["edges"].probes
     small = tuple(row for row in probe.stages if "-" not in row.stage)
-    measured = Probed((probe.model_copy(update={"stages": small}),), 2.0)
+    measured = probed_as(probe.model_copy(update={"stages": small}), 2.0)
     return rows_of(estimated(large, workspace, measured, Setting()))
 
 
@@ -138,9 +148,9 @@ def test_memory_beyond_that_of_an_empty_worker_grows_with_the_block(planned: tup
 
 def test_memory_that_earlier_stages_freed_stays(planned: tuple[Workspace, Plan]) -> None:
     workspace, plan = planned
-    (probe,) = probed_once(workspace, plan).probes
+    (probe,) = probed_once(workspace, plan)["edges"].probes
     rows = [row.model_copy(update={"base_mib": 500}) if row.stage == "edges" else row for row in probe.stages]
-    changed = Probed((probe.model_copy(update={"stages": tuple(rows)}),), 0.0)
+    changed = probed_as(probe.model_copy(update={"stages": tuple(rows)}), 0.0)
     peaks = {row.stage: row.peak_mib for row in estimated(plan, workspace, changed, Setting()).stages}
     assert (peaks["fragments"], peaks["edges"], peaks["relabel"]) == (100, 500, 500)
 
@@ -174,11 +184,47 @@ def test_jobs_gpus_and_cost(raw_volume: str, tiny_model: str, tmp_path: Path) ->
     assert (rows["affinities"].jobs, rows["fragments"].jobs, rows["agglomeration"].jobs) == (4, 3, 1)
     assert found.gpu_hours == rows["affinities"].gpu_hours > 0
     assert rows["affinities"].core_hours == pytest.approx(2 * rows["affinities"].gpu_hours)
-    assert found.cost(2.0, 0.5) == pytest.approx(2 * found.gpu_hours + 0.5 * found.core_hours)
+    for row in found.stages:
+        assert row.cost(2.0, 0.5) == pytest.approx(2 * row.gpu_hours + 0.5 * row.core_hours)
     # Prediction has its own jobs, so that the other stages run meanwhile.
     behind = rows["fragments"].seconds + rows["edges"].seconds
     rest = sum(row.seconds for row in found.stages) - behind - rows["affinities"].seconds
     assert found.seconds == pytest.approx(2.0 + max(behind, rows["affinities"].seconds) + rest)
+
+
+def test_each_stage_is_estimated_from_its_own_kind(raw_volume: str, tiny_model: str, tmp_path: Path) -> None:
+    options = Options(volume=raw_volume, model=tiny_model, output=str(tmp_path / "w"), blocks="16", executor="serial")
+    workspace, plan, _ = plan_of_run(options)
+    here = probed_once(workspace, plan)
+    (slow,) = probed_once(workspace, plan, seconds=7.0, base_mib=900)["edges"].probes
+    predicting = Probed((slow.model_copy(update={"host": "gpu1", "device": "cuda:0"}),), 5.0, "predict")
+    rows = rows_of(estimated(plan, workspace, here, Setting()))
+    found = estimated(plan, workspace, {**here, "affinities": predicting}, Setting())
+    for name, row in rows_of(found).items():
+        is_slow = name == "affinities"
+        assert row.seconds == pytest.approx(rows[name].seconds * (7 if is_slow else 1))
+        assert (row.peak_mib >= 900) == is_slow
+        assert (row.kind, row.hosts) == (("predict", ("gpu1",)) if is_slow else ("", ("lab1",)))
+        assert row.device == ("cuda:0" if is_slow else "cpu")
+    more = 6 * rows["affinities"].seconds + 3  # the slowest start of a worker counts
+    assert found.seconds == pytest.approx(estimated(plan, workspace, here, Setting()).seconds + more)
+
+
+def test_advice_compares_the_devices(raw_volume: str, tiny_model: str, tmp_path: Path) -> None:
+    options = Options(volume=raw_volume, model=tiny_model, output=str(tmp_path / "w"), blocks="16", executor="serial")
+    workspace, plan, _ = plan_of_run(options)
+    plan = plan.model_copy(update={"executor": "slurm"})
+    cpu = estimated(plan, workspace, probed_once(workspace, plan), Setting())
+    gpu = [row.model_copy(update={"device": "cuda:0"}) if row.stage == "affinities" else row for row in cpu.stages]
+    site = Site(stages={"affinities": Resources(gpus=1)})
+
+    def words(device: str, estimate: Estimate, setting: Setting) -> str:
+        return "\n".join(advice_for(plan.model_copy(update={"device": device}), workspace, estimate, setting))
+
+    assert "add --device cuda" in words("cpu", cpu, Setting(site))
+    assert "add --device cuda" not in words("cpu", cpu, Setting())
+    assert "add --probe-jobs" in words("cuda", cpu, Setting(site))
+    assert "add --probe-jobs" not in words("cuda", cpu.model_copy(update={"stages": tuple(gpu)}), Setting(site))
 
 
 def test_streamed_affinities_count_only_the_blocks_that_exist(raw_volume: str, tiny_model: str, tmp_path: Path) -> None:

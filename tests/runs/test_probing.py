@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import zarr
 from funlib.geometry import Roi
 from scipy import ndimage
 
 from neuroseg.errors import NeurosegError
-from neuroseg.execution.block import ledger_of
+from neuroseg.execution.block import ledger_of, own_host
 from neuroseg.geometry import describe
 from neuroseg.runs import pipeline
-from neuroseg.runs.measuring import Measured, work_of
+from neuroseg.runs.measuring import Measured, opened, seconds_since_start, work_of
 from neuroseg.runs.options import Options
 from neuroseg.runs.plan import Plan
 from neuroseg.runs.probe_processes import probed
@@ -101,6 +103,25 @@ def test_prediction_is_measured_on_tiles(raw_volume: str, tiny_model: str, tmp_p
     assert row.work == row.size == 32**3  # a fast network predicts the whole block
     workspace, _ = pipeline.predict(options)
     assert row.stored == stored(workspace, plan, "affinities", 0)
+
+
+def test_a_cpu_that_a_run_refuses_can_measure(raw_volume: str, tiny_model: str, tmp_path: Path) -> None:
+    options = Options(volume=raw_volume, model=tiny_model, output=str(tmp_path / "w"), blocks="32", executor="serial")
+    _, plan, _ = plan_of_run(options)
+    other = plan.model_copy(update={"device_identity": {**plan.device_identity, "cpu_capability": "OTHER"}})
+    probe = probe_block(other, 0, tmp_path / "p")
+    assert probe.stages[0].seconds > 0
+    assert (probe.host, probe.device) == (own_host(), "cpu")
+    with (
+        pytest.raises(NeurosegError, match="would give different affinities"),
+        opened(other.affinities_stage(Workspace(tmp_path / "q")), Workspace(tmp_path / "q")),
+    ):
+        pass
+
+
+def test_the_start_of_a_worker_begins_with_its_process() -> None:
+    expected = time.time() - psutil.Process().create_time()
+    assert seconds_since_start() == pytest.approx(expected, abs=1.0)
 
 
 @pytest.mark.parametrize("normalise", ["none", "sections"])

@@ -18,7 +18,8 @@ from typing import Any
 from neuroseg import __version__
 from neuroseg.errors import NeurosegError
 from neuroseg.execution.cluster.launcher import Jobs, listening
-from neuroseg.execution.cluster.site import STAGES, Site
+from neuroseg.execution.cluster.program import Program
+from neuroseg.execution.cluster.site import Site
 from neuroseg.execution.cluster.slurm import SlurmJobs
 from neuroseg.execution.listener import Listener, own_hosts
 
@@ -43,21 +44,18 @@ def checked(site: Site, folder: Path, *, wait_s: float) -> Iterator[Checked]:
     All machines must see `folder`. A job that does not report within `wait_s` seconds is cancelled. Raises
     NeurosegError if the head cannot listen on the configured port.
     """
-    kinds: dict[str, list[str]] = {}
-    for stage in STAGES:
-        kinds.setdefault(site.resources(stage).model_dump_json(exclude={"workers"}), []).append(stage)
-    for stages in kinds.values():
-        yield _check(site, folder, tuple(stages), wait_s)
+    for kind, stages in site.kinds().items():
+        yield _check(site, folder, kind, stages, wait_s)
 
 
-def _check(site: Site, folder: Path, stages: tuple[str, ...], wait_s: float) -> Checked:
+def _check(site: Site, folder: Path, kind: str, stages: tuple[str, ...], wait_s: float) -> Checked:
     folder = folder / f".check-{secrets.token_hex(4)}"
     folder.mkdir(parents=True)
     began = time.monotonic()
     requested = site.resources(stages[0])
 
     def create_jobs(token: str, head: str) -> Jobs:
-        return SlurmJobs(folder, folder, site, stages[0], requested, PROBE, token, head)
+        return SlurmJobs(Program(PROBE, folder, folder, token, head, kind), site, requested)
 
     hosts = [site.host] if site.host else own_hosts()
     with listening(folder, create_jobs, hosts, site.port) as (listener, jobs):

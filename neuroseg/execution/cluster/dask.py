@@ -21,9 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from neuroseg.errors import NeurosegError
-from neuroseg.execution.cluster.launcher import WORKER, newest_log_tail
+from neuroseg.execution.cluster.program import DIES_WITH, Program
 from neuroseg.execution.ending import slow_to_end
-from neuroseg.execution.listener import secret_path
 
 _CONNECT_TIMEOUT_S = 30
 _CHECK_EVERY_S, _EXIT_TIMEOUT_S = 0.5, 10.0
@@ -73,26 +72,31 @@ class DaskConnection:
 class DaskJobs:
     """Workers as Dask tasks. Workers with GPUs request the Dask resource `GPU`. See execution.cluster.launcher.Jobs."""
 
-    def __init__(self, client: Any, workspace: Path, logs: Path, kind: str, gpus: int, token: str, head: str) -> None:
-        self._client, self._logs, self._kind = client, logs.resolve(), kind
-        self._arguments = [str(workspace.resolve()), token, head]
+    def __init__(self, program: Program, client: Any, gpus: int) -> None:
+        self._client, self._program = client, program
         self._resources = {"GPU": gpus} if gpus else None
         self._futures: list[Any] = []
-        logs.mkdir(parents=True, exist_ok=True)
+        program.logs.mkdir(parents=True, exist_ok=True)
 
     def pending_reason(self) -> str:
-        """Return an empty string: `submit` already warns if the cluster has no worker."""
-        return ""
+        """Return why tasks wait: the scheduler is gone, or no worker offers the resources. Else an empty string."""
+        if self._client.status != "running":
+            return "the Dask scheduler does not answer"
+        workers = self._client.scheduler_info()["workers"].values()
+        wanted = self._resources or {}
+        if any(all(worker["resources"].get(name, 0) >= count for name, count in wanted.items()) for worker in workers):
+            return ""
+        offer = " and ".join(f"{name}={count}" for name, count in wanted.items())
+        return f"no Dask worker offers {offer}" if offer else "the Dask cluster has no worker"
 
     def submit(self, count: int, over: threading.Event) -> None:
         """Submit `count` tasks."""
         if not self._client.scheduler_info()["workers"]:
             logger.warning("the Dask cluster has no worker yet; waiting for one")
+        program = self._program
+        given = [program.words, str(program.secret), str(program.logs.resolve()), program.kind]
         self._futures += [
-            self._client.submit(
-                run_worker, self._arguments, str(self._logs), self._kind, pure=False, resources=self._resources
-            )
-            for _ in range(count)
+            self._client.submit(run_worker, *given, pure=False, resources=self._resources) for _ in range(count)
         ]
 
     def count_active(self) -> int | None:
@@ -111,21 +115,24 @@ class DaskJobs:
 
     def log_tail(self) -> str:
         """Return the path of the newest worker log, and its last lines."""
-        return newest_log_tail(self._logs, self._kind)
+        return self._program.log_tail()
 
 
-def run_worker(arguments: Sequence[str], logs: str, kind: str) -> int:
-    """Run a worker as a child of the Dask worker, and return its exit code. This is the Dask task."""
+def run_worker(words: Sequence[str], secret: str, logs: str, kind: str) -> int:
+    """Run a worker as a child of the Dask worker, and return its exit code. This is the Dask task.
+
+    The worker is killed if it does not exit soon after its secret was removed. It is not started after that.
+    """
+    if not Path(secret).exists():
+        return 0
     log = Path(logs) / f"{kind}-{platform.node()}-{os.getpid()}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    line = [sys.executable, "-P", "-m", WORKER, *arguments]
-    secret = secret_path(Path(arguments[0]), arguments[1])
     # The worker dies with this process, because Dask then runs the task on another Dask worker.
-    environment = {**os.environ, "NEUROSEG_DIES_WITH": str(os.getpid())}
+    environment = {**os.environ, DIES_WITH: str(os.getpid())}
     with log.open("ab") as file:
-        worker = subprocess.Popen(line, stdout=file, stderr=file, env=environment)
+        worker = subprocess.Popen([sys.executable, *words], stdout=file, stderr=file, env=environment)
     while (code := worker.poll()) is None:
-        if not secret.exists():  # the run is over; a hanging worker does not exit
+        if not Path(secret).exists():  # the run is over; a hanging worker does not exit
             with contextlib.suppress(subprocess.TimeoutExpired):
                 return worker.wait(_EXIT_TIMEOUT_S)
             worker.kill()

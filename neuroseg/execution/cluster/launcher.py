@@ -1,8 +1,8 @@
 """Start workers on other machines as jobs, and replace jobs that end while there is work.
 
-    head                                                    worker (a job of the cluster)
-    launcher: submits jobs        -> jobs (slurm.py, dask.py) ->  python -m neuroseg.workers.remote WORKSPACE TOKEN HEAD
-    listener: checks the secret   <- connection               <-
+    head                                                       worker (a job of the cluster)
+    launcher: submits jobs        -> jobs (slurm.py, dask.py)  ->  neuroseg.workers.remote (program.py)
+    listener: checks the secret   <- connection                <-
 
 Head and workers share only the workspace, on a disk that all machines see.
 """
@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from neuroseg.errors import NeurosegError
 from neuroseg.execution.channel import Channel
@@ -28,7 +28,6 @@ WORKER = "neuroseg.workers.remote"
 _MIN_POLL_S, _MAX_POLL_S = 1.0, 10.0
 # If no block is done after this time, log the reason why the jobs wait.
 _EXPLAIN_AFTER_S = 20.0
-_TAIL_LINES = 5
 # Failed starts in a row, per wanted worker, before the run gives up. A start failed if no block was reported since.
 _FAILED_STARTS_PER_WORKER = 3
 # If jobs end sooner than this after they were submitted, the pause before the next submission doubles.
@@ -66,14 +65,15 @@ class Jobs(Protocol):
         ...
 
 
-CreateJobs = Callable[[str, str], Jobs]
+Created = TypeVar("Created")
+CreateJobs = Callable[[str, str], Created]
 """create_jobs(token, addresses of the head) returns the jobs, none submitted yet. `token` names the run's secret."""
 
 
 @contextmanager
 def listening(
-    folder: Path, create_jobs: CreateJobs, hosts: Sequence[str], port: int
-) -> Iterator[tuple[Listener, Jobs]]:
+    folder: Path, create_jobs: CreateJobs[Created], hosts: Sequence[str], port: int
+) -> Iterator[tuple[Listener, Created]]:
     """Listen for workers that read a new secret in `folder`. Yield the listener and the jobs that start the workers."""
     token = secrets.token_hex(4)
     with slow_to_end(), new_secret(secret_path(folder, token)) as secret, Listener(secret, port=port) as listener:
@@ -87,7 +87,7 @@ class ClusterLauncher:
     `port` (0: a free one).
     """
 
-    def __init__(self, workspace: Path, create_jobs: CreateJobs, hosts: Sequence[str], port: int = 0) -> None:
+    def __init__(self, workspace: Path, create_jobs: CreateJobs[Jobs], hosts: Sequence[str], port: int = 0) -> None:
         self._wanted = self._progress = self._failed_starts = self._lost = 0
         self._to_cancel: list[str] = []
         self._over = threading.Event()
@@ -158,12 +158,3 @@ class ClusterLauncher:
             pause = min(2 * pause, _MAX_PAUSE_S) if time.monotonic() < sent + pause + _SHORT_LIFE_S else _MIN_POLL_S
             self._jobs.submit(missing, self._over)
             sent = time.monotonic()
-
-
-def newest_log_tail(logs: Path, kind: str) -> str:
-    """Return the path of the newest log of a kind of worker in a folder, and its last lines."""
-    found = sorted(logs.glob(f"{kind}-*.log"), key=lambda log: log.stat().st_mtime)
-    if not found:
-        return f"no worker wrote a log in {logs}; the compute nodes may not see this folder"
-    lines = "\n  ".join(found[-1].read_text(errors="replace").strip().splitlines()[-_TAIL_LINES:])
-    return f"{found[-1]} ends with:\n  {lines}"

@@ -7,6 +7,7 @@ from a workspace or another configuration file.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -28,6 +29,9 @@ _RESERVED_FLAGS = {
     "--parsable", "--wait", "-W", "--uid", "--requeue", "--no-requeue",
 }  # fmt: skip
 VARIABLE = "NEUROSEG_CLUSTER"
+PREDICTING = "affinities"
+PREDICT, COMPUTE = "predict", "compute"
+DEFAULT_JOBS = 2
 
 
 class Resources(Section):
@@ -99,6 +103,30 @@ class Site(Section):
         """Return the resources of a stage's jobs: those of the stage, completed by the default ones."""
         own = self.stages.get(stage.split("-")[0], Resources())
         return self.default.model_copy(update={name: getattr(own, name) for name in own.model_fields_set})
+
+    def kinds(self) -> dict[str, tuple[str, ...]]:
+        """Return the stages of each kind of job, by the name of the kind.
+
+        Stages with the same resources share a kind. The number of workers does not matter. The kind of a stage that
+        predicts and has its own resources is `predict`, that of the first other stage `compute`.
+        """
+        alike: dict[Resources, list[str]] = {}
+        for stage in STAGES:
+            alike.setdefault(self.resources(stage).model_copy(update={"workers": None}), []).append(stage)
+        return {_name_of_kind(stages): tuple(stages) for stages in alike.values()}
+
+    def kind_of(self, stage: str) -> str:
+        """Return the name of the kind of job that processes a stage."""
+        return next(kind for kind, stages in self.kinds().items() if stage.split("-")[0] in stages)
+
+
+def _name_of_kind(stages: Sequence[str]) -> str:
+    """Return `predict`, `compute`, or `compute-STAGE` with the first stage of the kind that does not predict."""
+    others = [stage for stage in STAGES if stage != PREDICTING]
+    own = [stage for stage in stages if stage != PREDICTING]
+    if not own:
+        return PREDICT
+    return COMPUTE if own[0] == others[0] else f"{COMPUTE}-{own[0]}"
 
 
 NO_SITE = Site()

@@ -14,7 +14,7 @@ import time
 from importlib import resources
 from pathlib import Path
 
-from neuroseg.execution.cluster.launcher import newest_log_tail
+from neuroseg.execution.cluster.program import Program
 from neuroseg.execution.cluster.site import Resources, Site
 from neuroseg.execution.cluster.slurm_commands import (
     can_cancel,
@@ -37,42 +37,29 @@ logger = logging.getLogger(__name__)
 class SlurmJobs:
     """Workers as tasks of job arrays. The arrays share one job name, by which they are counted and cancelled.
 
-    `kind` names the workers in logs and in jobs.json. Each task requests `requested` and runs
-    `python -m MODULE WORKSPACE TOKEN HEAD`.
+    Each task requests `requested` and runs `program`, whose kind is in its name and in jobs.json.
     """
 
-    def __init__(
-        self,
-        workspace: Path,
-        logs: Path,
-        site: Site,
-        kind: str,
-        requested: Resources,
-        module: str,
-        token: str,
-        head: str,
-    ) -> None:
-        self._workspace, self._logs, self._site = workspace.resolve(), logs.resolve(), site
-        self._kind, self._requested = kind, requested
-        self._module, self._arguments = module, [token, head]
+    def __init__(self, program: Program, site: Site, requested: Resources) -> None:
+        self._program, self._site, self._requested = program, site, requested
+        self._folder = program.folder.resolve()
         self._jobs: set[str] = set()
-        self.name = f"{job_name(workspace)}-{token}"
-        logs.mkdir(parents=True, exist_ok=True)
+        self.name = f"{job_name(program.folder)}-{program.kind}-{program.token}"
+        program.logs.mkdir(parents=True, exist_ok=True)
 
     def submit(self, count: int, over: threading.Event) -> None:
         """Submit an array of `count` tasks. Raises NeurosegError with the message of sbatch if it refuses."""
         script = resources.files("neuroseg.workers") / "slurm" / "worker.sbatch"
         flags = sbatch_flags(self._requested)
-        common = ["--parsable", f"--job-name={self.name}", f"--array=0-{count - 1}", f"--chdir={self._workspace}"]
-        folder = str(self._logs).replace("%", "%%")
-        output = f"--output={folder}/{self._kind}-%A_%a.log"
-        python = self._site.python or sys.executable
-        worker = [python, "-P", "-m", self._module, str(self._workspace), *self._arguments]
-        line = ["sbatch", *flags, *common, output, str(script), self._site.activate, *self._site.launch, *worker]
+        common = ["--parsable", f"--job-name={self.name}", f"--array=0-{count - 1}", f"--chdir={self._folder}"]
+        logs, kind = str(self._program.logs.resolve()).replace("%", "%%"), self._program.kind
+        output = f"--output={logs}/{kind}-%A_%a.log"
+        worker = [*self._site.launch, self._site.python or sys.executable, *self._program.words]
+        line = ["sbatch", *flags, *common, output, str(script), self._site.activate, *worker]
         job = submit(line, self.name, self._jobs, over)
         if job is not None:
             self._jobs.add(job)
-            add_entry(self._workspace / JOBS, {"job": job, "name": self.name, "kind": self._kind, "tasks": count})
+            add_entry(self._folder / JOBS, {"job": job, "name": self.name, "kind": kind, "tasks": count})
 
     def count_active(self) -> int | None:
         """Return the number of waiting and running tasks. None if the controller does not answer."""
@@ -90,7 +77,7 @@ class SlurmJobs:
                 time.sleep(_CHECK_EVERY_S)
         finally:  # also after an interrupt
             cancel(self.name)
-            mark_over(self._workspace / JOBS, self.name)
+            mark_over(self._folder / JOBS, self.name)
 
     def cancel(self, job: str) -> None:
         """Cancel one task."""
@@ -98,7 +85,7 @@ class SlurmJobs:
 
     def log_tail(self) -> str:
         """Return the path of the newest worker log, and its last lines."""
-        return newest_log_tail(self._logs, self._kind)
+        return self._program.log_tail()
 
 
 def job_name(workspace: Path) -> str:
