@@ -30,5 +30,8 @@ def checked_augmentation(bundle: Bundle, blend: str | None, text: str | None) ->
 def open_predictor(
     bundle: Bundle, device: torch.device, blend: str | None = None, augmentation: Augmentation = NO_AUGMENTATION
 ) -> Predictor:
-    """Return the predictor of a bundle on a device. Raises InputError if weights or tiles do not fit the network."""
-    return Predictor(bundle.network(), tile_settings(bundle.card, blend), device, augmentation)
+    """Return the predictor of a bundle on a device, with the tile for this kind of device.
+
+    Raises InputError if weights or tiles do not fit the network.
+    """
+    return Predictor(bundle.network(), tile_settings(bundle.on(device.type).card, blend), device, augmentation)

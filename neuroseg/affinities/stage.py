@@ -16,7 +16,7 @@ from neuroseg.affinities.tiles import box_of_windows, rounded_to_tiles
 from neuroseg.affinities.turned_windows import Augmentation
 from neuroseg.blocks import Block, Lattice, whole_lattice
 from neuroseg.geometry import Triple
-from neuroseg.networks.bundle import open_bundle
+from neuroseg.networks.bundle import Bundle, open_bundle
 from neuroseg.stage import Finish, Process
 from neuroseg.storage.arrays import create_array, is_array, open_array, require_aligned, write_region
 from neuroseg.storage.first import first_recorded
@@ -127,6 +127,11 @@ class AffinitiesStage:
         return Lattice(self.requested.volume_shape, block, self.requested.roi, wanted)
 
     @property
+    def bundle(self) -> Bundle:
+        """The model, with the tile that the run's device uses."""
+        return open_bundle(self.model).on(self.device_identity["device_type"])
+
+    @property
     def identity(self) -> Mapping[str, Any]:
         """Input, model, blend and device. Tile and batch are part of the hash of the model."""
         return {
@@ -144,7 +149,7 @@ class AffinitiesStage:
 
     def prepare(self) -> None:
         """Create affinities.zarr if it does not exist."""
-        card = open_bundle(self.model).card
+        card = self.bundle.card
         if not is_array(self.workspace.affinities):
             create_array(
                 self.workspace.affinities,
@@ -169,7 +174,7 @@ class AffinitiesStage:
         if device.type == "cuda":
             record = self.workspace.path / "ledger" / self.name / "gpu.yaml"
             require_kind(gpu_kind(device), first_recorded(record, gpu_kind(device)), record)
-        predictor = open_predictor(open_bundle(self.model), device, self.blend, self.augmentation)
+        predictor = open_predictor(self.bundle, device, self.blend, self.augmentation)
         shape = self.lattice.volume_shape
         tiles = predictor.settings.tiles(Roi((0, 0, 0), self.lattice.block_shape))
         around = box_of_windows(tiles, predictor.settings.context)

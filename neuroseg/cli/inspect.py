@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from neuroseg.cli.options import Axes, Channel, Json, Time
+from neuroseg.cli.options import Axes, Channel, Json, Model, Time
 from neuroseg.cli.summary import print_json
+from neuroseg.cli.tile_text import tile_lines, tiles_of
 from neuroseg.geometry import parse_triple
 from neuroseg.volumes.placement import UNKNOWN
 from neuroseg.volumes.selection import Selection
@@ -20,6 +21,7 @@ def info(
     blocks: Annotated[
         str, typer.Option(metavar="N|Z,Y,X", help="Block size in voxels, to count the blocks of a run.")
     ] = "256",
+    model: Model = None,
     axes: Axes = None,
     channel: Channel = None,
     time: Time = None,
@@ -27,8 +29,8 @@ def info(
 ) -> None:
     """Describe a volume or a workspace.
 
-    Use it before a run, to check voxel size, values and the disk space the run needs. For a workspace, it shows the
-    finished blocks of each stage and the segmentation.
+    Use it before a run, to check voxel size, values, the disk space the run needs and the tiles of the model. For a
+    workspace, it shows the finished blocks of each stage and the segmentation.
 
     \b
     Examples:
@@ -41,7 +43,7 @@ def info(
 
     workspace = named_workspace(volume)
     selection = Selection(axes, channel, time)
-    content = _described(volume, blocks, selection) if workspace is None else workspace_contents(workspace)
+    content = _described(volume, blocks, model, selection) if workspace is None else workspace_contents(workspace)
     if json:
         print_json(content)
     elif workspace is not None:
@@ -73,6 +75,9 @@ def _print_volume(content: dict[str, Any]) -> None:
         print(f"     blocks {content['blocks']} of {_size(content['block_voxels'])} voxels (--blocks)")
         affinities = _bytes(content["affinities_gb"])
         print(f"disk needed about {_bytes(content['disk_gb'])} for a run (affinities {affinities})")
+        print(f"      model {content['model']}")
+        for name, text in tile_lines(content["tiles"]):
+            print(f"{name:>11} {text}")
     for finding in content["findings"]:
         print(f"    warning {finding}")
 
@@ -108,9 +113,10 @@ def _bytes(gigabytes: float) -> str:
     return f"{gigabytes:.1f} GB" if gigabytes >= 1 else f"{1000 * gigabytes:.0f} MB"
 
 
-def _described(address: str, blocks: str, selection: Selection) -> dict[str, Any]:
+def _described(address: str, blocks: str, model: str | None, selection: Selection) -> dict[str, Any]:
     from neuroseg.blocks import whole_lattice
     from neuroseg.checks.contents import LABELS, volume_contents
+    from neuroseg.networks.bundle import default_model, open_bundle
     from neuroseg.runs.space_needed import BYTES_PER_VOXEL, bytes_of_run
     from neuroseg.volumes.addresses import open_any
 
@@ -131,10 +137,13 @@ def _described(address: str, blocks: str, selection: Selection) -> dict[str, Any
     }
     if content["kind"] == LABELS:
         return content
+    bundle = open_bundle(model or default_model())
     return {
         **content,
         "block_voxels": list(block),
         "blocks": counts[0] * counts[1] * counts[2],
         "affinities_gb": BYTES_PER_VOXEL["affinities"] * voxels / 1e9,
         "disk_gb": bytes_of_run(voxels) / 1e9,
+        "model": bundle.card.name,
+        "tiles": tiles_of(bundle),
     }

@@ -1,18 +1,23 @@
-"""The commands `models` and `models convert`: bundled models, architectures and foreign checkpoints."""
+"""The commands `models`, `models show` and `models convert`: models, architectures and foreign checkpoints."""
 
 from __future__ import annotations
 
 import math
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from neuroseg.cli.command import Command, Commands, typed_command
 from neuroseg.cli.options import Json
 from neuroseg.cli.summary import print_json
+from neuroseg.cli.tile_text import tile_lines, tiles_of
+from neuroseg.cli.tune import tune
 from neuroseg.errors import InputError
+
+if TYPE_CHECKING:
+    from neuroseg.networks.bundle import Bundle
 
 models = typer.Typer(
     cls=Commands,
@@ -41,19 +46,34 @@ def list_models(context: typer.Context, json: Json = False) -> None:
         print_json(content)
         return
     for card in content["models"]:
-        size = " x ".join(f"{edge:g}" for edge in card["voxel_size_nm"])
-        segmentation = card["segmentation"]
-        print(f"{card['name']}: {card['description']}")
-        print(f"    voxel size {size} nm, scoring {segmentation['scoring']}, threshold {segmentation['threshold']:g}")
-        print(f"    scores on {card['scores'].get('validation', 'no validation data')}")
-        for scoring, scores in card["scores"].get("scorings", {}).items():
-            numbers = f"VOI sum {scores['voi_sum']:.3f}, ARAND {scores['arand']:.3f}"
-            print(f"    {scoring:>14} at {scores['threshold']:g}: {numbers}")
-        print(f"    training data {card['training']['licence']}")
+        _print_model(card)
     print("architectures for neuroseg train:")
     for made in content["architectures"]:
         context_text = " x ".join(map(str, made["receptive_context_voxels"]))
         print(f"    {made['name']:>12}: {made['parameters']:,} parameters, context {context_text} voxels on each side")
+
+
+@models.command(cls=Command)
+def show(
+    model: Annotated[str, typer.Argument(metavar="NAME|FOLDER", help="Name of a bundled model, or a bundle folder.")],
+    json: Json = False,
+) -> None:
+    """Describe a model: its scores, and its tiles on CPUs and GPUs.
+
+    Use it to see how many voxels the network computes for each voxel of the result. Fewer are faster.
+
+    \b
+    Examples:
+      neuroseg models show fib25_light
+      neuroseg models show runs/mine/bundle --json
+    """
+    from neuroseg.networks.bundle import open_bundle
+
+    content = _described(open_bundle(model))
+    if json:
+        print_json(content)
+    else:
+        _print_model(content)
 
 
 @models.command(cls=Command)
@@ -101,11 +121,15 @@ def convert(
     print(f"{where}: {made.architecture}, all weights converted\n  next: {following}", file=sys.stderr)
 
 
+models.command(cls=Command)(tune)
+
+
 def _save_converted(
     folder: Path, checkpoint: Path, made: Any, voxel_size: tuple[float, float, float], command: str
 ) -> None:
     from neuroseg.networks.bundle import save_bundle
     from neuroseg.networks.card import Card, NetworkCard, SegmentationCard, TileCard, TrainingCard
+    from neuroseg.networks.wide_tile import gpu_tile
 
     if made.architecture == "superhuman":
         # As in the published inference: blended windows of 18 x 160 x 160, at steps of 10 x 80 x 80.
@@ -119,6 +143,7 @@ def _save_converted(
         offsets=((-1, 0, 0), (0, -1, 0), (0, 0, -1)),
         voxel_size_nm=voxel_size,
         tile=tile,
+        gpu_tile=gpu_tile(made.network.windows, tile),
         segmentation=SegmentationCard(scoring="quantile:50", threshold=0.5),
         training=TrainingCard(
             data="see the checkpoint's origin", licence="see the checkpoint's origin", command=command
@@ -128,16 +153,35 @@ def _save_converted(
 
 
 def _bundles() -> list[dict[str, Any]]:
-    from neuroseg.networks.bundle import WEIGHTS, bundled_names, open_bundle
+    from neuroseg.networks.bundle import bundled_names, open_bundle
 
-    return [
-        {
-            **bundle.card.model_dump(mode="json"),
-            "path": str(bundle.path),
-            "bytes": (bundle.path / WEIGHTS).stat().st_size,
-        }
-        for bundle in map(open_bundle, bundled_names())
-    ]
+    return [_described(open_bundle(name)) for name in bundled_names()]
+
+
+def _described(bundle: Bundle) -> dict[str, Any]:
+    """Return the card of a model, its tiles on each kind of device, its path and the bytes of its weights."""
+    from neuroseg.networks.bundle import WEIGHTS
+
+    return {
+        **bundle.card.model_dump(mode="json"),
+        "tiles": tiles_of(bundle),
+        "path": str(bundle.path),
+        "bytes": (bundle.path / WEIGHTS).stat().st_size,
+    }
+
+
+def _print_model(card: dict[str, Any]) -> None:
+    size = " x ".join(f"{edge:g}" for edge in card["voxel_size_nm"])
+    segmentation, scores = card["segmentation"], card["scores"]
+    print(f"{card['name']}: {card['description']}")
+    print(f"    voxel size {size} nm, scoring {segmentation['scoring']}, threshold {segmentation['threshold']:g}")
+    for name, text in tile_lines(card["tiles"]):
+        print(f"    {name} {text}")
+    print(f"    scores on {scores.get('validation', 'no validation data')}")
+    for scoring, found in scores.get("scorings", {}).items():
+        numbers = f"VOI sum {found['voi_sum']:.3f}, ARAND {found['arand']:.3f}"
+        print(f"    {scoring:>14} at {found['threshold']:g}: {numbers}")
+    print(f"    training data {card['training']['licence']}")
 
 
 def _architectures() -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,16 +34,25 @@ class Bundle:
     card: Card
     path: Path
 
+    def on(self, device_type: str) -> Bundle:
+        """Return the model as it predicts on `cpu` or `cuda`: its `tile`, also in its hash, is the one used there."""
+        if device_type == "cpu" or self.card.gpu_tile is None:
+            return self
+        return replace(self, card=self.card.model_copy(update={"tile": self.card.gpu_tile, "gpu_tile": None}))
+
     @property
     def sha256(self) -> str:
-        """Identity of the model: hash of its weights and of network, offsets, raw scale and tiles in its card."""
+        """Identity of the model: hash of its weights and of network, offsets, raw scale and tile in its card.
+
+        Use `on` first: `gpu_tile` does not change results on CPUs, so it does not belong to their identity.
+        """
         digest = hashlib.sha256((self.path / WEIGHTS).read_bytes())
         identity = self.card.model_dump(include={"network", "offsets", "raw_scale", "tile"})
         digest.update(repr(identity).encode())
         return digest.hexdigest()
 
     def check(self, blend: str | None = None) -> None:
-        """Raise InputError unless the network accepts the tiles and the blend, and the weights fit the network.
+        """Raise InputError unless the network accepts both tiles and the blend, and the weights fit the network.
 
         Call this before a run begins: otherwise prediction of every block would fail.
         """
@@ -51,12 +60,12 @@ class Bundle:
 
         from neuroseg.networks.architectures import build_network
 
-        card, tile = self.card, self.card.tile
+        card = self.card
         try:
             with torch.device("meta"):
                 network = build_network(card.network.architecture, card.network.parameters)
             assert isinstance(network.windows, WindowRule)
-            checked_margin(network.windows, tile.output_voxels, tile.context_voxels, blend or tile.blend)
+            _check_tiles(card, network.windows, blend)
         except InputError as error:
             raise InputError(f"{self.path / CARD}: {error.args[0]}", hint=error.hint) from error
         wanted = network.state_dict()
@@ -90,6 +99,17 @@ class Bundle:
         network = build_network(self.card.network.architecture, self.card.network.parameters)
         network.load_state_dict(load_file(self.path / WEIGHTS))
         return network.eval()
+
+
+def _check_tiles(card: Card, rule: WindowRule, blend: str | None) -> None:
+    """Raise InputError unless a network accepts the tiles of a card."""
+    for name, tile in (("tile", card.tile), ("gpu_tile", card.gpu_tile)):
+        if tile is None:
+            continue
+        try:
+            checked_margin(rule, tile.output_voxels, tile.context_voxels, blend or tile.blend)
+        except InputError as error:
+            raise InputError(f"{name}: {error.args[0]}", hint=error.hint) from error
 
 
 def _check_weights(path: Path, wanted: Mapping[str, torch.Tensor]) -> None:
@@ -126,6 +146,14 @@ def _kind(tensors: Mapping[str, torch.Tensor], name: str) -> str:
 def bundled_names() -> list[str]:
     """Return the names of the bundled models, sorted."""
     return sorted(path.name for path in _bundles_folder().iterdir() if (path / CARD).is_file())
+
+
+def default_model() -> str:
+    """Return the name of the bundled model that runs use without --model. Raises InputError if there is none."""
+    names = bundled_names()
+    if not names:
+        raise InputError("this installation contains no model", hint="pass one with --model PATH")
+    return names[0]
 
 
 def open_bundle(name_or_path: str) -> Bundle:
@@ -195,12 +223,21 @@ def save_bundle(folder: Path, card: Card, weights: Mapping[str, torch.Tensor]) -
     """Write a bundle. An existing bundle is deleted only after the new one is complete and in place."""
     from safetensors.torch import save
 
+    # save_file would create files that only their owner can read.
+    _write(folder, card, save({name: tensor.contiguous().cpu() for name, tensor in weights.items()}))
+
+
+def save_copy(folder: Path, card: Card, bundle: Bundle) -> None:
+    """Write a bundle with another card and the same bytes of weights, which belong to the identity of the model."""
+    _write(folder, card, (bundle.path / WEIGHTS).read_bytes())
+
+
+def _write(folder: Path, card: Card, weights: bytes) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
         new, old = Path(scratch) / "bundle", Path(scratch) / "former"
         with published(new / WEIGHTS) as aside:
-            # save_file would create files that only their owner can read.
-            aside.write_bytes(save({name: tensor.contiguous().cpu() for name, tensor in weights.items()}))
+            aside.write_bytes(weights)
         text = yaml.safe_dump(card.model_dump(mode="json"), sort_keys=False, width=120, default_flow_style=None)
         publish_text(new / CARD, text)
         try:

@@ -14,13 +14,11 @@ from neuroseg.agglomeration.scorings import parse_scoring
 from neuroseg.configuration import Section
 from neuroseg.errors import InputError
 from neuroseg.geometry import contact_channels
+from neuroseg.networks.windows import MOST_WINDOW_VOXELS, WIDEST_VOXELS
 
-# Limit for the input voxels of one forward pass: 512^3. The first features of the light network then take 8 GiB.
-MOST_WINDOW_VOXELS = 2**27
 # Offsets in use reach 27 voxels at most. The halo of each block grows with the offsets.
 _FARTHEST_OFFSET_VOXELS = 128
 _MOST_OFFSETS = 64
-_WIDEST_VOXELS = 65536
 
 
 def _one_folder(name: str) -> str:
@@ -33,8 +31,8 @@ def _one_folder(name: str) -> str:
 Triple = tuple[int, int, int]
 Name = Annotated[str, AfterValidator(_one_folder)]
 # Strict: true in YAML is not accepted as 1, and "4" is not accepted as 4.
-_Width = Annotated[int, Field(strict=True, ge=1, le=_WIDEST_VOXELS)]
-_Margin = Annotated[int, Field(strict=True, ge=0, le=_WIDEST_VOXELS)]
+_Width = Annotated[int, Field(strict=True, ge=1, le=WIDEST_VOXELS)]
+_Margin = Annotated[int, Field(strict=True, ge=0, le=WIDEST_VOXELS)]
 _Step = Annotated[int, Field(strict=True, ge=-_FARTHEST_OFFSET_VOXELS, le=_FARTHEST_OFFSET_VOXELS)]
 _Edge = Annotated[float, Field(strict=True, ge=0.1, le=1e5, allow_inf_nan=False)]
 
@@ -59,10 +57,19 @@ class TileCard(Section):
         description="`centre` keeps the output tile of each window. `gaussian` blends overlapping windows.",
     )
 
+    @property
+    def window_voxels(self) -> int:
+        """Number of voxels of a window: an output tile and its context."""
+        return math.prod(o + 2 * c for o, c in zip(self.output_voxels, self.context_voxels, strict=True))
+
+    @property
+    def computed_per_kept(self) -> float:
+        """Voxels that the network computes for each voxel that is kept, inside a large block."""
+        return self.window_voxels / math.prod(self.output_voxels)
+
     @model_validator(mode="after")
     def _fits_into_memory(self) -> TileCard:
-        window = [o + 2 * c for o, c in zip(self.output_voxels, self.context_voxels, strict=True)]
-        found = self.batch * math.prod(window)
+        found = self.batch * self.window_voxels
         if found > MOST_WINDOW_VOXELS:
             raise ValueError(
                 f"batch {self.batch} with output_voxels {self.output_voxels} and context_voxels {self.context_voxels} "
@@ -115,6 +122,7 @@ class Card(Section):
         description="The network's input is raw divided by this number. 255 maps 8-bit raw to [0, 1].",
     )  # fmt: skip
     tile: TileCard = Field(description="Windows of the network.")
+    gpu_tile: TileCard | None = Field(default=None, description="Windows of the network on GPUs. Default: `tile`.")
     segmentation: SegmentationCard = Field(default=SegmentationCard(), description="Default scoring and threshold.")
     training: TrainingCard = Field(default=TrainingCard(), description="Origin of the weights.")
     scores: dict[str, Any] = Field(default_factory=dict, description="Scores on the validation volume.")

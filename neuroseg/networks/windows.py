@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from neuroseg.errors import InputError
 from neuroseg.geometry import Triple
+
+# Limit for the input voxels of one forward pass: 512^3. The first features of the light network then take 8 GiB.
+MOST_WINDOW_VOXELS = 2**27
+# Limit for the width of an output tile.
+WIDEST_VOXELS = 65536
 
 
 @dataclass(frozen=True)
@@ -23,8 +29,11 @@ class WindowRule:
 
     def allows(self, window: Sequence[int]) -> bool:
         """Return whether the network accepts a window of this shape."""
-        axes = zip(window, self.divisor, self.remainder, self.least, strict=True)
-        return all(size >= least and size % divisor == remainder for size, divisor, remainder, least in axes)
+        return all(self.allows_on(axis, size) for axis, size in enumerate(window))
+
+    def allows_on(self, axis: int, size: Any) -> Any:
+        """Return whether the network accepts windows of a size, or of each size in an array, on one axis."""
+        return (size >= self.least[axis]) & (size % self.divisor[axis] == self.remainder[axis])
 
     def __str__(self) -> str:
         texts = []

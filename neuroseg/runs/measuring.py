@@ -18,7 +18,6 @@ from neuroseg.configuration import Section
 from neuroseg.errors import NeurosegError
 from neuroseg.execution.block import forget_peak_memory, peak_memory_mib, process_block
 from neuroseg.geometry import triple
-from neuroseg.networks.bundle import open_bundle
 from neuroseg.runs.block_sums import Length, read_length
 from neuroseg.stage import Process, Stage
 from neuroseg.storage.workspace import Workspace
@@ -68,7 +67,7 @@ def work_of(stage: Stage) -> Length:
     """Return the length of the work of a block: what it reads, or the tiles that it predicts."""
     if not isinstance(stage, AffinitiesStage):
         return read_length(stage.lattice, stage.halo)
-    context = open_bundle(stage.model).card.tile.context_voxels if stage.blend == "gaussian" else (0, 0, 0)
+    context = stage.bundle.card.tile.context_voxels if stage.blend == "gaussian" else (0, 0, 0)
     tile = stage.tile
     return lambda axis, begin, end: (
         -(-(end + context[axis]) // tile[axis]) * tile[axis] - (begin - context[axis]) // tile[axis] * tile[axis]

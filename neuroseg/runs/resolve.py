@@ -12,7 +12,7 @@ from neuroseg.errors import InputError, RunRefusedError
 from neuroseg.execution.block import BLOCK_TIMEOUT_S
 from neuroseg.fragments.settings import DISTANCE_BASINS, wants_sections
 from neuroseg.geometry import Triple, describe, parse_roi, parse_triple, triple, whole
-from neuroseg.networks.bundle import bundled_names, open_bundle
+from neuroseg.networks.bundle import default_model, open_bundle
 from neuroseg.networks.card import Card
 from neuroseg.runs.cores import own_cores, predicting_workers
 from neuroseg.runs.inputs import at_input
@@ -165,11 +165,12 @@ def _plan_of_raw(options: Options) -> Plan:
     assert options.volume is not None
     from neuroseg.affinities.predictors import checked_augmentation
 
-    bundle = open_bundle(options.model or _default_model())
+    bundle = open_bundle(options.model or default_model())
     bundle.check(options.blend)
-    card = bundle.card
-    level, volume, size, value_range = _checked_raw(options, card)
+    level, volume, size, value_range = _checked_raw(options, bundle.card)
     device, identity = _device(options)
+    bundle = bundle.on(identity["device_type"])
+    card = bundle.card
     common = _common(options, volume.shape, Grid(size, volume.offset_nm, volume.zero), device)
     content = content_of(volume)
     return Plan(
@@ -182,7 +183,7 @@ def _plan_of_raw(options: Options) -> Plan:
         normalise=options.normalise or "none",
         input_identity=content.identity,
         input_content=content,
-        model=options.model or _default_model(),
+        model=options.model or default_model(),
         model_identity=f"{card.name}@{bundle.sha256[:16]}",
         tile_voxels=card.tile.output_voxels,
         blend=options.blend or card.tile.blend,
@@ -332,13 +333,6 @@ def _threshold(options: Options, card_scoring: str, card_threshold: float) -> fl
     if options.threshold is not None:
         return options.threshold
     return card_threshold if options.scoring in (None, card_scoring) else _DEFAULT_THRESHOLD
-
-
-def _default_model() -> str:
-    names = bundled_names()
-    if not names:
-        raise InputError("this installation contains no model", hint="pass one with --model PATH")
-    return names[0]
 
 
 def _require_same_input(old: Plan, new: Plan, workspace: Workspace) -> None:

@@ -100,7 +100,7 @@ def test_an_unknown_command_names_the_close_one(capfd: pytest.CaptureFixture[str
         (["run", "a", "--workers", "two"], "error: invalid value for '--workers': "),
         (["run", "a", "--blokcs", "9"], "error: no such option: --blokcs\nhint: did you mean --blocks?\n"),
         (["cluster", "chekc"], "error: unknown command 'chekc'\nhint: did you mean check?\n"),
-        (["models", "foo"], "error: unknown command 'foo'\nhint: use one of convert\n"),
+        (["models", "foo"], "error: unknown command 'foo'\nhint: use one of show, convert, tune\n"),
     ],
 )
 def test_wrong_usage_is_an_error_with_a_hint(

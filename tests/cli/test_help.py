@@ -8,7 +8,7 @@ import typer
 from neuroseg.cli.main import app, exit_code
 
 ROOT = typer.main.get_command(app)
-COMMANDS = [*ROOT.commands, "models convert", "cluster check"]  # type: ignore[attr-defined]
+COMMANDS = [*ROOT.commands, "models show", "models convert", "models tune", "cluster check"]  # type: ignore[attr-defined]
 
 
 def shown(command: str, capfd: pytest.CaptureFixture[str]) -> str:

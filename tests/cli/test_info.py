@@ -42,6 +42,25 @@ def test_raw(raw_volume: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert "8 of 8 chunks" in text
 
 
+def test_the_tiles_of_the_model(raw_volume: str, tiny_model: str, capfd: pytest.CaptureFixture[str]) -> None:
+    found, text = shown(raw_volume, capfd)
+    assert found["model"] == "fib25_light"
+    assert (found["tiles"]["cpu"]["computed_per_kept"], found["tiles"]["gpu"]["computed_per_kept"]) == (8, 1.953)
+    cpu = "CPU tile 64 x 64 x 64 voxels, batch 1, computes 8.0 voxels per voxel kept"
+    gpu = "GPU tile 256 x 256 x 256 voxels, batch 1, computes 2.0 voxels per voxel kept"
+    assert cpu in text
+    assert gpu in text
+    for command in (["models"], ["models", "show", "fib25_light"]):
+        assert exit_code(command) == 0
+        printed = capfd.readouterr().out
+        assert cpu in printed
+        assert gpu in printed
+    assert exit_code(["info", raw_volume, "--model", tiny_model]) == 0
+    assert "GPU tile 16 x 16 x 16 voxels, batch 1" in capfd.readouterr().out
+    assert exit_code(["models", "show", tiny_model, "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["tiles"]["gpu"]["computed_per_kept"] == 8
+
+
 def test_labels_have_no_estimate_of_a_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     found, text = shown(store(tmp_path / "L.zarr", labels(), **VOXELS), capfd)
     assert (found["kind"], found["sampled_ids"], found["sampled_values"]) == ("labels", 24, [0, 24])

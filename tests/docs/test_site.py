@@ -49,7 +49,8 @@ def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:
 def test_the_generated_pages_are_filled(site: Path) -> None:
     commands = (site / "reference" / "command-line" / "index.html").read_text()
     assert all(
-        f">neuroseg {name}" in commands for name in ("run", "segment", "train", "models convert", "cluster check")
+        f">neuroseg {name}" in commands
+        for name in ("run", "segment", "train", "models convert", "models tune", "cluster check")
     )
     assert "--blocks" in commands
     keys = (site / "reference" / "configuration" / "index.html").read_text()

@@ -103,6 +103,9 @@ def test_a_superhuman_checkpoint_computes_the_same(
     assert json.loads(capsys.readouterr().out)["architecture"] == "superhuman"
     bundle = open_bundle(str(tmp_path / "bundle"))
     assert bundle.card.tile.blend == "gaussian"
+    assert bundle.card.gpu_tile is not None
+    assert bundle.card.gpu_tile.computed_per_kept <= 2
+    bundle.check()
     assert bundle.card.voxel_size_nm == (30, 6, 6)
     assert bundle.card.training.command == f"neuroseg {' '.join(command)}"
     raw = torch.rand(1, 1, 3, 16, 32)
@@ -167,6 +170,8 @@ def test_a_mala_checkpoint_computes_the_same(tmp_path: Path) -> None:
     assert exit_code([*command, "4"]) == 0
     bundle = open_bundle(str(tmp_path / "m"))
     assert bundle.card.voxel_size_nm == (40, 4, 4)
+    assert bundle.card.gpu_tile is not None
+    assert bundle.card.gpu_tile.computed_per_kept < 2.04 < 20 < bundle.card.tile.computed_per_kept
     raw = torch.rand(1, 1, 29, 214, 214)
     with torch.inference_mode():
         found, expected = bundle.network()(raw), mala_says(weights, raw)

@@ -63,6 +63,8 @@ def test_training_learns_and_its_bundle_predicts(configuration: Path, tmp_path: 
     assert {"pictures/raw", "pictures/target", "pictures/prediction"} <= set(board.Tags()["images"])
     assert "validation/voi_sum" in board.Tags()["scalars"]
     card = open_bundle(str(outcome.bundle)).card
+    assert card.gpu_tile is not None
+    assert card.gpu_tile.computed_per_kept <= 2 < card.tile.computed_per_kept
     assert (card.training.steps, card.segmentation.threshold) == (outcome.step, outcome.best.threshold)
     given = {"volume": raw_volume, "model": str(outcome.bundle), "output": str(tmp_path / "w"), "executor": "serial"}
     workspace, _ = pipeline.predict(Options.model_validate(given))

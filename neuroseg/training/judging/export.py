@@ -12,6 +12,8 @@ from torch import nn
 
 from neuroseg.networks.bundle import save_bundle
 from neuroseg.networks.card import Card, NetworkCard, SegmentationCard, TileCard, TrainingCard
+from neuroseg.networks.wide_tile import gpu_tile
+from neuroseg.networks.windows import WindowRule
 from neuroseg.training.judging.validate_network import Choice
 from neuroseg.training.settings import TrainingSettings
 
@@ -41,7 +43,9 @@ def export_bundle(
     `choices`: sorted, the best first. `context`: see training/validation/context_effect.py. `begun`: the initial bundle
     (training/learning/initial_weights.py), whose data and licence are added to those of the training.
     """
-    best = choices[0]
+    best, wanted = choices[0], settings.validation
+    tile = TileCard(output_voxels=wanted.tile_voxels, context_voxels=wanted.context_voxels, blend=wanted.blend)
+    assert isinstance(network.windows, WindowRule)
     card = Card(
         name=settings.name,
         description=settings.description,
@@ -51,11 +55,8 @@ def export_bundle(
         ),
         offsets=settings.targets.offsets,
         voxel_size_nm=voxel_size_nm,
-        tile=TileCard(
-            output_voxels=settings.validation.tile_voxels,
-            context_voxels=settings.validation.context_voxels,
-            blend=settings.validation.blend,
-        ),
+        tile=tile,
+        gpu_tile=gpu_tile(network.windows, tile),
         segmentation=SegmentationCard(scoring=best.scoring, threshold=best.threshold),
         training=_training(settings, step, origin, begun),
         scores=_scores(settings, choices, context),
