@@ -24,6 +24,12 @@ settings.register_profile(
 settings.load_profile("neuroseg")
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip tests that need a GPU where there is none."""
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("this machine has no CUDA device")
+
+
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
     """The folder of real volumes beside the repository; skips where there is none."""

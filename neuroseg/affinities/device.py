@@ -12,8 +12,6 @@ import torch
 
 from neuroseg.errors import InputError, NeurosegError
 
-# Precision required on GPUs of other machines. A GPU without it would give different bytes.
-_REMOTE_PRECISION = "bfloat16"
 # The memory size in names such as "NVIDIA H100 80GB HBM3" or "NVIDIA A100-SXM4-40GB". It does not affect the bytes.
 _MEMORY = re.compile(r"[ -]\d+ ?GB( HBM\w*)?$")
 
@@ -36,20 +34,6 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def own_gpus(device: str) -> list[str]:
-    """Return the GPUs to share among the workers of this machine, as CUDA_VISIBLE_DEVICES names them.
-
-    Empty unless `device` is `cuda`. Omit GPUs of another kind than the first, which could give different bytes.
-    """
-    if device != "cuda":
-        return []
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    count = torch.cuda.device_count()
-    names = named.split(",")[:count] if named else [str(number) for number in range(count)]
-    kinds = [gpu_kind(torch.device("cuda", number)) for number in range(len(names))]
-    return [name for name, kind in zip(names, kinds, strict=True) if kind == kinds[0]]
-
-
 def decoding_threads(device: torch.device) -> int:
     """Return the number of threads that decode raw for a device: the cores of this machine for each of its GPUs."""
     if device.type != "cuda":
@@ -58,37 +42,26 @@ def decoding_threads(device: torch.device) -> int:
 
 
 def gpu_kind(device: torch.device) -> dict[str, str]:
-    """Return the kind of a GPU: name without memory size, compute capability and number of multiprocessors.
+    """Return the properties of a GPU and its libraries that choose the kernels. Initialises CUDA.
 
-    GPUs of one kind use the same kernels. GPUs of another kind may sum in another order and give different bytes.
+    They are the name without memory size, compute capability, number of multiprocessors and version of cuDNN. GPUs of
+    one kind use the same kernels. GPUs of another kind may sum in another order and give different bytes.
     """
     found = torch.cuda.get_device_properties(device)
     return {
         "gpu": _MEMORY.sub("", found.name),
         "compute_capability": f"{found.major}.{found.minor}",
         "multiprocessors": str(found.multi_processor_count),
+        "cudnn": str(torch.backends.cudnn.version()),  # type: ignore[no-untyped-call]
     }
-
-
-def require_kind(found: Mapping[str, str], recorded: Mapping[str, str], record: Path) -> None:
-    """Raise NeurosegError if the GPU of this machine is of another kind than the first GPU of the run."""
-    if found != recorded:
-        raise NeurosegError(
-            f"{platform.node()} has another kind of GPU than the first worker of this run, which would give different "
-            f"affinities: {_described(found)}, expected {_described(recorded)} (from {record})",
-            hint="request GPUs of one kind, for example with a partition or a constraint, or predict again with "
-            "--restart affinities",
-        )
-
-
-def _described(kind: Mapping[str, str]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in kind.items())
 
 
 def precision_of(device: torch.device) -> torch.dtype:
     """Return bfloat16 if the hardware multiplies it, otherwise float16 on GPUs and float32 on CPUs."""
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+        # Since Ampere. torch.cuda.is_bf16_supported asks about the current device only.
+        has_bfloat16 = bool(torch.version.hip) or torch.cuda.get_device_properties(device).major >= 8
+        return torch.bfloat16 if has_bfloat16 else torch.float16
     try:
         flags = Path("/proc/cpuinfo").read_text()
     except OSError:
@@ -96,39 +69,50 @@ def precision_of(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if "amx_bf16" in flags or "avx512_bf16" in flags else torch.float32
 
 
-def remote_device(name: str) -> tuple[str, dict[str, str]]:
-    """Return name and required identity of the device on the machines that will predict.
-
-    A CPU must equal that of this machine, and a GPU must support bfloat16. A worker on another device fails, see
-    `require_device`. The first worker records the kind of GPU that all others must have. Raises InputError for an
-    invalid name.
-    """
-    if name in ("auto", "cpu"):
-        return "cpu", device_identity(torch.device("cpu"))
-    if name.split(":")[0] != "cuda":
-        raise InputError(f"device {name!r} is not supported (valid: auto, cpu, cuda, cuda:N)")
-    known = {"device_type": "cuda", "cpu_capability": "-", "torch": torch.__version__}
-    return name, {**known, "precision": _REMOTE_PRECISION}
-
-
-def require_device(device: torch.device, required: Mapping[str, str]) -> None:
-    """Raise NeurosegError if the device of this machine would give different bytes than other machines of the run."""
-    found = device_identity(device)
-    other = {key: value for key, value in required.items() if value != found[key]}
-    if other:
-        differences = ", ".join(f"{key} {found[key]}, expected {value}" for key, value in other.items())
-        raise NeurosegError(
-            f"{platform.node()} would give different affinities than the other machines of this run: {differences}",
-            hint="request machines of one kind, for example with a partition or a constraint",
-        )
+def name_of(precision: torch.dtype) -> str:
+    """Return the name of a precision, such as `bfloat16`."""
+    return str(precision).removeprefix("torch.")
 
 
 def device_identity(device: torch.device) -> dict[str, str]:
-    """Return the properties of the device and of torch that determine the bytes of a forward pass."""
-    capability = torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else "-"
+    """Return the properties that determine the bytes of a forward pass, as far as a head knows them.
+
+    Workers add the kind of GPU, see `gpu_kind`. On a cluster, only they know it.
+    """
+    if device.type == "cuda":
+        return gpu_identity(name_of(precision_of(device)))
+    return _identity("cpu", torch.backends.cpu.get_cpu_capability(), name_of(precision_of(device)))
+
+
+def gpu_identity(precision: str) -> dict[str, str]:
+    """Return the identity of a GPU that predicts in this precision."""
+    return _identity("cuda", "-", precision)
+
+
+def _identity(kind: str, cpu_capability: str, precision: str) -> dict[str, str]:
     return {
-        "device_type": device.type,
-        "cpu_capability": capability,
-        "precision": str(precision_of(device)).removeprefix("torch."),
+        "device_type": kind,
+        "cpu_capability": cpu_capability,
+        "precision": precision,
         "torch": torch.__version__,
     }
+
+
+def require_device(found: Mapping[str, str], required: Mapping[str, str], record: Path) -> None:
+    """Raise NeurosegError if this machine would give different bytes than other machines of the run.
+
+    `found` has each property of this machine, `required` those in the file `record`. Others are not compared.
+    """
+    differences = [
+        f"{key} {found[key]}, expected {required[key]}"
+        for key in found
+        if key in required and found[key] != required[key]
+    ]
+    if not differences:
+        return
+    raise NeurosegError(
+        f"{platform.node()} would give different affinities than the other machines of this run: "
+        f"{'; '.join(differences)} (from {record})",
+        hint="use one installation of torch and machines of one kind, for example with a partition or a constraint, or "
+        "predict again with --restart affinities",
+    )

@@ -159,7 +159,7 @@ class Predictor:
             for window, tile in zip(windows, batch, strict=False):
                 window[0] = raw[slices(settings.window_of(tile), around.begin)]
             windows[len(batch) :] = 0
-            affinities = self._affinities(windows)[: len(batch)]
+            affinities = self.affinities(windows)[: len(batch)]
             has_nan |= torch.isnan(affinities).any()
             # The order of windows is that of the lattice, so the sum at a voxel does not depend on the region.
             for tile, values in zip(batch, self._addends(affinities), strict=True):
@@ -180,7 +180,8 @@ class Predictor:
         logits: torch.Tensor = self._network(converted)
         return logits
 
-    def _affinities(self, windows: torch.Tensor) -> torch.Tensor:
+    @torch.inference_mode()
+    def affinities(self, windows: torch.Tensor) -> torch.Tensor:
         """Return the affinities `(n, c, z, y, x)` of the output tiles, or of whole windows if these are blended."""
         found: torch.Tensor | None = None
         for orientation, wanted in self._turns:

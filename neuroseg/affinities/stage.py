@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from funlib.geometry import Roi
@@ -19,13 +20,18 @@ from neuroseg.geometry import Triple
 from neuroseg.networks.bundle import Bundle, open_bundle
 from neuroseg.stage import Finish, Process
 from neuroseg.storage.arrays import create_array, is_array, open_array, require_aligned, write_region
-from neuroseg.storage.first import first_recorded
+from neuroseg.storage.first import first_recorded, recorded_at
 from neuroseg.storage.parts import part_path, read_parts, write_table
 from neuroseg.storage.workspace import Workspace
 from neuroseg.tables import SECTIONS
 from neuroseg.volumes.mask import MaskSource
 from neuroseg.volumes.metadata import array_attributes
 from neuroseg.volumes.raw import RawSource
+
+if TYPE_CHECKING:
+    import torch
+
+    from neuroseg.affinities.inference import Predictor
 
 _SECTIONS_ALGORITHM = 1
 _AFFINITIES_ALGORITHM = 2
@@ -166,34 +172,52 @@ class AffinitiesStage:
     @contextmanager
     def open(self) -> Iterator[Process]:
         """Load the model once. Blocks are written, and on a GPU also read, while the network computes another one."""
-        from neuroseg.affinities.device import choose_device, decoding_threads, gpu_kind, require_device, require_kind
+        from neuroseg.affinities.device import decoding_threads
+        from neuroseg.affinities.gpus import computing_device
+
+        with computing_device(self.device) as device:
+            predictor = self._predictor(device)
+            shape = self.lattice.volume_shape
+            tiles = predictor.settings.tiles(Roi((0, 0, 0), self.lattice.block_shape))
+            around = box_of_windows(tiles, predictor.settings.context)
+            read = self._reader(around.shape, decoding_threads(device))
+            output = open_array(self.workspace.affinities, writable=True)
+            inside = self.mask.open() if self.mask else None
+
+            def process(block: Block) -> Finish:
+                compute = predictor.begin(read, shape, block.write_roi)
+
+                def finish() -> None:
+                    affinities = compute()
+                    if inside is not None:
+                        affinities[:, ~inside(block.write_roi)] = 0
+                    write_region(output, block.write_roi, affinities)
+
+                return finish
+
+            yield process
+
+    def _predictor(self, device: torch.device) -> Predictor:
+        """Return the predictor. Raises NeurosegError if the device would give other bytes than the rest of the run."""
+        from neuroseg.affinities.batches import fits, gpu_memory, largest_batch, require_fit
+        from neuroseg.affinities.device import device_identity, gpu_kind, require_device
         from neuroseg.affinities.predictors import open_predictor
 
-        device = choose_device(self.device)
-        require_device(device, self.device_identity)
-        if device.type == "cuda":
-            record = self.workspace.path / "ledger" / self.name / "gpu.yaml"
-            require_kind(gpu_kind(device), first_recorded(record, gpu_kind(device)), record)
-        predictor = open_predictor(self.bundle, device, self.blend, self.augmentation)
-        shape = self.lattice.volume_shape
-        tiles = predictor.settings.tiles(Roi((0, 0, 0), self.lattice.block_shape))
-        around = box_of_windows(tiles, predictor.settings.context)
-        read = self._reader(around.shape, decoding_threads(device))
-        output = open_array(self.workspace.affinities, writable=True)
-        inside = self.mask.open() if self.mask else None
-
-        def process(block: Block) -> Finish:
-            compute = predictor.begin(read, shape, block.write_roi)
-
-            def finish() -> None:
-                affinities = compute()
-                if inside is not None:
-                    affinities[:, ~inside(block.write_roi)] = 0
-                write_region(output, block.write_roi, affinities)
-
-            return finish
-
-        yield process
+        require_device(device_identity(device), self.device_identity, self.workspace.path / "run.yaml")
+        opened = partial(open_predictor, self.bundle, device, self.blend, self.augmentation)
+        if device.type == "cpu":
+            return opened()
+        record, kind = self.workspace.path / "ledger" / self.name / "gpu.yaml", gpu_kind(device)
+        recorded = recorded_at(record)
+        require_device(kind, recorded, record)
+        predictor = opened()
+        fits_batch, memory = partial(fits, predictor, device, self.lattice.block_shape), partial(gpu_memory, device)
+        if not recorded:
+            batch = largest_batch(predictor.settings.batch, fits_batch, memory)
+            recorded = first_recorded(record, {**kind, "batch": str(batch)})
+            require_device(kind, recorded, record)
+        require_fit(int(recorded["batch"]), fits_batch, memory, record)
+        return predictor
 
     def _reader(self, region: Sequence[int], threads: int) -> Callable[[Roi], NDArray[np.uint8]]:
         """Return a function that reads regions of this shape from raw, normalised if requested."""

@@ -138,7 +138,12 @@ Blend = Annotated[
     ),
 ]
 Device = Annotated[
-    str | None, _prediction(metavar="DEVICE", help="Device for prediction: auto, cpu, cuda or cuda:N.  [default: auto]")
+    str | None,
+    _prediction(
+        metavar="DEVICE",
+        help="Device for prediction: auto, cpu, cuda or cuda:N. auto: a GPU if this machine has one; on a cluster, if "
+        "the cluster file requests one for the stage affinities.  [default: auto]",
+    ),
 ]
 
 # Segmentation

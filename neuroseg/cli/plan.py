@@ -103,7 +103,7 @@ def plan(
       neuroseg plan volume.zarr
       neuroseg plan volume.zarr --blocks 128 --workers 8
       neuroseg plan volume.zarr --executor slurm --cluster lab.yaml --gpus 4 --price gpu_hour=2 --price core_hour=0.05
-      neuroseg plan volume.zarr --executor slurm --cluster lab.yaml --device cuda --probe-jobs
+      neuroseg plan volume.zarr --executor slurm --cluster lab.yaml --probe-jobs
     """
     from neuroseg.execution.cluster.site import Cluster, site_named
     from neuroseg.runs.options import options_from

@@ -152,11 +152,15 @@ def own_job() -> str | None:
 
 
 def device_in_use() -> str:
-    """Return `cpu`, or `cuda:` and the visible GPU if this process has used it."""
+    """Return `cpu`, or `cuda:` and the GPU whose memory this process uses, as CUDA_VISIBLE_DEVICES names it."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return "cpu"
-    return f"cuda:{os.environ.get('CUDA_VISIBLE_DEVICES', '0')}"
+    count = torch.cuda.device_count()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",") if visible else [str(number) for number in range(count)]
+    used = [names[number] for number in range(count) if torch.cuda.memory_reserved(number)]
+    return f"cuda:{','.join(used)}" if used else "cpu"
 
 
 def peak_memory_mib() -> int:

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from neuroseg.errors import NeurosegError
@@ -23,12 +22,11 @@ _EXIT_TIMEOUT_S = 5.0
 class LocalWorkers:
     """Starts worker processes. Their logs are named after `kind`. See execution.pool.Launcher.
 
-    If `gpus` is not empty, each worker sees one of them, chosen by its place. A new worker takes the place of one that
-    ended.
+    A new worker takes the place of one that ended.
     """
 
-    def __init__(self, workspace: Path, logs: Path, kind: str, gpus: Sequence[str] = ()) -> None:
-        self._workspace, self._logs, self._kind, self._gpus = workspace.resolve(), logs.resolve(), kind, gpus
+    def __init__(self, workspace: Path, logs: Path, kind: str) -> None:
+        self._workspace, self._logs, self._kind = workspace.resolve(), logs.resolve(), kind
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._places: dict[Channel, int] = {}
         self._new: list[Channel] = []
@@ -78,18 +76,11 @@ class LocalWorkers:
         command = [sys.executable, "-P", "-m", "neuroseg.workers.local", str(self._workspace), str(os.getpid())]
         with far, self._log(place).open("ab") as log:
             self._processes[place] = subprocess.Popen(
-                command, stdin=far.fileno(), stdout=log, stderr=log, env=self._environment(place)
+                command, stdin=far.fileno(), stdout=log, stderr=log, env=environment_of_worker()
             )
         channel = Channel.over(near)
         self._places[channel] = place
         self._new.append(channel)
-
-    def _environment(self, place: int) -> dict[str, str]:
-        """Return a worker's environment, with the GPU of its place."""
-        environment = environment_of_worker()
-        if self._gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = self._gpus[place % len(self._gpus)]
-        return environment
 
     def _log(self, place: int) -> Path:
         return self._logs / f"{self._kind}-{place:04d}.log"

@@ -11,9 +11,11 @@ def own_cores() -> int:
 
 
 def predicting_workers(device: str) -> int:
-    """Return the number of workers that predict: one per GPU, or one per core on CPUs."""
+    """Return the number of workers that predict on this machine: one per GPU of the first one's kind, or per core."""
     if not device.startswith("cuda"):
         return own_cores()
-    from neuroseg.affinities.device import own_gpus
+    if device != "cuda":
+        return 1
+    from neuroseg.affinities.gpus import alike, listed_gpus
 
-    return max(1, len(own_gpus(device)))
+    return max(1, len(alike(listed_gpus())))

@@ -45,13 +45,15 @@ class Executors:
     def choose(self, tasks: Sequence[Task]) -> Executor:
         """Return the executor of the tasks. End the workers that neither they nor later stages need.
 
-        If each task has at most one block, run it in this process instead of starting a worker on this machine.
+        If each task has at most one block, run it in this process instead of starting a worker on this machine. On a
+        GPU, a worker predicts it, because this process must not use memory of the GPU until the run is over.
         """
         kinds = {task.name: self._kind(task.stage) for task in tasks}
         later = self._needed_after(tasks)
         for kind in self._pools.keys() - kinds.values() - later:
             self._pools.pop(kind).stop(force=False)
-        is_small = all(len(task.blocks) <= 1 for task in tasks) and not self._pools.keys() & kinds.values()
+        needs_worker = self._pools.keys() & kinds.values() or PREDICT in kinds.values()
+        is_small = all(len(task.blocks) <= 1 for task in tasks) and not needs_worker
         if self._plan.executor == "serial" or (is_small and self._plan.executor not in CLUSTERS):
             return SerialExecutor()
         allocations = {}
@@ -91,14 +93,9 @@ class Executors:
     def _launcher(self, kind: str) -> Launcher:
         workspace, logs = self._workspace.path, self._workspace.logs
         if self._plan.executor == "local":
-            return LocalWorkers(workspace, logs, kind, self._gpus() if kind == PREDICT else ())
+            return LocalWorkers(workspace, logs, kind)
 
         def create_jobs(token: str, head: str) -> Jobs:
             return self._cluster.of(Program(WORKER, workspace, logs / self._plan.executor, token, head, kind))
 
         return ClusterLauncher(workspace, create_jobs, self._cluster.hosts, self._cluster.site.port)
-
-    def _gpus(self) -> list[str]:
-        from neuroseg.affinities.device import own_gpus
-
-        return own_gpus(self._plan.device)

@@ -46,7 +46,7 @@ def predict(
     options: Options, *, restart: str | None = None, begin: Begin = silent, cluster: Cluster = NO_CLUSTER
 ) -> Outcome:
     """Predict the affinities of a volume. Return the workspace and a summary of each stage."""
-    workspace, plan, options = plan_of_run(options)
+    workspace, plan, options = plan_of_run(options, cluster)
     return _execute(workspace, plan, options, PREDICTION, restart, begin, cluster)
 
 
@@ -60,7 +60,7 @@ def segment(
     """Segment the affinities in a workspace, or given affinities or boundaries. See `predict`."""
     brought = options.affinities or options.boundaries
     if brought:
-        workspace, plan, options = plan_of_run(options)
+        workspace, plan, options = plan_of_run(options, cluster)
     else:
         is_kept = options.mask is None
         workspace, plan, options = plan_of_segmentation(options)
@@ -77,7 +77,7 @@ def run(
     cluster: Cluster = NO_CLUSTER,
 ) -> Outcome:
     """Predict and segment. See `predict`."""
-    workspace, plan, options = plan_of_run(options)
+    workspace, plan, options = plan_of_run(options, cluster)
     return _execute(workspace, plan, options, PREDICTION + SEGMENTATION, restart, begin, cluster)
 
 

@@ -33,15 +33,13 @@ def advice_for(plan: Plan, workspace: Workspace, estimate: Estimate, setting: Se
         *_on_workers(plan, estimate),
         *_on_blocks(plan, workspace, estimate, memory),
     ]
-    return [*found, *(_on_device(plan, estimate, setting) if plan.kind == "raw" else ())]
+    return [*found, *(_on_device(plan, estimate) if plan.kind == "raw" else ())]
 
 
-def _on_device(plan: Plan, estimate: Estimate, setting: Setting) -> Iterator[str]:
-    """Name a difference between the devices that are requested, that predict, and that were measured."""
-    if not plan.device.startswith("cuda"):
-        if setting.site.resources(PREDICTING).gpus:
-            yield "the jobs of affinities request GPUs, but predict on CPUs; add --device cuda"
-    elif next(row for row in estimate.stages if row.stage == PREDICTING).device == "cpu":
+def _on_device(plan: Plan, estimate: Estimate) -> Iterator[str]:
+    """Name a difference between the devices that predict and that were measured."""
+    measured = next(row for row in estimate.stages if row.stage == PREDICTING).device
+    if plan.device.startswith("cuda") and measured == "cpu":
         yield "the probes predicted on a CPU; add --probe-jobs to measure the GPUs of the cluster"
 
 

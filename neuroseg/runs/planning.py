@@ -60,7 +60,7 @@ def plan_a_run(
     None: measure on this machine. Raises InputError for options that a run refuses.
     """
     began = time.monotonic()
-    workspace, plan, options = plan_of_run(options)
+    workspace, plan, options = plan_of_run(options, cluster)
     head_s = time.monotonic() - began
     check_methods(plan, options)
     site = cluster.loaded_site() if plan.executor in CLUSTERS else NO_SITE

@@ -10,6 +10,7 @@ from typing import Any
 from neuroseg.agglomeration.names import MERGE_TREE
 from neuroseg.errors import InputError, RunRefusedError
 from neuroseg.execution.block import BLOCK_TIMEOUT_S
+from neuroseg.execution.cluster.site import NO_CLUSTER, Cluster
 from neuroseg.fragments.settings import DISTANCE_BASINS, wants_sections
 from neuroseg.geometry import Triple, describe, parse_roi, parse_triple, triple, whole
 from neuroseg.networks.bundle import default_model, open_bundle
@@ -18,7 +19,7 @@ from neuroseg.runs.cores import own_cores, predicting_workers
 from neuroseg.runs.inputs import at_input
 from neuroseg.runs.levels import nearest_level, require_suitable_size, size_text
 from neuroseg.runs.options import CLUSTERS, NO_MASK, Options, memory_bytes, min_size_voxels
-from neuroseg.runs.plan import MaskPlan, Plan, read_options, read_plan
+from neuroseg.runs.plan import PREDICTION, MaskPlan, Plan, read_options, read_plan
 from neuroseg.storage.naming import default_workspace, is_unused, is_workspace
 from neuroseg.storage.workspace import Workspace, named_workspace, workspace_of
 from neuroseg.volumes.addresses import open_any
@@ -52,18 +53,18 @@ _LEAST_Z_EDGE = 0.25
 logger = logging.getLogger(__name__)
 
 
-def plan_of_run(options: Options) -> tuple[Workspace, Plan, Options]:
+def plan_of_run(options: Options, cluster: Cluster = NO_CLUSTER) -> tuple[Workspace, Plan, Options]:
     """Return workspace, plan and options of a prediction, a run, or a segmentation of given affinities or boundaries.
 
     A workspace remembers the options of its last run, except region, `force` and `keep`. Options given now override
-    them. Raises InputError if an option or the input is invalid.
+    them. `cluster` is used only by executors of a cluster. Raises InputError if an option or the input is invalid.
     """
     if not options.volume and not options.output:
         raise InputError("no workspace for the result", hint="pass -o WORKSPACE")
     workspace, options = _with_input(options)
     _require_outside_zarr(workspace.path)
     merged = _with_remembered(workspace, options)
-    plan = _plan_of_raw(merged) if merged.volume else _plan_of_affinities(merged)
+    plan = _plan_of_raw(merged, cluster) if merged.volume else _plan_of_affinities(merged)
     if is_workspace(workspace.path):
         old = read_plan(workspace)
         _require_same_input(old, plan, workspace)
@@ -160,7 +161,7 @@ def _with_remembered(workspace: Workspace, options: Options) -> Options:
     return Options.model_validate({**remembered, **now})
 
 
-def _plan_of_raw(options: Options) -> Plan:
+def _plan_of_raw(options: Options, cluster: Cluster) -> Plan:
     """Return the plan of predicting a raw volume."""
     assert options.volume is not None
     from neuroseg.affinities.predictors import checked_augmentation
@@ -168,7 +169,7 @@ def _plan_of_raw(options: Options) -> Plan:
     bundle = open_bundle(options.model or default_model())
     bundle.check(options.blend)
     level, volume, size, value_range = _checked_raw(options, bundle.card)
-    device, identity = _device(options)
+    device, identity = _device(options, cluster)
     bundle = bundle.on(identity["device_type"])
     card = bundle.card
     common = _common(options, volume.shape, Grid(size, volume.offset_nm, volume.zero), device)
@@ -216,15 +217,14 @@ def _checked_raw(
     return level, volume, size, value_range
 
 
-def _device(options: Options) -> tuple[str, dict[str, str]]:
+def _device(options: Options, cluster: Cluster) -> tuple[str, dict[str, str]]:
     """Return name and identity of the device that predicts. It may be on another machine."""
-    from neuroseg.affinities.device import choose_device, device_identity, remote_device
+    from neuroseg.affinities.planned_device import local_device, remote_device
 
     name = options.device or "auto"
     if options.executor in CLUSTERS:
-        return remote_device(name)
-    device = choose_device(name)
-    return str(device), device_identity(device)
+        return remote_device(name, cluster.loaded_site().resources(PREDICTION[-1]).gpus)
+    return local_device(name)
 
 
 def _plan_of_affinities(options: Options) -> Plan:

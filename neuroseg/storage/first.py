@@ -57,10 +57,19 @@ def first_recorded(path: Path, values: Mapping[str, str]) -> dict[str, str]:
     Raises NeurosegError if the file does not contain a mapping.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    if write_first(path, yaml.safe_dump(dict(values), sort_keys=False)):
-        return dict(values)
+    write_first(path, yaml.safe_dump(dict(values), sort_keys=False))
+    return recorded_at(path)
+
+
+def recorded_at(path: Path) -> dict[str, str]:
+    """Return the values that `first_recorded` recorded at `path`, or nothing if there is no record.
+
+    Raises NeurosegError if the file does not contain a mapping.
+    """
     try:
         found = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        return {}
     except (yaml.YAMLError, ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):

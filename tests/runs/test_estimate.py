@@ -216,15 +216,13 @@ def test_advice_compares_the_devices(raw_volume: str, tiny_model: str, tmp_path:
     plan = plan.model_copy(update={"executor": "slurm"})
     cpu = estimated(plan, workspace, probed_once(workspace, plan), Setting())
     gpu = [row.model_copy(update={"device": "cuda:0"}) if row.stage == "affinities" else row for row in cpu.stages]
-    site = Site(stages={"affinities": Resources(gpus=1)})
 
-    def words(device: str, estimate: Estimate, setting: Setting) -> str:
-        return "\n".join(advice_for(plan.model_copy(update={"device": device}), workspace, estimate, setting))
+    def words(device: str, estimate: Estimate) -> str:
+        return "\n".join(advice_for(plan.model_copy(update={"device": device}), workspace, estimate, Setting()))
 
-    assert "add --device cuda" in words("cpu", cpu, Setting(site))
-    assert "add --device cuda" not in words("cpu", cpu, Setting())
-    assert "add --probe-jobs" in words("cuda", cpu, Setting(site))
-    assert "add --probe-jobs" not in words("cuda", cpu.model_copy(update={"stages": tuple(gpu)}), Setting(site))
+    assert "add --probe-jobs" in words("cuda", cpu)
+    assert "add --probe-jobs" not in words("cuda", cpu.model_copy(update={"stages": tuple(gpu)}))
+    assert "add --probe-jobs" not in words("cpu", cpu)
 
 
 def test_streamed_affinities_count_only_the_blocks_that_exist(raw_volume: str, tiny_model: str, tmp_path: Path) -> None:

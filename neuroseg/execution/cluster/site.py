@@ -42,7 +42,11 @@ class Resources(Section):
     )
     partition: str | None = Field(default=None, description="Partition, as for `sbatch --partition`.")
     cpus: int = Field(default=1, ge=1, description="Cores of a job. A worker computes on one core.")
-    gpus: int = Field(default=0, ge=0, description="GPUs of a job. A worker predicts on one GPU.")
+    gpus: int = Field(
+        default=0,
+        ge=0,
+        description="GPUs of a job. A worker predicts on one GPU. 0 for `affinities`: predict on the CPU.",
+    )
     memory: str | None = Field(default=None, description='Memory in quotes, as for `sbatch --mem`: `"16G"`.')
     time: str | None = Field(default=None, description='Time limit in quotes, as for `sbatch --time`: `"04:00:00"`.')
     sbatch: tuple[str, ...] = Field(
