@@ -5,22 +5,26 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TextIO
 
 END_TO_END = "end to end"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement. `part` and `what` name it. `values` are numbers by name, with units in the names."""
+    """One measurement. `part` and `what` name it. `values` are numbers by name, with units in the names.
+
+    None: a number that this machine does not have. `error`: why the measurement failed.
+    """
 
     part: str
     what: str
-    values: dict[str, float] = field(default_factory=dict)
+    values: dict[str, float | None] = field(default_factory=dict)
+    error: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the row for JSON."""
-        return {"part": self.part, "what": self.what, **self.values}
+        return {"part": self.part, "what": self.what, **self.values, **({"error": self.error} if self.error else {})}
 
 
 def timed(part: str, what: str, seconds: Sequence[float], voxels: int, **more: float) -> Row:
@@ -51,10 +55,10 @@ def with_ratios(rows: Sequence[Row]) -> list[Row]:
     return [*rows, *ratios]
 
 
-def print_table(rows: Sequence[Row]) -> None:
-    """Print all rows, one line each."""
+def print_table(rows: Sequence[Row], file: TextIO | None = None) -> None:
+    """Print all rows, one line each, on stdout or into a file."""
     for part in dict.fromkeys(row.part for row in rows):
-        print(f"\n{part}")
+        print(f"\n{part}", file=file)
         for row in (row for row in rows if row.part == part):
-            numbers = "  ".join(f"{name} {value:g}" for name, value in row.values.items())
-            print(f"  {row.what:<32} {numbers}")
+            numbers = "  ".join(f"{name} {value:g}" for name, value in row.values.items() if value is not None)
+            print(f"  {row.what:<32} {f'failed: {row.error}' if row.error else numbers}", file=file)
