@@ -135,7 +135,7 @@ class AffinitiesStage:
     @property
     def bundle(self) -> Bundle:
         """The model, with the tile that the run's device uses."""
-        return open_bundle(self.model).on(self.device_identity["device_type"])
+        return open_bundle(self.model).on(self.device)
 
     @property
     def identity(self) -> Mapping[str, Any]:

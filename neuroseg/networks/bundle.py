@@ -34,9 +34,9 @@ class Bundle:
     card: Card
     path: Path
 
-    def on(self, device_type: str) -> Bundle:
-        """Return the model as it predicts on `cpu` or `cuda`: its `tile`, also in its hash, is the one used there."""
-        if device_type == "cpu" or self.card.gpu_tile is None:
+    def on(self, device: str) -> Bundle:
+        """Return the model as it predicts on `cpu` or a GPU: its `tile`, also in its hash, is the one used there."""
+        if device == "cpu" or self.card.gpu_tile is None:
             return self
         return replace(self, card=self.card.model_copy(update={"tile": self.card.gpu_tile, "gpu_tile": None}))
 

@@ -35,8 +35,9 @@ def wide_tile(rule: WindowRule, context: Triple, least: Triple, most_voxels: int
     """Return the output tile (z, y, x) with the smallest window of all that compute at most twice the voxels they keep.
 
     The tiles considered are at least as wide as `least`, and the network accepts their windows, which contain at most
-    `most_voxels` voxels. Their sides along y and x are equal, because test-time augmentation exchanges y and x. If all of
-    them compute more than twice the voxels they keep, return the one that computes least. None if there are no tiles.
+    `most_voxels` voxels. Their sides along y and x are equal, because test-time augmentation exchanges these axes. If
+    all of them compute more than twice the voxels they keep, return the one that computes least. None if there are no
+    tiles.
 
     A wider tile computes fewer voxels in vain and needs more memory. So for each depth, the best side is the smallest
     one that is wide enough. All depths are compared.

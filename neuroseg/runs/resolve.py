@@ -170,7 +170,7 @@ def _plan_of_raw(options: Options, cluster: Cluster) -> Plan:
     bundle.check(options.blend)
     level, volume, size, value_range = _checked_raw(options, bundle.card)
     device, identity = _device(options, cluster)
-    bundle = bundle.on(identity["device_type"])
+    bundle = bundle.on(device)
     card = bundle.card
     common = _common(options, volume.shape, Grid(size, volume.offset_nm, volume.zero), device)
     content = content_of(volume)

@@ -12,6 +12,7 @@ import yaml
 from neuroseg.affinities.predictors import open_predictor
 from neuroseg.affinities.stage import AffinitiesStage
 from neuroseg.errors import InputError
+from neuroseg.execution.cluster.site import Cluster, Resources, Site
 from neuroseg.networks.bundle import open_bundle, save_copy
 from neuroseg.runs.measuring import work_of
 from neuroseg.runs.options import Options
@@ -32,7 +33,8 @@ def wide(tiny_model: str, tmp_path: Path) -> str:
 
 def stage(model: str, raw_volume: str, folder: Path, **options: str) -> AffinitiesStage:
     given = {"volume": raw_volume, "model": model, "output": str(folder / "w"), "blocks": "32", **options}
-    workspace, plan, _ = plan_of_run(Options.model_validate(given))
+    site = Site(stages={"affinities": Resources(gpus=1)})
+    workspace, plan, _ = plan_of_run(Options.model_validate(given), Cluster(site))
     return plan.affinities_stage(workspace)
 
 
@@ -74,7 +76,7 @@ def test_a_run_uses_the_tile_of_its_device(wide: str, tiny_model: str, raw_volum
     assert (on_gpu.tile, on_gpu.blend, on_gpu.lattice.block_shape) == ((24, 32, 32), "gaussian", (48, 32, 32))
     assert on_gpu.bundle.card.tile.batch == 2
     assert on_gpu.identity["model"] != on_cpu.identity["model"]
-    assert work_of(on_gpu)(1, 32, 64) == 4 * 32, "windows of neighbours reach 8 voxels into a tile of 32"
+    assert work_of(on_gpu)(1, 32, 64) == 3 * 32, "windows of the tiles on both sides reach into the block"
     assert work_of(on_cpu)(1, 32, 64) == 32
     assert stage(wide, raw_volume, tmp_path, device="cuda", executor="slurm", blend="centre").blend == "centre"
 
