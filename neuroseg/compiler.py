@@ -27,15 +27,18 @@ def dispatcher_of(
     folder: str | None,
     *,
     is_default: bool,
+    is_in_place: bool,
 ) -> Any:
     """Return numba's dispatcher of a function, with a cache in `folder`, which may be numba's default.
+
+    `is_in_place`: the function creates no arrays, and references to arrays are not counted.
 
     If one of the files or constants that are frozen in the compiled code changes, the function is compiled again. numba
     itself looks only at the file of the function.
     """
     # numba may have been imported before the folder was chosen.
     numba.config.CACHE_DIR = "" if folder is None or is_default else folder
-    dispatcher: Any = numba.njit(nogil=True)(function)
+    dispatcher: Any = numba.njit(nogil=True, _nrt=not is_in_place)(function)
     if folder is not None:
         with contextlib.suppress(RuntimeError, OSError):  # no cache folder for this source file, or no source file
             dispatcher._cache = _KernelCache(function)

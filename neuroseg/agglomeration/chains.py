@@ -24,6 +24,7 @@ from neuroseg.agglomeration.half_edges import (
     add_up,
     find_least_edges,
     is_gone,
+    is_less,
     joins,
     least_in_list,
     link_edges,
@@ -32,7 +33,7 @@ from neuroseg.agglomeration.half_edges import (
 )
 from neuroseg.agglomeration.hubs import absorb, become_hub, end_hub, least_of_hub, make_hubs, no_hubs
 from neuroseg.agglomeration.ordering import Allocate
-from neuroseg.kernels import compiled
+from neuroseg.kernels import compiled, compiled_in_place
 
 _WIDER = 4
 
@@ -94,7 +95,10 @@ def _merge_all(graph, found, space, made, is_open, hubs, tables, statistics, per
         while size:
             region = chain[size - 1]
             if not is_open[region] and least[region] < 0:
-                least[region], tables = _least_edge(region, graph, hubs, tables, hub_edges)
+                if hubs[0][region] < 0:
+                    least[region] = least_in_list(region, graph)
+                else:
+                    least[region], tables = least_of_hub(region, graph, hubs, tables, hub_edges)
             edge = least[region]
             other = region if edge < 0 else edges[edge].ends[0] + edges[edge].ends[1] - region
             if is_open[region] or is_open[other]:
@@ -107,72 +111,82 @@ def _merge_all(graph, found, space, made, is_open, hubs, tables, statistics, per
                 chain[size] = other
                 size += 1
             else:
-                one, another, record = smallest[region], smallest[other], edges[edge]
-                rows[merges, 0], rows[merges, 1] = min(one, another), max(one, another)
-                rows[merges, 2], rows[merges, 3], scores[merges] = record.key, record.link, record.score
+                _record(merges, edges[edge], smallest, rows, scores)
                 merges += 1
-                kept, tables = _merge(edge, graph, least, marks, hubs, tables, statistics, percent, hub_edges)
-                smallest[kept] = min(one, another)
+                kept, gone = _longer_first(edges[edge], graph, hubs)
+                smallest[kept] = min(smallest[kept], smallest[gone])
+                remove(edges[edge])
+                if hubs[0][kept] >= 0:
+                    tables = absorb(kept, gone, graph, least, hubs, tables, statistics, percent)
+                    least[kept] = -1
+                else:
+                    least[kept] = _merge_lists(kept, gone, graph, least, marks, statistics, percent)
+                    if graph[2][kept] >= hub_edges:
+                        tables = become_hub(kept, graph, hubs, tables)
+                graph[1][gone] = least[gone] = -1
                 size -= 2
                 if size == 0:
                     chain[0], size = kept, 1
     return merges, tables
 
 
-@compiled
-def _least_edge(region, graph, hubs, tables, hub_edges):  # type: ignore[no-untyped-def]
-    """The least edge of a region, -1 without edges, and the tables of hubs."""
-    if hubs[0][region] >= 0:
-        return least_of_hub(region, graph, hubs, tables, hub_edges)
-    return least_in_list(region, graph), tables
+@compiled_in_place
+def _record(merge, edge, smallest, rows, scores):  # type: ignore[no-untyped-def]
+    """Write the row of a merge over an edge, a record."""
+    one, other = smallest[edge.ends[0]], smallest[edge.ends[1]]
+    rows[merge, 0], rows[merge, 1] = min(one, other), max(one, other)
+    rows[merge, 2], rows[merge, 3], scores[merge] = edge.key, edge.link, edge.score
 
 
-@compiled
-def _merge(edge, graph, least, marks, hubs, tables, statistics, percent, hub_edges):  # type: ignore[no-untyped-def]
-    """Merge the regions of an edge. Return the one that remains, and the tables of hubs."""
-    edges, firsts, lengths = graph
-    slots, kept, gone = hubs[0], edges[edge].ends[0], edges[edge].ends[1]
+@compiled_in_place
+def _longer_first(edge, graph, hubs):  # type: ignore[no-untyped-def]
+    """The ends of an edge, a record: first a hub, or the region with more edges. The second one is no hub any more."""
+    slots, lengths, kept, gone = hubs[0], graph[2], edge.ends[0], edge.ends[1]
     if (slots[gone] >= 0, lengths[gone]) > (slots[kept] >= 0, lengths[kept]):
         kept, gone = gone, kept
-    remove(edges[edge])
     if slots[gone] >= 0:
         end_hub(gone, hubs)
-    if slots[kept] >= 0:
-        tables = absorb(kept, gone, graph, least, hubs, tables, statistics, percent)
-        least[kept] = -1
-    else:
-        least[kept] = _merge_lists(kept, gone, graph, least, marks, statistics, percent)
-        if lengths[kept] >= hub_edges:
-            tables = become_hub(kept, graph, hubs, tables)
-    firsts[gone] = least[gone] = -1
-    return kept, tables
+    return kept, gone
 
 
-@compiled
+@compiled_in_place
 def _merge_lists(kept, gone, graph, least, marks, statistics, percent):  # type: ignore[no-untyped-def]
     """Move the edges of a region to another one, or add them to those of the other one. Return the least edge.
 
     marks[region] is the edge from `gone` to this region, if there is one.
     """
-    edges, firsts, _ = graph
+    edges, firsts, lengths = graph
     half = firsts[gone]
     while half >= 0:
         edge, side = half >> 1, half & 1
         if not is_gone(edges[edge]):
             marks[edges[edge].ends[1 - side]] = edge
         half = edges[edge].nexts[side]
-    half = firsts[kept]
+    half, before, best, length = firsts[kept], -1, -1, 0
     while half >= 0:
         edge, side = half >> 1, half & 1
-        half = edges[edge].nexts[side]
+        after = edges[edge].nexts[side]
         if not is_gone(edges[edge]):
             other = edges[edge].ends[1 - side]
             if joins(edges[marks[other]], gone, other):
                 add_up(edge, marks[other], edges, least, statistics, percent)
+        if is_gone(edges[edge]):
+            if before < 0:
+                firsts[kept] = after
+            else:
+                edges[before >> 1].nexts[before & 1] = after
+        else:
+            if best < 0 or is_less(edges[edge], edges[best]):
+                best = edge
+            before, length = half, length + 1
+        half = after
+    lengths[kept] = length
     half = firsts[gone]
     while half >= 0:
         edge, side = half >> 1, half & 1
         half = edges[edge].nexts[side]
         if not is_gone(edges[edge]):
             push_front(edge, side, kept, graph)
-    return least_in_list(kept, graph)
+            if best < 0 or is_less(edges[edge], edges[best]):
+                best = edge
+    return best

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuroseg.agglomeration.ordering import Allocate
-from neuroseg.kernels import compiled
+from neuroseg.kernels import compiled, compiled_in_place
 
 Arrays = tuple[NDArray[Any], ...]
 Histograms = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
@@ -69,7 +69,7 @@ def _entries(rows, heads, nexts):  # type: ignore[no-untyped-def]
     return lengths, entries
 
 
-@compiled
+@compiled_in_place
 def _link(starts, statistics, percent):  # type: ignore[no-untyped-def]
     """Link the histogram entries of each edge, and set its number of values and its level."""
     _, contacts, levels, _, nexts, _, counts = statistics
@@ -82,7 +82,7 @@ def _link(starts, statistics, percent):  # type: ignore[no-untyped-def]
         levels[edge] = _quantile(edge, statistics, percent)
 
 
-@compiled
+@compiled_in_place
 def score_of(edge, statistics, percent):  # type: ignore[no-untyped-def]
     """One minus the mean affinity, or one minus HistogramQuantileAffinity of waterz: (bin + .5) / 256."""
     sums, contacts, levels = statistics[:3]
@@ -91,7 +91,7 @@ def score_of(edge, statistics, percent):  # type: ignore[no-untyped-def]
     return 1.0 - (levels[edge] + 0.5) / 256.0
 
 
-@compiled
+@compiled_in_place
 def _quantile(edge, statistics, percent):  # type: ignore[no-untyped-def]
     """The bin of the value with rank floor(Q n / 100) + 1 of n values."""
     _, contacts, _, heads, nexts, values, counts = statistics
@@ -112,7 +112,7 @@ def scores_of_edges(statistics, percent):  # type: ignore[no-untyped-def]
     return out
 
 
-@compiled
+@compiled_in_place
 def add_to(edge, other, statistics, percent):  # type: ignore[no-untyped-def]
     """Add the statistics of edge `other` to those of `edge`."""
     sums, contacts, levels, heads, nexts, values, counts = statistics
@@ -123,7 +123,7 @@ def add_to(edge, other, statistics, percent):  # type: ignore[no-untyped-def]
         levels[edge] = _quantile(edge, statistics, percent)
 
 
-@compiled
+@compiled_in_place
 def _merge_histograms(one, other, nexts, values, counts):  # type: ignore[no-untyped-def]
     """Merge two linked histograms with ascending bins, and add counts of equal bins. Return the new head."""
     head, tail = np.int64(-1), np.int64(-1)

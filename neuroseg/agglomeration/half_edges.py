@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from neuroseg.agglomeration.edge_statistics import add_to, score_of
-from neuroseg.kernels import compiled
+from neuroseg.kernels import compiled_in_place
 
 
 def edge_type(index: type[np.signedinteger[Any]]) -> np.dtype[Any]:
@@ -29,7 +29,7 @@ def edge_type(index: type[np.signedinteger[Any]]) -> np.dtype[Any]:
     return np.dtype([("ends", index, 2), ("nexts", index, 2), ("score", np.float64), ("key", index), ("link", index)])
 
 
-@compiled
+@compiled_in_place
 def link_edges(graph, statistics, percent):  # type: ignore[no-untyped-def]
     """Set the scores of all edges, and put them into the lists of their regions, which are empty."""
     edges = graph[0]
@@ -39,7 +39,7 @@ def link_edges(graph, statistics, percent):  # type: ignore[no-untyped-def]
             push_front(edge, side, edges[edge].ends[side], graph)
 
 
-@compiled
+@compiled_in_place
 def find_least_edges(edges, least):  # type: ignore[no-untyped-def]
     """Write the least edge of each region to `least`, which has -1 everywhere."""
     for edge in range(len(edges)):
@@ -49,7 +49,7 @@ def find_least_edges(edges, least):  # type: ignore[no-untyped-def]
                 least[region] = edge
 
 
-@compiled
+@compiled_in_place
 def push_front(edge, side, region, graph):  # type: ignore[no-untyped-def]
     """Make a region one end of an edge, and put the half-edge into its list."""
     edges, firsts, lengths = graph
@@ -59,20 +59,20 @@ def push_front(edge, side, region, graph):  # type: ignore[no-untyped-def]
     lengths[region] += 1
 
 
-@compiled
+@compiled_in_place
 def is_less(one, other):  # type: ignore[no-untyped-def]
     """Whether an edge, a record, is less than another one."""
     return one.score < other.score or (one.score == other.score and one.key < other.key)
 
 
-@compiled
+@compiled_in_place
 def joins(edge, one, other):  # type: ignore[no-untyped-def]
     """Whether an edge, a record, joins two regions."""
     first, second = edge.ends[0], edge.ends[1]
     return (first == one and second == other) or (first == other and second == one)
 
 
-@compiled
+@compiled_in_place
 def add_up(edge, other, edges, least, statistics, percent):  # type: ignore[no-untyped-def]
     """Add up two edges to the same region. The lesser one stays, so that no edge ever becomes less. Return it.
 
@@ -95,19 +95,19 @@ def add_up(edge, other, edges, least, statistics, percent):  # type: ignore[no-u
     return edge
 
 
-@compiled
+@compiled_in_place
 def remove(edge):  # type: ignore[no-untyped-def]
     """Remove an edge, a record."""
     edge.ends[0] = edge.ends[1] = -1
 
 
-@compiled
+@compiled_in_place
 def is_gone(edge):  # type: ignore[no-untyped-def]
     """Whether an edge, a record, was removed."""
     return edge.ends[0] < 0
 
 
-@compiled
+@compiled_in_place
 def least_in_list(region, graph):  # type: ignore[no-untyped-def]
     """The least edge of a region, -1 without edges. Edges that are gone are removed from its list."""
     edges, firsts, lengths = graph
@@ -129,7 +129,7 @@ def least_in_list(region, graph):  # type: ignore[no-untyped-def]
     return least
 
 
-@compiled
+@compiled_in_place
 def edge_in_list(region, other, graph):  # type: ignore[no-untyped-def]
     """The edge between two regions, from the list of the first one, or -1."""
     edges, firsts, _ = graph

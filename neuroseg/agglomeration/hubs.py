@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 from neuroseg.agglomeration.half_edges import add_up, edge_in_list, is_gone, joins, least_in_list, push_front
-from neuroseg.kernels import compiled
+from neuroseg.kernels import compiled, compiled_in_place
 
 _FREE = -1  # a slot without an edge in the hash table
 
@@ -65,7 +65,7 @@ def become_hub(region, graph, hubs, tables):  # type: ignore[no-untyped-def]
     return tables
 
 
-@compiled
+@compiled_in_place
 def end_hub(region, hubs):  # type: ignore[no-untyped-def]
     """Make a hub an ordinary region."""
     slots, free = hubs[:2]
@@ -141,7 +141,7 @@ def _with_heap(hub, graph, hubs, tables):  # type: ignore[no-untyped-def]
     return pairs, filled, entries, used + capacity
 
 
-@compiled
+@compiled_in_place
 def _enter_in_heap(edge, heap, edges, entries):  # type: ignore[no-untyped-def]
     """Enter an edge into the heap of a hub. A heap without space is dropped."""
     scores, keys, items = entries
@@ -160,7 +160,7 @@ def _enter_in_heap(edge, heap, edges, entries):  # type: ignore[no-untyped-def]
     heap[2] = size + 1
 
 
-@compiled
+@compiled_in_place
 def _sink(score, key, edge, heap, entries):  # type: ignore[no-untyped-def]
     """Replace the first entry of a heap."""
     scores, keys, items = entries
@@ -177,12 +177,12 @@ def _sink(score, key, edge, heap, entries):  # type: ignore[no-untyped-def]
     scores[begin + at], keys[begin + at], items[begin + at] = score, key, edge
 
 
-@compiled
+@compiled_in_place
 def _precedes(score, key, other_score, other_key):  # type: ignore[no-untyped-def]
     return score < other_score or (score == other_score and key < other_key)
 
 
-@compiled
+@compiled_in_place
 def _edge_of_pair(tables, edges, one, other):  # type: ignore[no-untyped-def]
     """The edge between two hubs, or -1."""
     pairs = tables[0]
@@ -208,7 +208,7 @@ def _with_pair(edge, edges, slots, tables):  # type: ignore[no-untyped-def]
     return pairs, filled + _enter_pair(edge, edges, pairs), entries, used
 
 
-@compiled
+@compiled_in_place
 def _enter_pair(edge, edges, table):  # type: ignore[no-untyped-def]
     """Enter an edge into a table of pairs. Return the number of places that it fills: 0 or 1."""
     at = _place(table, edges, edges[edge].ends[0], edges[edge].ends[1])
@@ -217,7 +217,7 @@ def _enter_pair(edge, edges, table):  # type: ignore[no-untyped-def]
     return np.int64(is_free)
 
 
-@compiled
+@compiled_in_place
 def _place(table, edges, one, other):  # type: ignore[no-untyped-def]
     """The place of the edge between two regions in a table of pairs, or a free place."""
     low, high = np.uint64(min(one, other)), np.uint64(max(one, other))

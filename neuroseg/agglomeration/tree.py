@@ -33,7 +33,7 @@ from neuroseg.agglomeration.scorings import MEAN, Scoring
 from neuroseg.tables import BINS, REGIONS, TREE, Table, empty
 
 # Other numbers give the same tree.
-_HUB_EDGES = 64
+_HUB_EDGES = 512
 _WIDTH = 16384
 
 
