@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Table = dict[str, NDArray[Any]]
+Allocate = Callable[[Any, Any], NDArray[Any]]
+"""Returns an array for a shape and a dtype, with any values: np.empty, or in a file that is mapped into memory."""
 
 EDGES: Mapping[str, type[np.generic]] = {
     "u": np.uint64,  # the smaller fragment id
@@ -84,7 +86,7 @@ def concatenated(parts: Sequence[Table], columns: Mapping[str, type[np.generic]]
     return {name: np.concatenate([part[name] for part in parts]) for name in columns}
 
 
-def row_order(*columns: NDArray[Any]) -> NDArray[Any]:
+def lexical_order(*columns: NDArray[Any]) -> NDArray[Any]:
     """Return the order `(n,)` that sorts rows by the first column, of equal ones by the second one, and so on."""
     return np.lexsort(columns[::-1])
 
@@ -92,12 +94,12 @@ def row_order(*columns: NDArray[Any]) -> NDArray[Any]:
 def combined(
     parts: Sequence[Table],
     columns: Mapping[str, type[np.generic]],
-    order_of: Callable[..., NDArray[Any]] = row_order,
+    order_of: Callable[..., NDArray[Any]] = lexical_order,
 ) -> Table:
     """Return one row per key, keys ascending.
 
     Counts and sums are added. Columns named `min_...`, `max_...` and `..._max` take the minimum or maximum. `order_of`
-    is `row_order`, or a faster function with the same result.
+    is `lexical_order`, or a faster function with the same result.
     """
     rows = concatenated(parts, columns)
     keys = [name for name in columns if name in _KEYS]

@@ -8,10 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from neuroseg import caches
 from neuroseg.caches import choose_figure_folder, choose_kernel_folder, is_usable, private_folder
+from neuroseg.kernels import compiled, compiled_in_place
 
 CHOSEN = ("NEUROSEG_CHOSEN_NUMBA_CACHE_DIR", "NEUROSEG_CHOSEN_MPLCONFIGDIR")
 VARIABLES = ("NUMBA_CACHE_DIR", "MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", *CHOSEN)
@@ -199,3 +201,22 @@ def test_a_kernel_is_compiled_again_when_a_constant_of_another_file_changes(tmp_
         return run.stdout.strip()
 
     assert [outcome(1), outcome(1), outcome(5)] == ["3", "3", "7"]
+
+
+def test_a_kernel_in_place_counts_no_references(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("neuroseg.kernels._FOLDER", None)  # the code of a cached kernel is not shown
+
+    def moved(pair):  # type: ignore[no-untyped-def]
+        values, others = pair
+        for at in range(len(values)):
+            values, others = others, values
+            values[at] += 1
+
+    code = {}
+    for kind in (compiled, compiled_in_place):
+        kernel, pair = kind(moved), (np.zeros(3), np.zeros(3))
+        kernel(pair)
+        assert [each.tolist() for each in pair] == [[0, 1, 0], [1, 0, 1]]
+        (code[kind],) = kernel.dispatcher.inspect_asm().values()
+    assert "NRT_incref" in code[compiled]
+    assert "NRT_incref" not in code[compiled_in_place]

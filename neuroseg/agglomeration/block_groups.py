@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuroseg.agglomeration.evidence import with_evidence
-from neuroseg.agglomeration.ordering import Allocate, NameIndex, row_order
+from neuroseg.agglomeration.ordering import NameIndex, row_order
 from neuroseg.agglomeration.region_rows import Parts, chained, in_memory
 from neuroseg.agglomeration.scorings import MEAN, Scoring
 from neuroseg.agglomeration.tree import as_regions, merged_regions, scored_bins
 from neuroseg.blocks import Block, Lattice
 from neuroseg.geometry import Box, Triple, triple
-from neuroseg.tables import BINS, EDGES, NODES, REGIONS, TABLES, Table, combined
+from neuroseg.tables import BINS, EDGES, NODES, REGIONS, TABLES, Allocate, Table, combined
 
 _AXES = ("z", "y", "x")
 # The smallest groups are at least this wide: about 50,000 fragments.

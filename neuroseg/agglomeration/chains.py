@@ -32,8 +32,8 @@ from neuroseg.agglomeration.half_edges import (
     remove,
 )
 from neuroseg.agglomeration.hubs import absorb, become_hub, end_hub, least_of_hub, make_hubs, no_hubs
-from neuroseg.agglomeration.ordering import Allocate
 from neuroseg.kernels import compiled, compiled_in_place
+from neuroseg.tables import Allocate
 
 _WIDER = 4
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neuroseg.agglomeration.ordering import Allocate
 from neuroseg.kernels import compiled, compiled_in_place
+from neuroseg.tables import Allocate
 
 Arrays = tuple[NDArray[Any], ...]
 Histograms = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuroseg.agglomeration.constraints import Edit, constraints_of, require_fitting
-from neuroseg.agglomeration.ordering import Allocate, row_order
+from neuroseg.agglomeration.ordering import row_order
 from neuroseg.agglomeration.partition import NO_CONSTRAINTS, Constraints, Regions, numbered
 from neuroseg.blocks import Block, Lattice
 from neuroseg.geometry import describe
@@ -21,7 +21,7 @@ from neuroseg.storage.merges import count_nodes, node_parts, read_tree, tree_par
 from neuroseg.storage.parts import write_lookup
 from neuroseg.storage.table_memory import TableMemory
 from neuroseg.storage.workspace import Workspace
-from neuroseg.tables import TREE
+from neuroseg.tables import TREE, Allocate
 
 ALGORITHM = 1
 _BYTES_OF_A_FRAGMENT = 45

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from neuroseg.kernels import compiled
-
-Allocate = Callable[[Any, Any], NDArray[Any]]
-"""Returns an array for a shape and a dtype, with any values: np.empty, or in a file that is mapped into memory."""
+from neuroseg.kernels import compiled, compiled_in_place
+from neuroseg.tables import Allocate
 
 _DIGIT_BITS = 11
 _DIGITS = 6  # of a column of 64 bits
@@ -21,7 +19,7 @@ MOST_SMALL_ROWS = 2**30 - 1
 
 
 def index_type(rows: int) -> type[np.signedinteger[Any]]:
-    """Return the integer type that numbers the rows of a table."""
+    """Return the integer type that numbers the rows of a table, or for smaller numbers than `rows`."""
     return np.int32 if rows <= MOST_SMALL_ROWS else np.int64
 
 
@@ -33,12 +31,24 @@ def row_order(*columns: NDArray[Any], new: Allocate = np.empty) -> NDArray[Any]:
     index = index_type(len(columns[0]))
     order, spare = new(len(columns[0]), index), new(len(columns[0]), index)
     order[:] = np.arange(len(order), dtype=index)
-    for column in reversed(columns):
+    # Parts of tables are sorted. Rows in order by the last columns need to be sorted only by those before.
+    unsorted = next((first for first in range(len(columns)) if _are_ascending(columns[first:])), len(columns))
+    for column in reversed(columns[:unsorted]):
         # The bits of floats >= 0 have the order of the floats.
         bits = column.view(np.uint64) if column.dtype == np.float64 else column
         if _sort(order, spare, bits):
             order, spare = spare, order
     return order
+
+
+def _are_ascending(columns: Sequence[NDArray[Any]]) -> bool:
+    """Return whether rows are in order by the first column, of equal ones by the second one, and so on."""
+    equal = np.ones(max(0, len(columns[0]) - 1), bool)
+    for column in columns:
+        if (equal & (column[1:] < column[:-1])).any():
+            return False
+        equal &= column[1:] == column[:-1]
+    return True
 
 
 class NameIndex:
@@ -95,7 +105,7 @@ def _sort(order, spare, column):  # type: ignore[no-untyped-def]
     return is_in_spare
 
 
-@compiled
+@compiled_in_place
 def _fill(table, names):  # type: ignore[no-untyped-def]
     """Enter the positions of all names in a hash table."""
     for position in range(len(names)):
@@ -106,7 +116,9 @@ def _fill(table, names):  # type: ignore[no-untyped-def]
 def _positions(table, names, values):  # type: ignore[no-untyped-def]
     out = np.empty(len(values), table.dtype)
     for row in range(len(values)):
-        out[row] = table[_slot(table, names, values[row])]
+        # Sorted columns have the same name in many rows.
+        is_same = row > 0 and values[row] == values[row - 1]
+        out[row] = out[row - 1] if is_same else table[_slot(table, names, values[row])]
     return out
 
 
@@ -115,6 +127,8 @@ def _first_rows(table, values):  # type: ignore[no-untyped-def]
     """The first row of each different value."""
     rows, size = np.empty(len(values), table.dtype), 0
     for row in range(len(values)):
+        if row > 0 and values[row] == values[row - 1]:
+            continue
         at = _slot(table, values, values[row])
         if table[at] == _NONE:
             table[at] = row
@@ -123,7 +137,7 @@ def _first_rows(table, values):  # type: ignore[no-untyped-def]
     return rows[:size]
 
 
-@compiled
+@compiled_in_place
 def _slot(table, names, value):  # type: ignore[no-untyped-def]
     """The slot of a name in the hash table, or a free slot."""
     mask = np.uint64(len(table) - 1)

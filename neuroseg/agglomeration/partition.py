@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neuroseg.agglomeration.ordering import Allocate, index_type
+from neuroseg.agglomeration.ordering import index_type
 from neuroseg.errors import unknown_name
 from neuroseg.kernels import compiled
-from neuroseg.tables import Table
+from neuroseg.tables import Allocate, Table
 
 SMALL = ("merge", "drop")
 

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from neuroseg.agglomeration.edge_statistics import Histograms
 from neuroseg.agglomeration.half_edges import edge_type
-from neuroseg.agglomeration.ordering import Allocate, NameIndex, distinct, index_type, row_order
+from neuroseg.agglomeration.ordering import NameIndex, distinct, index_type, row_order
 from neuroseg.kernels import compiled
-from neuroseg.tables import REGIONS, Table
+from neuroseg.tables import REGIONS, Allocate, Table
 
 Columns = Mapping[str, type[np.generic]]
 

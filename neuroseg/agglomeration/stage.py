@@ -26,7 +26,6 @@ from neuroseg.agglomeration.block_groups import (
     merged_edges,
 )
 from neuroseg.agglomeration.names import MERGE_TREE
-from neuroseg.agglomeration.ordering import Allocate
 from neuroseg.agglomeration.region_rows import Parts, in_memory
 from neuroseg.agglomeration.scorings import MEAN, Scoring
 from neuroseg.blocks import Block, Lattice
@@ -38,11 +37,11 @@ from neuroseg.storage.parts import count_rows, part_path, read_part, remove_part
 from neuroseg.storage.table_memory import TableMemory
 from neuroseg.storage.trees import Place, remove_all
 from neuroseg.storage.workspace import MERGES, Workspace, level_table
-from neuroseg.tables import NODES, Table
+from neuroseg.tables import NODES, Allocate, Table
 
 ALGORITHM = 3
 # Most memory for an edge while a group is merged: scripts/bench_merge_tree.py.
-_BYTES_OF_AN_EDGE = 130
+_BYTES_OF_AN_EDGE = 115
 # Of an entry of a histogram: keys, order and counts while they are sorted.
 _BYTES_OF_A_BIN = 50
 

@@ -20,7 +20,7 @@ from neuroseg.agglomeration.edge_statistics import (
     scores_of_edges,
     statistics_of,
 )
-from neuroseg.agglomeration.ordering import Allocate, row_order
+from neuroseg.agglomeration.ordering import index_type, row_order
 from neuroseg.agglomeration.region_rows import (
     Parts,
     RegionRows,
@@ -30,7 +30,7 @@ from neuroseg.agglomeration.region_rows import (
     region_rows,
 )
 from neuroseg.agglomeration.scorings import MEAN, Scoring
-from neuroseg.tables import BINS, REGIONS, TREE, Table, empty
+from neuroseg.tables import BINS, REGIONS, TREE, Allocate, Table, empty
 
 # Other numbers give the same tree.
 _HUB_EDGES = 512
@@ -101,8 +101,11 @@ def merged_regions(
 
 
 def _read_statistics(regions: Parts, bins: Parts, rows: RegionRows, scoring: Scoring, new: Allocate) -> Arrays:
-    columns = {"affinity_sum": np.float64, "contact_count": np.int64}
-    sums, contacts = read_columns(regions, columns, new, rows.place)
+    (counts,) = read_columns(regions, {"contact_count": np.int64}, new, rows.place)
+    contacts = new(len(counts), index_type(counts.sum()))
+    contacts[:] = counts
+    del counts
+    (sums,) = read_columns(regions, {"affinity_sum": np.float64}, new, rows.place)
     histograms = read_histograms(bins, new) if scoring.percent != MEAN else NO_HISTOGRAMS
     return statistics_of(sums, contacts, histograms, scoring.percent, new)
 
@@ -119,9 +122,10 @@ def _merged(
 def _fragments(keys: NDArray[Any], links: NDArray[Any], rows: RegionRows, regions: Parts, new: Allocate) -> Table:
     """Return the fragments that some keys and links stand for, and the sums of the links."""
     found: Table = {}
-    for names, numbers in ((("u", "v"), keys), (("link_u", "link_v", "link_sum"), rows.by_rank[links])):
-        columns = read_columns(regions, {name: REGIONS[name] for name in names}, new, rows.place)
-        found |= {name: column[numbers] for name, column in zip(names, columns, strict=True)}
+    of_links = rows.by_rank[links]
+    for name in ("u", "v", "link_u", "link_v", "link_sum"):
+        (column,) = read_columns(regions, {name: REGIONS[name]}, new, rows.place)
+        found[name] = column[keys if name in ("u", "v") else of_links]
     return found
 
 

@@ -39,6 +39,7 @@ def write_table(path: Place, table: Table) -> None:
             file,
             compression="lz4",
             use_dictionary=False,
+            write_statistics=[next(iter(table))],  # only those of the first column are read
             column_encoding={name: _encoding(column.dtype) for name, column in table.items()},
             write_page_checksum=True,
         )

@@ -6,7 +6,6 @@ import logging
 import mmap
 import os
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,11 @@ from numpy.typing import NDArray
 
 from neuroseg.storage.free_memory import free_memory_bytes
 from neuroseg.storage.space import path_in_errors
+from neuroseg.tables import Allocate
 
 _SMALL_BYTES = 2**20
 _BYTES_OF_A_PROGRAM = 320 * 2**20  # of a worker or the head, without tables
 _SHARE_OF_FREE_MEMORY = 0.8
-Allocate = Callable[[Any, Any], NDArray[Any]]
 
 logger = logging.getLogger(__name__)
 

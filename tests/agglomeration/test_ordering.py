@@ -19,6 +19,17 @@ def test_rows_are_ordered_like_by_lexsort(rows: list[tuple[int, int, int]]) -> N
     np.testing.assert_array_equal(row_order(first, second, third), np.lexsort((third, second, first)))
 
 
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 3), st.sampled_from([0, 5, 2**40, 2**64 - 1]))),
+    sums=st.lists(st.integers(0, 2)),
+)
+def test_rows_in_order_by_some_columns_are_ordered_by_the_others(rows: list[tuple[int, int]], sums: list[int]) -> None:
+    first, second = (np.array([row[at] for row in sorted(rows)], np.uint64) for at in (0, 1))
+    third = np.resize(np.array([*sums, 0], np.uint64), len(rows))
+    np.testing.assert_array_equal(row_order(first, second), np.arange(len(rows)))
+    np.testing.assert_array_equal(row_order(third, first, second), np.lexsort((second, first, third)))
+
+
 @given(scores=st.lists(st.floats(0, 1) | st.sampled_from([0.0, 0.5, 1.0, 1e-300]), max_size=80))
 def test_floats_are_ordered_and_equal_ones_keep_their_order(scores: list[float]) -> None:
     column = np.array(scores, np.float64)

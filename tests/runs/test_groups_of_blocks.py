@@ -21,8 +21,9 @@ from neuroseg.storage import table_memory
 from neuroseg.storage.arrays import open_array
 from neuroseg.storage.merges import has_merges, levels_of, read_nodes, read_tree
 from neuroseg.storage.parts import map_lookup, part_path
-from neuroseg.storage.table_memory import Allocate, arrays_in_files
+from neuroseg.storage.table_memory import arrays_in_files
 from neuroseg.storage.workspace import Workspace, level_table
+from neuroseg.tables import Allocate
 
 OFFSETS = ((-1, 0, 0), (0, -1, 0), (0, 0, -1), (0, 0, -4), (0, 3, 3))
 SHAPE = (8, 12, 1100)
