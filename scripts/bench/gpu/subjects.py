@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from funlib.geometry import Roi
 
 from neuroseg.affinities.device import choose_device
 from neuroseg.affinities.inference import TileSettings
-from neuroseg.affinities.tiles import reflected_indices, rounded_to_tiles
+from neuroseg.affinities.tiles import rounded_to_tiles
 from neuroseg.blocks import Lattice
 from neuroseg.geometry import Triple, whole
 from neuroseg.networks.architectures import build_network
@@ -28,7 +29,7 @@ OFFSETS = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
 GPU_EDGE, GPU_BLOCK = 1024, 256
 CPU_EDGE, CPU_BLOCK = 256, 10
 CHUNK = 64
-# The tissue that is drawn: it contains several training patches. Larger volumes repeat it.
+# The tissue that is drawn, whole chunks: it contains several training patches. The large volume repeats it.
 TISSUE: Triple = (64, 192, 192)
 _SEED = 1
 
@@ -115,18 +116,23 @@ def _save_model(folder: Path, name: str, model: RandomModel) -> None:
 
 
 def _write_volumes(bench: Bench) -> None:
-    """Write the small volume with its labels, and the large one, which repeats the small one by reflection."""
+    """Write the small volume with its labels, and the large one, whose chunks are copies of those of the small one."""
     made = synthetic_volume(TISSUE, _SEED)
+    tissue = bench.tissue[0]
     for path, values in zip(bench.tissue, (made.raw, made.labels), strict=True):
         _create(path, TISSUE, values.dtype)[:] = values
-    large = _create(bench.raw, bench.shape, made.raw.dtype)
-    y, x = (reflected_indices(0, bench.edge, size) for size in TISSUE[1:])
-    for begin in range(0, bench.edge, CHUNK):
-        end = min(begin + CHUNK, bench.edge)
-        large[begin:end] = made.raw[np.ix_(reflected_indices(begin, end, TISSUE[0]), y, x)]
+    _create(bench.raw, bench.shape, made.raw.dtype)
+    period = [size // CHUNK for size in TISSUE]
+    for cell in np.ndindex(*(-(-size // CHUNK) for size in bench.shape)):
+        source, target = tissue / "c", bench.raw / "c"
+        for at, count in zip(cell, period, strict=True):
+            source, target = source / str(at % count), target / str(at)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
 
 
 def _create(path: Path, shape: Triple, dtype: np.dtype[Any]) -> Any:
-    chunks = tuple(min(CHUNK, size) for size in shape)
     attributes = {"voxel_size": list(VOXEL_SIZE_NM)}
-    return zarr.create_array(str(path), shape=shape, dtype=dtype, chunks=chunks, attributes=attributes, overwrite=True)
+    return zarr.create_array(
+        str(path), shape=shape, dtype=dtype, chunks=(CHUNK,) * 3, attributes=attributes, overwrite=True
+    )
