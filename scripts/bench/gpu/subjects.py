@@ -21,6 +21,8 @@ from neuroseg.geometry import Triple, whole
 from neuroseg.networks.architectures import build_network
 from neuroseg.networks.bundle import Bundle, open_bundle, save_bundle
 from neuroseg.networks.card import Card, NetworkCard, TileCard
+from neuroseg.networks.wide_tile import gpu_tile
+from neuroseg.networks.windows import WindowRule
 from neuroseg.views.synthetic import VOXEL_SIZE_NM, synthetic_volume
 from neuroseg.volumes.raw import RawSource
 
@@ -36,7 +38,7 @@ _SEED = 1
 
 @dataclass(frozen=True)
 class RandomModel:
-    """A network with random weights, and its tiles."""
+    """A network with random weights, and its tiles. On a GPU they are wider, as in the cards of trained models."""
 
     output: Triple
     context: Triple
@@ -105,12 +107,15 @@ def prepared(folder: Path, device_name: str, edge: int | None) -> Bench:
 def _save_model(folder: Path, name: str, model: RandomModel) -> None:
     torch.manual_seed(_SEED)
     network = build_network(name, model.parameters)
+    tile = TileCard(output_voxels=model.output, context_voxels=model.context)
+    assert isinstance(network.windows, WindowRule)
     card = Card(
         name=name,
         network=NetworkCard(architecture=name, parameters=dict(model.parameters)),
         offsets=OFFSETS,
         voxel_size_nm=VOXEL_SIZE_NM,
-        tile=TileCard(output_voxels=model.output, context_voxels=model.context),
+        tile=tile,
+        gpu_tile=gpu_tile(network.windows, tile),
     )
     save_bundle(folder, card, network.state_dict())
 
