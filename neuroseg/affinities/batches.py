@@ -70,7 +70,7 @@ def largest_batch(batch: int, fits_batch: Callable[[int], bool], memory: Callabl
     tried = f"batches of {batch} and {half} do" if half else "a batch of 1 does"
     raise NeurosegError(
         f"{tried} not fit in the memory of the GPU of {platform.node()} ({memory()})",
-        hint="end other programs on this GPU, or use a model with a smaller tile",
+        hint="end other programs on this GPU, or choose a smaller tile with neuroseg models tune",
     )
 
 
